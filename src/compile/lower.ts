@@ -1,0 +1,50 @@
+import type { Node } from "../node.ts";
+import type { DeviceInfo } from "../runtime/device.ts";
+
+/** A scratch buffer between the kernels of one op. */
+export interface Temp {
+  readonly temp: true;
+  readonly bytes: number;
+}
+
+/** Something a kernel binds: a node's buffer (its own output included), an output of a node, or scratch. */
+export type BufferRef = Node | { readonly node: Node; readonly output: number } | Temp;
+
+/** A source of a kernel as a strided view of a contiguous buffer. Offsets and strides count elements. */
+export interface Operand {
+  readonly buffer: Node;
+  readonly shape: readonly number[];
+  readonly offset: number;
+  readonly strides: readonly number[];
+}
+
+/** One dispatch of a template in kernels/. */
+export interface KernelCall {
+  /** File name without `.wgsl`. */
+  readonly kernel: string;
+  /** Values for `const NAME: type = …; // param` and `alias NAME = …; // param`. */
+  readonly params?: Readonly<Record<string, number | string>>;
+  /** Words of the uniform struct at @binding(0), in order (floats through `floatBits`). */
+  readonly dims: readonly number[];
+  /** Buffers of @binding(1), @binding(2), … in order. */
+  readonly bind: readonly BufferRef[];
+  /** Workgroups; each at most 65,535. */
+  readonly grid: readonly [number, number, number];
+  /** Shape of the index space (batch, row, column) that the template hands to `fn epilogue`; present = it may be fused. */
+  readonly epilogue?: { readonly shape: readonly [number, number, number]; readonly type: "f32" | "vec4f" };
+  /** Figures for reports. */
+  readonly flops?: number;
+}
+
+/** What a lowering may ask. */
+export interface LowerContext {
+  readonly device: DeviceInfo;
+  /** Source `i`: strided when the op declared it in `strided` and an affine view allows, else contiguous. */
+  operand(i: number): Operand;
+  /** Output `i` of the node being lowered. */
+  output(i?: number): BufferRef;
+  temp(bytes: number): Temp;
+}
+
+/** Returns the dispatches in order, or undefined when these shapes need the fallback. */
+export type Lower = (node: Node, cx: LowerContext) => KernelCall[] | undefined;

@@ -1,0 +1,78 @@
+/** Element types. `bool` is stored as one u32 (0 or 1) per element, `f16` as two halves per u32. */
+export type DType = "f32" | "f16" | "i32" | "u32" | "bool";
+
+/** Host-side arrays accepted and returned for each dtype (`f16` and `bool` are widened on read). */
+export type HostArray = Float32Array | Int32Array | Uint32Array;
+
+export const isFloat = (dtype: DType): boolean => dtype === "f32" || dtype === "f16";
+
+/** Bytes of `count` elements in a GPU buffer, rounded up to whole 16-byte vectors. */
+export function byteSize(dtype: DType, count: number): number {
+  const bytes = dtype === "f16" ? count * 2 : count * 4;
+  return Math.max(16, Math.ceil(bytes / 16) * 16);
+}
+
+/** Result dtype of a binary operation, with torch's order bool < u32 < i32 < f16 < f32. */
+export function promote(a: DType, b: DType): DType {
+  const order: DType[] = ["bool", "u32", "i32", "f16", "f32"];
+  return order[Math.max(order.indexOf(a), order.indexOf(b))];
+}
+
+const f32 = new Float32Array(1);
+const u32 = new Uint32Array(f32.buffer);
+
+/** Bits of a float, for uniforms that mix integers and floats. */
+export function floatBits(x: number): number {
+  f32[0] = x;
+  return u32[0];
+}
+
+/** f32 to f16 bits, round to nearest even (IEEE 754). */
+export function toHalf(x: number): number {
+  f32[0] = x;
+  const bits = u32[0];
+  const sign = (bits >>> 16) & 0x8000;
+  const exponent = (bits >>> 23) & 0xff;
+  const mantissa = bits & 0x7fffff;
+  if (exponent === 0xff) return sign | 0x7c00 | (mantissa ? 0x200 | (mantissa >>> 13) : 0);
+  const e = exponent - 112;
+  if (e >= 31) return sign | 0x7c00;
+  if (e <= 0) {
+    if (e < -10) return sign;
+    const full = mantissa | 0x800000;
+    const shift = 14 - e;
+    return sign | roundShift(full, shift);
+  }
+  return sign + roundShift((e << 23) | mantissa, 13); // a carry out of the mantissa raises the exponent, as it should
+}
+
+function roundShift(value: number, shift: number): number {
+  const kept = value >>> shift;
+  const rest = value & ((1 << shift) - 1);
+  const half = 1 << (shift - 1);
+  return rest > half || (rest === half && (kept & 1)) ? kept + 1 : kept;
+}
+
+/** f16 bits to a number. */
+export function fromHalf(bits: number): number {
+  const sign = bits & 0x8000 ? -1 : 1;
+  const exponent = (bits >>> 10) & 31;
+  const mantissa = bits & 0x3ff;
+  if (exponent === 31) return mantissa ? NaN : sign * Infinity;
+  if (exponent === 0) return sign * mantissa * 2 ** -24;
+  return sign * (1 + mantissa / 1024) * 2 ** (exponent - 15);
+}
+
+/** f32 to bf16 bits, round to nearest even. */
+export function toBfloat16(x: number): number {
+  f32[0] = x;
+  const bits = u32[0];
+  if (Number.isNaN(x)) return (bits >>> 16) | 0x40;
+  return (bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16;
+}
+
+/** bf16 bits to a number. */
+export function fromBfloat16(bits: number): number {
+  u32[0] = bits << 16;
+  return f32[0];
+}

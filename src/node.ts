@@ -1,0 +1,49 @@
+import type { DType, HostArray } from "./dtype.ts";
+import type { Op } from "./ops/define.ts";
+import type { Storage } from "./runtime/pool.ts";
+import type { Shape } from "./shape.ts";
+
+/** Plain data that specialises an op: part of the graph's key, so nothing that changes from step to step. */
+export type Attrs = Record<string, unknown>;
+
+export interface OutputSpec {
+  readonly shape: Shape;
+  readonly dtype: DType;
+}
+
+let count = 0;
+
+/**
+ * One value of the lazy graph: an op applied to sources. Building a node runs nothing.
+ * A node is *pending* until a flush gives it a `storage` (GPU) or `host` (CPU) value.
+ */
+export class Node implements OutputSpec {
+  readonly id = count++;
+  /** Everything but the sources: equal keys and equal sources mean equal values. */
+  readonly key: string;
+  /** Set by a flush; a realised node is a leaf of later graphs. */
+  storage?: Storage;
+  /** Row-major values on the host: given by the user, or read back. */
+  host?: HostArray | Float64Array;
+  /** Why this value can no longer be read (it was overwritten in place). */
+  stale?: string;
+  requiresGrad = false;
+  /** The user's line that made the node, kept when SHADEGRAD_DEBUG is on. */
+  site?: string;
+
+  constructor(
+    readonly op: Op,
+    public src: readonly Node[],
+    readonly attrs: Attrs,
+    readonly shape: Shape,
+    readonly dtype: DType,
+    /** Specs of all outputs of an op with several; `pick` nodes select them. */
+    readonly outputs?: readonly OutputSpec[],
+  ) {
+    this.key = `${op.name}${op.keyOf ? op.keyOf(attrs) : JSON.stringify(attrs)}${dtype}[${shape.join()}]`;
+  }
+
+  get realized(): boolean {
+    return this.storage !== undefined || this.host !== undefined;
+  }
+}

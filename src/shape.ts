@@ -1,0 +1,52 @@
+/** Shape arithmetic: everything an op needs to check its arguments at the call. */
+export type Shape = readonly number[];
+
+export const numel = (shape: Shape): number => shape.reduce((n, d) => n * d, 1);
+
+export const sameShape = (a: Shape, b: Shape): boolean => a.length === b.length && a.every((d, i) => d === b[i]);
+
+export const show = (shape: Shape): string => `[${shape.join(",")}]`;
+
+/** Row-major strides in elements. */
+export function contiguousStrides(shape: Shape): number[] {
+  const strides = new Array<number>(shape.length);
+  let stride = 1;
+  for (let i = shape.length - 1; i >= 0; i--) {
+    strides[i] = stride;
+    stride *= shape[i];
+  }
+  return strides;
+}
+
+/** numpy broadcasting of two shapes; throws with `op` and both shapes when they do not fit. */
+export function broadcastShapes(op: string, a: Shape, b: Shape): number[] {
+  const rank = Math.max(a.length, b.length);
+  const out = new Array<number>(rank);
+  for (let i = 0; i < rank; i++) {
+    const x = a[a.length - rank + i] ?? 1;
+    const y = b[b.length - rank + i] ?? 1;
+    if (x !== y && x !== 1 && y !== 1) {
+      throw new Error(`${op}: shapes do not broadcast: ${show(a)} and ${show(b)} (${x} vs ${y} in dim ${i - rank})`);
+    }
+    out[i] = x === 1 ? y : x;
+  }
+  return out;
+}
+
+/** A dim that may be negative, checked against `rank`. */
+export function normalizeDim(op: string, dim: number, rank: number): number {
+  const d = dim < 0 ? dim + rank : dim;
+  if (!Number.isInteger(dim) || d < 0 || d >= Math.max(rank, 1)) {
+    throw new RangeError(`${op}: dim ${dim} is out of range for a tensor of ${rank} dims`);
+  }
+  return d;
+}
+
+/** Dims to reduce over: one, several, or (undefined) all; sorted, without repeats. */
+export function normalizeDims(op: string, dims: number | readonly number[] | undefined, rank: number): number[] {
+  if (dims === undefined) return Array.from({ length: rank }, (_, i) => i);
+  const list = (typeof dims === "number" ? [dims] : dims).map((d) => normalizeDim(op, d, rank));
+  const unique = [...new Set(list)].sort((a, b) => a - b);
+  if (unique.length !== list.length) throw new RangeError(`${op}: dims ${show(list)} repeat`);
+  return unique;
+}

@@ -1,0 +1,20 @@
+import { defineConfig } from "vitest/config";
+
+// `.wgsl` files are imported as text, in tests as in the built package.
+const wgsl = {
+  name: "wgsl",
+  transform(code: string, id: string) {
+    return id.endsWith(".wgsl") ? { code: `export default ${JSON.stringify(code)}`, map: null } : null;
+  },
+};
+
+export default defineConfig({
+  plugins: [wgsl],
+  test: {
+    include: ["tests/**/*.test.ts"],
+    pool: "forks", // Dawn crashes in worker threads
+    testTimeout: 120_000,
+    hookTimeout: 120_000,
+    fileParallelism: false,
+  },
+});
