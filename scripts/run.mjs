@@ -1,0 +1,58 @@
+// Runs a TypeScript file with Node: `node scripts/run.mjs file.ts [arguments]`.
+import { spawn } from "node:child_process";
+import { existsSync } from "node:fs";
+import { join, relative, resolve } from "node:path";
+import { pathToFileURL } from "node:url";
+import { childEnvironment, root } from "./environment.mjs";
+
+/** Bundles `file` (with its .wgsl imports as text) into .build/ and returns the path of the result. */
+export async function bundle(file) {
+  const { build } = await import("esbuild");
+  const entry = resolve(file);
+  const outfile = join(root, ".build", relative(root, entry).replace(/[\\/]|\.\./g, "_").replace(/\.m?ts$/, "") + ".mjs");
+  await build({
+    entryPoints: [entry],
+    outfile,
+    bundle: true,
+    format: "esm",
+    platform: "node",
+    target: "node20",
+    packages: "external",
+    loader: { ".wgsl": "text" },
+    sourcemap: "inline",
+    logLevel: "warning",
+    // The package's own name means this checkout, as examples read like a user's code.
+    alias: {
+      "shadegrad/nn": join(root, "src/nn/index.ts"),
+      "shadegrad/models": join(root, "models/index.ts"),
+      shadegrad: join(root, "src/index.ts"),
+    },
+  });
+  return outfile;
+}
+
+/** Runs `file` in a child process and returns its exit code. */
+export async function run(file, args = [], nodeOptions = []) {
+  const outfile = await bundle(file);
+  const child = spawn(process.execPath, ["--enable-source-maps", ...nodeOptions, outfile, ...args], {
+    stdio: "inherit",
+    env: childEnvironment(),
+  });
+  process.on("SIGINT", () => {}); // the terminal sends it to the child too, which decides
+  process.on("SIGTERM", () => child.kill("SIGTERM"));
+  return new Promise((done, fail) => {
+    child.on("error", fail);
+    child.on("exit", (code, signal) => done(code ?? (signal === "SIGINT" ? 130 : 1)));
+  });
+}
+
+if (process.argv[1] && import.meta.url === pathToFileURL(resolve(process.argv[1])).href) {
+  // Flags before the file go to Node: `node scripts/run.mjs --expose-gc bench/train.ts`.
+  const args = process.argv.slice(2);
+  const at = args.findIndex((arg) => !arg.startsWith("-"));
+  if (at < 0 || !existsSync(args[at])) {
+    console.error(at < 0 ? "usage: node scripts/run.mjs [node flags] file.ts [arguments]" : `run: no such file: ${args[at]}`);
+    process.exit(2);
+  }
+  process.exitCode = await run(args[at], args.slice(at + 1), args.slice(0, at));
+}
