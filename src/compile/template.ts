@@ -1,0 +1,102 @@
+/** Kernel templates: valid WGSL files whose marked constants, aliases and hook bodies may be replaced. */
+
+export interface Binding {
+  readonly index: number;
+  readonly name: string;
+  readonly kind: "uniform" | "read" | "read_write";
+}
+
+export interface Specialization {
+  /** Values for `const NAME: type = …; // param` and `alias NAME = …; // param`. */
+  readonly params?: Readonly<Record<string, number | string | boolean>>;
+  /** Statements that become the body of `fn name(…) … { // hook`. */
+  readonly hooks?: Readonly<Record<string, string>>;
+  /** Declarations (`var<storage, read> bias: array<f32>`) that take the next free binding numbers, in order. */
+  readonly extraBindings?: readonly string[];
+  /** Module-scope WGSL (structs, functions) that hook bodies use. */
+  readonly helpers?: string;
+}
+
+const PARAM = /^(?:const (\w+)\s*:\s*(\w+)\s*=|alias (\w+)\s*=)\s*([^;]+);\s*\/\/ param\b/;
+const HOOK = /^fn (\w+)\(.*\{ \/\/ hook\b/;
+const BINDING = /@group\(0\)\s*@binding\((\d+)\)\s*var<(uniform|storage(?:,\s*(read|read_write))?)>\s*(\w+)/g;
+
+/** The bindings of a kernel in order of their numbers. */
+export function bindings(code: string): Binding[] {
+  const list = [...code.matchAll(BINDING)].map((m): Binding => {
+    const kind = m[2] === "uniform" ? "uniform" : m[3] === "read_write" ? "read_write" : "read";
+    return { index: Number(m[1]), name: m[4], kind };
+  });
+  list.sort((a, b) => a.index - b.index);
+  list.forEach((b, i) => {
+    if (b.index !== i) throw new Error(`kernel: binding ${i} is missing or taken twice (near ${b.name})`);
+  });
+  return list;
+}
+
+/** Names a template offers: parameters with their types and defaults, and hooks. */
+export function declarations(code: string): { params: Map<string, { type: string; value: string }>; hooks: Set<string> } {
+  const params = new Map<string, { type: string; value: string }>();
+  const hooks = new Set<string>();
+  for (const line of code.split("\n")) {
+    const param = PARAM.exec(line);
+    if (param) params.set(param[1] ?? param[3], { type: param[2] ?? "alias", value: param[4].trim() });
+    const hook = HOOK.exec(line);
+    if (hook) hooks.add(hook[1]);
+  }
+  return { params, hooks };
+}
+
+/** The template with parameters and hook bodies put in; every name must exist and every value fit its type. */
+export function specialize(code: string, { params = {}, hooks = {}, extraBindings = [], helpers }: Specialization): string {
+  const known = declarations(code);
+  for (const name of Object.keys(params)) {
+    if (!known.params.has(name)) throw new Error(`kernel has no param ${name}; it has ${[...known.params.keys()].join(", ") || "none"}`);
+  }
+  for (const name of Object.keys(hooks)) {
+    if (!known.hooks.has(name)) throw new Error(`kernel has no hook ${name}; it has ${[...known.hooks].join(", ") || "none"}`);
+  }
+  const out: string[] = [];
+  let replaced = false; // inside the old body of a replaced hook
+  for (const line of code.split("\n")) {
+    if (replaced) {
+      if (line !== "}") continue; // a hook's body ends at the first brace in column 0
+      replaced = false;
+    }
+    const param = PARAM.exec(line);
+    const name = param ? (param[1] ?? param[3]) : HOOK.exec(line)?.[1];
+    if (param && name !== undefined && name in params) {
+      const value = literal(name, param[2] ?? "alias", params[name]);
+      out.push(param[2] ? `const ${name}: ${param[2]} = ${value};` : `alias ${name} = ${value};`);
+    } else if (!param && name !== undefined && name in hooks) {
+      out.push(line, hooks[name]);
+      replaced = true;
+    } else {
+      out.push(line);
+    }
+  }
+  let next = bindings(code).length;
+  for (const declaration of extraBindings) out.push(`@group(0) @binding(${next++}) ${declaration.replace(/;?\s*$/, ";")}`);
+  if (helpers) out.push(helpers);
+  return out.join("\n");
+}
+
+function literal(name: string, type: string, value: number | string | boolean): string {
+  const fail = (): never => {
+    throw new Error(`kernel param ${name}: ${type} does not hold ${JSON.stringify(value)}`);
+  };
+  switch (type) {
+    case "alias":
+      return typeof value === "string" && /^[\w<>, ]+$/.test(value) ? value : fail();
+    case "bool":
+      return typeof value === "boolean" ? String(value) : value === 0 || value === 1 ? String(value === 1) : fail();
+    case "u32":
+      return typeof value === "number" && Number.isInteger(value) && value >= 0 && value < 2 ** 32 ? `${value}u` : fail();
+    case "i32":
+      return typeof value === "number" && Number.isInteger(value) && Math.abs(value) < 2 ** 31 ? `${value}i` : fail();
+    case "f32":
+      return typeof value === "number" && Number.isFinite(value) ? `f32(${Math.fround(value)})` : fail();
+    default:
+      return fail();
+  }
+}
