@@ -1,0 +1,206 @@
+import type { Tokenizer } from "./tokenizer.ts";
+
+/** Conversation templates of LLaVA and its label masks (haotian-liu/LLaVA: conversation.py, train.py, mm_utils.py). */
+export interface Template {
+  style: "single" | "two" | "mpt" | "llama2" | "plain";
+  system: string;
+  /** Names of the asker and the answerer. */
+  roles: readonly [string, string];
+  sep: string;
+  sep2?: string;
+  /** Wraps images as `<Image><image></Image>`. */
+  imageTags?: boolean;
+}
+
+/** One turn; `null` (or "", as in the reference) is the open turn that the model is to fill. */
+export type Message = string | null;
+export interface Turn {
+  from: "human" | "gpt";
+  value: string;
+}
+/** Token ids with one `IMAGE_TOKEN_INDEX` an image, and labels that are `IGNORE_INDEX` wherever nothing is learned. */
+export interface TrainingSample {
+  inputIds: number[];
+  labels: number[];
+  prompt: string;
+}
+
+export const IGNORE_INDEX = -100;
+export const IMAGE_TOKEN_INDEX = -200;
+export const IMAGE_TOKEN = "<image>";
+
+const helpful = (human: string): string =>
+  `A chat between a curious ${human} and an artificial intelligence assistant. ` +
+  `The assistant gives helpful, detailed, and polite answers to the ${human}'s questions.`;
+const visual =
+  "You are a helpful language and vision assistant. You are able to understand the visual content that the user provides, " +
+  "and assist the user with a variety of tasks using natural language.";
+const tagged =
+  "A chat between a curious user and an artificial intelligence assistant. The assistant is able to understand the visual content that the user provides, " +
+  "and assist the user with a variety of tasks using natural language.The visual content will be provided with the following format: <Image>visual content</Image>.";
+const safe =
+  "You are a helpful, respectful and honest assistant. Always answer as helpfully as possible, while being safe.  " +
+  "Your answers should not include any harmful, unethical, racist, sexist, toxic, dangerous, or illegal content. " +
+  "Please ensure that your responses are socially unbiased and positive in nature.\n\n" +
+  "If a question does not make any sense, or is not factually coherent, explain why instead of answering something not correct. " +
+  "If you don't know the answer to a question, please don't share false information.";
+
+const users = ["USER", "ASSISTANT"] as const;
+const v0: Template = { style: "single", system: helpful("human"), roles: ["Human", "Assistant"], sep: "###" };
+const v1: Template = { style: "two", system: helpful("user"), roles: users, sep: " ", sep2: "</s>" };
+const llama2: Template = { style: "llama2", system: safe, roles: users, sep: "<s>", sep2: "</s>" };
+const mpt: Template = {
+  style: "mpt",
+  system: "<|im_start|>system\nA conversation between a user and an LLM-based AI assistant. The assistant gives helpful and honest answers.",
+  roles: ["<|im_start|>user\n", "<|im_start|>assistant\n"],
+  sep: "<|im_end|>",
+};
+
+/** Templates by the names that LLaVA's scripts use. */
+export const templates: Readonly<Record<string, Template>> = {
+  plain: { style: "plain", system: "", roles: ["", ""], sep: "\n" },
+  v0,
+  llava_v0: v0,
+  v1,
+  vicuna_v1: v1,
+  llava_v1: { ...v1, system: helpful("human") },
+  v1_mmtag: { ...v1, system: tagged, imageTags: true },
+  llama_2: llama2,
+  llava_llama_2: { ...llama2, system: visual },
+  mistral_instruct: { ...llama2, system: "", sep: "" },
+  mpt,
+  chatml_direct: { ...mpt, system: "<|im_start|>system\nAnswer the questions." },
+};
+
+/** The template named `name`. @throws listing the known names. */
+export function template(name: string): Template {
+  const found = templates[name];
+  if (!found) throw new Error(`conversation: no template "${name}"; there are ${Object.keys(templates).join(", ")}`);
+  return found;
+}
+
+/** The prompt of `messages`, which alternate from the asker on; a last `null` leaves the answer open. */
+export function renderPrompt(t: Template, messages: readonly Message[]): string {
+  const said = (i: number, between: string, end: string): string =>
+    !messages[i] ? t.roles[i % 2] + between.trimEnd() : t.roles[i % 2] + between + messages[i] + end;
+  const each = (f: (i: number) => string): string => messages.map((_, i) => f(i)).join("");
+  switch (t.style) {
+    case "single":
+      return t.system + t.sep + each((i) => said(i, ": ", t.sep));
+    case "two":
+      return t.system + t.sep + each((i) => said(i, ": ", i % 2 ? t.sep2! : t.sep));
+    case "mpt":
+      return t.system + t.sep + each((i) => said(i, "", t.sep));
+    case "plain":
+      return each((i) => (messages[i] ? messages[i] + t.sep : ""));
+    case "llama2": {
+      const text = each((i) => {
+        if (!messages[i]) return "";
+        if (i % 2) return ` ${messages[i]} ${t.sep2}`;
+        const system = i === 0 && t.system ? `<<SYS>>\n${t.system}\n<</SYS>>\n\n` : "";
+        return `${t.sep}[INST] ${system}${messages[i]} [/INST]`;
+      });
+      // The reference strips the characters of `sep` from the left, not the string.
+      const start = [...text].findIndex((char) => !t.sep.includes(char));
+      return text.slice(Math.max(0, start));
+    }
+  }
+}
+
+/** Ids of a prompt with `IMAGE_TOKEN_INDEX` for every `<image>`; only the first piece keeps its begin token. */
+export function tokenizePrompt(tokenizer: Tokenizer, prompt: string): number[] {
+  const pieces = prompt.split(IMAGE_TOKEN).map((piece) => tokenizer.encode(piece));
+  const begin = tokenizer.encode("");
+  return pieces.flatMap((ids, i) => (i === 0 ? ids : [IMAGE_TOKEN_INDEX, ...ids.slice(begin.length)]));
+}
+
+/** Moves `<image>` to the front of its turn, as LLaVA's training does. */
+function imageFirst(turn: Turn, tags: boolean | undefined): Turn {
+  if (!turn.value.includes(IMAGE_TOKEN)) return turn;
+  const value = `${IMAGE_TOKEN}\n${turn.value.replaceAll(IMAGE_TOKEN, "").trim()}`.trim();
+  return { ...turn, value: tags ? value.replaceAll(IMAGE_TOKEN, `<Image>${IMAGE_TOKEN}</Image>`) : value };
+}
+
+export interface TrainingOptions {
+  hasImage: boolean;
+  /** Whether text after a special token gets the SentencePiece space prefix (`legacy` in tokenizer_config.json). */
+  legacy?: boolean;
+}
+
+/**
+ * Ids and labels of one training conversation, token for token as LLaVA makes them: only answers (and the separator
+ * after them) are learned. A sample whose pieces do not tokenise to the whole is masked altogether, as there.
+ */
+export function trainingSample(tokenizer: Tokenizer, t: Template, conversation: readonly Turn[], { hasImage, legacy = true }: TrainingOptions): TrainingSample {
+  if (conversation.length === 0) throw new Error("conversation: a training sample needs at least one turn");
+  let turns = hasImage ? conversation.map((turn) => imageFirst(turn, t.imageTags)) : [...conversation];
+  const encode = (text: string): number[] => (hasImage ? tokenizePrompt(tokenizer, text) : tokenizer.encode(text));
+  if (t.style === "plain") return plainSample(encode, t, turns);
+  if (t.style === "single") return singleSample(encode, t, turns);
+  if (turns[0].from !== "human") turns = turns.slice(1);
+  turns.forEach((turn, i) => {
+    if (turn.from !== (i % 2 ? "gpt" : "human")) throw new Error(`conversation: turn ${i} is from ${turn.from}, expected ${i % 2 ? "gpt" : "human"}`);
+  });
+  const prompt = renderPrompt(t, turns.map((turn) => turn.value));
+  return roundsSample(encode, t, prompt, legacy);
+}
+
+/** `plain` (stage 1): the image and its caption, no roles. */
+function plainSample(encode: (text: string) => number[], t: Template, turns: Turn[]): TrainingSample {
+  if (turns.length !== 2 || !turns[0].value.includes(IMAGE_TOKEN)) {
+    throw new Error("conversation: the plain template takes an image turn and its caption");
+  }
+  const prompt = IMAGE_TOKEN + turns[1].value + t.sep;
+  const inputIds = encode(prompt);
+  const masked = encode(IMAGE_TOKEN).length;
+  return { inputIds, labels: inputIds.map((id, i) => (i < masked ? IGNORE_INDEX : id)), prompt };
+}
+
+/** `v0`: "### Role: text" lines; the two tokens of "###" stay learned before every turn, as in the reference. */
+function singleSample(encode: (text: string) => number[], t: Template, turns: Turn[]): TrainingSample {
+  const header = `${t.system}\n\n`;
+  const lines = turns.map((turn) => `### ${t.roles[turn.from === "human" ? 0 : 1]}: ${turn.value}\n`);
+  const prompt = `${header}${lines.join("")}### `;
+  const inputIds = encode(prompt);
+  const labels = [...inputIds];
+  let at = encode(header).length;
+  labels.fill(IGNORE_INDEX, 0, at);
+  lines.forEach((line, i) => {
+    const length = encode(line).length;
+    if (turns[i].from === "human") labels.fill(IGNORE_INDEX, at + 2, at + length);
+    at += length;
+  });
+  return { inputIds, labels, prompt };
+}
+
+/** `v1`, `llama_2`, `mpt`: rounds of question and answer; lengths are those of the rounds tokenised alone. */
+function roundsSample(encode: (text: string) => number[], t: Template, prompt: string, legacy: boolean): TrainingSample {
+  const inputIds = encode(prompt);
+  const labels = [...inputIds];
+  const answer = t.style === "two" ? `${t.sep}${t.roles[1]}: ` : t.style === "mpt" ? t.sep + t.roles[1] : "[/INST] ";
+  let rounds = prompt.split(t.style === "mpt" ? t.sep : t.sep2!);
+  if (t.style === "mpt") rounds = mptRounds(rounds, t.sep);
+  let at = t.style === "mpt" ? 0 : 1; // the begin token
+  labels.fill(IGNORE_INDEX, 0, at);
+  for (const [i, round] of rounds.entries()) {
+    const parts = round.split(answer);
+    if (round === "" || parts.length !== 2) break;
+    let length = encode(round).length;
+    // The answer's separator ends in a space that SentencePiece joins to the next word: one token less, and the begin token.
+    let question = encode(parts[0] + answer).length - (t.style === "mpt" ? 1 : 2);
+    if (i > 0 && t.style === "two" && !legacy) (length -= 1), (question -= 1);
+    if (i > 0 && t.style === "mpt" && legacy) (length += 1), (question += 1);
+    labels.fill(IGNORE_INDEX, at, at + question);
+    at += length;
+  }
+  labels.fill(IGNORE_INDEX, at);
+  if (at !== inputIds.length) labels.fill(IGNORE_INDEX);
+  return { inputIds, labels, prompt };
+}
+
+/** System, question and answer make the first round; then two pieces a round. */
+function mptRounds(pieces: string[], sep: string): string[] {
+  const rounds = [pieces.slice(0, 3).join(sep)];
+  for (let i = 3; i < pieces.length; i += 2) rounds.push(pieces.slice(i, i + 2).join(sep));
+  return rounds;
+}
