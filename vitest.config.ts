@@ -1,4 +1,5 @@
 import { defineConfig } from "vitest/config";
+import { childEnvironment } from "./scripts/environment.mjs";
 
 // `.wgsl` files are imported as text, in tests as in the built package.
 const wgsl = {
@@ -13,6 +14,7 @@ export default defineConfig({
   test: {
     include: ["tests/**/*.test.ts"],
     pool: "forks", // Dawn crashes in worker threads
+    env: childEnvironment(),
     testTimeout: 120_000,
     hookTimeout: 120_000,
     fileParallelism: false,

@@ -9,7 +9,13 @@ import { childEnvironment, root } from "./environment.mjs";
 export async function bundle(file) {
   const { build } = await import("esbuild");
   const entry = resolve(file);
-  const outfile = join(root, ".build", relative(root, entry).replace(/[\\/]|\.\./g, "_").replace(/\.m?ts$/, "") + ".mjs");
+  const outfile = join(
+    root,
+    ".build",
+    relative(root, entry)
+      .replace(/[\\/]|\.\./g, "_")
+      .replace(/\.m?ts$/, "") + ".mjs",
+  );
   await build({
     entryPoints: [entry],
     outfile,
@@ -51,7 +57,9 @@ if (process.argv[1] && import.meta.url === pathToFileURL(resolve(process.argv[1]
   const args = process.argv.slice(2);
   const at = args.findIndex((arg) => !arg.startsWith("-"));
   if (at < 0 || !existsSync(args[at])) {
-    console.error(at < 0 ? "usage: node scripts/run.mjs [node flags] file.ts [arguments]" : `run: no such file: ${args[at]}`);
+    console.error(
+      at < 0 ? "usage: node scripts/run.mjs [node flags] file.ts [arguments]" : `run: no such file: ${args[at]}`,
+    );
     process.exit(2);
   }
   process.exitCode = await run(args[at], args.slice(at + 1), args.slice(0, at));

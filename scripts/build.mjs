@@ -1,0 +1,70 @@
+// `npm run build`: dist/ with one ES module an entry point of package.json, shared chunks and declarations.
+import { spawnSync } from "node:child_process";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join, relative } from "node:path";
+import { build } from "esbuild";
+import { root } from "./environment.mjs";
+
+const dist = join(root, "dist");
+const nodeOnly = join(root, "src/runtime/node.ts");
+
+/** The sources behind the entry points, read from the exports map: { index: "src/index.ts", nn: "src/nn/index.ts" }. */
+function entryPoints() {
+  const { exports } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
+  const entries = {};
+  for (const target of Object.values(exports)) {
+    if (!target.types) continue;
+    const name = target.default.replace("./dist/", "").replace(".js", "");
+    entries[name] = join(root, target.types.replace("./dist/types/", "").replace(".d.ts", ".ts"));
+  }
+  return entries;
+}
+
+/**
+ * The one file that needs Node becomes the import "#node": package.json maps it to itself under Node, Deno and Bun,
+ * and to a stub elsewhere, so that bundlers for browsers never meet a Node module.
+ */
+const nodeApart = {
+  name: "node-apart",
+  setup({ onResolve }) {
+    onResolve({ filter: /\/node\.ts$/ }, ({ path, resolveDir }) =>
+      join(resolveDir, path) === nodeOnly ? { path: "#node", external: true } : undefined,
+    );
+  },
+};
+
+const shared = {
+  bundle: true,
+  format: "esm",
+  target: "es2023",
+  packages: "external",
+  charset: "utf8",
+  loader: { ".wgsl": "text" },
+  metafile: true,
+  logLevel: "warning",
+};
+
+rmSync(dist, { recursive: true, force: true });
+const main = await build({
+  ...shared,
+  entryPoints: entryPoints(),
+  outdir: dist,
+  splitting: true, // one engine, whichever entry points a program imports
+  platform: "neutral", // an import of a Node module is an error here
+  chunkNames: "chunk-[hash]",
+  plugins: [nodeApart],
+});
+const node = await build({ ...shared, entryPoints: [nodeOnly], outfile: join(dist, "node.js"), platform: "node" });
+writeFileSync(join(dist, "node-absent.js"), `throw new Error("files on disk need Node, Deno or Bun");\n`);
+
+const inputs = Object.keys(node.metafile.inputs);
+if (inputs.length > 1)
+  throw new Error(`${relative(root, nodeOnly)} must stand alone, but pulls in ${inputs.join(", ")}`);
+if (main.warnings.length + node.warnings.length > 0) process.exit(1);
+
+const tsc = join(root, "node_modules/typescript/bin/tsc");
+const types = spawnSync(process.execPath, [tsc, "-p", "tsconfig.build.json"], { cwd: root, stdio: "inherit" });
+if (types.status !== 0) process.exit(1);
+
+const outputs = Object.entries({ ...main.metafile.outputs, ...node.metafile.outputs });
+console.log(outputs.map(([file, { bytes }]) => `${file} ${(bytes / 1024).toFixed(0)} KB`).join("\n"));
