@@ -1,0 +1,135 @@
+import { execFileSync } from "node:child_process";
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { build } from "esbuild";
+import { beforeAll, describe, expect, test } from "vitest";
+import { childEnvironment, root } from "../../scripts/environment.mjs";
+import { ensureBrowser, runInBrowser } from "./browser.ts";
+import { folder, installed, installPackage, losses, readmeExample } from "./package.ts";
+
+const SLOW = 600_000; // the first run installs a browser and Deno
+const manifest = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
+let files: string[] = [];
+let expected: number[] = [];
+
+const run = (program: string, args: string[]) =>
+  execFileSync(program, args, { cwd: folder, encoding: "utf8", env: childEnvironment(), timeout: 300_000 });
+
+function expectSameLosses(output: string): void {
+  const got = losses(output);
+  expect(got.length).toBe(expected.length);
+  got.forEach((loss, i) => {
+    expect(Math.abs(loss - expected[i]), `loss ${i}: ${loss} against Node's ${expected[i]}`).toBeLessThanOrEqual(1e-4);
+  });
+}
+
+beforeAll(() => {
+  files = installPackage();
+  expected = losses(run(process.execPath, ["example.mjs"]));
+}, SLOW);
+
+describe("the README's example, from the packed package", () => {
+  test("is ten lines", () => {
+    const lines = readmeExample()
+      .split("\n")
+      .filter((line) => line.trim() !== "" && !/^(import|\/\/)/.test(line.trim()));
+    expect(lines.length).toBeLessThanOrEqual(10);
+  });
+
+  test("trains in Node", () => {
+    expect(expected.length).toBeGreaterThanOrEqual(5);
+    expect(expected.at(-1)).toBeLessThan(0.7 * expected[0]);
+  });
+
+  test(
+    "gives the same losses in Chromium",
+    async (context) => {
+      const browser = ensureBrowser();
+      if ("problem" in browser) return context.skip(browser.problem);
+      const imports: Record<string, string> = {};
+      for (const [name, target] of Object.entries<{ default?: string }>(manifest.exports)) {
+        if (target.default) imports[join("shadegrad", name)] = join("/node_modules/shadegrad", target.default);
+      }
+      expectSameLosses(await runInBrowser(browser.path, folder, "example.mjs", { imports }));
+    },
+    SLOW,
+  );
+
+  test(
+    "gives the same losses in Deno",
+    (context) => {
+      const home = join(root, ".cache/deno");
+      const deno = join(home, "node_modules/.bin/deno");
+      if (!existsSync(deno)) {
+        console.log("Installing Deno (92 MB) for its test into .cache/deno …");
+        try {
+          execFileSync("npm", ["install", "--prefix", home, "--no-save", "--no-audit", "--no-fund", "deno@2"]);
+        } catch (error) {
+          return context.skip(`Deno cannot be installed: ${(error as Error).message}`);
+        }
+      }
+      expectSameLosses(run(deno, ["run", "-A", "--node-modules-dir=manual", "example.mjs"]));
+    },
+    SLOW,
+  );
+});
+
+describe("the package", () => {
+  test("has every file that its exports and imports name", () => {
+    const targets = [...Object.values(manifest.exports), ...Object.values(manifest.imports)]
+      .flatMap((target) => (typeof target === "string" ? [target] : Object.values(target as Record<string, string>)))
+      .filter((path) => !path.includes("*"));
+    expect(targets.length).toBeGreaterThan(5);
+    expect(targets.filter((path) => !files.includes(path.slice(2)))).toEqual([]);
+  });
+
+  test("has the kernels, the licence and the README, and no sources or tests", () => {
+    expect(files).toEqual(expect.arrayContaining(["LICENSE", "README.md", "kernels/matmul.wgsl"]));
+    expect(files.filter((path) => /^(src|tests|scripts|bench|examples)\//.test(path))).toEqual([]);
+  });
+
+  test("bundles for browsers without a Node module", async () => {
+    const result = await build({
+      entryPoints: [join(folder, "example.mjs")],
+      bundle: true,
+      write: false,
+      format: "esm",
+      platform: "browser",
+      metafile: true,
+      logLevel: "silent",
+    });
+    expect(result.warnings).toEqual([]);
+    expect(result.outputFiles[0].text).not.toMatch(/["']node:/);
+    expect(Object.keys(result.metafile.inputs).filter((path) => path.endsWith("/dist/node.js"))).toEqual([]);
+  });
+
+  test("has types that the example compiles with, in Node's and in bundlers' resolution", () => {
+    const tsc = join(root, "node_modules/typescript/bin/tsc");
+    for (const [module, resolution] of [
+      ["nodenext", "nodenext"],
+      ["esnext", "bundler"],
+    ]) {
+      const options = [
+        "--module",
+        module,
+        "--moduleResolution",
+        resolution,
+        "--target",
+        "es2023",
+        "--lib",
+        "es2023,dom",
+      ];
+      run(process.execPath, [
+        tsc,
+        "--ignoreConfig",
+        "--noEmit",
+        "--strict",
+        "--types",
+        "@webgpu/types",
+        ...options,
+        "example.ts",
+      ]);
+    }
+    expect(existsSync(join(installed, "dist/types/src/index.d.ts"))).toBe(true);
+  });
+});
