@@ -1,0 +1,144 @@
+// Batched matrix product C = A . B in f32 with strided operands.
+//
+// One subgroup computes TM rows x (4 * SG) columns: a lane owns four columns, and the values of A are spread over
+// the lanes by subgroupShuffle, so that each value of A and B is loaded once per subgroup (the register tile of
+// GotoBLAS [Goto and van de Geijn 2008], with the subgroup as the vector unit). All loads of a turn come before
+// its multiply-adds: software adapters allocate registers in text order.
+//
+// A[batch, m, k] is at a_offset + batch strides + m * a_m + k * a_k, B[batch, k, n] at b_offset + … + k * b_k + n * b_n,
+// all in elements, so transposed, permuted and broadcast operands (stride 0) need no copy. C is contiguous
+// [splits, batch, M, N]; with splits > 1 each split sums k_chunk products and matmul_split.wgsl adds them up.
+// Grid: row tiles (fastest), column tiles, slices (batch, split) in one number y * grid_x + x.
+enable subgroups;
+
+const SG: u32 = 8u; // param: subgroup size, and the size of the workgroup
+const TM: u32 = 16u; // param: rows of a tile
+const KS: u32 = 4u; // param: k per turn, a multiple of 4
+const K_GUARD: bool = true; // param: false when K and k_chunk are multiples of KS
+const A_VEC: u32 = 0u; // param: A is read as vec4f along k (1) or m (2): stride 1 there, all else multiples of 4; 0 = scalars
+const B_VEC: u32 = 0u; // param: B is read as vec4f along k (1) or n (2)
+alias A = f32; // param: vec4f with A_VEC
+alias B = f32; // param: vec4f with B_VEC
+
+struct Dims {
+  M: u32, N: u32, K: u32, k_chunk: u32,
+  row_tiles: u32, column_tiles: u32, first: u32, slices: u32,
+  batches: u32, size_1: u32, size_2: u32, // batch = (i0 * size_1 + i1) * size_2 + i2
+  a_offset: u32, a_0: u32, a_1: u32, a_2: u32, a_m: u32, a_k: u32,
+  b_offset: u32, b_0: u32, b_1: u32, b_2: u32, b_k: u32, b_n: u32,
+}
+
+@group(0) @binding(0) var<uniform> dims: Dims;
+@group(0) @binding(1) var<storage, read> a: array<A>;
+@group(0) @binding(2) var<storage, read> b: array<B>;
+@group(0) @binding(3) var<storage, read_write> c: array<f32>;
+
+const CHUNKS: u32 = TM * KS / 4u; // vec4f of A a turn
+const T: u32 = (CHUNKS + SG - 1u) / SG; // of which a lane loads chunks lane, lane + SG, …
+const ROWS: u32 = select(1u, 4u, A_VEC == 2u); // a chunk is ROWS x DEPTH values of A
+const DEPTH: u32 = 4u / ROWS;
+const CHUNK_ROWS: u32 = TM / ROWS; // chunk = k / DEPTH * CHUNK_ROWS + row / ROWS
+
+// `i` = batch, row, first column. Columns from N on are dropped afterwards.
+fn epilogue(value: vec4f, i: vec3u) -> vec4f { // hook
+  return value;
+}
+
+// A chunk of A at element `at`, of which the first `left` values along k count.
+fn load_a(at: u32, left: u32) -> vec4f {
+  if (A_VEC != 0u) {
+    let v = vec4f(a[at / 4u]);
+    if (K_GUARD) { return select(vec4f(), v, (A_VEC == 2u && left > 0u) || left > 3u); }
+    return v;
+  }
+  let s = dims.a_k;
+  let v = vec4f(vec4f(a[at]).x, vec4f(a[at + s]).x, vec4f(a[at + 2u * s]).x, vec4f(a[at + 3u * s]).x);
+  if (K_GUARD) { return select(vec4f(), v, vec4u(0u, 1u, 2u, 3u) < vec4u(left)); }
+  return v;
+}
+
+// Four columns of row k of B.
+fn load_b(columns: vec4u, k: u32, end: u32) -> vec4f {
+  let at = columns + k * dims.b_k;
+  var v = vec4f();
+  if (B_VEC == 2u) {
+    v = vec4f(b[at.x / 4u]);
+  } else {
+    v = vec4f(vec4f(b[at.x]).x, vec4f(b[at.y]).x, vec4f(b[at.z]).x, vec4f(b[at.w]).x);
+  }
+  if (K_GUARD) { return select(vec4f(), v, k < end); }
+  return v;
+}
+
+// The chunk with row r of the tile and k of the turn, from the lane that holds it.
+fn spread(va: ptr<function, array<vec4f, T>>, k: u32, r: u32) -> vec4f {
+  let chunk = k / DEPTH * CHUNK_ROWS + r / ROWS;
+  return subgroupShuffle((*va)[chunk / SG], chunk % SG);
+}
+
+@compute @workgroup_size(SG)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
+  let tile = group.y * groups.x + group.x;
+  let slice = tile / dims.row_tiles / dims.column_tiles;
+  if (slice >= dims.slices) { return; }
+  let row = tile % dims.row_tiles * TM;
+  let column = (tile / dims.row_tiles % dims.column_tiles * SG + lane) * 4u;
+  let batch = slice % dims.batches;
+  let i = vec3u(batch / dims.size_2 / dims.size_1, batch / dims.size_2 % dims.size_1, batch % dims.size_2);
+  let begin = slice / dims.batches * dims.k_chunk;
+  let end = min(begin + dims.k_chunk, dims.K);
+
+  let a_batch = dims.a_offset + i.x * dims.a_0 + i.y * dims.a_1 + i.z * dims.a_2;
+  let b_batch = dims.b_offset + i.x * dims.b_0 + i.y * dims.b_1 + i.z * dims.b_2;
+  let last = dims.N - select(1u, 4u, B_VEC == 2u);
+  let columns = b_batch + min(vec4u(column) + vec4u(0u, 1u, 2u, 3u), vec4u(last)) * dims.b_n;
+  var chunks = array<u32, T>();
+  for (var t = 0u; t < T; t++) {
+    let chunk = lane + t * SG;
+    chunks[t] = a_batch + min(row + chunk % CHUNK_ROWS * ROWS, dims.M - ROWS) * dims.a_m + chunk / CHUNK_ROWS * DEPTH * dims.a_k;
+  }
+
+  var sums = array<vec4f, TM>();
+  for (var k = begin; k < end; k += KS) {
+    var vb = array<vec4f, KS>();
+    for (var j = 0u; j < KS; j += select(1u, 4u, B_VEC == 1u)) {
+      if (B_VEC == 1u) {
+        let at = (columns + k + j) / 4u;
+        let m = transpose(mat4x4f(vec4f(b[at.x]), vec4f(b[at.y]), vec4f(b[at.z]), vec4f(b[at.w])));
+        for (var d = 0u; d < 4u; d++) { vb[j + d] = select(vec4f(), m[d], !K_GUARD || k + j < end); }
+      } else {
+        vb[j] = load_b(columns, k + j, end);
+      }
+    }
+    var va = array<vec4f, T>();
+    for (var t = 0u; t < T; t++) {
+      let chunk = lane + t * SG;
+      if (chunk < CHUNKS) { va[t] = load_a(chunks[t] + k * dims.a_k, end - min(end, k + chunk / CHUNK_ROWS * DEPTH)); }
+    }
+    for (var j = 0u; j < KS; j += 4u) {
+      for (var r = 0u; r < TM; r += ROWS) {
+        if (A_VEC == 2u) {
+          let v = mat4x4f(spread(&va, j, r), spread(&va, j + 1u, r), spread(&va, j + 2u, r), spread(&va, j + 3u, r));
+          for (var d = 0u; d < ROWS; d++) {
+            sums[r + d] += v[0][d] * vb[j] + v[1][d] * vb[j + 1u] + v[2][d] * vb[j + 2u] + v[3][d] * vb[j + 3u];
+          }
+        } else {
+          let v = spread(&va, j, r);
+          sums[r] += v.x * vb[j] + v.y * vb[j + 1u] + v.z * vb[j + 2u] + v.w * vb[j + 3u];
+        }
+      }
+    }
+  }
+
+  // A copy, so that the sums stay in registers although this loop is rolled (it holds the epilogue once).
+  var results = sums;
+  let rows = min(TM, dims.M - row);
+  for (var r = 0u; r < rows; r++) {
+    let v = epilogue(results[r], vec3u(batch, row + r, column));
+    let at = ((dims.first + slice) * dims.M + row + r) * dims.N + column;
+    if (column < dims.N) { c[at] = v.x; }
+    if (column + 1u < dims.N) { c[at + 1u] = v.y; }
+    if (column + 2u < dims.N) { c[at + 2u] = v.z; }
+    if (column + 3u < dims.N) { c[at + 3u] = v.w; }
+  }
+}

@@ -1,0 +1,67 @@
+// Batched matrix product as matmul.wgsl, for adapters without subgroups of a fixed size.
+// A workgroup of 8 x 8 lanes computes 8 * TM rows x 32 columns; a lane holds TM rows x 4 columns in registers and reads its
+// operands directly: the cache does what workgroup memory would, without barriers.
+// Operands, splits and grid as in matmul.wgsl.
+const TM: u32 = 4u; // param: rows per lane
+const B_VEC: bool = false; // param: B is read as vec4f along n (b_n = 1, all else multiples of 4)
+alias B = f32; // param: vec4f with B_VEC
+
+struct Dims {
+  M: u32, N: u32, K: u32, k_chunk: u32,
+  row_tiles: u32, column_tiles: u32, first: u32, slices: u32,
+  batches: u32, size_1: u32, size_2: u32, // batch = (i0 * size_1 + i1) * size_2 + i2
+  a_offset: u32, a_0: u32, a_1: u32, a_2: u32, a_m: u32, a_k: u32,
+  b_offset: u32, b_0: u32, b_1: u32, b_2: u32, b_k: u32, b_n: u32,
+}
+
+@group(0) @binding(0) var<uniform> dims: Dims;
+@group(0) @binding(1) var<storage, read> a: array<f32>;
+@group(0) @binding(2) var<storage, read> b: array<B>;
+@group(0) @binding(3) var<storage, read_write> c: array<f32>;
+
+// `i` = batch, row, first column. Columns from N on are dropped afterwards.
+fn epilogue(value: vec4f, i: vec3u) -> vec4f { // hook
+  return value;
+}
+
+@compute @workgroup_size(8, 8)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) lane: vec3u) {
+  let tile = group.y * groups.x + group.x;
+  let slice = tile / dims.row_tiles / dims.column_tiles;
+  let row = (tile % dims.row_tiles * 8u + lane.y) * TM;
+  let column = (tile / dims.row_tiles % dims.column_tiles * 8u + lane.x) * 4u;
+  if (slice >= dims.slices || row >= dims.M || column >= dims.N) { return; }
+  let batch = slice % dims.batches;
+  let i = vec3u(batch / dims.size_2 / dims.size_1, batch / dims.size_2 % dims.size_1, batch % dims.size_2);
+  let begin = slice / dims.batches * dims.k_chunk;
+  let end = min(begin + dims.k_chunk, dims.K);
+  let columns = min(vec4u(column) + vec4u(0u, 1u, 2u, 3u), vec4u(dims.N - 1u)) * dims.b_n
+    + dims.b_offset + i.x * dims.b_0 + i.y * dims.b_1 + i.z * dims.b_2;
+  var rows = array<u32, TM>();
+  for (var r = 0u; r < TM; r++) {
+    rows[r] = dims.a_offset + i.x * dims.a_0 + i.y * dims.a_1 + i.z * dims.a_2 + min(row + r, dims.M - 1u) * dims.a_m;
+  }
+  var sums = array<vec4f, TM>();
+  for (var k = begin; k < end; k++) {
+    let at = columns + k * dims.b_k;
+    var vb = vec4f();
+    if (B_VEC) {
+      vb = vec4f(b[at.x / 4u]);
+    } else {
+      vb = vec4f(vec4f(b[at.x]).x, vec4f(b[at.y]).x, vec4f(b[at.z]).x, vec4f(b[at.w]).x);
+    }
+    for (var r = 0u; r < TM; r++) { sums[r] += a[rows[r] + k * dims.a_k] * vb; }
+  }
+
+  // A copy, so that the sums stay in registers although this loop is rolled (it holds the epilogue once).
+  var results = sums;
+  let count = min(TM, dims.M - row);
+  for (var r = 0u; r < count; r++) {
+    let v = epilogue(results[r], vec3u(batch, row + r, column));
+    let at = ((dims.first + slice) * dims.M + row + r) * dims.N + column;
+    c[at] = v.x;
+    if (column + 1u < dims.N) { c[at + 1u] = v.y; }
+    if (column + 2u < dims.N) { c[at + 2u] = v.z; }
+    if (column + 3u < dims.N) { c[at + 3u] = v.w; }
+  }
+}

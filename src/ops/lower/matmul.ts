@@ -1,0 +1,151 @@
+import type { KernelCall, Lower, LowerContext, Operand } from "../../compile/lower.ts";
+import { numel, type Shape } from "../../shape.ts";
+import { busyGroups, grid2d, MAX_GROUPS } from "./grid.ts";
+
+/** Both operands of a matmul may be any strided view. */
+export const matmulStrided: readonly number[] = [0, 1];
+
+/** A matrix operand: offset, three batch strides, and the strides of its rows and columns. */
+interface Matrix {
+  readonly offset: number;
+  readonly batch: readonly number[];
+  readonly row: number;
+  readonly column: number;
+}
+
+interface Batch {
+  readonly sizes: number[];
+  readonly a: number[];
+  readonly b: number[];
+}
+
+/** Chooses kernel, tile and split for C = A . B and returns its dispatches. */
+export const lowerMatmul: Lower = (node, cx) => {
+  const [M, N] = node.shape.slice(-2);
+  const [a, b] = [cx.operand(0), cx.operand(1)];
+  const K = a.shape[a.shape.length - 1];
+  const batch = mergeBatch(node.shape.slice(0, -2), a, b);
+  const batches = numel(batch.sizes);
+  if (batches * M * N === 0) return [];
+
+  // A kernel decodes three batch dims; what is left over becomes one call per index.
+  const outer = batch.sizes.splice(0, Math.max(batch.sizes.length - 3, 0));
+  const [aOuter, bOuter] = [batch.a.splice(0, outer.length), batch.b.splice(0, outer.length)];
+  const calls: KernelCall[] = [];
+  for (let index = 0; index < numel(outer); index++) {
+    const [aStart, bStart] = [aOuter, bOuter].map((strides) => offsetAt(index, outer, strides));
+    const A = matrix(a, batch.sizes.length, batch.a, aStart);
+    const B = matrix(b, batch.sizes.length, batch.b, bStart);
+    const sizes = [...new Array<number>(3 - batch.sizes.length).fill(1), ...batch.sizes];
+    calls.push(...product(cx, M, N, K, sizes, A, B, index * numel(batch.sizes), outer.length === 0));
+  }
+  return calls;
+};
+
+function product(cx: LowerContext, M: number, N: number, K: number, sizes: number[], A: Matrix, B: Matrix, first: number, only: boolean): KernelCall[] {
+  const { device } = cx;
+  const SG = device.subgroupSize;
+  const batches = numel(sizes);
+  const shape: [number, number, number] = [batches, M, N];
+  const flops = 2 * batches * M * N * K;
+  const bind = [cx.operand(0).buffer, cx.operand(1).buffer];
+  const epilogue = only ? { epilogue: { shape, type: "vec4f" as const } } : {};
+
+  if (M === 1 && SG > 0 && B.row === 1 && only && K >= 4 * SG && N > 4) {
+    const vec = K % 4 === 0 && A.column === 1 && aligned(A, "column") && aligned(B, "row");
+    const [x, y] = grid2d(Math.ceil(N / 4));
+    return [{
+      kernel: "matvec", params: { SG, VEC: Number(vec), T: vec ? "vec4f" : "f32" },
+      dims: [N, K, batches, sizes[1], sizes[2], A.offset, ...A.batch, A.column, B.offset, ...B.batch, B.column],
+      bind: [...bind, cx.output()], grid: [x, y, Math.min(batches, MAX_GROUPS)], ...epilogue, flops,
+    }];
+  }
+
+  const TM = M > 8 ? 16 : M > 4 ? 8 : M > 1 ? 4 : 1;
+  const tile = SG > 0 ? { rows: TM, columns: 4 * SG } : { rows: TM > 8 ? 32 : 8, columns: 32 };
+  const [rowTiles, columnTiles] = [Math.ceil(M / tile.rows), Math.ceil(N / tile.columns)];
+  const split = only ? splitK(K, rowTiles * columnTiles * batches, busyGroups(device)) : { splits: 1, chunk: Math.max(K, 1) };
+  const KS = SG > 32 && TM === 16 ? 8 : 4;
+  const slices = batches * split.splits;
+  const strides = [A.offset, ...A.batch, A.row, A.column, B.offset, ...B.batch, B.row, B.column];
+  const dims = [M, N, K, split.chunk, rowTiles, columnTiles, first, slices, batches, sizes[1], sizes[2], ...strides];
+  const grid = grid2d(rowTiles * columnTiles * slices);
+  const out = split.splits > 1 ? cx.temp(4 * slices * M * N) : cx.output();
+  const params = SG > 0 ? subgroupParams(SG, TM, KS, M, N, K, A, B) : tiledParams(TM, N, B);
+  const main: KernelCall = { kernel: SG > 0 ? "matmul" : "matmul_tiled", params, dims, bind: [...bind, out], grid, flops };
+  if (split.splits === 1) return [{ ...main, ...epilogue }];
+  const quads = Math.ceil(N / 4);
+  const sum: KernelCall = {
+    kernel: "matmul_split", dims: [split.splits, batches, M, N, quads],
+    bind: [out, cx.output()], grid: grid2d(Math.ceil((batches * M * quads) / 64)), ...epilogue,
+  };
+  return [main, sum];
+}
+
+function subgroupParams(SG: number, TM: number, KS: number, M: number, N: number, K: number, A: Matrix, B: Matrix): KernelCall["params"] {
+  const aVec = K % 4 === 0 && aligned(A, "column") ? 1 : M % 4 === 0 && TM >= 4 && aligned(A, "row") ? 2 : 0;
+  const bVec = N % 4 === 0 && aligned(B, "column") ? 2 : K % 4 === 0 && aligned(B, "row") ? 1 : 0;
+  return {
+    SG, TM, KS, K_GUARD: Number(K % KS !== 0),
+    A_VEC: aVec, B_VEC: bVec, A: aVec ? "vec4f" : "f32", B: bVec ? "vec4f" : "f32",
+  };
+}
+
+function tiledParams(TM: number, N: number, B: Matrix): KernelCall["params"] {
+  const vec = N % 4 === 0 && aligned(B, "column");
+  return { TM: TM > 8 ? 4 : 1, B_VEC: Number(vec), B: vec ? "vec4f" : "f32" };
+}
+
+/** Whether the matrix can be read as vec4f along `unit`: stride 1 there, everything else a multiple of 4. */
+function aligned(x: Matrix, unit: "row" | "column"): boolean {
+  const other = unit === "row" ? x.column : x.row;
+  return x[unit] === 1 && [x.offset, other, ...x.batch].every((n) => n % 4 === 0);
+}
+
+/** Cuts K so that few tiles still fill the adapter; a split sums at least 256 products and a multiple of 16. */
+function splitK(K: number, tiles: number, wanted: number): { splits: number; chunk: number } {
+  const splits = Math.min(Math.floor(wanted / tiles), Math.floor(K / 256), 64);
+  if (splits < 2) return { splits: 1, chunk: Math.max(K, 1) };
+  const chunk = Math.ceil(K / splits / 16) * 16;
+  return { splits: Math.ceil(K / chunk), chunk };
+}
+
+/** Batch dims of both operands, broadcast (stride 0), with neighbours merged where both allow it. */
+function mergeBatch(shape: Shape, a: Operand, b: Operand): Batch {
+  const out: Batch = { sizes: [], a: [], b: [] };
+  const rank = shape.length;
+  const strideOf = (x: Operand, d: number): number => {
+    const at = d - rank + x.shape.length - 2;
+    return at < 0 || x.shape[at] === 1 ? 0 : x.strides[at];
+  };
+  for (let d = 0; d < rank; d++) {
+    if (shape[d] === 1) continue;
+    const [sa, sb] = [strideOf(a, d), strideOf(b, d)];
+    const last = out.sizes.length - 1;
+    if (last >= 0 && out.a[last] === sa * shape[d] && out.b[last] === sb * shape[d]) {
+      out.sizes[last] *= shape[d];
+      [out.a[last], out.b[last]] = [sa, sb];
+    } else {
+      out.sizes.push(shape[d]);
+      out.a.push(sa);
+      out.b.push(sb);
+    }
+  }
+  return out;
+}
+
+function matrix(x: Operand, dims: number, strides: readonly number[], start: number): Matrix {
+  const rank = x.shape.length;
+  const stride = (d: number): number => (x.shape[d] === 1 ? 0 : x.strides[d]); // a dim of 1 has no stride that matters
+  const [row, column] = [stride(rank - 2), stride(rank - 1)];
+  return { offset: x.offset + start, batch: [...new Array<number>(3 - dims).fill(0), ...strides], row, column };
+}
+
+function offsetAt(index: number, sizes: readonly number[], strides: readonly number[]): number {
+  let offset = 0;
+  for (let d = sizes.length - 1; d >= 0; d--) {
+    offset += (index % sizes[d]) * strides[d];
+    index = Math.floor(index / sizes[d]);
+  }
+  return offset;
+}

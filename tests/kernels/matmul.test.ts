@@ -1,0 +1,136 @@
+import { describe, expect, test } from "vitest";
+import { lowerMatmul } from "../../src/ops/lower/matmul.ts";
+import { contiguousStrides, numel } from "../../src/shape.ts";
+import { lowerOp, maxError, normals, open, runTwice, submit, type Source } from "./harness.ts";
+
+/** A source of `shape` stored with its dims in the order `order` (a permuted view), `offset` elements into its buffer. */
+function stored(shape: readonly number[], seed: number, order = shape.map((_, i) => i), offset = 0): Source {
+  const strides = new Array<number>(shape.length);
+  contiguousStrides(order.map((d) => shape[d])).forEach((s, i) => (strides[order[i]] = s));
+  return { data: normals(numel(shape) + offset, seed), shape, offset, strides };
+}
+
+function expected(a: Source, b: Source, batch: readonly number[], M: number, N: number): Float64Array {
+  const K = a.shape[a.shape.length - 1];
+  const out = new Float64Array(numel(batch) * M * N);
+  const base = (x: Source, index: number): number => {
+    let at = x.offset ?? 0;
+    for (let d = batch.length - 1; d >= 0; d--) {
+      const own = d - batch.length + x.shape.length - 2;
+      if (own >= 0 && x.shape[own] !== 1) at += (index % batch[d]) * x.strides![own];
+      index = Math.floor(index / batch[d]);
+    }
+    return at;
+  };
+  const [am, ak] = a.strides!.slice(-2);
+  const [bk, bn] = b.strides!.slice(-2);
+  for (let i = 0; i < numel(batch); i++) {
+    const [ai, bi] = [base(a, i), base(b, i)];
+    for (let m = 0; m < M; m++) {
+      for (let n = 0; n < N; n++) {
+        let sum = 0;
+        for (let k = 0; k < K; k++) sum += a.data[ai + m * am + k * ak] * b.data[bi + k * bk + n * bn];
+        out[(i * M + m) * N + n] = sum;
+      }
+    }
+  }
+  return out;
+}
+
+async function check(a: Source, b: Source, batch: readonly number[] = [], subgroupSize?: number): Promise<string[]> {
+  const [M, N] = [a.shape[a.shape.length - 2], b.shape[b.shape.length - 1]];
+  const info = subgroupSize === undefined ? {} : { subgroupSize };
+  const spec = { shape: [...batch, M, N], dtype: "f32" as const };
+  const [got] = await runTwice(lowerMatmul, [a, b], {}, spec, { info });
+  const K = a.shape[a.shape.length - 1];
+  expect(maxError(got, expected(a, b, batch, M, N))).toBeLessThan(1e-6 * (1 + Math.sqrt(K))); // rounding of K additions
+  return (await lowerOp(lowerMatmul, [a, b], {}, spec, { info })).calls.map((c) => c.kernel);
+}
+
+const layouts = { "A.B": [[0, 1], [0, 1]], "At.B": [[1, 0], [0, 1]], "A.Bt": [[0, 1], [1, 0]], "At.Bt": [[1, 0], [1, 0]] };
+const sizes = [
+  [1, 1, 1], [7, 5, 3], [16, 32, 4], [17, 33, 5], [64, 64, 64], [100, 36, 52], [5, 64, 260], [31, 127, 61], [3, 8, 1], [130, 4, 9],
+];
+
+describe.each([undefined, 0])("matmul, subgroup size %s", (subgroupSize) => {
+  describe.each(Object.entries(layouts))("%s", (_, [orderA, orderB]) => {
+    test.each(sizes)("M %i N %i K %i", async (M, N, K) => {
+      await check(stored([M, K], 1, orderA), stored([K, N], 2, orderB), [], subgroupSize);
+    });
+  });
+
+  test("an offset that is no multiple of 4", async () => {
+    await check(stored([20, 16], 1, undefined, 3), stored([16, 24], 2, undefined, 5), [], subgroupSize);
+  });
+
+  test("a padded row stride and a negative stride", async () => {
+    const a: Source = { data: normals(20 * 24, 1), shape: [20, 16], strides: [24, 1], offset: 4 };
+    const b: Source = { data: normals(16 * 12, 2), shape: [16, 12], strides: [-12, 1], offset: 15 * 12 };
+    await check(a, b, [], subgroupSize);
+  });
+
+  test("values outside the matrices are not read: NaN around them", async () => {
+    const data = new Float32Array(40 * 40).fill(NaN);
+    const x = normals(17 * 7);
+    for (let m = 0; m < 17; m++) for (let k = 0; k < 7; k++) data[m * 40 + k] = x[m * 7 + k];
+    await check({ data, shape: [17, 7], strides: [40, 1] }, { data, shape: [7, 17], strides: [1, 40] }, [], subgroupSize);
+  });
+
+  test("batches: heads permuted from [B, T, H, D]", async () => {
+    const [B, T, H, D] = [2, 19, 3, 12];
+    const q = stored([B, H, T, D], 1, [0, 2, 1, 3]);
+    const k = stored([B, H, D, T], 2, [0, 3, 1, 2]);
+    await check(q, k, [B, H], subgroupSize);
+  });
+
+  test("batches: broadcast on either side, missing dims, sizes of 1", async () => {
+    await check(stored([3, 1, 6, 8], 1), stored([4, 8, 5], 2), [3, 4], subgroupSize);
+    await check(stored([6, 8], 1), stored([2, 3, 8, 5], 2), [2, 3], subgroupSize);
+    await check({ ...stored([5, 6, 8], 1), strides: [0, 8, 1] }, stored([5, 8, 9], 2), [5], subgroupSize);
+  });
+
+  test("more batch dims than a kernel decodes", async () => {
+    const a = stored([2, 3, 2, 2, 2, 5, 6], 1, [4, 2, 0, 3, 1, 5, 6]);
+    await check(a, stored([2, 3, 2, 2, 2, 6, 7], 2, [1, 3, 0, 2, 4, 6, 5]), [2, 3, 2, 2, 2], subgroupSize);
+  });
+
+  test("many small products", async () => {
+    await check(stored([70_000, 2, 3], 1), stored([70_000, 3, 2], 2), [70_000], subgroupSize);
+  });
+
+  test("few tiles and a long K are split", async () => {
+    expect(await check(stored([5, 3001], 1), stored([3001, 7], 2), [], subgroupSize)).toEqual([subgroupSize === 0 ? "matmul_tiled" : "matmul", "matmul_split"]);
+    await check(stored([2, 20, 1040], 1, [0, 2, 1]), stored([2, 1040, 12], 2), [2], subgroupSize);
+  });
+
+  test.each([1, 2, 3, 4, 6, 8, 9])("M %i against wide weights in both layouts", async (M) => {
+    await check(stored([M, 300], 1), stored([300, 90], 2), [], subgroupSize);
+    await check(stored([M, 300], 1), stored([300, 90], 2, [1, 0]), [], subgroupSize);
+    await check(stored([M, 301], 1), stored([301, 91], 2, [1, 0]), [], subgroupSize);
+    await check(stored([3, M, 130], 1), stored([3, 130, 37], 2, [0, 2, 1]), [3], subgroupSize);
+  });
+
+  test("an epilogue sees batch, row and column", async () => {
+    const epilogue = { hooks: { epilogue: "return value * 0.0 + f32(i.x) * 10000.0 + f32(i.y) * 100.0 + vec4f(vec4u(i.z) + vec4u(0u, 1u, 2u, 3u));" } };
+    for (const [M, N, K] of [[18, 37, 5], [1, 37, 64], [3, 9, 2000]]) {
+      const sources = [stored([2, M, K], 1), stored([2, K, N], 2, [0, 2, 1])];
+      const op = await lowerOp(lowerMatmul, sources, {}, { shape: [2, M, N], dtype: "f32" }, { epilogue, info: subgroupSize === 0 ? { subgroupSize } : {} });
+      await submit(op.dispatches);
+      const want = Float64Array.from({ length: 2 * M * N }, (_, i) => Math.floor(i / N / M) * 10000 + (Math.floor(i / N) % M) * 100 + (i % N));
+      expect(maxError(await op.read(), want)).toBe(0);
+    }
+  });
+});
+
+test("M 1 with [N, K] weights takes the matvec kernel where there are subgroups", async () => {
+  const { info } = await open();
+  const kernels = await check(stored([1, 300], 1), stored([300, 90], 2, [1, 0]));
+  expect(kernels).toEqual([info.subgroupSize > 0 ? "matvec" : "matmul_tiled"]);
+});
+
+test("an empty product has no dispatch, an empty sum is zero", async () => {
+  const spec = (shape: number[]) => ({ shape, dtype: "f32" as const });
+  expect((await lowerOp(lowerMatmul, [stored([0, 4], 1), stored([4, 5], 2)], {}, spec([0, 5]))).calls).toEqual([]);
+  const [zeros] = await runTwice(lowerMatmul, [stored([3, 0], 1), stored([0, 5], 2)], {}, spec([3, 5]));
+  expect([...zeros]).toEqual(new Array(15).fill(0));
+});
