@@ -1,0 +1,45 @@
+import type { DType } from "./dtype.ts";
+import { full as constant, iotaOp, where as select } from "./ops/elementwise.ts";
+import { checkShape } from "./ops/leaf.ts";
+import { positionsAlong } from "./ops/reduce.ts";
+import type { Shape } from "./shape.ts";
+import { type Tensor, apply } from "./tensor.ts";
+
+// Free functions: creation here, the others where their ops live.
+export { checkpoint, grad, isGradEnabled, noGrad } from "./autograd.ts";
+export { embedding } from "./ops/index.ts";
+export { tensor } from "./ops/leaf.ts";
+export { linear, matmul } from "./ops/matmul.ts";
+export { cat, stack } from "./ops/movement.ts";
+export { dropout, manualSeed, rand, randn } from "./random.ts";
+
+/** Sizes as numbers or as one shape: `zeros(2, 3)`, `zeros([2, 3])`, `zeros([2, 3], { dtype: "i32" })`. */
+export type Sizes = readonly number[] | readonly [shape: Shape, options?: { dtype?: DType }];
+
+function filled(op: string, sizes: Sizes, value: number): Tensor {
+  const [shape, options] = typeof sizes[0] === "object" ? (sizes as [Shape, { dtype?: DType }?]) : [sizes as readonly number[]];
+  checkShape(op, shape);
+  return constant([...shape], value, options?.dtype ?? "f32");
+}
+
+export const zeros = (...sizes: Sizes): Tensor => filled("zeros", sizes, 0);
+export const ones = (...sizes: Sizes): Tensor => filled("ones", sizes, 1);
+/** A constant of the graph: for values that change from step to step use `tensor`. */
+export const full = (shape: Shape, value: number, options?: { dtype?: DType }): Tensor => filled("full", [shape, options], value);
+
+/** start, start + step, … below end: `arange(end)`, `arange(start, end)`, `arange(start, end, step)`. i32 when all are whole, else f32. */
+export function arange(...args: readonly (number | { dtype?: DType })[]): Tensor {
+  const numbers = args.filter((a) => typeof a === "number");
+  const options = args.find((a) => typeof a === "object");
+  const [start, end, step = 1] = numbers.length === 1 ? [0, numbers[0]] : numbers;
+  const size = Math.ceil((end - start) / step);
+  if (!(size > 0) || !Number.isFinite(size)) throw new RangeError(`arange: no values from ${start} to ${end} by ${step}`);
+  return apply(iotaOp, [], { start, step }, [size], options?.dtype ?? (numbers.every(Number.isInteger) ? "i32" : "f32"));
+}
+
+/** Identity matrix [n, n]. */
+export const eye = (n: number, options?: { dtype?: DType }): Tensor =>
+  positionsAlong(0, n, 2).eq(positionsAlong(1, n, 2)).to(options?.dtype ?? "f32");
+
+/** a where cond, else b; all broadcast. */
+export const where = (cond: Tensor, a: Tensor | number, b: Tensor | number): Tensor => select(cond, a, b);

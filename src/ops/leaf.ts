@@ -1,0 +1,84 @@
+import type { DType, HostArray } from "../dtype.ts";
+import { fromHalf, toHalf } from "../dtype.ts";
+import { Node } from "../node.ts";
+import type { Shape } from "../shape.ts";
+import { numel, show } from "../shape.ts";
+import { Tensor } from "../tensor.ts";
+import { defineOp } from "./define.ts";
+
+/** A value given from outside: data of the graph, never part of a plan's key. */
+export const leafOp = defineOp({ name: "leaf", kind: "leaf" });
+
+/** One output of a node with several. */
+export const pickOp = defineOp<{ output: number }>({ name: "pick", kind: "pick" });
+
+export type NestedArray = number | boolean | readonly NestedArray[];
+export type TensorData = NestedArray | Float32Array | Float64Array | Int32Array | Uint32Array | Uint8Array;
+
+export interface TensorOptions {
+  /** Default: the typed array's own type, `bool` for booleans, else f32. */
+  dtype?: DType;
+  /** Default: the nesting of the data, [length] for a typed array. */
+  shape?: Shape;
+  requiresGrad?: boolean;
+}
+
+/** A tensor of values from the host. Typed arrays of the right type are kept, not copied. */
+export function tensor(data: TensorData, options: TensorOptions = {}): Tensor {
+  const typed = ArrayBuffer.isView(data);
+  const flat = typed ? data : flatten(data);
+  const shape = options.shape ?? (typed ? [flat.length] : shapeOf(data));
+  checkShape("tensor", shape);
+  if (numel(shape) !== flat.length) {
+    throw new Error(`tensor: ${flat.length} values do not fill shape ${show(shape)} (${numel(shape)})`);
+  }
+  const dtype = options.dtype ?? dtypeOf(flat);
+  const node = new Node(leafOp, [], {}, [...shape], dtype);
+  node.host = toHost(flat, dtype);
+  const result = new Tensor(node);
+  return options.requiresGrad ? result.requiresGrad_() : result;
+}
+
+/** Throws unless every size is a positive integer. */
+export function checkShape(op: string, shape: Shape): void {
+  if (!shape.every((d) => Number.isInteger(d) && d > 0)) {
+    throw new RangeError(`${op}: sizes must be positive integers, got ${show(shape)}`);
+  }
+}
+
+function dtypeOf(flat: ArrayLike<number | boolean>): DType {
+  if (flat instanceof Int32Array) return "i32";
+  if (flat instanceof Uint32Array || flat instanceof Uint8Array) return "u32";
+  return typeof flat[0] === "boolean" ? "bool" : "f32";
+}
+
+function toHost(flat: ArrayLike<number | boolean>, dtype: DType): HostArray {
+  const values = flat as ArrayLike<number>;
+  if (dtype === "f32") return flat instanceof Float32Array ? flat : Float32Array.from(values, Number);
+  if (dtype === "f16") return Float32Array.from(values, (x) => fromHalf(toHalf(x)));
+  if (dtype === "bool") return Uint32Array.from(values, (x) => (x ? 1 : 0));
+  const bad = Array.prototype.find.call(values, (x) => !Number.isInteger(Number(x)) || (dtype === "u32" && x < 0));
+  if (bad !== undefined) throw new TypeError(`tensor: ${bad} is not a value of dtype ${dtype}`);
+  if (dtype === "i32") return flat instanceof Int32Array ? flat : Int32Array.from(values, Number);
+  return flat instanceof Uint32Array ? flat : Uint32Array.from(values, Number);
+}
+
+function shapeOf(data: NestedArray): number[] {
+  const shape: number[] = [];
+  for (let level: NestedArray = data; Array.isArray(level); level = level[0]) shape.push(level.length);
+  return shape;
+}
+
+function flatten(data: NestedArray): (number | boolean)[] {
+  const shape = shapeOf(data);
+  const out: (number | boolean)[] = [];
+  const visit = (value: NestedArray, depth: number): void => {
+    if (Array.isArray(value) !== depth < shape.length || (Array.isArray(value) && value.length !== shape[depth])) {
+      throw new Error(`tensor: nested arrays are ragged: expected ${show(shape)} throughout`);
+    }
+    if (Array.isArray(value)) value.forEach((v) => visit(v, depth + 1));
+    else out.push(value as number | boolean);
+  };
+  visit(data, 0);
+  return out;
+}

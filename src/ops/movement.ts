@@ -1,0 +1,326 @@
+import type { Attrs } from "../node.ts";
+import type { Shape } from "../shape.ts";
+import { broadcastShapes, normalizeDim, normalizeDims, numel, sameShape, show } from "../shape.ts";
+import type { Tensor } from "../tensor.ts";
+import { apply } from "../tensor.ts";
+import type { Op } from "./define.ts";
+import { defineOp } from "./define.ts";
+
+// Views: index maps from the node's elements to those of its only source. `node.shape` is the result's shape,
+// so attrs hold only what the two shapes do not say.
+
+export interface PermuteAttrs extends Attrs {
+  /** Result dim i is source dim dims[i]. */
+  dims: readonly number[];
+}
+export interface SliceAttrs extends Attrs {
+  /** Per dim: first index and (positive) distance of the elements taken; the node's shape says how many. */
+  starts: readonly number[];
+  steps: readonly number[];
+}
+export interface FlipAttrs extends Attrs {
+  dims: readonly number[];
+}
+export interface PadAttrs extends Attrs {
+  /** Per dim: elements of `value` put before and after. */
+  pads: readonly (readonly [number, number])[];
+  value: number;
+}
+export interface UnfoldAttrs extends Attrs {
+  /** Windows along `dim`, `step` apart, of `size` elements `dilation` apart, which become a new last dim. */
+  dim: number;
+  size: number;
+  step: number;
+  dilation: number;
+}
+
+const view = <A extends Attrs>(name: string, vjp: (g: Tensor, x: Tensor, attrs: A) => Tensor, keyOf?: (a: A) => string): Op<A> =>
+  defineOp<A>({ name, kind: "view", vjp: (g, _y, [x], attrs) => [vjp(g, x, attrs)], keyOf });
+
+/** Same elements in row-major order, new shape. */
+export const reshapeOp = view("reshape", (g, x) => g.reshape(x.shape));
+export const permuteOp = view<PermuteAttrs>("permute", (g, _x, { dims }) => {
+  const inverse = new Array<number>(dims.length);
+  dims.forEach((d, i) => (inverse[d] = i));
+  return g.permute(inverse);
+});
+/** Repeats dims of size 1; source and result have equal rank. */
+export const expandOp = view("expand", (g, x) => {
+  const dims = x.shape.flatMap((d, i) => (d !== g.shape[i] ? [i] : []));
+  return g.sum(dims, true);
+});
+export const sliceOp = view<SliceAttrs>("slice", (g, x, { starts, steps }) => {
+  const spread = g.shape.reduce((t, n, i) => dilate(t, i, n, steps[i]), g);
+  return spread.pad(spread.shape.map((n, i) => [starts[i], x.shape[i] - starts[i] - n]));
+});
+export const flipOp = view<FlipAttrs>("flip", (g, _x, { dims }) => g.flip(dims));
+export const padOp = view<PadAttrs>(
+  "pad",
+  (g, x, { pads }) => slice(g, x.shape.map((n, i) => [pads[i][0], pads[i][0] + n])),
+  ({ pads, value }) => `${JSON.stringify(pads)}${value}`, // JSON has no -Infinity
+);
+export const unfoldOp = view<UnfoldAttrs>("unfold", fold);
+
+/** Where a view's elements lie in its source's buffer, when strides can say it (all but `pad` and some `reshape`s). */
+export function affineView(
+  op: Op,
+  attrs: Attrs,
+  out: Shape,
+  source: { readonly shape: Shape; readonly strides: readonly number[]; readonly offset: number },
+): { strides: number[]; offset: number } | undefined {
+  const { shape, strides, offset } = source;
+  switch (op) {
+    case permuteOp:
+      return { strides: (attrs as PermuteAttrs).dims.map((d) => strides[d]), offset };
+    case expandOp:
+      return { strides: shape.map((n, i) => (n === out[i] ? strides[i] : 0)), offset };
+    case sliceOp: {
+      const { starts, steps } = attrs as SliceAttrs;
+      return { strides: strides.map((s, i) => s * steps[i]), offset: starts.reduce((sum, s, i) => sum + s * strides[i], offset) };
+    }
+    case flipOp: {
+      const { dims } = attrs as FlipAttrs;
+      return {
+        strides: strides.map((s, i) => (dims.includes(i) ? -s : s)),
+        offset: dims.reduce((sum, d) => sum + (shape[d] - 1) * strides[d], offset),
+      };
+    }
+    case unfoldOp: {
+      const { dim, step, dilation } = attrs as UnfoldAttrs;
+      return { strides: [...strides.map((s, i) => (i === dim ? s * step : s)), strides[dim] * dilation], offset };
+    }
+    case reshapeOp: {
+      const reshaped = reshapeStrides(shape, strides, out);
+      return reshaped && { strides: reshaped, offset };
+    }
+    default:
+      return undefined;
+  }
+}
+
+/** Strides of `out` over a strided buffer of `shape`, or undefined when the reshape needs a copy. */
+function reshapeStrides(shape: Shape, strides: readonly number[], out: Shape): number[] | undefined {
+  const result = new Array<number>(out.length).fill(0);
+  let i = shape.length - 1;
+  let j = out.length - 1;
+  while (j >= 0) {
+    if (out[j] === 1) {
+      j--;
+      continue;
+    }
+    while (i >= 0 && shape[i] === 1) i--;
+    // Grow one group of source dims and one of result dims until they hold equally many elements.
+    let have = shape[i];
+    let want = out[j];
+    const inner = strides[i];
+    result[j--] = inner;
+    while (have !== want) {
+      if (have < want) {
+        while (shape[i - 1] === 1) i--;
+        if (strides[i - 1] !== inner * have) return undefined;
+        have *= shape[--i];
+      } else {
+        result[j] = inner * want;
+        want *= out[j--];
+      }
+    }
+    i--;
+  }
+  return result;
+}
+
+/** Shape with one -1 allowed, which takes what the other sizes leave. */
+export function reshape(x: Tensor, shape: Shape): Tensor {
+  const total = numel(x.shape);
+  const known = shape.reduce((n, d) => (d === -1 ? n : n * d), 1);
+  const holes = shape.filter((d) => d === -1).length;
+  const full = holes === 1 ? shape.map((d) => (d === -1 ? total / known : d)) : [...shape];
+  if (holes > 1 || numel(full) !== total || !full.every((d) => Number.isInteger(d) && d > 0)) {
+    throw new Error(`reshape: ${show(x.shape)} (${total} elements) does not fit ${show(shape)}`);
+  }
+  return sameShape(full, x.shape) ? x : apply(reshapeOp, [x], {}, full, x.dtype);
+}
+
+export function permute(x: Tensor, dims: readonly number[]): Tensor {
+  const order = dims.map((d) => normalizeDim("permute", d, x.ndim));
+  if (order.length !== x.ndim || new Set(order).size !== order.length) {
+    throw new Error(`permute: ${show(dims)} is not an order of the dims of ${show(x.shape)}`);
+  }
+  if (order.every((d, i) => d === i)) return x;
+  return apply(permuteOp, [x], { dims: order }, order.map((d) => x.shape[d]), x.dtype);
+}
+
+export function transpose(x: Tensor, a: number, b: number): Tensor {
+  const dims = x.shape.map((_, i) => i);
+  const [i, j] = [normalizeDim("transpose", a, x.ndim), normalizeDim("transpose", b, x.ndim)];
+  [dims[i], dims[j]] = [dims[j], dims[i]];
+  return permute(x, dims);
+}
+
+/** Broadcasts to `shape`; -1 keeps a size. New dims come first. */
+export function expand(x: Tensor, shape: Shape): Tensor {
+  const lead = shape.length - x.ndim;
+  const full = shape.map((d, i) => (d === -1 && i >= lead ? x.shape[i - lead] : d));
+  if (sameShape(full, x.shape)) return x;
+  if (lead < 0 || !sameShape(broadcastShapes("expand", x.shape, full), full)) {
+    throw new Error(`expand: ${show(x.shape)} does not broadcast to ${show(shape)}`);
+  }
+  const aligned = lead > 0 ? reshape(x, [...new Array<number>(lead).fill(1), ...x.shape]) : x;
+  return sameShape(full, aligned.shape) ? aligned : apply(expandOp, [aligned], {}, full, x.dtype);
+}
+
+/** One [start, stop, step] a dim, as Python's: negative counts from the end, null is open; later dims may be left out. */
+export type SliceSpec = readonly (readonly [start?: number | null, stop?: number | null, step?: number | null])[];
+
+export function slice(x: Tensor, spec: SliceSpec): Tensor {
+  if (spec.length > x.ndim) throw new Error(`slice: ${spec.length} slices for a tensor of shape ${show(x.shape)}`);
+  const starts: number[] = [];
+  const steps: number[] = [];
+  const shape = x.shape.map((n, i) => {
+    const [from, to, by] = spec[i] ?? [];
+    const at = (v: number | null | undefined, open: number) => (v == null ? open : Math.min(Math.max(v < 0 ? v + n : v, 0), n));
+    starts[i] = at(from, 0);
+    steps[i] = by ?? 1;
+    if (!Number.isInteger(steps[i]) || steps[i] < 1) throw new RangeError(`slice: step must be a positive integer, got ${by}`);
+    const size = Math.ceil((at(to, n) - starts[i]) / steps[i]);
+    if (!(size > 0)) throw new RangeError(`slice: [${from ?? ""}:${to ?? ""}] of dim ${i} of ${show(x.shape)} is empty`);
+    if (size === 1) steps[i] = 1;
+    return size;
+  });
+  return sameShape(shape, x.shape) ? x : apply(sliceOp, [x], { starts, steps }, shape, x.dtype);
+}
+
+export function flip(x: Tensor, dims: number | readonly number[]): Tensor {
+  const list = normalizeDims("flip", dims, x.ndim).filter((d) => x.shape[d] > 1);
+  return list.length ? apply(flipOp, [x], { dims: list }, x.shape, x.dtype) : x;
+}
+
+/** Constant padding, [before, after] of each dim; negative amounts crop. */
+export function pad(x: Tensor, pads: readonly (readonly [number, number])[], value = 0): Tensor {
+  if (pads.length !== x.ndim) throw new Error(`pad: ${pads.length} pairs for a tensor of shape ${show(x.shape)}`);
+  const cropped = slice(x, pads.map(([a, b], i) => [Math.max(0, -a), x.shape[i] - Math.max(0, -b)]));
+  const grown = pads.map(([a, b]) => [Math.max(0, a), Math.max(0, b)] as const);
+  const shape = cropped.shape.map((n, i) => n + grown[i][0] + grown[i][1]);
+  if (!shape.every(Number.isInteger)) throw new RangeError(`pad: amounts must be integers, got ${JSON.stringify(pads)}`);
+  return sameShape(shape, cropped.shape) ? cropped : apply(padOp, [cropped], { pads: grown, value }, shape, x.dtype);
+}
+
+/** Sliding windows of `dim` as a new last dim: [..., n, ...] -> [..., windows, ..., size]. */
+export function unfold(x: Tensor, dim: number, size: number, step: number, dilation = 1): Tensor {
+  const d = normalizeDim("unfold", dim, x.ndim);
+  const windows = Math.floor((x.shape[d] - (size - 1) * dilation - 1) / step) + 1;
+  if (!(windows > 0) || ![size, step, dilation].every((n) => Number.isInteger(n) && n > 0)) {
+    throw new RangeError(`unfold: windows of ${size} (step ${step}, dilation ${dilation}) do not fit dim ${dim} of ${show(x.shape)}`);
+  }
+  const shape = [...x.shape.map((n, i) => (i === d ? windows : n)), size];
+  return apply(unfoldOp, [x], { dim: d, size, step, dilation }, shape, x.dtype);
+}
+
+/** Transpose of unfold: adds every window back to where it was read. */
+function fold(g: Tensor, x: Tensor, { dim, size, step, dilation }: UnfoldAttrs): Tensor {
+  const n = x.shape[dim];
+  const windows = g.shape[dim];
+  const fit = (t: Tensor, before: number) => t.pad(t.shape.map((m, i) => (i === dim ? [before, n - before - m] : [0, 0])));
+  if (dilation === 1 && step >= size) {
+    const order = x.shape.flatMap((_, i) => (i === dim ? [i, x.ndim] : [i]));
+    const apart = g.permute(order).pad(order.map((_, i) => (i === dim + 1 ? [0, step - size] : [0, 0])));
+    return fit(apart.reshape(x.shape.map((m, i) => (i === dim ? windows * step : m))), 0);
+  }
+  const parts = Array.from({ length: size }, (_, k) => fit(dilate(g.select(-1, k), dim, windows, step), k * dilation));
+  return parts.reduce((sum, part) => sum.add(part));
+}
+
+/** Puts step - 1 zeros between the n elements of a dim: [n] -> [(n - 1) * step + 1]. */
+function dilate(x: Tensor, dim: number, n: number, step: number): Tensor {
+  if (step === 1 || n === 1) return x;
+  const apart = x.unsqueeze(dim + 1).pad([...x.shape, 0].map((_, i) => (i === dim + 1 ? [0, step - 1] : [0, 0])));
+  const long = apart.reshape(x.shape.map((m, i) => (i === dim ? n * step : m)));
+  return long.narrow(dim, 0, (n - 1) * step + 1);
+}
+
+export function unsqueeze(x: Tensor, dim: number): Tensor {
+  const d = normalizeDim("unsqueeze", dim, x.ndim + 1);
+  return reshape(x, [...x.shape.slice(0, d), 1, ...x.shape.slice(d)]);
+}
+
+/** Drops one dim of size 1 (others are left alone), or all of them. */
+export function squeeze(x: Tensor, dim?: number): Tensor {
+  const d = dim === undefined ? -1 : normalizeDim("squeeze", dim, x.ndim);
+  return reshape(x, x.shape.filter((n, i) => n !== 1 || (dim !== undefined && i !== d)));
+}
+
+export function flatten(x: Tensor, start: number, end: number): Tensor {
+  const [a, b] = [normalizeDim("flatten", start, x.ndim), normalizeDim("flatten", end, x.ndim)];
+  return reshape(x, [...x.shape.slice(0, a), numel(x.shape.slice(a, b + 1)), ...x.shape.slice(b + 1)]);
+}
+
+export function narrow(x: Tensor, dim: number, start: number, length: number): Tensor {
+  const d = normalizeDim("narrow", dim, x.ndim);
+  const from = start < 0 ? start + x.shape[d] : start;
+  if (!(from >= 0 && length > 0 && from + length <= x.shape[d])) {
+    throw new RangeError(`narrow: ${length} elements from ${start} do not lie in dim ${dim} of ${show(x.shape)}`);
+  }
+  return slice(x, x.shape.map((_, i) => (i === d ? [from, from + length] : [])));
+}
+
+export function select(x: Tensor, dim: number, i: number): Tensor {
+  const d = normalizeDim("select", dim, x.ndim);
+  if (x.ndim === 0 || !(i >= -x.shape[d] && i < x.shape[d])) throw new RangeError(`select: index ${i} is out of range for dim ${dim} of ${show(x.shape)}`);
+  return reshape(narrow(x, d, i, 1), x.shape.filter((_, j) => j !== d));
+}
+
+/** Parts of the given sizes, or of one size (the last may be smaller). */
+export function split(x: Tensor, sizes: number | readonly number[], dim: number): Tensor[] {
+  const d = normalizeDim("split", dim, x.ndim);
+  const n = x.shape[d];
+  const parts = typeof sizes === "number" ? Array.from({ length: Math.ceil(n / sizes) }, (_, i) => Math.min(sizes, n - i * sizes)) : sizes;
+  const total = parts.reduce((a, b) => a + b, 0);
+  if (total !== n) throw new Error(`split: sizes ${show(parts)} add up to ${total}, dim ${dim} of ${show(x.shape)} has ${n}`);
+  let start = 0;
+  return parts.map((size) => narrow(x, d, (start += size) - size, size));
+}
+
+/** At most n parts of equal size; the last may be smaller. */
+export function chunk(x: Tensor, n: number, dim: number): Tensor[] {
+  return split(x, Math.ceil(x.shape[normalizeDim("chunk", dim, x.ndim)] / n), dim);
+}
+
+/** Each slice of `dim` n times in a row. */
+export function repeatInterleave(x: Tensor, n: number, dim: number): Tensor {
+  const d = normalizeDim("repeatInterleave", dim, x.ndim);
+  const repeated = expand(unsqueeze(x, d + 1), [...x.shape.slice(0, d + 1), n, ...x.shape.slice(d + 1)]);
+  return reshape(repeated, x.shape.map((m, i) => (i === d ? m * n : m)));
+}
+
+export function roll(x: Tensor, shift: number, dim: number): Tensor {
+  const d = normalizeDim("roll", dim, x.ndim);
+  const n = x.shape[d];
+  const cut = (((-shift % n) + n) % n) as number;
+  return cut === 0 ? x : cat([x.narrow(d, cut, n - cut), x.narrow(d, 0, cut)], d);
+}
+
+/** Joins tensors along `dim`: every part is padded to the whole, so each part stays a view. */
+export function cat(tensors: readonly Tensor[], dim = 0): Tensor {
+  if (tensors.length === 0) throw new Error("cat: no tensors given");
+  const first = tensors[0];
+  const d = normalizeDim("cat", dim, first.ndim);
+  for (const t of tensors) {
+    if (t.ndim !== first.ndim || t.shape.some((n, i) => i !== d && n !== first.shape[i])) {
+      throw new Error(`cat: sizes differ outside dim ${dim}: ${show(first.shape)} and ${show(t.shape)}`);
+    }
+  }
+  const total = tensors.reduce((n, t) => n + t.shape[d], 0);
+  let before = 0;
+  const parts = tensors.map((t) => {
+    const at = before;
+    before += t.shape[d];
+    return t.pad(t.shape.map((n, i) => (i === d ? [at, total - at - n] : [0, 0])));
+  });
+  return parts.reduce((sum, part) => (first.dtype === "bool" ? sum.logicalOr(part) : sum.add(part)));
+}
+
+export function stack(tensors: readonly Tensor[], dim = 0): Tensor {
+  if (tensors.length === 0) throw new Error("stack: no tensors given");
+  const d = normalizeDim("stack", dim, tensors[0].ndim + 1);
+  return cat(tensors.map((t) => t.unsqueeze(d)), d);
+}

@@ -1,0 +1,176 @@
+import type { DType } from "../dtype.ts";
+import { isFloat } from "../dtype.ts";
+import type { Attrs } from "../node.ts";
+import { normalizeDim, normalizeDims, numel, sameShape } from "../shape.ts";
+import { type Tensor, apply } from "../tensor.ts";
+import type { Op } from "./define.ts";
+import { defineOp } from "./define.ts";
+import { iotaOp, where } from "./elementwise.ts";
+import { expand, reshape } from "./movement.ts";
+
+export interface ReduceAttrs extends Attrs {
+  /** Sorted; they stay in the result with size 1. */
+  dims: readonly number[];
+}
+export type Dim = number | readonly number[];
+
+interface Reduction {
+  name: string;
+  /** One row of values to one value. */
+  row: (data: Float64Array, start: number, end: number) => number;
+  vjp?: (g: Tensor, y: Tensor, x: Tensor, attrs: ReduceAttrs) => Tensor;
+}
+
+function reduction({ name, row, vjp }: Reduction): Op<ReduceAttrs> {
+  return defineOp<ReduceAttrs>({
+    name,
+    kind: "reduce",
+    vjp: vjp && ((g, y, [x], attrs) => [vjp(g, y, x, attrs)]),
+    /** The interpreter hands in the source with its reduced dims last. */
+    reference: ([x], _attrs, { shape, dtype }) => {
+      const rows = numel(shape);
+      const width = x.data.length / rows;
+      const data = new Float64Array(rows);
+      for (let r = 0; r < rows; r++) data[r] = row(x.data, r * width, (r + 1) * width);
+      return { data, shape, dtype };
+    },
+  });
+}
+
+export const sumOp = reduction({
+  name: "sum",
+  row: (x, start, end) => {
+    let sum = 0;
+    for (let i = start; i < end; i++) sum += x[i];
+    return sum;
+  },
+  vjp: (g, _y, x) => expand(g, x.shape),
+});
+/** Ties share the gradient evenly. */
+const extremumVjp: Reduction["vjp"] = (g, y, x, { dims }) => {
+  const hit = x.eq(y).to(g.dtype);
+  return hit.mul(g.div(hit.sum(dims, true)));
+};
+const maxOp = reduction({
+  name: "max",
+  row: (x, start, end) => {
+    let best = x[start];
+    for (let i = start + 1; i < end; i++) if (x[i] > best || Number.isNaN(x[i])) best = x[i];
+    return best;
+  },
+  vjp: extremumVjp,
+});
+const minOp = reduction({
+  name: "min",
+  row: (x, start, end) => {
+    let best = x[start];
+    for (let i = start + 1; i < end; i++) if (x[i] < best || Number.isNaN(x[i])) best = x[i];
+    return best;
+  },
+  vjp: extremumVjp,
+});
+const prodOp = reduction({
+  name: "prod",
+  row: (x, start, end) => {
+    let product = 1;
+    for (let i = start; i < end; i++) product *= x[i];
+    return product;
+  },
+  // The product of the others: y / x, or, where the only zero stands, the product of what is not zero.
+  vjp: (g, y, x, { dims }) => {
+    const zero = x.eq(0);
+    const zeros = zero.sum(dims, true);
+    const rest = reduce(prodOp, where(zero, 1, x), dims, true);
+    return g.mul(where(zero, where(zeros.eq(1), rest, 0), y.div(where(zero, 1, x))));
+  },
+});
+const argmaxOp = reduction({
+  name: "argmax",
+  row: (x, start, end) => {
+    let best = start;
+    for (let i = start + 1; i < end; i++) if (x[i] > x[best]) best = i;
+    return best - start;
+  },
+});
+const argminOp = reduction({
+  name: "argmin",
+  row: (x, start, end) => {
+    let best = start;
+    for (let i = start + 1; i < end; i++) if (x[i] < x[best]) best = i;
+    return best - start;
+  },
+});
+
+function reduce(op: Op, x: Tensor, dim: Dim | undefined, keepdim: boolean, dtype: DType = x.dtype): Tensor {
+  const dims = normalizeDims(op.name, dim, x.ndim).filter((d) => d < x.ndim);
+  const kept = x.shape.map((n, i) => (dims.includes(i) ? 1 : n));
+  const value = sameShape(kept, x.shape) && dtype === x.dtype ? x : apply(op, [x], { dims }, kept, dtype);
+  return keepdim ? value : reshape(value, x.shape.filter((_, i) => !dims.includes(i)));
+}
+
+/** Integers and booleans are summed as i32. */
+export function sum(x: Tensor, dim?: Dim, keepdim = false): Tensor {
+  return reduce(sumOp, isFloat(x.dtype) ? x : x.to("i32"), dim, keepdim);
+}
+
+/** Multiplies before it drops dims, so that the 0-d result is the only 0-d value on the way. */
+export function mean(x: Tensor, dim?: Dim, keepdim = false): Tensor {
+  const dims = normalizeDims("mean", dim, x.ndim).filter((d) => d < x.ndim);
+  const count = dims.reduce((n, d) => n * x.shape[d], 1);
+  const value = sum(isFloat(x.dtype) ? x : x.to("f32"), dims, true).mul(1 / count);
+  return keepdim ? value : dropDims(value, dims);
+}
+
+/** Variance; `correction` 1 (the default) divides by n - 1. Two passes: the mean is subtracted first. */
+export function variance(x: Tensor, { dim, correction = 1, keepdim = false }: { dim?: Dim; correction?: number; keepdim?: boolean } = {}): Tensor {
+  const dims = normalizeDims("var", dim, x.ndim);
+  const count = dims.reduce((n, d) => n * x.shape[d], 1);
+  const value = sum(x.sub(mean(x, dims, true)).square(), dims, true).mul(1 / Math.max(0, count - correction));
+  return keepdim ? value : dropDims(value, dims);
+}
+
+export const amax = (x: Tensor, dim?: Dim, keepdim = false): Tensor => reduce(maxOp, number(x), dim, keepdim);
+export const amin = (x: Tensor, dim?: Dim, keepdim = false): Tensor => reduce(minOp, number(x), dim, keepdim);
+export const prod = (x: Tensor, dim?: Dim, keepdim = false): Tensor => reduce(prodOp, number(x), dim, keepdim);
+const number = (x: Tensor): Tensor => (x.dtype === "bool" ? x.to("i32") : x);
+
+/** Index (i32) of the first largest element; without `dim` in the flattened tensor. */
+export const argmax = (x: Tensor, dim?: number, keepdim = false): Tensor => argument(argmaxOp, x, dim, keepdim);
+export const argmin = (x: Tensor, dim?: number, keepdim = false): Tensor => argument(argminOp, x, dim, keepdim);
+
+function argument(op: Op, x: Tensor, dim: number | undefined, keepdim: boolean): Tensor {
+  const values = number(x);
+  if (dim !== undefined) return reduce(op, values, normalizeDim(op.name, dim, x.ndim), keepdim, "i32");
+  return reduce(op, reshape(values, [-1]), 0, false, "i32").reshape(keepdim ? x.shape.map(() => 1) : []);
+}
+
+export interface Extremum {
+  /** Gradient goes to the selected element alone. */
+  values: Tensor;
+  /** i32 */
+  indices: Tensor;
+}
+export const maxAlong = (x: Tensor, dim: number, keepdim = false): Extremum => extremum(argmaxOp, x, dim, keepdim);
+export const minAlong = (x: Tensor, dim: number, keepdim = false): Extremum => extremum(argminOp, x, dim, keepdim);
+
+function extremum(op: Op, x: Tensor, dim: number, keepdim: boolean): Extremum {
+  const d = normalizeDim(op.name, dim, x.ndim);
+  const at = argument(op, x, d, true);
+  const values = number(x).gather(d, at);
+  return keepdim ? { values, indices: at } : { values: dropDims(values, [d]), indices: dropDims(at, [d]) };
+}
+
+export function logsumexp(x: Tensor, dim: Dim, keepdim = false): Tensor {
+  const dims = normalizeDims("logsumexp", dim, x.ndim);
+  const top = amax(x.detach(), dims, true).clamp({ min: -3e38, max: 3e38 }); // rows of -Infinity alone stay without NaN
+  const value = x.sub(top).exp().sum(dims, true).log().add(top);
+  return keepdim ? value : dropDims(value, dims);
+}
+
+export const dropDims = (x: Tensor, dims: readonly number[]): Tensor => reshape(x, x.shape.filter((_, i) => !dims.includes(i)));
+
+/** 0, 1, 2, … along `dim`, shaped to broadcast against a tensor of `rank` dims. */
+export function positionsAlong(dim: number, size: number, rank: number): Tensor {
+  const counts = apply(iotaOp, [], { start: 0, step: 1 }, [size], "i32");
+  return reshape(counts, Array.from({ length: rank }, (_, i) => (i === dim ? size : 1)));
+}

@@ -1,0 +1,26 @@
+import { isFloat } from "../dtype.ts";
+import { normalizeDim } from "../shape.ts";
+import { type Tensor, apply } from "../tensor.ts";
+import { defineOp } from "./define.ts";
+import { transpose } from "./movement.ts";
+
+/** Running sum over the last dim. */
+export const cumsumOp = defineOp({
+  name: "cumsum",
+  kind: "kernel",
+  vjp: (g) => [cumsum(g.flip(-1), -1).flip(-1)],
+  reference: ([x], _attrs, { shape, dtype }) => {
+    const data = x.data.slice();
+    const n = shape[shape.length - 1];
+    for (let i = 0; i < data.length; i++) if (i % n !== 0) data[i] += data[i - 1];
+    return { data, shape, dtype };
+  },
+});
+
+export function cumsum(x: Tensor, dim: number): Tensor {
+  const d = normalizeDim("cumsum", dim, x.ndim);
+  const values = isFloat(x.dtype) ? x : x.to("i32");
+  if (x.ndim === 0) return values;
+  const last = transpose(values, d, -1);
+  return transpose(apply(cumsumOp, [last], {}, last.shape, last.dtype), d, -1);
+}

@@ -1,0 +1,52 @@
+import { isFloat } from "../dtype.ts";
+import { normalizeDim } from "../shape.ts";
+import { type Tensor, apply } from "../tensor.ts";
+import { type Op, defineOp } from "./define.ts";
+import { transpose } from "./movement.ts";
+
+// All over the last dim.
+
+/** (g, y) -> gradient of softmax. */
+export const softmaxBackwardOp = defineOp({
+  name: "softmax_backward",
+  kind: "kernel",
+  fallback: ([g, y]) => y.mul(g.sub(g.mul(y).sum(-1, true))),
+});
+
+export const softmaxOp = defineOp({
+  name: "softmax",
+  kind: "kernel",
+  vjp: (g, y) => [apply(softmaxBackwardOp, [g, y], {}, y.shape, y.dtype)],
+  fallback: ([x]) => {
+    const e = x.sub(x.amax(-1, true)).exp();
+    return e.div(e.sum(-1, true));
+  },
+});
+
+/** (g, y) -> gradient of log_softmax. */
+export const logSoftmaxBackwardOp = defineOp({
+  name: "log_softmax_backward",
+  kind: "kernel",
+  fallback: ([g, y]) => g.sub(y.exp().mul(g.sum(-1, true))),
+});
+
+export const logSoftmaxOp = defineOp({
+  name: "log_softmax",
+  kind: "kernel",
+  vjp: (g, y) => [apply(logSoftmaxBackwardOp, [g, y], {}, y.shape, y.dtype)],
+  fallback: ([x]) => {
+    const shifted = x.sub(x.amax(-1, true));
+    return shifted.sub(shifted.exp().sum(-1, true).log());
+  },
+});
+
+export const softmax = (x: Tensor, dim: number): Tensor => alongLast(softmaxOp, x, dim);
+export const logSoftmax = (x: Tensor, dim: number): Tensor => alongLast(logSoftmaxOp, x, dim);
+
+function alongLast(op: Op, x: Tensor, dim: number): Tensor {
+  const d = normalizeDim(op.name, dim, x.ndim);
+  const values = isFloat(x.dtype) ? x : x.to("f32");
+  if (x.ndim === 0) return values.sub(values).exp();
+  const last = transpose(values, d, -1);
+  return transpose(apply(op, [last], {}, last.shape, last.dtype), d, -1);
+}
