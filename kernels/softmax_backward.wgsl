@@ -1,0 +1,58 @@
+// Gradient of softmax or log-softmax over the last dim, from the output y: [rows, cols] like g and dx.
+// softmax: dx = y * (g - sum(g * y)). log-softmax: dx = g - exp(y) * sum(g). Schedules as in softmax.wgsl.
+const WG: u32 = 64u; // param: lanes of a workgroup
+const LANES: u32 = 64u; // param: lanes per row, a power of two that divides WG
+const LOG: bool = false; // param
+const WIDTH: u32 = 1u; // param: 4 with V = vec4f
+alias V = f32; // param: vec4f when cols is a multiple of 4
+
+struct Dims { rows: u32, vectors: u32 } // vectors = cols / WIDTH
+
+@group(0) @binding(0) var<uniform> dims: Dims;
+@group(0) @binding(1) var<storage, read> g: array<V>;
+@group(0) @binding(2) var<storage, read> y: array<V>;
+@group(0) @binding(3) var<storage, read_write> dx: array<V>;
+
+var<workgroup> scratch: array<f32, WG>;
+
+// `i` = 0, row, first column.
+fn epilogue(value: V, i: vec3u) -> V { // hook
+  return value;
+}
+
+fn total(v: V) -> f32 {
+  let w = vec4f(v);
+  return select(w.x, (w.x + w.y) + (w.z + w.w), WIDTH == 4u);
+}
+
+// Sum over the lanes of a row.
+fn across(v: f32, lane: u32) -> f32 {
+  if (LANES == 1u) { return v; }
+  scratch[lane] = v;
+  for (var s = LANES / 2u; s > 0u; s /= 2u) {
+    workgroupBarrier();
+    if (lane % LANES < s) { scratch[lane] += scratch[lane + s]; }
+  }
+  workgroupBarrier();
+  return scratch[lane / LANES * LANES];
+}
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let wanted = ((group.y * groups.x + group.x) * WG + lane) / LANES;
+  let row = min(wanted, dims.rows - 1u); // surplus lanes must reach the barriers
+  let begin = row * dims.vectors;
+  let end = select(begin, begin + dims.vectors, wanted == row);
+  let first = begin + lane % LANES;
+
+  var sums = V();
+  for (var at = first; at < end; at += LANES) {
+    if (LOG) { sums += g[at]; } else { sums += g[at] * y[at]; }
+  }
+  let sum = across(total(sums), lane);
+  for (var at = first; at < end; at += LANES) {
+    var v = V();
+    if (LOG) { v = g[at] - exp(y[at]) * sum; } else { v = y[at] * (g[at] - sum); }
+    dx[at] = epilogue(v, vec3u(0u, row, (at - begin) * WIDTH));
+  }
+}

@@ -1,0 +1,67 @@
+import { describe, expect, test } from "vitest";
+import { lowerLogSoftmax, lowerLogSoftmaxBackward, lowerSoftmax, lowerSoftmaxBackward } from "../../src/ops/lower/rows.ts";
+import type { DeviceInfo } from "../../src/runtime/device.ts";
+import { lowerOp, maxError, normals, runTwice, submit } from "./harness.ts";
+
+const spec = (shape: number[]) => ({ shape, dtype: "f32" as const });
+
+function reference(x: ArrayLike<number>, cols: number, log: boolean): Float64Array {
+  const y = new Float64Array(x.length);
+  for (let r = 0; r < x.length; r += cols) {
+    let [high, sum] = [-Infinity, 0];
+    for (let c = r; c < r + cols; c++) high = Math.max(high, x[c]);
+    for (let c = r; c < r + cols; c++) sum += Math.exp(x[c] - high);
+    for (let c = r; c < r + cols; c++) y[c] = log ? x[c] - high - Math.log(sum) : Math.exp(x[c] - high) / sum;
+  }
+  return y;
+}
+
+function referenceBackward(g: ArrayLike<number>, y: ArrayLike<number>, cols: number, log: boolean): Float64Array {
+  const dx = new Float64Array(y.length);
+  for (let r = 0; r < y.length; r += cols) {
+    let sum = 0;
+    for (let c = r; c < r + cols; c++) sum += log ? g[c] : g[c] * y[c];
+    for (let c = r; c < r + cols; c++) dx[c] = log ? g[c] - Math.exp(y[c]) * sum : y[c] * (g[c] - sum);
+  }
+  return dx;
+}
+
+const shapes = [[1, 1], [3, 1], [1, 7], [5, 13], [16, 8], [37, 64], [40, 129], [2, 1000], [1, 50_000], [17, 4], [70_001, 3], [600_000, 4]];
+
+describe.each<[string, Partial<DeviceInfo>]>([["software", {}], ["discrete", { kind: "discrete" }]])("%s schedule", (_, info) => {
+  test.each(shapes)("softmax and log-softmax of %i x %i", async (rows, cols) => {
+    const x = normals(rows * cols).map((v) => 5 * v);
+    for (const log of [false, true]) {
+      const [y] = await runTwice(log ? lowerLogSoftmax : lowerSoftmax, [{ data: x, shape: [rows, cols] }], {}, spec([rows, cols]), { info });
+      expect(maxError(y, reference(x, cols, log))).toBeLessThan(1e-6);
+      const g = normals(rows * cols, 2);
+      const sources = [{ data: g, shape: [rows, cols] }, { data: y, shape: [rows, cols] }];
+      const [dx] = await runTwice(log ? lowerLogSoftmaxBackward : lowerSoftmaxBackward, sources, {}, spec([rows, cols]), { info });
+      expect(maxError(dx, referenceBackward(g, y, cols, log))).toBeLessThan(log ? 1e-5 : 1e-6); // log: the sum of g cancels
+    }
+  });
+
+  test("large values, and masked entries before and after others", async () => {
+    const I = -Infinity;
+    const x = Float32Array.from([1e30, 1e30, -1e30, 0, I, I, 3, 4, 2, I, I, I, -3e38, -3e38, I, -3e38]);
+    for (const log of [false, true]) {
+      const [y] = await runTwice(log ? lowerLogSoftmax : lowerSoftmax, [{ data: x, shape: [4, 4] }], {}, spec([4, 4]), { info });
+      expect(maxError(y, reference(x, 4, log))).toBeLessThan(1e-6);
+    }
+  });
+
+  test("a row of -inf alone is NaN, as in torch", async () => {
+    const [y] = await runTwice(lowerSoftmax, [{ data: new Float32Array(8).fill(-Infinity), shape: [2, 4] }], {}, spec([2, 4]), { info });
+    expect(y.every(Number.isNaN)).toBe(true);
+  });
+
+  test("an epilogue sees row and column", async () => {
+    for (const [rows, cols] of [[20, 12], [20, 7], [3, 40]]) {
+      const lanes = cols % 4 ? "f32(i.z)" : "vec4f(vec4u(i.z) + vec4u(0u, 1u, 2u, 3u))";
+      const epilogue = { hooks: { epilogue: `return value * 0.0 + f32(i.y) * 100.0 + ${lanes};` } };
+      const op = await lowerOp(lowerSoftmax, [{ data: normals(rows * cols), shape: [rows, cols] }], {}, spec([rows, cols]), { epilogue, info });
+      await submit(op.dispatches);
+      expect(maxError(await op.read(), Float64Array.from({ length: rows * cols }, (_, i) => Math.floor(i / cols) * 100 + (i % cols)))).toBe(0);
+    }
+  });
+});
