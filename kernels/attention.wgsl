@@ -1,0 +1,206 @@
+// Flash attention, forward: o = softmax(scale q.k^T + mask) v and the log-sum-exp of every row.
+//
+// Paper: FlashAttention-2 (https://arxiv.org/abs/2307.08691), online softmax of https://arxiv.org/abs/1805.02867.
+// Layout: q [B, H, T, D], k and v [B, H / group, S, D] with any strides but a unit one along D; o [B, H, T, D] and
+// lse [B, H, T] contiguous. The modifier is a mask (u32, 0 = hidden) or an additive bias (f32), read with strides
+// that may be 0. lengths [B]: keys from there on are hidden, and never visited.
+// Grid: x = tiles of 2 SG query rows, y = heads, z = batch. One subgroup per workgroup, two query rows per lane.
+// A block of BLOCK keys is loaded once by the subgroup and spread by shuffles, so no row needs another lane: no barrier.
+// q and o lie in workgroup memory, each lane in its own slot, so the loop over D stays rolled and D is data
+// (a constant D is unrolled by some drivers and compiles for 10 s and more).
+// A row that sees no key gives o = 0 and lse = -inf (torch gives NaN).
+// Caution: needs a fixed subgroup size of exactly SG; attention_plain.wgsl is the same without subgroups.
+enable subgroups;
+diagnostic(off, subgroup_uniformity); // the analysis does not know that subgroupAny gives all lanes the same
+
+struct Dims {
+  H: u32,
+  group: u32, // query heads per key head
+  T: u32,
+  S: u32,
+  D: u32,
+  D4: u32, // vectors of 4 along D, rounded up
+  scale: f32, // times log2(e): exponentials are powers of 2
+  causal: u32, // 0 none, 1 top-left, 2 bottom-right
+  has_lengths: u32,
+  modifier: u32, // 0 none, 1 mask, 2 bias
+  q_offset: u32, q_b: u32, q_h: u32, q_t: u32,
+  k_offset: u32, k_b: u32, k_h: u32, k_t: u32,
+  v_offset: u32, v_b: u32, v_h: u32, v_t: u32,
+  m_offset: u32, m_b: u32, m_h: u32, m_t: u32, m_s: u32,
+}
+
+const SG: u32 = 8u; // param
+const PER_LANE: u32 = 2u; // param
+const SLOTS: u32 = 256u; // param
+const BLOCK: u32 = SG * PER_LANE;
+
+const LOG2E: f32 = 1.4426950408889634;
+const LN2: f32 = 0.6931471805599453;
+const HIDDEN: f32 = -3.4e38; // score of a key that is not seen
+const FLOOR: f32 = -1.7e38; // lowest maximum, so that exp2(HIDDEN - maximum) is 0 even in a row of hidden keys
+
+@group(0) @binding(0) var<uniform> dims: Dims;
+@group(0) @binding(1) var<storage, read> q: array<f32>;
+@group(0) @binding(2) var<storage, read> k: array<f32>;
+@group(0) @binding(3) var<storage, read> v: array<f32>;
+@group(0) @binding(4) var<storage, read> modifier: array<u32>;
+@group(0) @binding(5) var<storage, read> lengths: array<i32>;
+@group(0) @binding(6) var<storage, read_write> o: array<f32>;
+@group(0) @binding(7) var<storage, read_write> lse: array<f32>;
+
+var<workgroup> q_slots: array<vec4f, SLOTS>; // [D4, 2, SG], scaled
+var<workgroup> o_slots: array<vec4f, SLOTS>;
+
+/// Zeroes what lies past D.
+fn tail(x: vec4f, d: u32) -> vec4f {
+  return select(vec4f(), x, d * 4u + vec4u(0u, 1u, 2u, 3u) < vec4u(dims.D));
+}
+
+fn load_q(at: u32, d: u32) -> vec4f {
+  let i = at + d * 4u;
+  return tail(vec4f(q[i], q[i + 1u], q[i + 2u], q[i + 3u]), d);
+}
+
+fn load_k(at: u32, d: u32) -> vec4f {
+  let i = at + d * 4u;
+  return tail(vec4f(k[i], k[i + 1u], k[i + 2u], k[i + 3u]), d);
+}
+
+fn load_v(at: u32, d: u32) -> vec4f {
+  let i = at + d * 4u;
+  return tail(vec4f(v[i], v[i + 1u], v[i + 2u], v[i + 3u]), d);
+}
+
+fn store_o(at: u32, d: u32, value: vec4f) {
+  let i = at + d * 4u;
+  o[i] = value.x;
+  if (d * 4u + 1u < dims.D) { o[i + 1u] = value.y; }
+  if (d * 4u + 2u < dims.D) { o[i + 2u] = value.z; }
+  if (d * 4u + 3u < dims.D) { o[i + 3u] = value.w; }
+}
+
+/// Bits of the members of a block at `base` that come before `end`.
+fn before(end: vec2u, base: u32) -> vec2u {
+  let n = min(max(end, vec2u(base)) - base, vec2u(32u));
+  return select((vec2u(1u) << n) - 1u, vec2u(0xffffffffu), n == vec2u(32u));
+}
+
+/// Keys that query row `t` may see: those before the returned index.
+fn limit(t: u32, length: u32) -> u32 {
+  if (dims.causal == 0u) { return length; }
+  let last = i32(t) + 1 + select(0, i32(length) - i32(dims.T), dims.causal == 2u);
+  return min(length, u32(max(last, 0)));
+}
+
+@compute @workgroup_size(SG)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
+  let h = group.y;
+  let b = group.z;
+  let t = vec2u(group.x * 2u * SG + lane) + vec2u(0u, SG); // the lane's rows
+  let row = min(t, vec2u(dims.T - 1u)); // rows past the end repeat the last one and are not stored
+  var length = dims.S;
+  if (dims.has_lengths != 0u) { length = min(u32(max(lengths[b], 0)), dims.S); }
+  let limits = vec2u(limit(row.x, length), limit(row.y, length));
+  let end = limit(min(group.x * 2u * SG + 2u * SG, dims.T) - 1u, length); // of the last row: no key further on is seen
+  let all = limit(group.x * 2u * SG, length); // keys that every row sees
+
+  let q_at = dims.q_offset + b * dims.q_b + h * dims.q_h + row * dims.q_t;
+  let k_base = dims.k_offset + b * dims.k_b + h / dims.group * dims.k_h;
+  let v_base = dims.v_offset + b * dims.v_b + h / dims.group * dims.v_h;
+  let m_at = dims.m_offset + b * dims.m_b + h * dims.m_h + row * dims.m_t;
+  for (var d = 0u; d < dims.D4; d++) {
+    let slot = d * 2u * SG + lane;
+    q_slots[slot] = load_q(q_at.x, d) * dims.scale;
+    q_slots[slot + SG] = load_q(q_at.y, d) * dims.scale;
+    o_slots[slot] = vec4f();
+    o_slots[slot + SG] = vec4f();
+  }
+
+  var top = vec2f(FLOOR); // running maximum of the scores
+  var total = vec2f(); // sum of exp2(score - top)
+  for (var base = 0u; base < end; base += BLOCK) {
+    var at = array<u32, PER_LANE>();
+    for (var j = 0u; j < PER_LANE; j++) { at[j] = min(base + j * SG + lane, length - 1u); } // never touches keys past the length
+
+    let count = min(end - base, BLOCK); // a bound that is data: these loops stay loops
+    var seen = before(limits, base); // bit i: the row sees key base + i
+    if (dims.modifier == 1u) {
+      var bits = vec2u();
+      for (var i = 0u; i < count; i++) {
+        let m = m_at + (base + i) * dims.m_s;
+        bits |= select(vec2u(), vec2u(1u), vec2u(modifier[m.x], modifier[m.y]) != vec2u()) << vec2u(i);
+      }
+      seen &= bits;
+      if (!subgroupAny(any(seen != vec2u()))) { continue; }
+    }
+
+    var s = array<vec2f, BLOCK>();
+    for (var d = 0u; d < dims.D4; d++) {
+      let slot = d * 2u * SG + lane;
+      var x = array<vec4f, PER_LANE>();
+      for (var j = 0u; j < PER_LANE; j++) { x[j] = load_k(k_base + at[j] * dims.k_t, d); }
+      let q0 = q_slots[slot];
+      let q1 = q_slots[slot + SG];
+      for (var j = 0u; j < PER_LANE; j++) {
+        for (var m = 0u; m < SG; m++) {
+          let key = subgroupShuffle(x[j], m);
+          s[j * SG + m] += vec2f(dot(q0, key), dot(q1, key));
+        }
+      }
+    }
+
+    if (dims.modifier == 2u) {
+      var bias = array<vec2f, BLOCK>();
+      for (var i = 0u; i < count; i++) {
+        let m = m_at + (base + i) * dims.m_s;
+        bias[i] = vec2f(bitcast<f32>(modifier[m.x]), bitcast<f32>(modifier[m.y])) * LOG2E;
+      }
+      for (var i = 0u; i < BLOCK; i++) { s[i] = max(s[i] + bias[i], vec2f(HIDDEN)); }
+    }
+    if (dims.modifier == 1u || base + BLOCK > all) {
+      for (var i = 0u; i < BLOCK; i++) {
+        s[i] = select(vec2f(HIDDEN), s[i], (seen & vec2u(1u << i)) != vec2u());
+      }
+    }
+
+    var new_top = top;
+    for (var i = 0u; i < BLOCK; i++) { new_top = max(new_top, s[i]); }
+    let shrink = exp2(top - new_top);
+    top = new_top;
+    total *= shrink;
+    for (var i = 0u; i < BLOCK; i++) {
+      s[i] = exp2(s[i] - top);
+      total += s[i];
+    }
+
+    for (var d = 0u; d < dims.D4; d++) {
+      let slot = d * 2u * SG + lane;
+      var x = array<vec4f, PER_LANE>();
+      for (var j = 0u; j < PER_LANE; j++) { x[j] = load_v(v_base + at[j] * dims.v_t, d); }
+      var o0 = o_slots[slot] * shrink.x;
+      var o1 = o_slots[slot + SG] * shrink.y;
+      for (var j = 0u; j < PER_LANE; j++) {
+        for (var m = 0u; m < SG; m++) {
+          let value = subgroupShuffle(x[j], m);
+          o0 += s[j * SG + m].x * value;
+          o1 += s[j * SG + m].y * value;
+        }
+      }
+      o_slots[slot] = o0;
+      o_slots[slot + SG] = o1;
+    }
+  }
+
+  let seen = total > vec2f();
+  let norm = select(vec2f(), 1.0 / total, seen);
+  let sums = select(bitcast<vec2f>(vec2u(0xff800000u + 0u * dims.T)), (top + log2(total)) * LN2, seen);
+  let out = (b * dims.H + h) * dims.T;
+  for (var r = 0u; r < 2u; r++) {
+    if (t[r] >= dims.T) { continue; }
+    lse[out + t[r]] = sums[r];
+    for (var d = 0u; d < dims.D4; d++) {
+      store_o((out + t[r]) * dims.D, d, o_slots[d * 2u * SG + r * SG + lane] * norm[r]);
+    }
+  }
+}

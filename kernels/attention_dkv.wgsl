@@ -1,0 +1,271 @@
+// Attention backward, gradients of keys and values: dv = p^T dO, dk = scale ds^T q with ds = p (dO v^T - D).
+//
+// Paper: FlashAttention-2 (https://arxiv.org/abs/2307.08691), algorithm 2; p is recomputed from the log-sum-exp.
+// Layout as in attention_dq.wgsl; dk and dv [B, H / group, S, D] contiguous.
+// Grid: x = tiles of 2 SG keys, y = key heads, z = batch. Two keys per lane; blocks of BLOCK query rows are spread by
+// shuffles. The query heads that share a key head are a loop here: no atomics, and runs are repeatable.
+// dk, dv (and k, v, with CACHE) lie in workgroup memory, each lane in its own slot: no barrier.
+// Caution: needs a fixed subgroup size of exactly SG; attention_dkv_plain.wgsl is the same without subgroups.
+enable subgroups;
+diagnostic(off, subgroup_uniformity); // the analysis does not know that subgroupAny gives all lanes the same
+
+struct Dims {
+  H: u32,
+  group: u32, // query heads per key head
+  T: u32,
+  S: u32,
+  D: u32,
+  D4: u32, // vectors of 4 along D, rounded up
+  scale: f32, // times log2(e): exponentials are powers of 2
+  causal: u32, // 0 none, 1 top-left, 2 bottom-right
+  has_lengths: u32,
+  modifier: u32, // 0 none, 1 mask, 2 bias
+  q_offset: u32, q_b: u32, q_h: u32, q_t: u32,
+  k_offset: u32, k_b: u32, k_h: u32, k_t: u32,
+  v_offset: u32, v_b: u32, v_h: u32, v_t: u32,
+  m_offset: u32, m_b: u32, m_h: u32, m_t: u32, m_s: u32,
+  g_offset: u32, g_b: u32, g_h: u32, g_t: u32, // gradient of o
+  stats_lengths: u32, // where the lengths begin in stats
+}
+
+const SG: u32 = 8u; // param
+const PER_LANE: u32 = 2u; // param
+const SLOTS: u32 = 256u; // param
+const CACHE: bool = true; // param
+const BLOCK: u32 = SG * PER_LANE;
+
+const LOG2E: f32 = 1.4426950408889634;
+const LN2: f32 = 0.6931471805599453;
+const HIDDEN: f32 = -3.4e38; // score of a key that is not seen
+
+@group(0) @binding(0) var<uniform> dims: Dims;
+@group(0) @binding(1) var<storage, read> q: array<f32>;
+@group(0) @binding(2) var<storage, read> k: array<f32>;
+@group(0) @binding(3) var<storage, read> v: array<f32>;
+@group(0) @binding(4) var<storage, read> modifier: array<u32>;
+@group(0) @binding(5) var<storage, read> g: array<f32>;
+@group(0) @binding(6) var<storage, read> stats: array<f32>;
+@group(0) @binding(7) var<storage, read_write> dk: array<f32>;
+@group(0) @binding(8) var<storage, read_write> dv: array<f32>;
+
+const PLANES: u32 = select(2u, 4u, CACHE);
+var<workgroup> slots: array<vec4f, SLOTS * PLANES>; // dk, dv, k (scaled), v: [PLANES, D4, 2, SG]
+
+/// Zeroes what lies past D.
+fn tail(x: vec4f, d: u32) -> vec4f {
+  return select(vec4f(), x, d * 4u + vec4u(0u, 1u, 2u, 3u) < vec4u(dims.D));
+}
+
+fn load_q(at: u32, d: u32) -> vec4f {
+  let i = at + d * 4u;
+  return tail(vec4f(q[i], q[i + 1u], q[i + 2u], q[i + 3u]), d);
+}
+
+fn load_k(at: u32, d: u32) -> vec4f {
+  let i = at + d * 4u;
+  return tail(vec4f(k[i], k[i + 1u], k[i + 2u], k[i + 3u]), d);
+}
+
+fn load_v(at: u32, d: u32) -> vec4f {
+  let i = at + d * 4u;
+  return tail(vec4f(v[i], v[i + 1u], v[i + 2u], v[i + 3u]), d);
+}
+
+fn load_g(at: u32, d: u32) -> vec4f {
+  let i = at + d * 4u;
+  return tail(vec4f(g[i], g[i + 1u], g[i + 2u], g[i + 3u]), d);
+}
+
+fn store_dk(at: u32, d: u32, value: vec4f) {
+  let i = at + d * 4u;
+  dk[i] = value.x;
+  if (d * 4u + 1u < dims.D) { dk[i + 1u] = value.y; }
+  if (d * 4u + 2u < dims.D) { dk[i + 2u] = value.z; }
+  if (d * 4u + 3u < dims.D) { dk[i + 3u] = value.w; }
+}
+
+fn store_dv(at: u32, d: u32, value: vec4f) {
+  let i = at + d * 4u;
+  dv[i] = value.x;
+  if (d * 4u + 1u < dims.D) { dv[i + 1u] = value.y; }
+  if (d * 4u + 2u < dims.D) { dv[i + 2u] = value.z; }
+  if (d * 4u + 3u < dims.D) { dv[i + 3u] = value.w; }
+}
+
+/// Bits of the members of a block at `base` that come before `end`.
+fn before(end: vec2u, base: u32) -> vec2u {
+  let n = min(max(end, vec2u(base)) - base, vec2u(32u));
+  return select((vec2u(1u) << n) - 1u, vec2u(0xffffffffu), n == vec2u(32u));
+}
+
+/// First query row that may see `key`.
+fn first_row(key: u32, length: u32) -> u32 {
+  if (dims.causal == 0u) { return 0u; }
+  return u32(max(i32(key) - select(0, i32(length) - i32(dims.T), dims.causal == 2u), 0));
+}
+
+@compute @workgroup_size(SG)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
+  let kv_head = group.y;
+  let b = group.z;
+  let t = vec2u(group.x * 2u * SG + lane) + vec2u(0u, SG); // the lane's keys
+  let length = u32(stats[dims.stats_lengths + b]);
+  let key = min(t, vec2u(max(length, 1u) - 1u)); // keys past the length repeat the last one and are hidden
+  let last_key = group.x * 2u * SG + 2u * SG; // of the tile, plus 1
+  let first = vec2u(first_row(t.x, length), first_row(t.y, length));
+  let all = first_row(last_key - 1u, length); // from this row on every row sees every key of the tile
+
+  let k_at = dims.k_offset + b * dims.k_b + kv_head * dims.k_h + key * dims.k_t;
+  let v_at = dims.v_offset + b * dims.v_b + kv_head * dims.v_h + key * dims.v_t;
+  for (var d = 0u; d < dims.D4; d++) {
+    let slot = d * 2u * SG + lane;
+    slots[slot] = vec4f();
+    slots[slot + SG] = vec4f();
+    slots[SLOTS + slot] = vec4f();
+    slots[SLOTS + slot + SG] = vec4f();
+    if (CACHE) {
+      slots[2u * SLOTS + slot] = load_k(k_at.x, d) * dims.scale;
+      slots[2u * SLOTS + slot + SG] = load_k(k_at.y, d) * dims.scale;
+      slots[3u * SLOTS + slot] = load_v(v_at.x, d);
+      slots[3u * SLOTS + slot + SG] = load_v(v_at.y, d);
+    }
+  }
+
+  var start = first_row(group.x * 2u * SG, length) / BLOCK * BLOCK;
+  if (group.x * 2u * SG >= length) { start = dims.T; }
+  for (var h = kv_head * dims.group; h < (kv_head + 1u) * dims.group; h++) {
+    let q_base = dims.q_offset + b * dims.q_b + h * dims.q_h;
+    let g_base = dims.g_offset + b * dims.g_b + h * dims.g_h;
+    let m_base = dims.m_offset + b * dims.m_b + h * dims.m_h;
+    let first_stat = (b * dims.H + h) * dims.T;
+    for (var base = start; base < dims.T; base += BLOCK) {
+      var at = array<u32, PER_LANE>();
+      for (var j = 0u; j < PER_LANE; j++) { at[j] = min(base + j * SG + lane, dims.T - 1u); }
+
+      let count = min(dims.T - base, BLOCK); // a bound that is data: these loops stay loops
+      var seen = before(vec2u(dims.T), base) & ~before(first, base); // bit i: the key is seen by row base + i
+      seen = select(vec2u(), seen, t < vec2u(length));
+      if (dims.modifier == 1u) {
+        var bits = vec2u();
+        for (var i = 0u; i < count; i++) {
+          let m = m_base + (base + i) * dims.m_t + key * dims.m_s;
+          bits |= select(vec2u(), vec2u(1u), vec2u(modifier[m.x], modifier[m.y]) != vec2u()) << vec2u(i);
+        }
+        seen &= bits;
+        if (!subgroupAny(any(seen != vec2u()))) { continue; }
+      }
+
+      var s = array<vec2f, BLOCK>();
+      for (var d = 0u; d < dims.D4; d++) {
+        let slot = d * 2u * SG + lane;
+        var x = array<vec4f, PER_LANE>();
+        for (var j = 0u; j < PER_LANE; j++) { x[j] = load_q(q_base + at[j] * dims.q_t, d); }
+        var k0 = vec4f();
+        var k1 = vec4f();
+        if (CACHE) {
+          k0 = slots[2u * SLOTS + slot];
+          k1 = slots[2u * SLOTS + slot + SG];
+        } else {
+          k0 = load_k(k_at.x, d) * dims.scale;
+          k1 = load_k(k_at.y, d) * dims.scale;
+        }
+        for (var j = 0u; j < PER_LANE; j++) {
+          for (var m = 0u; m < SG; m++) {
+            let row = subgroupShuffle(x[j], m);
+            s[j * SG + m] += vec2f(dot(k0, row), dot(k1, row));
+          }
+        }
+      }
+
+      if (dims.modifier == 2u) {
+        var bias = array<vec2f, BLOCK>();
+        for (var i = 0u; i < count; i++) {
+          let m = m_base + (base + i) * dims.m_t + key * dims.m_s;
+          bias[i] = vec2f(bitcast<f32>(modifier[m.x]), bitcast<f32>(modifier[m.y])) * LOG2E;
+        }
+        for (var i = 0u; i < BLOCK; i++) { s[i] = max(s[i] + bias[i], vec2f(HIDDEN)); }
+      }
+      if (dims.modifier == 1u || base < all || base + BLOCK > dims.T || last_key > length) {
+        for (var i = 0u; i < BLOCK; i++) {
+          s[i] = select(vec2f(HIDDEN), s[i], (seen & vec2u(1u << i)) != vec2u());
+        }
+      }
+
+      var dp = array<vec2f, BLOCK>(); // dO v^T
+      for (var d = 0u; d < dims.D4; d++) {
+        let slot = d * 2u * SG + lane;
+        var x = array<vec4f, PER_LANE>();
+        for (var j = 0u; j < PER_LANE; j++) { x[j] = load_g(g_base + at[j] * dims.g_t, d); }
+        var v0 = vec4f();
+        var v1 = vec4f();
+        if (CACHE) {
+          v0 = slots[3u * SLOTS + slot];
+          v1 = slots[3u * SLOTS + slot + SG];
+        } else {
+          v0 = load_v(v_at.x, d);
+          v1 = load_v(v_at.y, d);
+        }
+        for (var j = 0u; j < PER_LANE; j++) {
+          for (var m = 0u; m < SG; m++) {
+            let row = subgroupShuffle(x[j], m);
+            dp[j * SG + m] += vec2f(dot(v0, row), dot(v1, row));
+          }
+        }
+      }
+
+      for (var j = 0u; j < PER_LANE; j++) {
+        let sum = stats[(first_stat + at[j]) * 2u]; // log-sum-exp
+        let rowdot = stats[(first_stat + at[j]) * 2u + 1u]; // D = rowsum(dO * O)
+        for (var m = 0u; m < SG; m++) {
+          let p = exp2(s[j * SG + m] - subgroupShuffle(sum, m));
+          s[j * SG + m] = p;
+          dp[j * SG + m] = p * (dp[j * SG + m] - subgroupShuffle(rowdot, m)); // ds
+        }
+      }
+
+      for (var d = 0u; d < dims.D4; d++) {
+        let slot = d * 2u * SG + lane;
+        var x = array<vec4f, PER_LANE>();
+        for (var j = 0u; j < PER_LANE; j++) { x[j] = load_g(g_base + at[j] * dims.g_t, d); }
+        var a0 = slots[SLOTS + slot];
+        var a1 = slots[SLOTS + slot + SG];
+        for (var j = 0u; j < PER_LANE; j++) {
+          for (var m = 0u; m < SG; m++) {
+            let row = subgroupShuffle(x[j], m);
+            a0 += s[j * SG + m].x * row;
+            a1 += s[j * SG + m].y * row;
+          }
+        }
+        slots[SLOTS + slot] = a0;
+        slots[SLOTS + slot + SG] = a1;
+      }
+
+      for (var d = 0u; d < dims.D4; d++) {
+        let slot = d * 2u * SG + lane;
+        var x = array<vec4f, PER_LANE>();
+        for (var j = 0u; j < PER_LANE; j++) { x[j] = load_q(q_base + at[j] * dims.q_t, d); }
+        var a0 = slots[slot];
+        var a1 = slots[slot + SG];
+        for (var j = 0u; j < PER_LANE; j++) {
+          for (var m = 0u; m < SG; m++) {
+            let row = subgroupShuffle(x[j], m);
+            a0 += dp[j * SG + m].x * row;
+            a1 += dp[j * SG + m].y * row;
+          }
+        }
+        slots[slot] = a0;
+        slots[slot + SG] = a1;
+      }
+    }
+  }
+
+  let out = (b * dims.H / dims.group + kv_head) * dims.S;
+  for (var r = 0u; r < 2u; r++) {
+    if (t[r] >= dims.S) { continue; }
+    for (var d = 0u; d < dims.D4; d++) {
+      let slot = d * 2u * SG + r * SG + lane;
+      store_dk((out + t[r]) * dims.D, d, slots[slot] * dims.scale * LN2);
+      store_dv((out + t[r]) * dims.D, d, slots[SLOTS + slot]);
+    }
+  }
+}

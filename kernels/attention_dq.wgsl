@@ -1,0 +1,222 @@
+// Attention backward, gradient of the queries: dq = scale ds k with ds = p (dO v^T - D).
+//
+// Paper: FlashAttention-2 (https://arxiv.org/abs/2307.08691), algorithm 2; p is recomputed from the log-sum-exp.
+// Apart from dK and dV because WGSL has no f32 atomics: every dq row belongs to one lane, so runs are repeatable.
+// Layout and grid as in attention.wgsl; g = gradient of o, strided; stats and lengths from attention_stats.wgsl; dq contiguous.
+// q, dq (and g, with CACHE) lie in workgroup memory, each lane in its own slot: no barrier.
+// Caution: needs a fixed subgroup size of exactly SG; attention_dq_plain.wgsl is the same without subgroups.
+enable subgroups;
+diagnostic(off, subgroup_uniformity); // the analysis does not know that subgroupAny gives all lanes the same
+
+struct Dims {
+  H: u32,
+  group: u32, // query heads per key head
+  T: u32,
+  S: u32,
+  D: u32,
+  D4: u32, // vectors of 4 along D, rounded up
+  scale: f32, // times log2(e): exponentials are powers of 2
+  causal: u32, // 0 none, 1 top-left, 2 bottom-right
+  has_lengths: u32,
+  modifier: u32, // 0 none, 1 mask, 2 bias
+  q_offset: u32, q_b: u32, q_h: u32, q_t: u32,
+  k_offset: u32, k_b: u32, k_h: u32, k_t: u32,
+  v_offset: u32, v_b: u32, v_h: u32, v_t: u32,
+  m_offset: u32, m_b: u32, m_h: u32, m_t: u32, m_s: u32,
+  g_offset: u32, g_b: u32, g_h: u32, g_t: u32, // gradient of o
+  stats_lengths: u32, // where the lengths begin in stats
+}
+
+const SG: u32 = 8u; // param
+const PER_LANE: u32 = 2u; // param
+const SLOTS: u32 = 256u; // param
+const CACHE: bool = true; // param
+const BLOCK: u32 = SG * PER_LANE;
+
+const LOG2E: f32 = 1.4426950408889634;
+const LN2: f32 = 0.6931471805599453;
+const HIDDEN: f32 = -3.4e38; // score of a key that is not seen
+
+@group(0) @binding(0) var<uniform> dims: Dims;
+@group(0) @binding(1) var<storage, read> q: array<f32>;
+@group(0) @binding(2) var<storage, read> k: array<f32>;
+@group(0) @binding(3) var<storage, read> v: array<f32>;
+@group(0) @binding(4) var<storage, read> modifier: array<u32>;
+@group(0) @binding(5) var<storage, read> g: array<f32>;
+@group(0) @binding(6) var<storage, read> stats: array<f32>;
+@group(0) @binding(7) var<storage, read_write> dq: array<f32>;
+
+const PLANES: u32 = select(2u, 3u, CACHE);
+var<workgroup> slots: array<vec4f, SLOTS * PLANES>; // dq, q (scaled), g: [PLANES, D4, 2, SG]
+
+/// Zeroes what lies past D.
+fn tail(x: vec4f, d: u32) -> vec4f {
+  return select(vec4f(), x, d * 4u + vec4u(0u, 1u, 2u, 3u) < vec4u(dims.D));
+}
+
+fn load_q(at: u32, d: u32) -> vec4f {
+  let i = at + d * 4u;
+  return tail(vec4f(q[i], q[i + 1u], q[i + 2u], q[i + 3u]), d);
+}
+
+fn load_k(at: u32, d: u32) -> vec4f {
+  let i = at + d * 4u;
+  return tail(vec4f(k[i], k[i + 1u], k[i + 2u], k[i + 3u]), d);
+}
+
+fn load_v(at: u32, d: u32) -> vec4f {
+  let i = at + d * 4u;
+  return tail(vec4f(v[i], v[i + 1u], v[i + 2u], v[i + 3u]), d);
+}
+
+fn load_g(at: u32, d: u32) -> vec4f {
+  let i = at + d * 4u;
+  return tail(vec4f(g[i], g[i + 1u], g[i + 2u], g[i + 3u]), d);
+}
+
+fn store_dq(at: u32, d: u32, value: vec4f) {
+  let i = at + d * 4u;
+  dq[i] = value.x;
+  if (d * 4u + 1u < dims.D) { dq[i + 1u] = value.y; }
+  if (d * 4u + 2u < dims.D) { dq[i + 2u] = value.z; }
+  if (d * 4u + 3u < dims.D) { dq[i + 3u] = value.w; }
+}
+
+/// Bits of the members of a block at `base` that come before `end`.
+fn before(end: vec2u, base: u32) -> vec2u {
+  let n = min(max(end, vec2u(base)) - base, vec2u(32u));
+  return select((vec2u(1u) << n) - 1u, vec2u(0xffffffffu), n == vec2u(32u));
+}
+
+/// Keys that query row `t` may see: those before the returned index.
+fn limit(t: u32, length: u32) -> u32 {
+  if (dims.causal == 0u) { return length; }
+  let last = i32(t) + 1 + select(0, i32(length) - i32(dims.T), dims.causal == 2u);
+  return min(length, u32(max(last, 0)));
+}
+
+@compute @workgroup_size(SG)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
+  let h = group.y;
+  let b = group.z;
+  let t = vec2u(group.x * 2u * SG + lane) + vec2u(0u, SG); // the lane's rows
+  let row = min(t, vec2u(dims.T - 1u)); // rows past the end repeat the last one and are not stored
+  let first_stat = (b * dims.H + h) * dims.T;
+  let length = u32(stats[dims.stats_lengths + b]);
+  let limits = vec2u(limit(row.x, length), limit(row.y, length));
+  let end = limit(min(group.x * 2u * SG + 2u * SG, dims.T) - 1u, length);
+  let all = limit(group.x * 2u * SG, length);
+
+  let q_at = dims.q_offset + b * dims.q_b + h * dims.q_h + row * dims.q_t;
+  let g_at = dims.g_offset + b * dims.g_b + h * dims.g_h + row * dims.g_t;
+  let k_base = dims.k_offset + b * dims.k_b + h / dims.group * dims.k_h;
+  let v_base = dims.v_offset + b * dims.v_b + h / dims.group * dims.v_h;
+  let m_at = dims.m_offset + b * dims.m_b + h * dims.m_h + row * dims.m_t;
+  let sums = vec2f(stats[(first_stat + row.x) * 2u], stats[(first_stat + row.y) * 2u]); // log-sum-exp
+  let dots = vec2f(stats[(first_stat + row.x) * 2u + 1u], stats[(first_stat + row.y) * 2u + 1u]); // D = rowsum(dO * O)
+  for (var d = 0u; d < dims.D4; d++) {
+    let slot = d * 2u * SG + lane;
+    slots[SLOTS + slot] = load_q(q_at.x, d) * dims.scale;
+    slots[SLOTS + slot + SG] = load_q(q_at.y, d) * dims.scale;
+    slots[slot] = vec4f();
+    slots[slot + SG] = vec4f();
+    if (CACHE) {
+      slots[2u * SLOTS + slot] = load_g(g_at.x, d);
+      slots[2u * SLOTS + slot + SG] = load_g(g_at.y, d);
+    }
+  }
+
+  for (var base = 0u; base < end; base += BLOCK) {
+    var at = array<u32, PER_LANE>();
+    for (var j = 0u; j < PER_LANE; j++) { at[j] = min(base + j * SG + lane, length - 1u); } // never touches keys past the length
+
+    let count = min(end - base, BLOCK); // a bound that is data: these loops stay loops
+    var seen = before(limits, base); // bit i: the row sees key base + i
+    if (dims.modifier == 1u) {
+      var bits = vec2u();
+      for (var i = 0u; i < count; i++) {
+        let m = m_at + (base + i) * dims.m_s;
+        bits |= select(vec2u(), vec2u(1u), vec2u(modifier[m.x], modifier[m.y]) != vec2u()) << vec2u(i);
+      }
+      seen &= bits;
+      if (!subgroupAny(any(seen != vec2u()))) { continue; }
+    }
+
+    var s = array<vec2f, BLOCK>();
+    for (var d = 0u; d < dims.D4; d++) {
+      let slot = d * 2u * SG + lane;
+      var x = array<vec4f, PER_LANE>();
+      for (var j = 0u; j < PER_LANE; j++) { x[j] = load_k(k_base + at[j] * dims.k_t, d); }
+      let q0 = slots[SLOTS + slot];
+      let q1 = slots[SLOTS + slot + SG];
+      for (var j = 0u; j < PER_LANE; j++) {
+        for (var m = 0u; m < SG; m++) {
+          let key = subgroupShuffle(x[j], m);
+          s[j * SG + m] += vec2f(dot(q0, key), dot(q1, key));
+        }
+      }
+    }
+
+    if (dims.modifier == 2u) {
+      var bias = array<vec2f, BLOCK>();
+      for (var i = 0u; i < count; i++) {
+        let m = m_at + (base + i) * dims.m_s;
+        bias[i] = vec2f(bitcast<f32>(modifier[m.x]), bitcast<f32>(modifier[m.y])) * LOG2E;
+      }
+      for (var i = 0u; i < BLOCK; i++) { s[i] = max(s[i] + bias[i], vec2f(HIDDEN)); }
+    }
+    if (dims.modifier == 1u || base + BLOCK > all) {
+      for (var i = 0u; i < BLOCK; i++) {
+        s[i] = select(vec2f(HIDDEN), s[i], (seen & vec2u(1u << i)) != vec2u());
+      }
+    }
+    for (var i = 0u; i < BLOCK; i++) { s[i] = exp2(s[i] - sums); } // p
+
+    var dp = array<vec2f, BLOCK>(); // dO v^T
+    for (var d = 0u; d < dims.D4; d++) {
+      let slot = d * 2u * SG + lane;
+      var x = array<vec4f, PER_LANE>();
+      for (var j = 0u; j < PER_LANE; j++) { x[j] = load_v(v_base + at[j] * dims.v_t, d); }
+      var g0 = vec4f();
+      var g1 = vec4f();
+      if (CACHE) {
+        g0 = slots[2u * SLOTS + slot];
+        g1 = slots[2u * SLOTS + slot + SG];
+      } else {
+        g0 = load_g(g_at.x, d);
+        g1 = load_g(g_at.y, d);
+      }
+      for (var j = 0u; j < PER_LANE; j++) {
+        for (var m = 0u; m < SG; m++) {
+          let value = subgroupShuffle(x[j], m);
+          dp[j * SG + m] += vec2f(dot(g0, value), dot(g1, value));
+        }
+      }
+    }
+    for (var i = 0u; i < BLOCK; i++) { s[i] *= dp[i] - dots; } // ds
+
+    for (var d = 0u; d < dims.D4; d++) {
+      let slot = d * 2u * SG + lane;
+      var x = array<vec4f, PER_LANE>();
+      for (var j = 0u; j < PER_LANE; j++) { x[j] = load_k(k_base + at[j] * dims.k_t, d); }
+      var a0 = slots[slot];
+      var a1 = slots[slot + SG];
+      for (var j = 0u; j < PER_LANE; j++) {
+        for (var m = 0u; m < SG; m++) {
+          let key = subgroupShuffle(x[j], m);
+          a0 += s[j * SG + m].x * key;
+          a1 += s[j * SG + m].y * key;
+        }
+      }
+      slots[slot] = a0;
+      slots[slot + SG] = a1;
+    }
+  }
+
+  for (var r = 0u; r < 2u; r++) {
+    if (t[r] >= dims.T) { continue; }
+    for (var d = 0u; d < dims.D4; d++) {
+      store_dq((first_stat + t[r]) * dims.D, d, slots[d * 2u * SG + r * SG + lane] * dims.scale * LN2);
+    }
+  }
+}

@@ -1,0 +1,133 @@
+import type { KernelCall, Lower, LowerContext, Operand } from "../../compile/lower.ts";
+import { floatBits } from "../../dtype.ts";
+import type { Node } from "../../node.ts";
+
+export interface AttentionAttrs {
+  readonly scale: number;
+  readonly causal: "none" | "top-left" | "bottom-right";
+  readonly hasMask: boolean;
+  readonly hasBias: boolean;
+  readonly hasLengths: boolean;
+}
+
+const CAUSAL = { none: 0, "top-left": 1, "bottom-right": 2 };
+
+/** What all attention kernels share: sizes, optional operands and the words of `Dims`. */
+interface Geometry {
+  readonly B: number;
+  readonly H: number;
+  readonly T: number;
+  readonly S: number;
+  readonly D: number;
+  readonly D4: number;
+  readonly group: number;
+  /** Pairs of query and key that may see each other, over all heads. */
+  readonly pairs: number;
+  readonly q: Node;
+  readonly k: Node;
+  readonly v: Node;
+  readonly modifier: Node;
+  readonly lengths: Node;
+  readonly hasLengths: number;
+  readonly dims: readonly number[];
+}
+
+/** Offset and strides along batch, head and row. */
+const rows = (x: Operand): number[] => [x.offset, ...x.strides.slice(0, 3)];
+
+/** Offset and strides of a mask or bias that broadcasts to [B, H, T, S]. */
+function broadcast(x: Operand): number[] {
+  const lead = 4 - x.shape.length;
+  return [x.offset, ...[0, 1, 2, 3].map((i) => (i < lead || x.shape[i - lead] === 1 ? 0 : x.strides[i - lead]))];
+}
+
+/** Undefined when a kernel cannot read the operands in place: the op then takes its fallback. `extra` = index of the first optional source. */
+function geometry(node: Node, cx: LowerContext, extra: number): Geometry | undefined {
+  const { scale, causal, hasMask, hasBias, hasLengths } = node.attrs as unknown as AttentionAttrs;
+  const [q, k, v] = [cx.operand(0), cx.operand(1), cx.operand(2)];
+  const [B, H, T, D] = q.shape;
+  const [, heads, S] = k.shape;
+  if (node.src.slice(0, 3).some((x) => x.dtype !== "f32") || (hasMask && hasBias) || B * H * T * S * D === 0) return undefined;
+  if ([q, k, v].some((x) => D > 1 && x.strides[3] !== 1)) return undefined;
+  const modifier = hasMask || hasBias ? cx.operand(extra) : undefined;
+  const lengths = hasLengths ? cx.operand(extra + (modifier ? 1 : 0)) : undefined;
+  const D4 = Math.ceil(D / 4);
+  return {
+    B, H, T, S, D, D4,
+    group: H / heads,
+    pairs: (B * H * T * S) / (causal === "none" ? 1 : 2),
+    q: q.buffer,
+    k: k.buffer,
+    v: v.buffer,
+    // Unused bindings take any buffer that is only read.
+    modifier: (modifier ?? q).buffer,
+    lengths: (lengths ?? q).buffer,
+    hasLengths: hasLengths ? 1 : 0,
+    dims: [
+      H, H / heads, T, S, D, D4, floatBits(scale * Math.LOG2E), CAUSAL[causal], hasLengths ? 1 : 0, hasMask ? 1 : hasBias ? 2 : 0,
+      ...rows(q), ...rows(k), ...rows(v), ...(modifier ? broadcast(modifier) : [0, 0, 0, 0, 0]),
+    ],
+  };
+}
+
+/** Parameters of a subgroup kernel that keeps `planes` rows of D per lane and row in workgroup memory, if they fit. */
+function subgroupTile(cx: LowerContext, D4: number, planes: number): { SG: number; PER_LANE: number; SLOTS: number } | undefined {
+  const SG = cx.device.subgroupSize;
+  const SLOTS = 2 * SG * Math.max(8, 2 ** Math.ceil(Math.log2(D4))); // few sizes, so few pipelines
+  if (SG < 4 || SG > 32 || planes * SLOTS * 16 > cx.device.maxWorkgroupBytes) return undefined;
+  return { SG, PER_LANE: Math.max(1, 16 / SG), SLOTS };
+}
+
+/** Sources q, k, v (, mask or bias) (, lengths); outputs o [B, H, T, D], lse [B, H, T]. */
+export const lowerAttention: Lower = (node, cx) => {
+  const g = geometry(node, cx, 3);
+  if (!g) return undefined;
+  const tile = subgroupTile(cx, g.D4, 2);
+  if (!tile) return undefined;
+  const call: KernelCall = {
+    kernel: "attention",
+    params: tile,
+    dims: g.dims,
+    bind: [g.q, g.k, g.v, g.modifier, g.lengths, cx.output(0), cx.output(1)],
+    grid: [Math.ceil(g.T / (2 * tile.SG)), g.H, g.B],
+    flops: 4 * g.pairs * g.D,
+  };
+  return [call];
+};
+
+/** Sources q, k, v, o, lse, do (, mask or bias) (, lengths); outputs dq, dk, dv. */
+export const lowerAttentionBackward: Lower = (node, cx) => {
+  const g = geometry(node, cx, 6);
+  const grad = cx.operand(5);
+  if (!g || grad.strides[3] !== 1 || node.src[5].dtype !== "f32") return undefined;
+  const count = g.B * g.H * g.T;
+  const stats = cx.temp((2 * count + g.B) * 4);
+  const dims = [...g.dims, ...rows(grad), 2 * count];
+  const rowsum: KernelCall = {
+    kernel: "attention_stats",
+    params: { ROWS: 64 },
+    dims: [g.H, g.T, g.S, g.D, count, g.B, g.hasLengths, ...rows(grad)],
+    bind: [cx.operand(3).buffer, cx.operand(4).buffer, grad.buffer, g.lengths, stats],
+    grid: [Math.ceil(Math.max(count, g.B) / 64), 1, 1],
+    flops: 2 * count * g.D,
+  };
+  const tile = subgroupTile(cx, g.D4, 2);
+  if (!tile) return undefined;
+  const dq: KernelCall = {
+    kernel: "attention_dq",
+    params: { ...tile, CACHE: subgroupTile(cx, g.D4, 3) ? 1 : 0 },
+    dims,
+    bind: [g.q, g.k, g.v, g.modifier, grad.buffer, stats, cx.output(0)],
+    grid: [Math.ceil(g.T / (2 * tile.SG)), g.H, g.B],
+    flops: 6 * g.pairs * g.D,
+  };
+  const dkv: KernelCall = {
+    kernel: "attention_dkv",
+    params: { ...tile, CACHE: subgroupTile(cx, g.D4, 4) ? 1 : 0 },
+    dims,
+    bind: [g.q, g.k, g.v, g.modifier, grad.buffer, stats, cx.output(1), cx.output(2)],
+    grid: [Math.ceil(g.S / (2 * tile.SG)), g.H / g.group, g.B],
+    flops: 8 * g.pairs * g.D,
+  };
+  return [rowsum, dq, dkv];
+};

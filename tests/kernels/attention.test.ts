@@ -1,0 +1,153 @@
+import { describe, expect, test } from "vitest";
+import { lowerAttention, lowerAttentionBackward, type AttentionAttrs } from "../../src/ops/lower/attention.ts";
+import { maxError, normals, runTwice, type Source } from "./harness.ts";
+
+interface Case {
+  B?: number;
+  H?: number;
+  heads?: number;
+  T: number;
+  S?: number;
+  D: number;
+  causal?: AttentionAttrs["causal"];
+  /** Shape of a boolean mask or an additive bias that broadcasts to [B, H, T, S]. */
+  mask?: readonly number[];
+  bias?: readonly number[];
+  lengths?: readonly number[];
+  /** q, k, v and the gradient lie as [B, T, H, D], as after a head-splitting permute. */
+  permuted?: boolean;
+}
+
+interface Problem {
+  attrs: AttentionAttrs;
+  shape: { B: number; H: number; heads: number; T: number; S: number; D: number };
+  q: Source;
+  k: Source;
+  v: Source;
+  g: Source;
+  extra: Source[];
+  visible(b: number, h: number, t: number, s: number): boolean;
+  bias(b: number, h: number, t: number, s: number): number;
+}
+
+const at = (x: Source, ...i: number[]): number => x.data[(x.offset ?? 0) + i.reduce((sum, n, j) => sum + n * x.strides![j], 0)];
+
+/** [B, N, R, D] laid out contiguously, or as a view of [B, R, N, D] some elements into a larger buffer. */
+function rows(seed: number, [B, N, R, D]: readonly number[], permuted = false): Source {
+  const offset = permuted ? 12 : 0;
+  const data = normals(B * N * R * D + offset, seed);
+  return { data, shape: [B, N, R, D], offset, strides: permuted ? [N * R * D, D, N * D, 1] : [N * R * D, R * D, D, 1] };
+}
+
+function broadcast(shape: readonly number[], data: Float32Array | Uint32Array): Source {
+  let stride = 1;
+  const strides = shape.map(() => 0);
+  for (let i = shape.length - 1; i >= 0; i--) {
+    strides[i] = shape[i] === 1 ? 0 : stride;
+    stride *= shape[i];
+  }
+  return { data, shape, strides };
+}
+
+function problem(c: Case): Problem {
+  const { B = 1, H = 2, heads = H, T, S = T, D, causal = "none" } = c;
+  const count = (s: readonly number[]): number => s.reduce((a, b) => a * b, 1);
+  const mask = c.mask && broadcast(c.mask, Uint32Array.from(normals(count(c.mask), 7), (x) => (x > -0.3 ? 1 : 0)));
+  const bias = c.bias && broadcast(c.bias, normals(count(c.bias), 8).map((x, i) => (i % 5 === 0 ? -Infinity : x)));
+  const lengths: Source | undefined = c.lengths && { data: Int32Array.from(c.lengths), shape: [B] };
+  return {
+    attrs: { scale: D ** -0.5, causal, hasMask: !!mask, hasBias: !!bias, hasLengths: !!lengths },
+    shape: { B, H, heads, T, S, D },
+    q: rows(1, [B, H, T, D], c.permuted),
+    k: rows(2, [B, heads, S, D], c.permuted),
+    v: rows(3, [B, heads, S, D], c.permuted),
+    g: rows(4, [B, H, T, D], c.permuted),
+    extra: [mask, bias, lengths].filter((x) => x !== undefined),
+    visible(b, h, t, s) {
+      const length = c.lengths?.[b] ?? S;
+      const shift = causal === "bottom-right" ? length - T : 0;
+      return s < length && (causal === "none" || s <= t + shift) && (!mask || at(mask, b, h, t, s) !== 0);
+    },
+    bias: (b, h, t, s) => (bias ? at(bias, b, h, t, s) : 0),
+  };
+}
+
+/** Everything in f64, one query row after another. */
+function reference(p: Problem): { o: Float64Array; lse: Float64Array; dq: Float64Array; dk: Float64Array; dv: Float64Array } {
+  const { B, H, heads, T, S, D } = p.shape;
+  const [o, dq] = [new Float64Array(B * H * T * D), new Float64Array(B * H * T * D)];
+  const [dk, dv] = [new Float64Array(B * heads * S * D), new Float64Array(B * heads * S * D)];
+  const lse = new Float64Array(B * H * T);
+  for (let b = 0; b < B; b++) for (let h = 0; h < H; h++) for (let t = 0; t < T; t++) {
+    const kv = Math.floor(h / (H / heads));
+    const row = (b * H + h) * T + t;
+    const seen = Array.from({ length: S }, (_, s) => s).filter((s) => p.visible(b, h, t, s) && p.bias(b, h, t, s) > -Infinity);
+    const scores = seen.map((s) => {
+      let sum = 0;
+      for (let d = 0; d < D; d++) sum += at(p.q, b, h, t, d) * at(p.k, b, kv, s, d);
+      return sum * p.attrs.scale + p.bias(b, h, t, s);
+    });
+    const top = Math.max(...scores);
+    const total = scores.reduce((sum, x) => sum + Math.exp(x - top), 0);
+    lse[row] = seen.length ? top + Math.log(total) : -Infinity;
+    const weights = scores.map((x) => Math.exp(x - lse[row]));
+    seen.forEach((s, i) => {
+      for (let d = 0; d < D; d++) o[row * D + d] += weights[i] * at(p.v, b, kv, s, d);
+    });
+    let rowsum = 0;
+    for (let d = 0; d < D; d++) rowsum += o[row * D + d] * at(p.g, b, h, t, d);
+    seen.forEach((s, i) => {
+      const key = ((b * heads + kv) * S + s) * D;
+      let dp = 0;
+      for (let d = 0; d < D; d++) dp += at(p.g, b, h, t, d) * at(p.v, b, kv, s, d);
+      const ds = weights[i] * (dp - rowsum) * p.attrs.scale;
+      for (let d = 0; d < D; d++) {
+        dq[row * D + d] += ds * at(p.k, b, kv, s, d);
+        dk[key + d] += ds * at(p.q, b, h, t, d);
+        dv[key + d] += weights[i] * at(p.g, b, h, t, d);
+      }
+    });
+  }
+  return { o, lse, dq, dk, dv };
+}
+
+async function check(c: Case, info = {}): Promise<void> {
+  const p = problem(c);
+  const { B, H, heads, T, S, D } = p.shape;
+  const want = reference(p);
+  const f32 = (shape: number[]) => ({ shape, dtype: "f32" as const });
+  const attrs = { ...p.attrs };
+  const [o, lse] = await runTwice(lowerAttention, [p.q, p.k, p.v, ...p.extra], attrs, [f32([B, H, T, D]), f32([B, H, T])], { info });
+  expect(maxError(o, want.o), "o").toBeLessThan(2e-6);
+  expect(maxError(lse, want.lse), "lse").toBeLessThan(2e-6);
+  const saved: Source[] = [{ data: o, shape: [B, H, T, D] }, { data: lse, shape: [B, H, T] }, p.g];
+  const kv = f32([B, heads, S, D]);
+  const [dq, dk, dv] = await runTwice(lowerAttentionBackward, [p.q, p.k, p.v, ...saved, ...p.extra], attrs, [f32([B, H, T, D]), kv, kv], { info });
+  expect(maxError(dq, want.dq), "dq").toBeLessThan(1e-5);
+  expect(maxError(dk, want.dk), "dk").toBeLessThan(1e-5);
+  expect(maxError(dv, want.dv), "dv").toBeLessThan(1e-5);
+}
+
+const cases: Record<string, Case> = {
+  "one query, one key": { T: 1, D: 64 },
+  "odd lengths": { T: 7, S: 17, D: 32 },
+  "one past a block, causal": { T: 65, D: 64, causal: "top-left" },
+  "prime length, causal, D 20": { H: 1, T: 301, D: 20, causal: "top-left" },
+  "more queries than keys, bottom-right: the first see nothing": { T: 17, S: 7, D: 4, causal: "bottom-right" },
+  "more keys than queries, bottom-right": { T: 7, S: 65, D: 80, causal: "bottom-right" },
+  "D 128": { T: 33, D: 128, causal: "top-left" },
+  "D 1": { T: 9, D: 1 },
+  "D 18: the last vector is partial": { T: 17, S: 31, D: 18, permuted: true },
+  "grouped heads, permuted operands": { B: 2, H: 6, heads: 2, T: 35, D: 32, causal: "top-left", permuted: true },
+  "mask per batch [B,1,T,S]": { B: 2, T: 37, D: 32, mask: [2, 1, 37, 37], permuted: true },
+  "mask per head [1,H,1,S], causal": { B: 2, T: 17, D: 32, mask: [1, 2, 1, 17], causal: "top-left" },
+  "full mask [B,H,T,S], grouped": { B: 2, H: 4, heads: 2, T: 18, S: 21, D: 20, mask: [2, 4, 18, 21] },
+  "bias [1,H,T,S] with -inf": { B: 2, T: 23, S: 40, D: 16, bias: [1, 2, 23, 40] },
+  "bias for all [1,1,1,S], causal": { T: 17, D: 64, bias: [1, 1, 1, 17], causal: "top-left" },
+  "lengths, one of them 0": { B: 3, T: 19, S: 50, D: 32, lengths: [50, 0, 33] },
+  "lengths, bottom-right: a prompt in a cache": { B: 2, H: 4, heads: 2, T: 20, S: 64, D: 32, lengths: [37, 20], causal: "bottom-right" },
+};
+
+describe("attention", () => {
+  for (const [name, c] of Object.entries(cases)) test(name, () => check(c));
+});
