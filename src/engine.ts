@@ -1,21 +1,62 @@
-import type { HostArray } from "./dtype.ts";
+import type { CompileOptions } from "./compile/build.ts";
+import { compile } from "./compile/build.ts";
+import { type Graph, type Root, collect } from "./compile/graph.ts";
+import type { Plan } from "./compile/plan.ts";
+import { toWords } from "./compile/plan.ts";
+import { type HostArray, byteSize } from "./dtype.ts";
 import { Node } from "./node.ts";
 import { defineOp } from "./ops/define.ts";
+import { packOffsets } from "./ops/pack.ts";
+import { log, profile } from "./runtime/debug.ts";
+import { ADAPTER_ROUTES, type Device, type DeviceInfo, type InitOptions, openDevice } from "./runtime/device.ts";
 import { evaluate } from "./runtime/reference.ts";
+import { numel } from "./shape.ts";
 import type { Tensor } from "./tensor.ts";
 
 /** Identity: the value that a tensor takes in place at the next flush. */
-const assignOp = defineOp({
-  name: "assign",
-  kind: "leaf",
-  vjp: () => [null],
-  reference: ([x]) => x,
-});
+const assignOp = defineOp({ name: "assign", kind: "leaf", vjp: () => [null], reference: ([x]) => x });
+
+const MAX_PLANS = 256;
+const MAX_IN_FLIGHT = 3; // submits the host may run ahead of the GPU
+const PROMOTE_AFTER = 2; // uses after which a host value moves to the GPU for good
+
+let device: Device | undefined;
+let started: Promise<void> | undefined;
+let options: CompileOptions = { fuse: true };
+let plans = new Map<string, Promise<Plan>>();
+let tail: Promise<unknown> = Promise.resolve();
+let inFlight: Promise<unknown>[] = [];
+let hostUses = new WeakMap<Node, number>();
 
 /** In-place updates that the next flush carries out, oldest first. */
 const pendingAssigns = new Map<Tensor, { leaf: Node; node: Node }>();
 /** 0-d results since the last flush: always computed by it, so a loss can be read after `optimizer.step()`. */
 const pendingScalars = new Set<Node>();
+
+/**
+ * Opens a device: `options.device`, else the best WebGPU adapter; without one the f64 interpreter on the CPU, with a
+ * warning. Calling it is optional unless options are needed: the first read does it. A second call starts afresh.
+ */
+export async function init(init: InitOptions & { fuse?: boolean } = {}): Promise<DeviceInfo | undefined> {
+  await tail.catch(() => undefined);
+  started = start(init);
+  await started;
+  return device?.info;
+}
+
+async function start(init: InitOptions & { fuse?: boolean }): Promise<void> {
+  plans = new Map();
+  hostUses = new WeakMap();
+  inFlight = [];
+  options = { fuse: init.fuse ?? true };
+  device = init.backend === "reference" ? undefined : await openDevice(init);
+  if (device) log(1, `device: ${device.info.description} (${device.info.kind}, subgroups of ${device.info.subgroupSize || "no fixed size"})`);
+  else if (init.backend === "webgpu") throw new Error(ADAPTER_ROUTES);
+  else if (init.backend !== "reference") console.warn(`${ADAPTER_ROUTES}\nUsing the f64 reference interpreter on the CPU: right, but slow.`);
+}
+
+/** The open device, or undefined on the reference backend. */
+export const currentDevice = (): Device | undefined => device;
 
 /** Called for every 0-d result of an op that a user can hold. */
 export function notePendingScalar(node: Node): void {
@@ -34,24 +75,150 @@ export function assign(target: Tensor, value: Tensor): void {
   target.node = node;
 }
 
-/** Computes `nodes`, all pending assigns and all pending 0-d values. */
-export async function flush(nodes: readonly Node[]): Promise<void> {
-  const assigns = [...pendingAssigns.values()];
-  const roots = [...new Set([...nodes, ...pendingScalars, ...assigns.map((a) => a.node)])].filter((n) => !n.realized);
-  pendingAssigns.clear();
-  pendingScalars.clear();
-  evaluate(roots);
-  for (const { node } of assigns) node.src = [];
-}
+/** Computes `keep` (which then own GPU buffers), all pending assigns and all pending 0-d values. */
+export const flush = (keep: readonly Node[]): Promise<void> => run(keep, []);
 
 /** The values of `node`, row-major, after computing what is pending. */
 export async function read(node: Node): Promise<HostArray> {
   if (node.stale) throw new Error(node.stale);
-  if (!node.realized) await flush([node]);
+  if (!node.host && !node.reading) await run([], [node]);
+  await node.reading;
   const data = node.host!;
-  if (data instanceof Float64Array) {
-    if (node.dtype === "i32") return Int32Array.from(data);
-    return node.dtype === "u32" || node.dtype === "bool" ? Uint32Array.from(data) : Float32Array.from(data);
+  if (!(data instanceof Float64Array)) return data;
+  if (node.dtype === "i32") return Int32Array.from(data);
+  return node.dtype === "u32" || node.dtype === "bool" ? Uint32Array.from(data) : Float32Array.from(data);
+}
+
+/** Waits until the GPU has done all submitted work. */
+export async function synchronize(): Promise<void> {
+  await tail;
+  await device?.gpu.queue.onSubmittedWorkDone();
+}
+
+/** Flushes run one after another, each on what was pending when it was asked for. */
+function run(keep: readonly Node[], reads: readonly Node[]): Promise<void> {
+  const assigns = [...pendingAssigns.values()];
+  const scalars = [...pendingScalars];
+  pendingAssigns.clear();
+  pendingScalars.clear();
+  const result = tail.then(async () => {
+    await (started ??= start({}));
+    try {
+      if (device) await runOnDevice(device, keep, [...reads, ...scalars], assigns);
+      else evaluate([...new Set([...keep, ...reads, ...scalars, ...assigns.map((a) => a.node)])].filter((n) => !n.realized));
+    } catch (error) {
+      for (const { leaf, node } of assigns) if (!node.realized) undo(leaf, node);
+      throw error;
+    }
+    for (const { leaf, node } of assigns) settle(leaf, node);
+  });
+  tail = result.catch(() => undefined); // a failed flush must not fail later ones
+  return result;
+}
+
+/** A failed flush leaves every in-place value as it was. */
+function undo(leaf: Node, node: Node): void {
+  node.storage = leaf.storage;
+  node.host = leaf.host;
+  node.src = [];
+}
+
+function settle(leaf: Node, node: Node): void {
+  node.src = [];
+  if (leaf === node) return;
+  leaf.storage = undefined;
+  leaf.host = undefined;
+  leaf.stale =
+    "a value was read after it had been overwritten in place (by optimizer.step() or a cache): await its data(), or keep() it, before the update";
+}
+
+async function runOnDevice(device: Device, keep: readonly Node[], reads: readonly Node[], assigns: readonly { leaf: Node; node: Node }[]): Promise<void> {
+  device.check();
+  for (const { leaf } of assigns) if (!leaf.realized) await execute(device, [{ node: leaf, mode: "keep" }]);
+  for (const { leaf } of assigns) promote(device, leaf);
+  const roots: Root[] = [
+    ...assigns.map(({ leaf, node }): Root => ({ node, mode: "assign", target: leaf })),
+    ...[...new Set(keep)].filter((n) => !n.storage).map((node): Root => ({ node, mode: "keep" })),
+    ...[...new Set(reads)].filter((n) => !n.host && !n.reading).map((node): Root => ({ node, mode: "read" })),
+  ];
+  await execute(device, roots);
+  for (const { leaf, node } of assigns) node.storage = leaf.storage;
+}
+
+async function execute(device: Device, roots: Root[]): Promise<void> {
+  for (const r of roots) if (r.mode === "keep" && r.node.host) promote(device, r.node);
+  const wanted = roots.filter((r) => !(r.mode === "keep" && r.node.storage));
+  if (wanted.length === 0) return;
+  let graph = collect(wanted);
+  const arriving = graph.order.filter((n) => n.reading);
+  if (arriving.length) {
+    await Promise.all(arriving.map((n) => n.reading));
+    graph = collect(wanted);
   }
-  return data;
+  for (const leaf of graph.leaves) if (!leaf.storage) countUse(device, leaf);
+  const plan = await planFor(device, graph);
+  if (inFlight.length >= MAX_IN_FLIGHT) await inFlight.shift();
+  await profile(device, plan, graph);
+  inFlight.push(device.gpu.queue.onSubmittedWorkDone().catch(() => undefined));
+  device.check();
+}
+
+async function planFor(device: Device, graph: Graph): Promise<Plan> {
+  const known = plans.get(graph.key);
+  if (known) {
+    plans.delete(graph.key); // back to the young end
+    plans.set(graph.key, known);
+    return known;
+  }
+  const began = performance.now();
+  const pipelines = device.pipelines.size;
+  const made = compile(graph, device, options);
+  plans.set(graph.key, made);
+  if (plans.size > MAX_PLANS) plans.delete(plans.keys().next().value!);
+  try {
+    const plan = await made;
+    log(1, `plan ${plans.size}: ${graph.order.length} nodes, ${plan.steps.length} kernels, ${device.pipelines.size - pipelines} new pipelines, ${Math.round(plan.peakBytes / 1024)} KiB, ${Math.round(performance.now() - began)} ms`);
+    log(3, plan.text);
+    return plan;
+  } catch (error) {
+    plans.delete(graph.key);
+    throw error;
+  }
+}
+
+/** A host value used again and again (or trained) moves to a buffer of its own. */
+function countUse(device: Device, leaf: Node): void {
+  const uses = (hostUses.get(leaf) ?? 0) + 1;
+  hostUses.set(leaf, uses);
+  if (leaf.requiresGrad || uses >= PROMOTE_AFTER) promote(device, leaf);
+}
+
+function promote(device: Device, node: Node): void {
+  if (node.storage || !node.host) return;
+  node.storage = device.pool.own(byteSize(node.dtype, numel(node.shape)), node);
+  device.gpu.queue.writeBuffer(node.storage.buffer, 0, toWords(node) as Uint32Array<ArrayBuffer>);
+}
+
+/** Moves tensors (parameters of an optimiser) into one buffer, so that one dispatch can update them all. */
+export async function packParameters(tensors: readonly Tensor[]): Promise<void> {
+  await run(tensors.map((t) => t.node).filter((n) => !n.storage), []);
+  if (!device || tensors.every((t) => t.node.storage?.shared)) return;
+  const { offsets, total } = packOffsets(tensors.map((t) => t.numel));
+  const buffer = device.pool.permanent(total * 4);
+  const encoder = device.gpu.createCommandEncoder();
+  tensors.forEach((t, i) => {
+    const { storage } = t.node;
+    const bytes = byteSize("f32", t.numel);
+    encoder.copyBufferToBuffer(storage!.buffer, storage!.offset, buffer, offsets[i] * 4, bytes);
+    t.node.storage = { buffer, offset: offsets[i] * 4, bytes, shared: true };
+    t.node.host = undefined;
+    if (!storage!.shared) device!.pool.disown(t.node, storage!.buffer);
+  });
+  device.gpu.queue.submit([encoder.finish()]);
+}
+
+/** Bytes and buffers alive on the GPU, plans and pipelines in the caches. */
+export function memoryStats(): { liveBytes: number; liveBuffers: number; peakBytes: number; plans: number; pipelines: number } {
+  const pool = device?.pool;
+  return { liveBytes: pool?.liveBytes ?? 0, liveBuffers: pool?.liveBuffers ?? 0, peakBytes: pool?.peakBytes ?? 0, plans: plans.size, pipelines: device?.pipelines.size ?? 0 };
 }

@@ -25,6 +25,8 @@ export class Node implements OutputSpec {
   storage?: Storage;
   /** Row-major values on the host: given by the user, or read back. */
   host?: HostArray | Float64Array;
+  /** Settles when a value on its way from the GPU is in `host`. */
+  reading?: Promise<void>;
   /** Why this value can no longer be read (it was overwritten in place). */
   stale?: string;
   requiresGrad = false;

@@ -1,3 +1,6 @@
+import { PipelineCache } from "./pipeline.ts";
+import { Pool } from "./pool.ts";
+
 /** What kernels and schedules may know of the adapter. Read from its limits and features; nothing is assumed. */
 export interface DeviceInfo {
   /** "software" (CPU adapters), "integrated" or "discrete". */
@@ -11,4 +14,116 @@ export interface DeviceInfo {
   readonly maxBindingBytes: number;
   readonly maxStorageBuffers: number;
   readonly description: string;
+}
+
+export interface InitOptions {
+  /** The caller's device; its features and limits are used as they are. */
+  device?: GPUDevice;
+  /** "reference" asks for the f64 interpreter on the CPU; "webgpu" fails without an adapter. Default: WebGPU, else the interpreter with a warning. */
+  backend?: "webgpu" | "reference";
+  powerPreference?: GPUPowerPreference;
+  /** Switches off what a device offers, to test kernels for lesser ones. */
+  disable?: readonly ("subgroups" | "shader-f16" | "timestamp-query")[];
+  /** Request the limits every WebGPU device has instead of the adapter's own. */
+  defaultLimits?: boolean;
+}
+
+/** A GPU with its caches. Values of one device do not mix with those of another. */
+export class Device {
+  readonly pipelines: PipelineCache;
+  readonly pool: Pool;
+  /** Why the device is gone, once it is. */
+  lost?: string;
+  private error?: string;
+
+  constructor(
+    readonly gpu: GPUDevice,
+    readonly info: DeviceInfo,
+  ) {
+    this.pipelines = new PipelineCache(gpu);
+    this.pool = new Pool(gpu, Math.min(info.maxBindingBytes, gpu.limits.maxBufferSize));
+    void gpu.lost.then((reason) => {
+      this.lost = reason.message || reason.reason || "unknown reason";
+    });
+    gpu.addEventListener?.("uncapturederror", (event) => {
+      this.error ??= (event as GPUUncapturedErrorEvent).error.message;
+    });
+  }
+
+  /** Throws if the device was lost or a GPU call failed since the last check. */
+  check(): void {
+    if (this.lost !== undefined) throw new Error(`the GPU device was lost (${this.lost}); call init() again and reload your weights`);
+    if (this.error !== undefined) {
+      const message = this.error;
+      this.error = undefined;
+      throw new Error(`WebGPU: ${message}`);
+    }
+  }
+}
+
+const LIMITS = [
+  "maxStorageBufferBindingSize",
+  "maxBufferSize",
+  "maxStorageBuffersPerShaderStage",
+  "maxComputeWorkgroupStorageSize",
+  "maxComputeInvocationsPerWorkgroup",
+  "maxComputeWorkgroupSizeX",
+] as const;
+
+/** Dawn's instance must stay alive while its devices work: collecting it aborts the process. */
+let dawnGpu: GPU | undefined;
+
+/** navigator.gpu where there is one (browsers, Deno), else the npm package `webgpu` (Node). */
+async function findGpu(): Promise<GPU | undefined> {
+  const found = (globalThis as { navigator?: Navigator }).navigator?.gpu;
+  if (found) return found;
+  if ((globalThis as { process?: { versions?: { node?: string } } }).process?.versions?.node === undefined) return undefined;
+  const name = "webgpu"; // a computed specifier: bundlers must not follow it
+  const dawn = await import(/* @vite-ignore */ name).catch(() => undefined);
+  if (!dawn) return undefined;
+  Object.assign(globalThis, dawn.globals);
+  return (dawnGpu ??= dawn.create([]) as GPU);
+}
+
+/** How to get an adapter, for the error and the warning when there is none. */
+export const ADAPTER_ROUTES = `No WebGPU adapter was found. Ways to get one:
+- Node: npm install webgpu (Dawn), and a Vulkan, Metal or D3D12 driver. Without a GPU, a software driver does:
+  - Debian 13, Ubuntu 24.10 or newer: apt-get install mesa-vulkan-drivers
+  - Debian 12: enable bookworm-backports, then apt-get install -t bookworm-backports mesa-vulkan-drivers (Mesa >= 25; 22.3 gives no adapter)
+  - no root: the SwiftShader library of a Chromium package, with VK_ICD_FILENAMES pointing to its vk_swiftshader_icd.json
+- Linux services and containers: set XDG_RUNTIME_DIR to a writable folder
+- Browsers: Chrome or Edge 121+, Safari 26+, Firefox 141+; headless Chromium needs --enable-unsafe-webgpu
+- Deno: built in (deno run --unstable-webgpu on older versions)
+- init({ device }) takes a GPUDevice of yours; init({ backend: "reference" }) computes in f64 on the CPU (slow)`;
+
+/** A device on the best adapter, or undefined when there is none. */
+export async function openDevice(options: InitOptions): Promise<Device | undefined> {
+  if (options.device) return new Device(options.device, describe(options.device, (options.device as { adapterInfo?: GPUAdapterInfo }).adapterInfo, options));
+  const gpu = await findGpu();
+  const adapter = await gpu?.requestAdapter({ powerPreference: options.powerPreference ?? "high-performance" });
+  if (!adapter) return undefined;
+  const wanted = ["shader-f16", "subgroups", "timestamp-query"].filter((f) => adapter.features.has(f) && !options.disable?.includes(f as never));
+  const requiredLimits: Record<string, number> = {};
+  if (!options.defaultLimits) for (const name of LIMITS) requiredLimits[name] = adapter.limits[name];
+  const device = await adapter.requestDevice({ requiredFeatures: wanted as GPUFeatureName[], requiredLimits });
+  return new Device(device, describe(device, adapter.info, options));
+}
+
+function describe(device: GPUDevice, info: GPUAdapterInfo | undefined, options: InitOptions): DeviceInfo {
+  const { limits, features } = device;
+  const has = (f: string): boolean => features.has(f) && !options.disable?.includes(f as never);
+  const text = [info?.vendor, info?.architecture, info?.device, info?.description].filter(Boolean).join(" ");
+  const software = info?.isFallbackAdapter === true || /swiftshader|llvmpipe|software|basic render/i.test(text);
+  const fixed = info && info.subgroupMinSize === info.subgroupMaxSize ? info.subgroupMinSize : 0;
+  return {
+    kind: software ? "software" : /nvidia|discrete/i.test(text) ? "discrete" : "integrated",
+    subgroupSize: has("subgroups") ? (fixed ?? 0) : 0,
+    f16: has("shader-f16"),
+    timestamps: has("timestamp-query"),
+    maxInvocations: limits.maxComputeInvocationsPerWorkgroup,
+    maxWorkgroupBytes: limits.maxComputeWorkgroupStorageSize,
+    maxBindingBytes: limits.maxStorageBufferBindingSize,
+    maxStorageBuffers: limits.maxStorageBuffersPerShaderStage,
+    description: text || "unknown adapter",
+  };
 }

@@ -3,4 +3,103 @@ export interface Storage {
   readonly buffer: GPUBuffer;
   readonly offset: number;
   readonly bytes: number;
+  /** The buffer holds other values too (packed parameters). */
+  readonly shared?: boolean;
+}
+
+const STORAGE = 0x80 | 0x04 | 0x08; // GPUBufferUsage.STORAGE | COPY_SRC | COPY_DST
+const STAGING = 0x01 | 0x08; // MAP_READ | COPY_DST
+
+/** Sizes are rounded so that buffers of nearly equal size serve each other: eighths of powers of two. */
+function sizeClass(bytes: number): number {
+  const step = Math.max(256, 2 ** Math.max(0, Math.floor(Math.log2(Math.max(1, bytes))) - 3));
+  return Math.ceil(bytes / step) * step;
+}
+
+/** All GPU memory of the library: owned values, scratch shared by all plans, arenas and staging buffers. */
+export class Pool {
+  /** Bytes in buffers that are alive, and their number. */
+  liveBytes = 0;
+  liveBuffers = 0;
+  peakBytes = 0;
+  private readonly free = new Map<number, GPUBuffer[]>();
+  private readonly staging = new Map<number, GPUBuffer[]>();
+  private readonly scratch: GPUBuffer[] = [];
+  private readonly arenas = new Map<string, GPUBuffer>();
+  private readonly owners = new FinalizationRegistry<GPUBuffer>((buffer) => this.release(buffer));
+
+  constructor(
+    private readonly device: GPUDevice,
+    private readonly maxBufferBytes: number,
+  ) {}
+
+  private create(bytes: number, usage: number): GPUBuffer {
+    if (bytes > this.maxBufferBytes) {
+      throw new RangeError(`a tensor of ${bytes} bytes is larger than the ${this.maxBufferBytes} bytes this adapter can bind`);
+    }
+    this.liveBytes += bytes;
+    this.liveBuffers++;
+    this.peakBytes = Math.max(this.peakBytes, this.liveBytes);
+    return this.device.createBuffer({ size: bytes, usage });
+  }
+
+  /** A buffer for a value that outlives its plan; it returns to the pool when `owner` is collected. */
+  own(bytes: number, owner: object): Storage {
+    const size = sizeClass(bytes);
+    const buffer = this.free.get(size)?.pop() ?? this.create(size, STORAGE);
+    this.owners.register(owner, buffer, owner);
+    return { buffer, offset: 0, bytes };
+  }
+
+  /** Gives a buffer back early. */
+  disown(owner: object, buffer: GPUBuffer): void {
+    this.owners.unregister(owner);
+    this.release(buffer);
+  }
+
+  private release(buffer: GPUBuffer): void {
+    const list = this.free.get(buffer.size);
+    if (list) list.push(buffer);
+    else this.free.set(buffer.size, [buffer]);
+  }
+
+  /** A buffer that lives as long as the device (parameters of an optimiser, plan uniforms). */
+  permanent(bytes: number, usage = STORAGE): GPUBuffer {
+    return this.create(Math.ceil(bytes / 16) * 16, usage);
+  }
+
+  /** Distinct buffers for the temporaries of one plan. Plans run one after another, so all plans share them. */
+  scratchFor(sizes: readonly number[]): GPUBuffer[] {
+    const taken = new Set<GPUBuffer>();
+    const out = new Array<GPUBuffer>(sizes.length);
+    const bySize = sizes.map((bytes, i) => ({ bytes: sizeClass(bytes), i })).sort((a, b) => b.bytes - a.bytes);
+    for (const { bytes, i } of bySize) {
+      let best: GPUBuffer | undefined;
+      for (const b of this.scratch) {
+        if (!taken.has(b) && b.size >= bytes && b.size <= 2 * bytes && (!best || b.size < best.size)) best = b;
+      }
+      if (!best) this.scratch.push((best = this.create(bytes, STORAGE)));
+      taken.add(best);
+      out[i] = best;
+    }
+    return out;
+  }
+
+  /** One buffer per layout of packed values; the gaps between them stay zero. */
+  arena(layout: string, bytes: number): GPUBuffer {
+    let buffer = this.arenas.get(layout);
+    if (!buffer) this.arenas.set(layout, (buffer = this.create(bytes, STORAGE)));
+    return buffer;
+  }
+
+  stagingFor(bytes: number): GPUBuffer {
+    const size = sizeClass(bytes);
+    return this.staging.get(size)?.pop() ?? this.create(size, STAGING);
+  }
+
+  returnStaging(buffer: GPUBuffer): void {
+    const list = this.staging.get(buffer.size);
+    if (list) list.push(buffer);
+    else this.staging.set(buffer.size, [buffer]);
+  }
 }

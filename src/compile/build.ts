@@ -1,0 +1,301 @@
+import { kernelSource } from "../../kernels/index.ts";
+import { byteSize } from "../dtype.ts";
+import type { Node } from "../node.ts";
+import type { Device } from "../runtime/device.ts";
+import { numel } from "../shape.ts";
+import { Emitter, bufferDeclaration } from "./emit.ts";
+import { type Expanded, expand, makeTemp } from "./expand.ts";
+import { type Expr, ExprBuilder } from "./expr.ts";
+import { type Bound, type Kernel, describe, elementwiseKernel, reduceKernels } from "./generate.ts";
+import type { Graph } from "./graph.ts";
+import { reshapeIndex, variable } from "./index-map.ts";
+import type { BufferRef, KernelCall } from "./lower.ts";
+import { type Lifetime, planMemory } from "./memory.ts";
+import { type Finish, type Location, Plan, type Step } from "./plan.ts";
+import { type Group, type Schedule, aliasOf, isContiguous, schedule, viewOf } from "./schedule.ts";
+import { bindings, specialize } from "./template.ts";
+
+export interface CompileOptions {
+  /** Off: one kernel per node, for tests and for finding faults. */
+  readonly fuse: boolean;
+}
+
+const SMALL = 4096; // bytes; host inputs up to this size share one upload buffer
+
+/** Compiles a graph: expand, schedule, generate, place in memory; pipelines compile in parallel. */
+export async function compile(graph: Graph, device: Device, options: CompileOptions): Promise<Plan> {
+  const expanded = expand(graph, device);
+  const places = new Places(graph, expanded, device);
+  const plan = schedule(expanded.order, places.wanted, {
+    maxBuffers: device.info.maxStorageBuffers,
+    sequence: (n) => expanded.sequence.get(n)!,
+    epilogueBuffers: (n) => {
+      const call = expanded.calls.get(n)?.find((c) => c.epilogue);
+      return call && bindings(kernelSource(call.kernel)).length - 1;
+    },
+    fuse: options.fuse,
+  });
+  const kernels = plan.groups.flatMap((g) => kernelsOf(g, plan, expanded, device).map((k) => ({ ...k, group: g })));
+  places.locate(plan, kernels);
+
+  const words: number[] = [];
+  const uniformAt = (w: readonly number[]): { at: number; bytes: number } => {
+    const at = words.length * 4;
+    for (const x of w) words.push(x >>> 0);
+    while (words.length % 64 || words.length * 4 === at) words.push(0); // 256-byte alignment of bindings
+    return { at, bytes: Math.max(16, Math.ceil(w.length / 4) * 16) };
+  };
+  const uniforms = kernels.map((k) => k.bind.map((b) => ("words" in b ? uniformAt(b.words) : undefined)));
+  const buffer = device.pool.permanent(Math.max(words.length * 4, 256), 0x40 | 0x08 /* UNIFORM | COPY_DST */);
+  device.gpu.queue.writeBuffer(buffer, 0, new Uint32Array(words));
+
+  const steps = await Promise.all(
+    kernels.map(async (k, i): Promise<Step> => ({
+      label: k.label,
+      pipeline: await device.pipelines.get(k.code, k.label),
+      grid: k.grid,
+      flops: k.flops,
+      bytes: k.bind.reduce((sum, b) => sum + ("ref" in b ? places.of(b.ref).bytes : 0), 0),
+      bind: k.bind.map((b, j): Location => {
+        const uniform = uniforms[i][j];
+        return uniform ? { in: "fixed", buffer, offset: uniform.at, bytes: uniform.bytes } : places.of((b as { ref: BufferRef }).ref);
+      }),
+    })),
+  );
+  const text = kernels.map((k, i) => `${String(i).padStart(4)}  ${k.label.padEnd(40)} [${k.group.root.shape.join(",")}] ${k.group.root.dtype}  ${k.grid.join("x")} workgroups`).join("\n");
+  return new Plan(device, { steps, finishes: places.finishes, temps: places.temps, uploads: places.uploads, uploadBytes: places.uploadBytes, text }, graph.leaves.length);
+}
+
+function kernelsOf(group: Group, plan: Schedule, expanded: Expanded, device: Device): Kernel[] {
+  const { root, core } = group;
+  const scope = { isBuffer: (n: Node) => plan.buffers.has(n) };
+  if (root.op.name === "pack") return [];
+  if (!core) return [elementwiseKernel([root], scope)];
+  if (core.op.kind === "reduce") return reduceKernels(core, root, scope, { device: device.info, temp: makeTemp });
+  return expanded.calls.get(core)!.map((call) => templateKernel(call, core, root, scope));
+}
+
+/** A template call, with the elementwise work from `core` to `root` in its epilogue. */
+function templateKernel(call: KernelCall, core: Node, root: Node, scope: { isBuffer(n: Node): boolean }): Kernel {
+  const source = kernelSource(call.kernel);
+  const kinds = bindings(source);
+  const bind: Bound[] = [{ words: call.dims }, ...call.bind.map((ref, i) => ({ ref: ref === core ? root : ref, write: kinds[i + 1]?.kind === "read_write" }))];
+  if (bind.length !== kinds.length) throw new Error(`internal: kernel ${call.kernel} has ${kinds.length} bindings, its call ${bind.length}`);
+  const { params, grid, flops } = call;
+  if (root === core || !call.epilogue) return { label: call.kernel, code: specialize(source, { params }), bind, grid, flops };
+
+  const { shape, type } = call.epilogue;
+  const width = type === "vec4f" ? 4 : 1;
+  const value: Expr = { kind: "register", name: "value", width, dtype: core.dtype };
+  const builder = new ExprBuilder({ isBuffer: scope.isBuffer, register: (n) => (n === core ? value : undefined) });
+  const index = reshapeIndex(shape.map((size, d) => variable(d, size)), shape, root.shape);
+  const expr = builder.build(root, index, true);
+  const emitter = new Emitter({ variables: ["i.x", "i.y", "i.z"], vector: width === 4 ? 2 : -1, prefix: "e_" });
+  emitter.declare([expr]);
+  const result = emitter.emit(expr, width);
+  const body = `${emitter.take()}\nreturn ${result};`;
+  const extra: string[] = [];
+  // `specialize` numbers the bindings itself.
+  const unnumbered = (declaration: string): string => declaration.slice(declaration.indexOf("var<"));
+  for (const b of emitter.buffers.values()) {
+    extra.push(unnumbered(bufferDeclaration(0, b.name, b.node.dtype, b.vector, "read")));
+    bind.push({ ref: b.node, write: false });
+  }
+  extra.push(`var<uniform> e_n: array<vec4u, ${Math.max(1, Math.ceil(emitter.numbers.length / 4))}>;`);
+  bind.push({ words: emitter.numbers });
+  const code = specialize(source, { params, hooks: { epilogue: body }, extraBindings: extra, helpers: [...emitter.helpers].join("\n") });
+  return { label: `${call.kernel}→${describe([expr])}`, code, bind, grid, flops };
+}
+
+/** Where everything lies: leaves, temporaries (planned by lifetime), packed arenas and outputs. */
+class Places {
+  readonly wanted: Node[] = [];
+  readonly finishes: Finish[] = [];
+  readonly uploads: ({ slot: number } | { at: number })[] = [];
+  uploadBytes = 0;
+  temps: number[] = [];
+  private readonly leafOf: Map<Node, number>;
+  private readonly located = new Map<object, Location>();
+  private readonly outputs = new Map<Node, Map<number, Location>>();
+
+  constructor(
+    private readonly graph: Graph,
+    private readonly expanded: Expanded,
+    private readonly device: Device,
+  ) {
+    this.leafOf = new Map(graph.leaves.map((n, i) => [n, i]));
+    for (const r of graph.roots) {
+      const node = this.standIn(r.node);
+      const view = viewOf(node);
+      // Contiguous parts of another buffer are copied from there; anything else gets a buffer of its own.
+      this.wanted.push(view && isPart(view) ? view.buffer : node);
+    }
+  }
+
+  private standIn(n: Node): Node {
+    return this.expanded.standIn.get(n) ?? n;
+  }
+
+  of(ref: BufferRef): Location {
+    if ("temp" in ref) return this.located.get(ref)!;
+    if ("output" in ref) return this.outputAt(ref.node, ref.output);
+    return this.nodeAt(ref);
+  }
+
+  private nodeAt(node: Node): Location {
+    const leaf = this.leafOf.get(node);
+    if (leaf !== undefined) return { in: "leaf", leaf, offset: 0, bytes: byteSize(node.dtype, numel(node.shape)) };
+    if (node.op.kind === "pick") return this.outputAt(node.src[0], node.attrs.output as number);
+    const known = this.located.get(node);
+    if (known) return known;
+    const over = node.op.inPlace?.[0] ?? -1;
+    if (over >= 0) return this.nodeAt(aliasOf(node.src[over]) ?? node.src[over]);
+    throw new Error(`internal: ${node.op.name} node ${node.id} has no place`);
+  }
+
+  private outputAt(node: Node, output: number): Location {
+    const over = node.op.inPlace?.[output] ?? -1;
+    if (over >= 0) return this.nodeAt(aliasOf(node.src[over]) ?? node.src[over]);
+    return this.outputs.get(node)!.get(output)!;
+  }
+
+  /** Places everything once kernels and their order are known. */
+  locate(plan: Schedule, kernels: readonly (Kernel & { group: Group })[]): void {
+    this.locatePacks(plan);
+    const values: { key: object; set(at: Location): void; bytes: number; from: number; to: number }[] = [];
+    const byKey = new Map<object, (typeof values)[number]>();
+    const outputKeys = new Map<Node, object[]>();
+    const keyOf = (ref: BufferRef): object | undefined => {
+      if ("temp" in ref) return ref;
+      const [node, output] = "output" in ref ? [ref.node, ref.output] : ref.op.kind === "pick" ? [ref.src[0], ref.attrs.output as number] : [ref, undefined];
+      if (this.leafOf.has(node) || this.located.has(node)) return undefined;
+      if ((node.op.inPlace?.[output ?? 0] ?? -1) >= 0) {
+        const source = node.src[node.op.inPlace![output ?? 0]];
+        return keyOf(aliasOf(source) ?? source);
+      }
+      if (output === undefined) return node;
+      const keys = outputKeys.get(node) ?? node.outputs!.map(() => ({}));
+      outputKeys.set(node, keys);
+      return keys[output];
+    };
+    const add = (ref: BufferRef, step: number): void => {
+      const key = keyOf(ref);
+      if (!key) return;
+      const known = byKey.get(key);
+      if (known) {
+        known.to = Math.max(known.to, step);
+        return;
+      }
+      const spec = "temp" in ref ? undefined : "output" in ref ? ref.node.outputs![ref.output] : ref;
+      const value = {
+        key,
+        bytes: spec ? byteSize(spec.dtype, numel(spec.shape)) : (ref as { bytes: number }).bytes,
+        from: step,
+        to: step,
+        set: (at: Location) => {
+          if ("temp" in ref || !("output" in ref || ref.op.kind === "pick")) this.located.set(ref, at);
+          else {
+            const [node, output] = "output" in ref ? [ref.node, ref.output] : [ref.src[0], ref.attrs.output as number];
+            if (!this.outputs.has(node)) this.outputs.set(node, new Map());
+            this.outputs.get(node)!.set(output, at);
+          }
+        },
+      };
+      byKey.set(key, value);
+      values.push(value);
+    };
+    const leafUse = new Map<number, number>();
+    kernels.forEach((k, i) => {
+      for (const b of k.bind) {
+        if (!("ref" in b)) continue;
+        if ("op" in b.ref && this.leafOf.has(b.ref)) leafUse.set(this.leafOf.get(b.ref)!, i + 1);
+        add(b.ref, i + 1);
+      }
+    });
+    const end = kernels.length + 1;
+    const roots = this.graph.roots.map((r) => this.rootSource(r.node));
+    roots.forEach((r) => r.base && add(r.base, end));
+
+    // A kept root that alone owns its buffer is written in place.
+    const kept = new Map<object, number>();
+    this.graph.roots.forEach((r, i) => {
+      const { base, view } = roots[i];
+      const key = r.mode === "keep" && !base.realized && view.offset === 0 && numel(base.shape) === numel(r.node.shape) ? keyOf(base) : undefined;
+      if (key && !kept.has(key)) kept.set(key, i);
+    });
+    const temps = values.filter((v) => !kept.has(v.key));
+    const lifetimes: Lifetime[] = temps.map(({ bytes, from, to }) => ({ bytes, from, to }));
+    // Large host inputs live in temporaries from the start of the plan to their last use.
+    this.graph.leaves.forEach((leaf, i) => {
+      const bytes = byteSize(leaf.dtype, numel(leaf.shape));
+      if (bytes <= SMALL) {
+        this.uploads.push({ at: this.uploadBytes });
+        this.uploadBytes += Math.ceil(bytes / 256) * 256;
+      } else {
+        const read = this.graph.roots.some((_, j) => roots[j].base === leaf);
+        this.uploads.push({ slot: lifetimes.length });
+        lifetimes.push({ bytes, from: 0, to: read ? end : (leafUse.get(i) ?? 0) });
+      }
+    });
+    const { slots, sizes } = planMemory(lifetimes);
+    this.temps = sizes;
+    for (const upload of this.uploads as { slot: number }[]) if ("slot" in upload) upload.slot = slots[upload.slot];
+    temps.forEach((v, i) => v.set({ in: "temp", slot: slots[i], offset: 0, bytes: v.bytes }));
+    for (const v of values) if (kept.has(v.key)) v.set({ in: "output", root: kept.get(v.key)!, offset: 0, bytes: v.bytes });
+
+    this.graph.roots.forEach((r, i) => {
+      const { base, view } = roots[i];
+      const whole = this.nodeAt(base);
+      const size = base.dtype === "f16" ? 2 : 4;
+      const from = { ...whole, offset: whole.offset + view.offset * size, bytes: byteSize(r.node.dtype, numel(r.node.shape)) };
+      if (r.mode === "read") this.finishes.push({ mode: "read", root: i, from });
+      else if (r.mode === "keep") {
+        if (!(whole.in === "output" && whole.root === i)) this.finishes.push({ mode: "keep", root: i, from });
+      } else if (!this.sameStorage(from, r.target!)) this.finishes.push({ mode: "assign", root: i, leaf: this.leafOf.get(r.target!)!, from });
+    });
+  }
+
+  private rootSource(n: Node): { base: Node; view: { offset: number } } {
+    const node = this.standIn(n);
+    const view = viewOf(node);
+    return view && isPart(view) ? { base: view.buffer, view } : { base: node, view: { offset: 0 } };
+  }
+
+  /** Whether a location is already the buffer of `target`: the value was computed in place. */
+  private sameStorage(at: Location, target: Node): boolean {
+    if (at.in !== "leaf") return false;
+    const leaf = this.graph.leaves[at.leaf];
+    if (leaf === target) return at.offset === 0;
+    const [a, b] = [leaf.storage, target.storage];
+    return a !== undefined && b !== undefined && a.buffer === b.buffer && a.offset + at.offset === b.offset;
+  }
+
+  /** Packed values: leaves that lie packed already are used where they are; others are written into an arena. */
+  private locatePacks(plan: Schedule): void {
+    for (const { root } of plan.groups) {
+      if (root.op.name !== "pack") continue;
+      const { offsets, total } = root.attrs as unknown as { offsets: number[]; total: number };
+      const bases = root.src.map((s) => aliasOf(s)!);
+      const first = bases[0].storage;
+      if (first?.shared && bases.every((b, i) => b.storage?.buffer === first.buffer && b.storage.offset - first.offset === (offsets[i] - offsets[0]) * 4)) {
+        this.located.set(root, { in: "leaf", leaf: this.leafOf.get(bases[0])!, offset: -offsets[0] * 4, bytes: total * 4 });
+        continue;
+      }
+      const buffer = this.device.pool.arena(offsets.join(), Math.max(16, total * 4));
+      this.located.set(root, { in: "fixed", buffer, offset: 0, bytes: total * 4 });
+      bases.forEach((b, i) => {
+        const at: Location = { in: "fixed", buffer, offset: offsets[i] * 4, bytes: byteSize("f32", numel(b.shape)) };
+        if (b.op.kind !== "pick") this.located.set(b, at);
+        else {
+          if (!this.outputs.has(b.src[0])) this.outputs.set(b.src[0], new Map());
+          this.outputs.get(b.src[0])!.set(b.attrs.output as number, at);
+        }
+      });
+    }
+  }
+}
+
+/** A contiguous stretch of its buffer, on a 16-byte boundary so that it can be copied. */
+function isPart(view: { offset: number; shape: readonly number[]; strides: readonly number[] }): boolean {
+  return view.offset % 4 === 0 && isContiguous({ ...view, offset: 0 } as never);
+}

@@ -1,0 +1,133 @@
+import { Node } from "../node.ts";
+import { defineOp, type Op } from "../ops/define.ts";
+import type { Device } from "../runtime/device.ts";
+import { noGrad } from "../autograd.ts";
+import { Tensor } from "../tensor.ts";
+import type { Graph } from "./graph.ts";
+import type { BufferRef, KernelCall, LowerContext, Temp } from "./lower.ts";
+import { aliasOf, operandOf } from "./schedule.ts";
+
+/** Same values in a buffer of their own. */
+const copyOp = defineOp({ name: "copy", kind: "elementwise", wgsl: ([x]) => x, reference: ([x]) => x });
+
+/** The graph with every kernel node either lowered to template calls or replaced by its fallback. */
+export interface Expanded {
+  readonly order: readonly Node[];
+  /** What stands for a node of the user's graph. */
+  readonly standIn: ReadonlyMap<Node, Node>;
+  readonly calls: ReadonlyMap<Node, readonly KernelCall[]>;
+  /** Sequence number: the id of the user's node that a node came from. */
+  readonly sequence: ReadonlyMap<Node, number>;
+}
+
+/** Ops that run as their fallback: for tests, and to find which kernel is to blame. */
+export const useFallback = new Set<string>();
+
+export function makeTemp(bytes: number): Temp {
+  return { temp: true, bytes: Math.max(16, Math.ceil(bytes / 16) * 16) };
+}
+
+export function expand(graph: Graph, device: Device): Expanded {
+  const order: Node[] = [];
+  const standIn = new Map<Node, Node>();
+  const several = new Map<Node, readonly Node[]>();
+  const calls = new Map<Node, readonly KernelCall[]>();
+  const sequence = new Map<Node, number>();
+  const targets = new Set(graph.roots.flatMap((r) => (r.target ? [r.target] : [])));
+  const overwritten = new Set<Node>();
+
+  const emit = (n: Node, seq: number): Node => {
+    order.push(n);
+    sequence.set(n, seq);
+    return n;
+  };
+  const copyOf = (n: Node, seq: number): Node => emit(new Node(copyOp, [n], {}, n.shape, n.dtype), seq);
+
+  const place = (n: Node, seq: number): void => {
+    if (n.op.kind === "pick") {
+      const outputs = several.get(n.src[0]);
+      if (outputs) {
+        standIn.set(n, outputs[n.attrs.output as number]);
+        return;
+      }
+    }
+    let src = n.src.map((s) => standIn.get(s) ?? s);
+    if (n.op.name === "pack") src = packSources(n.op, src, seq);
+    else if (n.op.inPlace) src = src.map((s, i) => (n.op.inPlace!.includes(i) && !mayOverwrite(s) ? copyOf(s, seq) : s));
+    const node = src.every((s, i) => s === n.src[i]) ? n : new Node(n.op, src, n.attrs, n.shape, n.dtype, n.outputs);
+    if (n.op.kind === "kernel" && n.op.name !== "pack") {
+      const lowered = useFallback.has(n.op.name) ? undefined : n.op.lower?.(node, contextOf(node, device));
+      if (!lowered) {
+        const outputs = fallbackOf(node, seq);
+        if (n.outputs) several.set(n, outputs);
+        else standIn.set(n, outputs[0]);
+        return;
+      }
+      calls.set(node, lowered);
+      for (const i of n.op.inPlace ?? []) if (i >= 0) overwritten.add(aliasOf(src[i]) ?? src[i]);
+    }
+    standIn.set(n, emit(node, seq));
+  };
+
+  /** Only a leaf that this flush assigns, or packed ones of which all are, may be written over. */
+  const mayOverwrite = (s: Node): boolean => {
+    const base = aliasOf(s);
+    if (!base || overwritten.has(base)) return false;
+    if (base.op.name === "pack") return base.src.every((p) => targets.has(aliasOf(p) ?? p));
+    return base.realized && targets.has(base);
+  };
+
+  // A packed source is written straight to its place in the arena: that needs a node of its own.
+  const packed = new Set<Node>();
+  const packSources = (_: Op, src: Node[], seq: number): Node[] => {
+    if (src.every((s) => aliasOf(s)?.storage?.shared)) return src;
+    return src.map((s) => {
+      const base = aliasOf(s);
+      const own = base && !base.realized && !packed.has(base) && base.dtype === "f32";
+      const source = own ? s : copyOf(s, seq);
+      packed.add(own ? base : source);
+      return source;
+    });
+  };
+
+  const fallbackOf = (n: Node, seq: number): readonly Node[] => {
+    if (!n.op.fallback) throw new Error(`${n.op.name}: no kernel for these shapes and no fallback`);
+    const result = noGrad(() => n.op.fallback!(n.src.map((s) => new Tensor(s)), n.attrs));
+    const outputs = (Array.isArray(result) ? result : [result]).map((t) => t.node);
+    for (const inner of below(outputs, (s) => s.realized || sequence.has(s) || standIn.has(s))) place(inner, seq);
+    return outputs.map((o) => standIn.get(o) ?? o);
+  };
+
+  for (const n of graph.order) place(n, n.id);
+  return { order, standIn, calls, sequence };
+}
+
+/** Nodes that `roots` need down to where `known` says stop, sources first. */
+function below(roots: readonly Node[], known: (n: Node) => boolean): Node[] {
+  const out: Node[] = [];
+  const done = new Set<Node>();
+  const stack = roots.map((node) => ({ node, next: 0 })).reverse();
+  while (stack.length) {
+    const top = stack[stack.length - 1];
+    if (top.next === 0 && (done.has(top.node) || known(top.node))) {
+      stack.pop();
+    } else if (top.next < top.node.src.length) {
+      const s = top.node.src[top.next++];
+      if (!done.has(s) && !known(s)) stack.push({ node: s, next: 0 });
+    } else {
+      stack.pop();
+      if (!done.has(top.node)) out.push(top.node);
+      done.add(top.node);
+    }
+  }
+  return out;
+}
+
+function contextOf(node: Node, device: Device): LowerContext {
+  return {
+    device: device.info,
+    operand: (i) => operandOf(node, i),
+    output: (i = 0): BufferRef => (node.outputs ? { node, output: i } : node),
+    temp: makeTemp,
+  };
+}

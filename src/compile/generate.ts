@@ -1,0 +1,224 @@
+import type { Node } from "../node.ts";
+import { numel } from "../shape.ts";
+import { Emitter, bufferDeclaration, floatLiteral, numbersDeclaration, storeStatement, wgslType } from "./emit.ts";
+import { type Expr, ExprBuilder, type ExprScope, walk } from "./expr.ts";
+import { type Index, type IndexVector, constant, linearize, reshapeIndex, variable } from "./index-map.ts";
+import type { BufferRef, LowerContext, Temp } from "./lower.ts";
+import { normalize } from "./space.ts";
+
+/** What stands at one binding: a uniform of these words, or a buffer. */
+export type Bound = { readonly words: readonly number[] } | { readonly ref: BufferRef; readonly write: boolean };
+
+/** One dispatch, ready to compile; `bind` is @binding(0), @binding(1), … */
+export interface Kernel {
+  readonly label: string;
+  readonly code: string;
+  readonly bind: readonly Bound[];
+  readonly grid: readonly [number, number, number];
+  readonly flops?: number;
+}
+
+const LANES = 64; // invocations of a workgroup
+
+/** Workgroups for `count` invocations within the limit of 65,535 per dim. */
+function gridFor(count: number): [number, number, number] {
+  const groups = Math.ceil(count / LANES);
+  return groups <= 65_535 ? [groups, 1, 1] : [32_768, Math.ceil(groups / 32_768), 1];
+}
+
+/** Declares `name`s of the variables from a linear position, innermost last; `step` of the variable `vector` is 4. */
+function decode(emitter: Emitter, position: string, names: readonly string[], sizes: readonly number[], vectorAt: number): string[] {
+  const lines: string[] = [];
+  let rest = position;
+  for (let d = sizes.length - 1; d >= 0; d--) {
+    const size = d === vectorAt ? Math.ceil(sizes[d] / 4) : sizes[d];
+    const last = d === 0;
+    const value = last ? rest : `${rest} % ${emitter.number(size)}`;
+    lines.push(`let ${names[d]} = ${d === vectorAt ? `(${value}) * 4u` : value};`);
+    if (!last) {
+      lines.push(`let q${names[d]} = ${rest} / ${emitter.number(size)};`);
+      rest = `q${names[d]}`;
+    }
+  }
+  return lines;
+}
+
+interface Output {
+  readonly ref: BufferRef;
+  readonly node: Node;
+  readonly vector: boolean;
+}
+
+/** Puts declarations and `main` around a body. `main` returns early beyond `count` invocations. */
+function assemble(label: string, emitter: Emitter, outputs: readonly Output[], scratch: { ref: Temp; name: string; type: string; write: boolean }[], count: number, body: string): Kernel {
+  const grid = gridFor(count);
+  const position = grid[1] === 1 ? "group.x" : `(group.y * ${emitter.number(grid[0])} + group.x)`;
+  const limit = emitter.number(count);
+  const bind: Bound[] = [{ words: emitter.numbers }];
+  const declarations: string[] = [];
+  for (const b of emitter.buffers.values()) {
+    declarations.push(bufferDeclaration(bind.length, b.name, b.node.dtype, b.vector, "read"));
+    bind.push({ ref: b.node, write: false });
+  }
+  for (const t of scratch) {
+    declarations.push(`@group(0) @binding(${bind.length}) var<storage, ${t.write ? "read_write" : "read"}> ${t.name}: array<${t.type}>;`);
+    bind.push({ ref: t.ref, write: t.write });
+  }
+  outputs.forEach((o, i) => {
+    declarations.push(bufferDeclaration(bind.length, `out${i}`, o.node.dtype, o.vector, "read_write"));
+    bind.push({ ref: o.ref, write: true });
+  });
+  const code = `${numbersDeclaration(0, "n", emitter.numbers.length)}
+${declarations.join("\n")}
+${[...emitter.helpers].join("\n")}
+@compute @workgroup_size(${LANES})
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
+let id = ${position} * ${LANES}u + lane;
+if (id >= ${limit}) { return; }
+${body}
+}
+`;
+  return { label, code, bind, grid };
+}
+
+const variables = (prefix: string, sizes: readonly number[]): string[] => sizes.map((_, d) => `${prefix}${d}`);
+
+/** A kernel that computes `roots` (equal shapes) from their buffers: elementwise chains, views and gathers in one. */
+export function elementwiseKernel(roots: readonly Node[], scope: ExprScope): Kernel {
+  const shape = roots[0].shape;
+  const builder = new ExprBuilder(scope);
+  const half = roots.some((r) => r.dtype === "f16");
+  // Halves are stored in pairs, so one lane must own four consecutive elements whatever the shape.
+  const flat = half && shape.at(-1)! % 4 !== 0;
+  const linear = variable(0, numel(shape));
+  const index: IndexVector = flat ? reshapeIndex([linear], [numel(shape)], shape) : shape.map((size, d) => variable(d, size));
+  const exprs = roots.map((r) => builder.build(r, index, true));
+  const store = flat ? linear : linearize(index, shape);
+  const { space, extra } = flat
+    ? { space: { sizes: [numel(shape)], exprs }, extra: [store] }
+    : normalize({ sizes: shape.length ? shape : [1], exprs }, [store]);
+  const { sizes } = space;
+  const last = sizes.length - 1;
+  const vector = numel(sizes) >= 4 && (sizes.length === 1 || sizes[last] % 4 === 0) ? last : half ? last : -1;
+  const width = vector >= 0 ? 4 : 1;
+  const emitter = new Emitter({ variables: variables("i", sizes), vector, prefix: "" });
+  emitter.declare(space.exprs);
+  const body = decode(emitter, "id", variables("i", sizes), sizes, vector);
+  const values = space.exprs.map((e) => emitter.emit(e, width));
+  const address = emitter.index(extra[0]);
+  body.push(emitter.take());
+  const tail = width === 4 && sizes[last] % 4 !== 0;
+  if (tail) body.push(`let inside = vec4u(i${last}, i${last} + 1u, i${last} + 2u, i${last} + 3u) < vec4u(${emitter.number(sizes[last])});`);
+  roots.forEach((r, i) => {
+    const type = wgslType(r.dtype, width);
+    const value = tail ? `select(${type}(), ${values[i]}, inside)` : values[i];
+    body.push(storeStatement(`out${i}`, r.dtype, value, address, width));
+  });
+  const outputs = roots.map((r) => ({ ref: r, node: r, vector: width === 4 }));
+  return assemble(describe(space.exprs), emitter, outputs, [], Math.ceil(numel(sizes) / width), body.join("\n"));
+}
+
+/** The ops of an expression, for reports: "mul·add·gelu". */
+export function describe(exprs: readonly Expr[]): string {
+  const names = walk(exprs).flatMap((e) => (e.kind === "op" ? [e.op.name] : e.kind === "guard" ? ["pad"] : []));
+  if (names.length === 0) return "copy";
+  return names.length > 6 ? `${names.slice(0, 5).join("·")}·+${names.length - 5}` : names.join("·");
+}
+
+const REDUCERS: Record<string, { init: (float: boolean) => number; step: (a: string, b: string) => string }> = {
+  sum: { init: () => 0, step: (a, b) => `${a} + ${b}` },
+  prod: { init: () => 1, step: (a, b) => `${a} * ${b}` },
+  max: { init: (float) => (float ? -Infinity : -2147483648), step: (a, b) => `max(${a}, ${b})` },
+  min: { init: (float) => (float ? Infinity : 2147483647), step: (a, b) => `min(${a}, ${b})` },
+};
+
+/**
+ * A reduction with the elementwise work before it, and after it up to `root` (the reduce node itself, or an
+ * elementwise node over its result). One lane walks one output; few outputs are cut into slabs that a second kernel sums.
+ */
+export function reduceKernels(node: Node, root: Node, scope: ExprScope, cx: Pick<LowerContext, "device" | "temp">): Kernel[] {
+  const source = node.src[0];
+  const dims = node.attrs.dims as number[];
+  const outerDims = source.shape.map((_, d) => d).filter((d) => !dims.includes(d));
+  const builder = new ExprBuilder(scope);
+  const index = source.shape.map((size, d) => variable(dims.includes(d) ? outerDims.length + dims.indexOf(d) : outerDims.indexOf(d), size));
+  const input = builder.build(source, index);
+  const outIndex: Index[] = source.shape.map((_, d) => (dims.includes(d) ? constant(0) : index[d]));
+  const all = [...outerDims.map((d) => source.shape[d]), ...dims.map((d) => source.shape[d])];
+  // Give either side a dim to stand on; size-1 variables never appear in an index.
+  const register = { kind: "register", name: "total", width: 1 as 1 | 4, dtype: node.dtype } satisfies Expr;
+  const end = root === node ? [] : [new ExprBuilder({ ...scope, isBuffer: (n) => scope.isBuffer(n), register: (n) => (n === node ? register : undefined) }).build(root, reshapeIndex(outIndex, node.shape, root.shape), true)];
+  const normal = normalize({ sizes: all, exprs: [input, ...end] }, [linearize(outIndex, node.shape)], outerDims.length);
+  const outer = normal.space.sizes.slice(0, normal.barrier);
+  const inner = normal.space.sizes.slice(normal.barrier);
+  const [expr, ...after] = normal.space.exprs;
+  const outputs = numel(outer);
+  const arg = node.op.name === "argmax" || node.op.name === "argmin";
+
+  const lastOuter = outer.length - 1;
+  const lastInner = normal.space.sizes.length - 1;
+  const contiguous = (id: number): number => walk([expr]).filter((e) => e.kind === "load" && e.address.terms.some((t) => t.atom.kind === "var" && t.atom.id === id && t.coef === 1)).length;
+  const columns = !arg && outer.length > 0 && outer[lastOuter] % 4 === 0 && contiguous(lastOuter) > contiguous(lastInner);
+  const rows = !arg && !columns && inner.length > 0 && inner.at(-1)! % 4 === 0;
+  const vector = columns ? lastOuter : rows ? lastInner : -1;
+  const units = columns ? outputs / 4 : outputs;
+  const count = rows ? numel(inner) / 4 : numel(inner);
+  const target = cx.device.kind === "software" ? 256 : 8192;
+  const slabs = arg || units >= target || count < 32 ? 1 : Math.min(Math.ceil(target / units), Math.floor(count / 8), 256);
+
+  const names = [...variables("i", outer), ...variables("r", inner)];
+  const emitter = new Emitter({ variables: names, vector, prefix: "" });
+  emitter.declare(slabs === 1 ? normal.space.exprs : [expr]);
+  const body: string[] = [];
+  const unit = slabs === 1 ? "id" : columns ? `id % ${emitter.number(units)}` : `id / ${emitter.number(slabs)}`;
+  const slab = slabs === 1 ? "0u" : columns ? `id / ${emitter.number(units)}` : `id % ${emitter.number(slabs)}`;
+  body.push(`let unit = ${unit};`, `let slab = ${slab};`);
+  body.push(...decode(emitter, "unit", names, outer, columns ? lastOuter : -1));
+  const width = columns ? 4 : 1;
+  register.width = width; // known only now: expressions share the object
+  const stepWidth = vector >= 0 ? 4 : 1;
+  const dtype = arg ? source.dtype : node.dtype;
+  const float = dtype === "f32" || dtype === "f16";
+  const reducer = REDUCERS[arg ? node.op.name.slice(3) : node.op.name];
+  if (!reducer) throw new Error(`internal: no reducer for ${node.op.name}`);
+  const literal = (x: number): string => (float ? floatLiteral(x) : dtype === "u32" ? `${Math.max(0, x) >>> 0}u` : x === -2147483648 ? "i32(-2147483647 - 1)" : `${x}`);
+  const type = wgslType(dtype, stepWidth);
+  body.push(`var acc = ${type}(${literal(reducer.init(float))});`);
+  if (arg) body.push("var at = 0u;");
+  body.push(`for (var t = slab; t < ${emitter.number(count)}; t += ${emitter.number(slabs)}) {`);
+  body.push(...decode(emitter, "t", names.slice(outer.length), inner, rows ? inner.length - 1 : -1));
+  const value = emitter.emit(expr, stepWidth);
+  body.push(emitter.take());
+  if (arg) body.push(`if (${value} ${node.op.name === "argmax" ? ">" : "<"} acc) { acc = ${value}; at = t; }`);
+  else body.push(`acc = ${reducer.step("acc", value)};`);
+  body.push("}");
+  if (rows) body.push(`let total = ${["y", "z", "w"].reduce((a, c) => reducer.step(a, `acc.${c}`), "acc.x")};`);
+  else body.push(`let total = ${arg ? "i32(at)" : "acc"};`);
+  const label = `${node.op.name}(${describe([expr])})`;
+
+  if (slabs === 1) {
+    body.push(...finish(emitter, after, normal.extra[0], root, width));
+    return [assemble(label, emitter, [{ ref: root, node: root, vector: width === 4 }], [], units, body.join("\n"))];
+  }
+  const temp = cx.temp(slabs * outputs * 4);
+  const scratch = { ref: temp, name: "partial", type: wgslType(dtype, width) };
+  body.push(`partial[slab * ${emitter.number(units)} + unit] = total;`);
+  const first = assemble(label, emitter, [], [{ ...scratch, write: true }], units * slabs, body.join("\n"));
+
+  const second = new Emitter({ variables: variables("i", outer), vector: columns ? lastOuter : -1, prefix: "" });
+  second.declare(after);
+  const lines = [
+    ...decode(second, "id", variables("i", outer), outer, columns ? lastOuter : -1),
+    `var total = partial[id];`,
+    `for (var s = 1u; s < ${second.number(slabs)}; s++) { total = ${reducer.step("total", `partial[s * ${second.number(units)} + id]`)}; }`,
+    ...finish(second, after, normal.extra[0], root, width),
+  ];
+  return [first, assemble(`${label} finish`, second, [{ ref: root, node: root, vector: width === 4 }], [{ ...scratch, write: false }], units, lines.join("\n"))];
+}
+
+/** Statements that store `total`, or what the epilogue makes of it. */
+function finish(emitter: Emitter, after: readonly Expr[], address: Index, root: Node, width: 1 | 4): string[] {
+  const value = after.length ? emitter.emit(after[0], width) : "total";
+  const at = emitter.index(address);
+  return [emitter.take(), storeStatement("out0", root.dtype, value, at, width)];
+}

@@ -1,0 +1,75 @@
+import type { Node } from "../node.ts";
+import type { Storage } from "../runtime/pool.ts";
+
+/** Something a flush must produce. */
+export interface Root {
+  readonly node: Node;
+  /** `read`: copied to the host; `keep`: the node gets a buffer of its own; `assign`: written into `target`'s buffer. */
+  readonly mode: "read" | "keep" | "assign";
+  readonly target?: Node;
+}
+
+/** The pending part of a graph in one fixed order, with a key that equal work shares. */
+export interface Graph {
+  /** Pending nodes, sources first. */
+  readonly order: readonly Node[];
+  /** Realised nodes that they read, and assign targets. */
+  readonly leaves: readonly Node[];
+  readonly roots: readonly Root[];
+  readonly key: string;
+}
+
+/** Walks from the roots to realised nodes. Graphs with equal keys differ only in the data of their leaves. */
+export function collect(roots: readonly Root[]): Graph {
+  const place = new Map<Node, number>();
+  const order: Node[] = [];
+  const leaves: Node[] = [];
+  const buffers = new Map<GPUBuffer, number>();
+  const parts: string[] = [];
+
+  const leaf = (n: Node): void => {
+    if (n.stale) throw new Error(n.stale);
+    place.set(n, place.size);
+    leaves.push(n);
+    parts.push(`L${n.dtype}[${n.shape.join()}]${n.storage?.shared ? location(n.storage) : ""}`);
+  };
+  // Values packed into one buffer: where they lie decides what needs no copy.
+  const location = ({ buffer, offset }: Storage): string => {
+    if (!buffers.has(buffer)) buffers.set(buffer, buffers.size);
+    return `b${buffers.get(buffer)}@${offset}`;
+  };
+  const stack: { node: Node; next: number }[] = [];
+  const visit = (root: Node): void => {
+    if (place.has(root)) return;
+    if (root.realized) return leaf(root);
+    stack.push({ node: root, next: 0 });
+    place.set(root, -1);
+    while (stack.length) {
+      const top = stack[stack.length - 1];
+      const { node } = top;
+      if (top.next < node.src.length) {
+        const s = node.src[top.next++];
+        if (place.has(s)) continue;
+        if (s.realized) leaf(s);
+        else {
+          if (s.op.name === "leaf") throw new Error(`internal: leaf node ${s.id} has no value`);
+          place.set(s, -1);
+          stack.push({ node: s, next: 0 });
+        }
+      } else {
+        stack.pop();
+        place.set(node, place.size);
+        order.push(node);
+        let text = node.key;
+        for (const s of node.src) text += ` ${place.get(s)}`;
+        parts.push(text);
+      }
+    }
+  };
+  for (const r of roots) {
+    visit(r.node);
+    if (r.target) visit(r.target);
+  }
+  for (const r of roots) parts.push(`${r.mode}${place.get(r.node)}${r.target ? `>${place.get(r.target)}` : ""}`);
+  return { order, leaves, roots, key: parts.join("\n") };
+}

@@ -1,0 +1,224 @@
+import type { Node } from "../node.ts";
+import { contiguousStrides, numel } from "../shape.ts";
+import { ExprBuilder } from "./expr.ts";
+import { affine, variable } from "./index-map.ts";
+import type { Operand } from "./lower.ts";
+
+/** One kernel (or a few that belong together): `root` is the buffer it writes, `core` the reduce or kernel node in it. */
+export interface Group {
+  readonly root: Node;
+  readonly core?: Node;
+}
+
+export interface Schedule {
+  readonly groups: readonly Group[];
+  /** Nodes that have a buffer of their own. */
+  readonly buffers: ReadonlySet<Node>;
+}
+
+// Costs in flops: one loaded or stored scalar costs as much as about 20 multiply-adds (docs/log.md).
+const MEMORY = 20;
+const MAX_OPS = 160; // in one generated kernel
+const BROADCAST = 8; // a value used this many times over is worth a buffer
+
+/** Views and pending assigns pass their source through; everything else computes. */
+const passes = (n: Node): boolean => !n.realized && (n.op.kind === "view" || n.op.name === "assign");
+const computes = (n: Node): boolean => !n.realized && (n.op.kind === "elementwise" || n.op.kind === "gather");
+
+/** A node as an affine view of the nearest computing (or realised) node below it. */
+export function viewOf(node: Node): Operand | undefined {
+  let base = node;
+  while (passes(base)) {
+    if (base.op.name === "pad") return undefined;
+    base = base.src[0];
+  }
+  const expr = new ExprBuilder({ isBuffer: (n) => n === base }).build(node, node.shape.map((size, d) => variable(d, size)));
+  if (expr.kind !== "load") return undefined;
+  const map = affine(expr.address, node.shape.length);
+  return map && { buffer: base, shape: node.shape, ...map };
+}
+
+export function isContiguous(view: Operand): boolean {
+  const strides = contiguousStrides(view.shape);
+  return view.offset === 0 && view.strides.every((s, d) => view.shape[d] === 1 || s === strides[d]);
+}
+
+/** The node whose buffer holds `node`'s elements in order, if it is only a reshape away. */
+export function aliasOf(node: Node): Node | undefined {
+  if (!passes(node)) return node;
+  const view = viewOf(node);
+  return view && isContiguous(view) && numel(view.buffer.shape) === numel(node.shape) ? view.buffer : undefined;
+}
+
+export function stridedSources(node: Node): readonly number[] {
+  const { strided } = node.op;
+  return typeof strided === "function" ? strided(node) : (strided ?? []);
+}
+
+/** Sources of a kernel node as it will bind them. */
+export function operandOf(node: Node, i: number): Operand {
+  const source = node.src[i];
+  const view = stridedSources(node).includes(i) ? viewOf(source) : undefined;
+  if (view) return view;
+  return { buffer: aliasOf(source) ?? source, shape: source.shape, offset: 0, strides: contiguousStrides(source.shape) };
+}
+
+export interface ScheduleOptions {
+  /** Most storage buffers in a kernel. */
+  readonly maxBuffers: number;
+  /** Storage buffers of a kernel node whose epilogue may take elementwise work, or undefined. */
+  epilogueBuffers(node: Node): number | undefined;
+  /** Position in which nodes were made; decides the order of kernels. */
+  sequence(node: Node): number;
+  /** Rule 1–3 of fusion; off = one kernel per node. */
+  readonly fuse: boolean;
+}
+
+/**
+ * Decides what gets a buffer and what is computed inside a neighbour:
+ * 1. elementwise nodes and views become one kernel with their consumers, unless recomputing costs more than storing;
+ * 2. a heavy kernel's result goes through its elementwise consumers in registers (epilogue);
+ * 3. a reduction takes the elementwise work before and after it.
+ * `order` holds all pending nodes, sources first; `wanted` those that must end in buffers.
+ */
+export function schedule(order: readonly Node[], wanted: readonly Node[], options: ScheduleOptions): Schedule {
+  const consumers = new Map<Node, Node[]>(order.map((n) => [n, []]));
+  for (const n of order) for (const s of new Set(n.src)) consumers.get(s)?.push(n);
+  const buffers = new Set<Node>();
+  const force = (n: Node): void => {
+    const at = aliasOf(n) ?? n;
+    if (!at.realized) buffers.add(at);
+  };
+
+  for (const n of wanted) force(n);
+  for (const n of order) {
+    const { kind } = n.op;
+    if (kind === "kernel" || kind === "reduce") buffers.add(n);
+    if (kind === "kernel") {
+      n.src.forEach((_, i) => {
+        const { buffer } = operandOf(n, i);
+        if (!buffer.realized) buffers.add(buffer);
+      });
+    }
+    if (kind === "pick") buffers.add(n);
+    if (!options.fuse && computes(n)) buffers.add(n);
+  }
+
+  storeReused(order, consumers, buffers);
+  limitKernels(order, buffers, options.maxBuffers - 1);
+  const cores = fuseEpilogues(order, consumers, buffers, new Set(wanted.map((n) => aliasOf(n) ?? n)), options);
+
+  const groups = [...buffers].filter((n) => n.op.kind !== "pick").map((root): Group => ({ root, core: cores.get(root) ?? (root.op.kind === "kernel" || root.op.kind === "reduce" ? root : undefined) }));
+  const position = new Map(order.map((n, i) => [n, i]));
+  groups.sort((a, b) => options.sequence(a.root) - options.sequence(b.root) || position.get(a.root)! - position.get(b.root)!);
+  return { groups, buffers };
+}
+
+/** Gives a buffer to values that several kernels would recompute at more than its price. */
+function storeReused(order: readonly Node[], consumers: Map<Node, Node[]>, buffers: Set<Node>): void {
+  const cost = new Map<Node, number>();
+  const loads = new Map<Node, number>();
+  for (const n of order) {
+    const source = (s: Node): number => (s.realized || buffers.has(s) ? MEMORY : (cost.get(s) ?? 0));
+    const own = computes(n) ? (n.op.cost ?? 1) + (n.op.kind === "gather" ? MEMORY : 0) : 0;
+    cost.set(n, Math.min(1e6, own + n.src.reduce((sum, s) => sum + source(s), 0)));
+    loads.set(n, n.src.some((s) => s.realized || buffers.has(s) || (loads.get(s) ?? 0) > 0) ? 1 : 0);
+    // A reduced or otherwise small value spread over many elements.
+    if (n.op.name === "expand" && numel(n.shape) >= BROADCAST * numel(n.src[0].shape)) {
+      let base = n.src[0];
+      while (passes(base)) base = base.src[0];
+      if (computes(base) && loads.get(base)! > 0 && cost.get(base)! > 2 * MEMORY) buffers.add(base);
+    }
+  }
+  const kernels = new Map<Node, Set<Node>>();
+  for (let i = order.length - 1; i >= 0; i--) {
+    const n = order[i];
+    const users = new Set<Node>();
+    for (const c of consumers.get(n)!) {
+      if (buffers.has(c)) users.add(c);
+      else for (const k of kernels.get(c)!) users.add(k);
+    }
+    kernels.set(n, users);
+    const k = users.size;
+    if (k > 1 && computes(n) && !buffers.has(n) && loads.get(n)! > 0 && (k - 1) * cost.get(n)! > MEMORY * (k + 1)) buffers.add(n);
+  }
+}
+
+/** Keeps each kernel within the adapter's bindings and a size that compiles quickly. */
+function limitKernels(order: readonly Node[], buffers: Set<Node>, maxLoads: number): void {
+  const ops = new Map<Node, number>();
+  const loads = new Map<Node, Set<Node>>();
+  for (const n of order) {
+    const inlined = n.src.filter((s) => !s.realized && !buffers.has(s));
+    const reads = (): Set<Node> => new Set(n.src.flatMap((s) => (s.realized || buffers.has(s) ? [s] : [...loads.get(s)!])));
+    let set = n.op.kind === "kernel" ? new Set<Node>() : reads();
+    while (set.size > maxLoads) {
+      const heaviest = inlined.filter((s) => !buffers.has(s)).sort((a, b) => loads.get(b)!.size - loads.get(a)!.size)[0];
+      if (!heaviest || loads.get(heaviest)!.size < 2) throw new Error(`${n.op.name}: reads ${set.size} tensors at once, the adapter binds ${maxLoads}`);
+      let base = heaviest;
+      while (passes(base)) base = base.src[0];
+      buffers.add(base.op.kind === "pick" ? heaviest : base);
+      for (const s of [...inlined]) refresh(s);
+      set = reads();
+    }
+    loads.set(n, set);
+    const count = 1 + n.src.reduce((sum, s) => sum + (s.realized || buffers.has(s) ? 0 : (ops.get(s) ?? 0)), 0);
+    ops.set(n, Math.min(count, 1e6));
+    if (count > MAX_OPS && computes(n)) buffers.add(n);
+  }
+  function refresh(s: Node): void {
+    if (s.realized || buffers.has(s)) return;
+    s.src.forEach(refresh);
+    loads.set(s, new Set(s.src.flatMap((t) => (t.realized || buffers.has(t) ? [t] : [...loads.get(t)!]))));
+  }
+}
+
+/** Rule 2 and the epilogue half of rule 3. Returns the core of each root that took one over. */
+function fuseEpilogues(order: readonly Node[], consumers: Map<Node, Node[]>, buffers: Set<Node>, wanted: ReadonlySet<Node>, options: ScheduleOptions): Map<Node, Node> {
+  const cores = new Map<Node, Node>();
+  if (!options.fuse) return cores;
+  const absorbed = new Set<Node>();
+  for (const core of order) {
+    if (!buffers.has(core) || wanted.has(core)) continue;
+    const bound = core.op.kind === "reduce" ? 1 : core.op.kind === "kernel" && !core.outputs ? options.epilogueBuffers(core) : undefined;
+    if (bound === undefined) continue;
+    let root: Node | undefined;
+    const chain: Node[] = [];
+    for (let at = core; ; ) {
+      const users = consumers.get(at)!;
+      if (users.length !== 1) break;
+      const next = users[0];
+      if (absorbed.has(next) || cores.has(next)) break;
+      if (next.op.name === "reshape" && !buffers.has(next)) at = next;
+      else if (next.op.kind === "elementwise" && next.dtype === "f32" && core.dtype === "f32" && numel(next.shape) === numel(core.shape)) {
+        const extra = loadsBeside(next, core, buffers);
+        if (bound + extra.size > options.maxBuffers) break;
+        at = root = next;
+      } else break;
+      chain.push(at);
+      if (buffers.has(at)) break;
+    }
+    if (!root) continue;
+    buffers.delete(core);
+    buffers.add(root);
+    cores.set(root, core);
+    for (const n of chain) absorbed.add(n);
+  }
+  return cores;
+}
+
+function loadsBeside(node: Node, core: Node, buffers: ReadonlySet<Node>): Set<Node> {
+  const out = new Set<Node>();
+  const seen = new Set<Node>();
+  const visit = (n: Node): void => {
+    for (const s of n.src) {
+      if (s === core || seen.has(s)) continue;
+      seen.add(s);
+      if (s.realized || buffers.has(s)) out.add(s);
+      else visit(s);
+    }
+  };
+  visit(node);
+  return out;
+}
+
