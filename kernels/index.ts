@@ -4,11 +4,14 @@ import attentionDkv from "./attention_dkv.wgsl";
 import attentionDq from "./attention_dq.wgsl";
 import attentionStats from "./attention_stats.wgsl";
 import matmul from "./matmul.wgsl";
-import matmulSplit from "./matmul_split.wgsl";
 import matmulTiled from "./matmul_tiled.wgsl";
 import matvec from "./matvec.wgsl";
+import norm from "./norm.wgsl";
+import normBackward from "./norm_backward.wgsl";
+import normWeights from "./norm_weights.wgsl";
 import softmax from "./softmax.wgsl";
 import softmaxBackward from "./softmax_backward.wgsl";
+import sumParts from "./sum_parts.wgsl";
 
 const sources: Record<string, string> = {
   attention,
@@ -16,11 +19,14 @@ const sources: Record<string, string> = {
   attention_dq: attentionDq,
   attention_stats: attentionStats,
   matmul,
-  matmul_split: matmulSplit,
   matmul_tiled: matmulTiled,
   matvec,
+  norm,
+  norm_backward: normBackward,
+  norm_weights: normWeights,
   softmax,
   softmax_backward: softmaxBackward,
+  sum_parts: sumParts,
 };
 
 export function kernelSource(name: string): string {
