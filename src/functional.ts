@@ -7,10 +7,19 @@ import { type Tensor, apply } from "./tensor.ts";
 
 // Free functions: creation here, the others where their ops live.
 export { checkpoint, grad, isGradEnabled, noGrad } from "./autograd.ts";
+export { adamw } from "./ops/adamw.ts";
+export { scaledDotProductAttention } from "./ops/attention.ts";
+export { adaptiveAvgPool2d, avgPool2d, conv2d, interpolate, maxPool2d } from "./ops/conv.ts";
 export { embedding } from "./ops/index.ts";
 export { tensor } from "./ops/leaf.ts";
+export { crossEntropy, mseLoss } from "./ops/loss.ts";
 export { linear, matmul } from "./ops/matmul.ts";
 export { cat, stack } from "./ops/movement.ts";
+export { groupNorm, layerNorm, rmsNorm } from "./ops/norm.ts";
+export { pack, packOffsets } from "./ops/pack.ts";
+export { applyRope, rope } from "./ops/rope.ts";
+export { sample } from "./ops/sample.ts";
+export { writeAt } from "./ops/write.ts";
 export { dropout, manualSeed, rand, randn } from "./random.ts";
 
 /** Sizes as numbers or as one shape: `zeros(2, 3)`, `zeros([2, 3])`, `zeros([2, 3], { dtype: "i32" })`. */

@@ -33,11 +33,17 @@ export function mix(x: number): number {
   return (b ^ (b >>> 16)) >>> 0;
 }
 
+/**
+ * Error function in f32: x P(x²) / Q(x²), fitted to the least relative error (1.4e-8; 3.4e-7 in f32 arithmetic)
+ * up to 3.8325, from where on erf is 1 to f32. One division, no exponential.
+ */
 export function erfWgsl(type: string): string {
+  const polynomial = (c: string[]): string => c.reduceRight((sum, a) => `fma(${sum}, z, ${type}(${a}))`, "").replace("fma(, z, ", "(");
+  const p = polynomial(["1.12837915", "0.18729792", "0.0524172031", "0.0036523227", "2.85936125e-4", "2.12324399e-6"]);
+  const q = polynomial(["1.0", "0.499321366", "0.112896243", "0.0147416294", "0.00114160773", "3.88990739e-5"]);
   return `fn erf_${type}(x: ${type}) -> ${type} {
-  let a = abs(x);
-  let t = 1.0 / (1.0 + 0.3275911 * a);
-  let p = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))));
-  return sign(x) * (1.0 - p * exp(-a * a));
+  let y = clamp(x, ${type}(-3.8325), ${type}(3.8325));
+  let z = y * y;
+  return y * ${p} / ${q};
 }`;
 }

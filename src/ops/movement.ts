@@ -309,6 +309,10 @@ export function cat(tensors: readonly Tensor[], dim = 0): Tensor {
       throw new Error(`cat: sizes differ outside dim ${dim}: ${show(first.shape)} and ${show(t.shape)}`);
     }
   }
+  if (tensors.length > 4) {
+    const middle = tensors.length >> 1;
+    return cat([cat(tensors.slice(0, middle), d), cat(tensors.slice(middle), d)], d);
+  }
   const total = tensors.reduce((n, t) => n + t.shape[d], 0);
   let before = 0;
   const parts = tensors.map((t) => {

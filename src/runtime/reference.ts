@@ -61,7 +61,7 @@ function fromHost({ host, shape, dtype }: Node): View {
 
 function compute(node: Node, sources: readonly Value[]): Value {
   const { op, attrs, shape, dtype } = node;
-  if (op.kind === "leaf" && op.name === "leaf") throw new Error(`reference: a leaf of shape [${shape}] has no host values`);
+  if (op === leafOp) throw new Error(node.stale ?? `reference: a leaf of shape [${shape}] has no host values`);
   if (op.kind === "pick") return (sources[0] as readonly View[])[attrs.output as number];
   const views = sources as readonly View[];
   if (op.kind === "view") return viewOf(node, views[0]);

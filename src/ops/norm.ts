@@ -1,0 +1,111 @@
+import { promote } from "../dtype.ts";
+import { numel, show } from "../shape.ts";
+import { type Tensor, apply, applyMany } from "../tensor.ts";
+import { defineOp } from "./define.ts";
+import { full } from "./elementwise.ts";
+
+interface NormAttrs extends Record<string, unknown> {
+  eps: number;
+}
+
+// All over the last dim, D elements.
+
+/** x / σ (x - μ) and 1 / σ, the parts of layer_norm. */
+function standardize(x: Tensor, eps: number): { normal: Tensor; inverse: Tensor } {
+  const centred = x.sub(x.mean(-1, true));
+  const inverse = centred.square().mean(-1, true).add(eps).rsqrt();
+  return { normal: centred.mul(inverse), inverse };
+}
+
+function scaleToUnit(x: Tensor, eps: number): { normal: Tensor; inverse: Tensor } {
+  const inverse = x.square().mean(-1, true).add(eps).rsqrt();
+  return { normal: x.mul(inverse), inverse };
+}
+
+/** Sum over all dims but the last. */
+const overRows = (x: Tensor): Tensor => x.reshape([-1, x.shape[x.ndim - 1]]).sum(0);
+
+/** Sources x [..., D], weight [D], bias [D]. */
+export const layerNormOp = defineOp<NormAttrs>({
+  name: "layer_norm",
+  kind: "kernel",
+  vjp: (g, _y, [x, weight], attrs) => {
+    const vector = { shape: weight.shape, dtype: weight.dtype };
+    return applyMany(layerNormBackwardOp, [g, x, weight], attrs, [{ shape: x.shape, dtype: x.dtype }, vector, vector]);
+  },
+  fallback: ([x, weight, bias], { eps }) => standardize(x, eps).normal.mul(weight).add(bias),
+});
+
+/** Sources gradient, x [..., D], weight [D]; outputs the gradients of x, weight and bias. */
+export const layerNormBackwardOp = defineOp<NormAttrs>({
+  name: "layer_norm_backward",
+  kind: "kernel",
+  fallback: ([g, x, weight], { eps }) => {
+    const { normal, inverse } = standardize(x, eps);
+    const scaled = g.mul(weight);
+    const dx = scaled.sub(scaled.mean(-1, true)).sub(normal.mul(scaled.mul(normal).mean(-1, true))).mul(inverse);
+    return [dx, overRows(g.mul(normal)), overRows(g)];
+  },
+});
+
+/** Sources x [..., D], weight [D]. */
+export const rmsNormOp = defineOp<NormAttrs>({
+  name: "rms_norm",
+  kind: "kernel",
+  vjp: (g, _y, [x, weight], attrs) =>
+    applyMany(rmsNormBackwardOp, [g, x, weight], attrs, [
+      { shape: x.shape, dtype: x.dtype },
+      { shape: weight.shape, dtype: weight.dtype },
+    ]),
+  fallback: ([x, weight], { eps }) => scaleToUnit(x, eps).normal.mul(weight),
+});
+
+/** Sources gradient, x [..., D], weight [D]; outputs the gradients of x and weight. */
+export const rmsNormBackwardOp = defineOp<NormAttrs>({
+  name: "rms_norm_backward",
+  kind: "kernel",
+  fallback: ([g, x, weight], { eps }) => {
+    const { normal, inverse } = scaleToUnit(x, eps);
+    const scaled = g.mul(weight);
+    return [scaled.sub(normal.mul(scaled.mul(normal).mean(-1, true))).mul(inverse), overRows(g.mul(normal))];
+  },
+});
+
+function checkVector(op: string, name: string, vector: Tensor, size: number): void {
+  if (vector.ndim !== 1 || vector.shape[0] !== size) throw new Error(`${op}: ${name} must be [${size}], got ${show(vector.shape)}`);
+}
+
+function checkEps(op: string, eps: number): void {
+  if (!(eps >= 0 && Number.isFinite(eps))) throw new RangeError(`${op}: eps must be a finite number >= 0, got ${eps}`);
+}
+
+/** Layer normalisation over the last dim (https://arxiv.org/abs/1607.06450). */
+export function layerNorm(x: Tensor, weight?: Tensor | null, bias?: Tensor | null, eps = 1e-5): Tensor {
+  const D = x.shape[x.ndim - 1];
+  if (weight) checkVector("layerNorm", "weight", weight, D);
+  if (bias) checkVector("layerNorm", "bias", bias, D);
+  checkEps("layerNorm", eps);
+  const w = weight ?? full([D], 1);
+  return apply(layerNormOp, [x, w, bias ?? full([D], 0)], { eps }, x.shape, promote(x.dtype, w.dtype));
+}
+
+/** weight * x / sqrt(mean(x²) + eps) over the last dim (https://arxiv.org/abs/1910.07467). */
+export function rmsNorm(x: Tensor, weight?: Tensor | null, eps = 1e-6): Tensor {
+  const D = x.shape[x.ndim - 1];
+  if (weight) checkVector("rmsNorm", "weight", weight, D);
+  checkEps("rmsNorm", eps);
+  const w = weight ?? full([D], 1);
+  return apply(rmsNormOp, [x, w], { eps }, x.shape, promote(x.dtype, w.dtype));
+}
+
+/** Group normalisation of x [B, C, ...] over groups of channels (https://arxiv.org/abs/1803.08494). */
+export function groupNorm(x: Tensor, groups: number, weight?: Tensor | null, bias?: Tensor | null, eps = 1e-5): Tensor {
+  const [B, C] = x.shape;
+  if (x.ndim < 2 || C % groups !== 0) throw new Error(`groupNorm: ${groups} groups do not divide the channels of ${show(x.shape)}`);
+  const perChannel = (v: Tensor): Tensor => v.reshape([C, ...x.shape.slice(2).map(() => 1)]);
+  if (weight) checkVector("groupNorm", "weight", weight, C);
+  if (bias) checkVector("groupNorm", "bias", bias, C);
+  const normal = layerNorm(x.reshape([B, groups, numel(x.shape) / (B * groups)]), null, null, eps).reshape(x.shape);
+  const scaled = weight ? normal.mul(perChannel(weight)) : normal;
+  return bias ? scaled.add(perChannel(bias)) : scaled;
+}

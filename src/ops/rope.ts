@@ -1,0 +1,55 @@
+import { show } from "../shape.ts";
+import { type Tensor, apply } from "../tensor.ts";
+import { type Op, defineOp } from "./define.ts";
+import { tensor } from "./leaf.ts";
+import { cat } from "./movement.ts";
+
+/**
+ * Rotary position embedding (https://arxiv.org/abs/2104.09864) in the half-split form of Hugging Face: pairs
+ * (i, i + D/2) turn by position * frequencies[i], backwards if `inverse`.
+ * Sources x [B, H, T, D], positions i32 [T] or [B, T], inverse frequencies [D/2].
+ */
+export const ropeOp: Op<{ inverse: boolean }> = defineOp<{ inverse: boolean }>({
+  name: "rope",
+  kind: "kernel",
+  vjp: (g, _y, [, positions, frequencies], { inverse }) => [
+    apply(ropeOp, [g, positions, frequencies], { inverse: !inverse }, g.shape, g.dtype),
+    null,
+    null,
+  ],
+  fallback: ([x, positions, frequencies], { inverse }) => {
+    const [B, , T, D] = x.shape;
+    const perToken = positions.to("f32").reshape([positions.ndim === 2 ? B : 1, 1, T, 1]);
+    const angles = perToken.mul(frequencies.reshape([D / 2])); // [B or 1, 1, T, D/2]
+    const cos = angles.cos();
+    const sin = inverse ? angles.sin().neg() : angles.sin();
+    const [a, b] = x.split(D / 2, -1);
+    return cat([a.mul(cos).sub(b.mul(sin)), b.mul(cos).add(a.mul(sin))], -1);
+  },
+});
+
+export interface RopeOptions {
+  /** Default 10000. */
+  theta?: number;
+  /** [D/2]; default theta^(-2i/D). */
+  inverseFrequencies?: Tensor;
+}
+
+/** Turns x [B, H, T, D] by its positions, i32 [T] or [B, T]. */
+export function rope(x: Tensor, positions: Tensor, { theta = 10000, inverseFrequencies }: RopeOptions = {}): Tensor {
+  const [B, , T, D] = x.shape;
+  if (x.ndim !== 4 || D % 2 !== 0) throw new Error(`rope: x must be [B, H, T, D] with an even D, got ${show(x.shape)}`);
+  const fits = positions.ndim === 1 ? positions.shape[0] === T : positions.ndim === 2 && positions.shape[0] === B && positions.shape[1] === T;
+  if (!fits) throw new Error(`rope: positions must be [${T}] or [${B},${T}], got ${show(positions.shape)}`);
+  const frequencies = inverseFrequencies ?? tensor(Float32Array.from({ length: D / 2 }, (_, i) => theta ** ((-2 * i) / D)));
+  if (frequencies.ndim !== 1 || frequencies.shape[0] !== D / 2) {
+    throw new Error(`rope: inverse frequencies must be [${D / 2}], got ${show(frequencies.shape)}`);
+  }
+  return apply(ropeOp, [x, positions.to("i32"), frequencies], { inverse: false }, x.shape, x.dtype);
+}
+
+/** The same rotation from given cos and sin [B, T, D]: x cos + rotateHalf(x) sin, x [B, H, T, D]. */
+export function applyRope(x: Tensor, cos: Tensor, sin: Tensor): Tensor {
+  const [a, b] = x.split(x.shape[x.ndim - 1] / 2, -1);
+  return x.mul(cos.unsqueeze(-3)).add(cat([b.neg(), a], -1).mul(sin.unsqueeze(-3)));
+}

@@ -1,0 +1,46 @@
+import { numel, show } from "../shape.ts";
+import { type Tensor, apply } from "../tensor.ts";
+import { defineOp } from "./define.ts";
+import { where } from "./elementwise.ts";
+import { positionsAlong } from "./reduce.ts";
+
+/** Sources cache [B, H, S, D], value [B, H, t, D], position i32 [] or [B] -> the cache with rows position … position + t - 1 replaced. */
+export const writeAtOp = defineOp({
+  name: "write_at",
+  kind: "kernel",
+  inPlace: [0],
+  vjp: (g, _y, [cache, value, position]) => {
+    const [B, H, S, D] = cache.shape;
+    const t = value.shape[2];
+    const start = position.reshape([-1, 1, 1, 1]);
+    const row = positionsAlong(2, S, 4);
+    const written = row.ge(start).logicalAnd(row.lt(start.add(t)));
+    const rows = start.add(positionsAlong(2, t, 4)).expand([B, H, t, D]);
+    return [where(written, 0, g), g.gather(2, rows), null];
+  },
+  reference: ([cache, value, position], _attrs, { shape, dtype }) => {
+    const data = cache.data.slice();
+    const [B, H, S, D] = shape;
+    const size = value.shape[2] * D;
+    for (let b = 0; b < B; b++) {
+      const at = position.data[position.data.length === 1 ? 0 : b];
+      for (let h = 0; h < H; h++) data.set(value.data.subarray((b * H + h) * size, (b * H + h + 1) * size), ((b * H + h) * S + at) * D);
+    }
+    return { data, shape, dtype };
+  },
+});
+
+/** `cache` [B, H, S, D] with `value` [B, H, t, D] written from row `position` (i32, one or one a sample) on. */
+export function writeAt(cache: Tensor, value: Tensor, position: Tensor): Tensor {
+  const [B, H, S, D] = cache.shape;
+  const t = value.shape[2];
+  if (cache.ndim !== 4 || value.ndim !== 4 || value.shape[0] !== B || value.shape[1] !== H || value.shape[3] !== D || t > S) {
+    throw new Error(`writeAt: value ${show(value.shape)} does not fit cache ${show(cache.shape)}`);
+  }
+  if (position.dtype !== "i32" || (position.numel !== 1 && numel(position.shape) !== B)) {
+    throw new Error(`writeAt: position must be i32, one or [${B}], got ${position.dtype} ${show(position.shape)}`);
+  }
+  const bad = position.node.host?.find((p) => p < 0 || p + t > S);
+  if (bad !== undefined) throw new RangeError(`writeAt: ${t} rows from ${bad} do not lie in a cache of ${S}`);
+  return apply(writeAtOp, [cache, value.to(cache.dtype), position], {}, cache.shape, cache.dtype);
+}
