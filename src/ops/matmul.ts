@@ -2,13 +2,15 @@ import { isFloat, promote } from "../dtype.ts";
 import { broadcastShapes, numel, show } from "../shape.ts";
 import { type Tensor, apply } from "../tensor.ts";
 import { defineOp } from "./define.ts";
+import { lowerMatmul, matmulStrided } from "./lower/matmul.ts";
 import { expand, reshape } from "./movement.ts";
 
 /** [..., M, K] x [..., K, N] -> [..., M, N] with equal batch dims. Operands may be transposed or broadcast views. */
 export const matmulOp = defineOp({
   name: "matmul",
   kind: "kernel",
-  strided: [0, 1],
+  strided: matmulStrided,
+  lower: lowerMatmul,
   vjp: (g, _y, [a, b]) => [
     a.requiresGrad ? matmul(g, b.transpose(-1, -2)) : null,
     b.requiresGrad ? matmul(a.transpose(-1, -2), g) : null,
