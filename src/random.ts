@@ -17,11 +17,10 @@ export function manualSeed(seed: number): void {
 export const saveGenerator = (): typeof state => ({ ...state });
 export const restoreGenerator = (saved: typeof state): void => void (state = { ...saved });
 
-/** A 0-d u32 seed that no other call has. */
-function nextSeed(): Tensor {
-  const seed = mix(mix(state.seed + 0x9e3779b9) ^ state.calls++);
-  return tensor(Uint32Array.of(seed), { shape: [] });
-}
+/** A u32 seed that no other call has. */
+export const drawSeed = (): number => mix(mix(state.seed + 0x9e3779b9) ^ state.calls++);
+
+const nextSeed = (): Tensor => tensor(Uint32Array.of(drawSeed()), { shape: [] });
 
 function uniform(shape: Shape, seed: Tensor, offset: number): Tensor {
   return apply(randOp, [expand(seed, shape)], { offset }, shape, "f32");

@@ -1,0 +1,221 @@
+/**
+ * Adapters: what turns the features of a vision tower into embeddings of a language model.
+ * - `Projector`: linear or MLP on every token (LLaVA, arXiv 2304.08485 and 2310.03744)
+ * - `Abstractor`: learnable queries that read the image by cross-attention (mPLUG-Owl, arXiv 2304.14178)
+ */
+import { activation, constant, LayerNorm, Linear, Module, truncatedNormal, type Activation } from "../src/nn/index.ts";
+import { show } from "../src/shape.ts";
+import { cat, scaledDotProductAttention, type Tensor } from "../src/tensor.ts";
+
+/** features [N, P, D] of N images to embeddings [N, tokens(P), D']. */
+export interface Adapter extends Module {
+  tokens(patches: number): number;
+  forward(features: Tensor): Tensor;
+}
+
+export interface ProjectorOptions {
+  /** "identity", "linear", or "mlp{n}x_gelu": n linear layers with activations between them. */
+  type: string;
+  bias?: boolean;
+  act?: string;
+  /** Merges squares of this many tokens a side into one wider token (space to depth). Default 1. */
+  pixelShuffle?: number;
+  /** Appends the mean of the tokens as one more. */
+  meanToken?: boolean;
+}
+
+/** One linear layer or an MLP, the same for every token; weights are named linear_1, linear_2, … */
+export class Projector extends Module implements Adapter {
+  readonly #layers: Linear[] = [];
+  readonly #act: Activation;
+  readonly #shuffle: number;
+  readonly #meanToken: boolean;
+
+  constructor(inDim: number, outDim: number, options: ProjectorOptions) {
+    super();
+    const { type, bias = true, act = "gelu", pixelShuffle = 1, meanToken = false } = options;
+    const depth = type === "identity" ? 0 : type === "linear" ? 1 : Number(/^mlp(\d+)x_gelu$/.exec(type)?.[1] ?? NaN);
+    if (Number.isNaN(depth)) throw new Error(`projector type "${type}" is not supported; known are identity, linear, mlp<n>x_gelu`);
+    const wide = inDim * pixelShuffle ** 2;
+    if (depth === 0 && wide !== outDim) throw new Error(`projector identity: features are ${wide} wide, the language model ${outDim}`);
+    for (let i = 0; i < depth; i++) this.#layers.push(new Linear(i ? outDim : wide, outDim, { bias }));
+    this.#act = activation(act);
+    this.#shuffle = pixelShuffle;
+    this.#meanToken = meanToken;
+  }
+
+  protected override fields(): Iterable<[string, unknown]> {
+    return this.#layers.map((layer, i) => [`linear_${i + 1}`, layer]);
+  }
+
+  tokens(patches: number): number {
+    return patches / this.#shuffle ** 2 + (this.#meanToken ? 1 : 0);
+  }
+
+  forward(features: Tensor): Tensor {
+    const merged = pixelShuffle(features, this.#shuffle);
+    const tokens = this.#meanToken ? cat([merged, merged.mean(1, true)], 1) : merged; // [N, P', D f²]
+    return this.#layers.reduce((x, layer, i) => layer.forward(i ? this.#act(x) : x), tokens);
+  }
+}
+
+/** Space to depth on a square grid of tokens: [N, P, D] to [N, P/f², D f²]. */
+export function pixelShuffle(x: Tensor, factor: number): Tensor {
+  if (factor === 1) return x;
+  const [n, p, d] = x.shape;
+  const side = Math.sqrt(p);
+  if (!Number.isInteger(side) || side % factor) {
+    throw new Error(`pixelShuffle: ${show(x.shape)} is not a square grid of tokens that ${factor} divides`);
+  }
+  const out = side / factor;
+  const grid = x.reshape([n, out, factor, out, factor, d]).permute([0, 1, 3, 2, 4, 5]); // [N, h, w, f, f, D]
+  return grid.reshape([n, out * out, factor * factor * d]);
+}
+
+/** The keys of visual_abstractor_config in config.json. */
+export interface AbstractorConfig {
+  hidden_size: number;
+  encoder_hidden_size?: number;
+  intermediate_size: number;
+  num_hidden_layers: number;
+  num_attention_heads: number;
+  layer_norm_eps?: number;
+}
+
+class AbstractorAttention extends Module {
+  query: Linear;
+  key: Linear;
+  value: Linear;
+
+  constructor(dim: number, source: number, readonly heads: number) {
+    super();
+    this.query = new Linear(dim, dim);
+    this.key = new Linear(source, dim);
+    this.value = new Linear(source, dim);
+  }
+
+  /** x [N, Q, D] reads from source [N, S, D]. */
+  forward(x: Tensor, source: Tensor): Tensor {
+    const [n, q, d] = x.shape;
+    const split = (y: Tensor) => y.reshape([n, y.shape[1], this.heads, d / this.heads]).transpose(1, 2); // [N, H, Q, D/H]
+    const y = scaledDotProductAttention(split(this.query.forward(x)), split(this.key.forward(source)), split(this.value.forward(source)));
+    return y.transpose(1, 2).reshape([n, q, d]);
+  }
+}
+
+/** SwiGLU with a norm on the inner width. */
+class AbstractorMLP extends Module {
+  w1: Linear;
+  w2: Linear;
+  w3: Linear;
+  ffn_ln: LayerNorm;
+
+  constructor(dim: number, inner: number, eps: number) {
+    super();
+    this.w1 = new Linear(dim, inner);
+    this.w2 = new Linear(inner, dim);
+    this.w3 = new Linear(dim, inner);
+    this.ffn_ln = new LayerNorm(inner, eps);
+  }
+
+  forward(x: Tensor): Tensor {
+    return this.w2.forward(this.ffn_ln.forward(this.w1.forward(x).silu().mul(this.w3.forward(x))));
+  }
+}
+
+class AbstractorOutput extends Module {
+  out_proj: Linear;
+  norm2: LayerNorm;
+  mlp: AbstractorMLP;
+
+  constructor({ hidden_size: d, intermediate_size: inner, layer_norm_eps: eps = 1e-6 }: AbstractorConfig) {
+    super();
+    this.out_proj = new Linear(d, d);
+    this.norm2 = new LayerNorm(d);
+    this.mlp = new AbstractorMLP(d, inner, eps);
+  }
+}
+
+class AbstractorCrossAttention extends Module {
+  attention: AbstractorAttention;
+  output: AbstractorOutput;
+  norm1: LayerNorm;
+  normk: LayerNorm;
+
+  constructor(config: AbstractorConfig) {
+    super();
+    const { hidden_size: d, encoder_hidden_size: source = d, num_attention_heads: heads } = config;
+    if (source !== d) throw new RangeError(`Abstractor: encoder_hidden_size ${source} must equal hidden_size ${d}: queries and features are read together`);
+    this.attention = new AbstractorAttention(d, source, heads);
+    this.output = new AbstractorOutput(config);
+    this.norm1 = new LayerNorm(d);
+    this.normk = new LayerNorm(source);
+  }
+
+  /** The queries see themselves and the image. The residual is the normalised query, as in the reference. */
+  forward(x: Tensor, image: Tensor): Tensor {
+    const { out_proj, norm2, mlp } = this.output;
+    const q = this.norm1.forward(x); // [N, Q, D]
+    const source = cat([q, this.normk.forward(image)], 1); // [N, Q + P, D]
+    const y = q.add(out_proj.forward(this.attention.forward(q, source)));
+    return y.add(mlp.forward(norm2.forward(y)));
+  }
+}
+
+class AbstractorLayer extends Module {
+  crossattention: AbstractorCrossAttention;
+
+  constructor(config: AbstractorConfig) {
+    super();
+    this.crossattention = new AbstractorCrossAttention(config);
+  }
+}
+
+class AbstractorEncoder extends Module {
+  layers: AbstractorLayer[];
+
+  constructor(config: AbstractorConfig) {
+    super();
+    this.layers = Array.from({ length: config.num_hidden_layers }, () => new AbstractorLayer(config));
+  }
+}
+
+/** Learnable queries to one embedding each, and an end token behind them. */
+export class Abstractor extends Module {
+  encoder: AbstractorEncoder;
+  visual_fc: Linear;
+  vit_eos: Tensor; // [1, 1, D']
+
+  constructor(readonly config: AbstractorConfig, readonly outDim: number) {
+    super();
+    this.encoder = new AbstractorEncoder(config);
+    this.visual_fc = new Linear(config.hidden_size, outDim);
+    this.vit_eos = truncatedNormal([1, 1, outDim], 0.02);
+  }
+
+  /** queries [1, Q, D], features [N, P, D] to [N, Q + 1, D']. */
+  forward(queries: Tensor, features: Tensor): Tensor {
+    const n = features.shape[0];
+    const [, q, d] = queries.shape;
+    let x = queries.expand([n, q, d]);
+    for (const { crossattention } of this.encoder.layers) x = crossattention.forward(x, features);
+    return cat([this.visual_fc.forward(x), this.vit_eos.expand([n, 1, this.outDim])], 1);
+  }
+}
+
+/** Learned vectors added to the tokens of an image by their place, for images of several tiles. */
+export class SlotEmbedding extends Module {
+  weight: Tensor; // [slots, D']
+
+  constructor(readonly slots: number, dim: number) {
+    super();
+    this.weight = constant([slots, dim], 0);
+  }
+
+  /** x [N, T, D'] with T at most the number of slots. */
+  forward(x: Tensor): Tensor {
+    const [, t] = x.shape;
+    if (t > this.slots) throw new Error(`SlotEmbedding: an image of ${t} tokens for ${this.slots} slots`);
+    return x.add(this.weight.narrow(0, 0, t));
+  }
+}

@@ -1,0 +1,154 @@
+/** What models work out on the host before a forward pass: ids, labels, where images go, who sees whom. */
+import type { HostArray } from "../src/dtype.ts";
+import { show } from "../src/shape.ts";
+import { type Tensor, tensor } from "../src/tensor.ts";
+
+/** Labels that carry no loss. */
+export const IGNORE_INDEX = -100;
+
+/** The values of a tensor given from the host; undefined for a computed one. */
+export function hostIds(ids: Tensor): HostArray | undefined {
+  return ids.node.op.name === "leaf" ? (ids.node.host as HostArray | undefined) : undefined;
+}
+
+/** The values of a matrix that must come from the host, because the graph's shape depends on them. */
+export function requireHost(op: string, name: string, ids: Tensor): HostArray {
+  const data = hostIds(ids);
+  if (ids.ndim !== 2 || !data) {
+    throw new Error(`${op}: ${name} must be a matrix [B,T] given from the host, as tensor(ids, { dtype: "i32" }); got ${show(ids.shape)}${data ? "" : ", computed"}`);
+  }
+  return data;
+}
+
+export const ids2d = (rows: number, data: Int32Array): Tensor => tensor(data, { shape: [rows, data.length / rows] });
+
+/**
+ * Rounds a count up to 1, 1.25, 1.5 or 1.75 times a power of two (at least 16): few distinct sizes, few plans,
+ * at most a quarter wasted.
+ */
+export function bucket(count: number): number {
+  const step = Math.max(16, 2 ** Math.floor(Math.log2(count))) / 4;
+  return Math.ceil(count / step) * step;
+}
+
+/**
+ * Where the loss is taken: rows of the hidden states (flattened to [B*T, D]) whose next token has a label, and
+ * those labels. Padded to a bucketed count by row 0 with the ignored label.
+ */
+export function answerRows(labels: Tensor, vocabulary: number): { rows: Tensor; targets: Tensor } {
+  const data = requireHost("loss", "labels", labels);
+  const [b, t] = labels.shape;
+  const rows: number[] = [];
+  for (let i = 0; i < b * t; i++) {
+    if (i % t === 0 || data[i] === IGNORE_INDEX) continue;
+    if (data[i] < 0 || data[i] >= vocabulary) {
+      throw new RangeError(`loss: label ${data[i]} of sample ${Math.floor(i / t)} at ${i % t} is outside the vocabulary of ${vocabulary}`);
+    }
+    rows.push(i - 1);
+  }
+  if (rows.length === 0) throw new Error(`loss: all labels of the batch ${show(labels.shape)} are ${IGNORE_INDEX}: there is nothing to learn from`);
+  const count = bucket(rows.length);
+  const targets = new Int32Array(count).fill(IGNORE_INDEX);
+  rows.forEach((row, i) => (targets[i] = data[row + 1]));
+  return { rows: tensor(Int32Array.from({ length: count }, (_, i) => rows[i] ?? 0)), targets: tensor(targets) };
+}
+
+/** Segments from a 0/1 attention mask: 0 for tokens, -1 for padding. */
+export const segmentsOfMask = (mask: ArrayLike<number>): Int32Array => Int32Array.from(mask, (m) => (m ? 0 : -1));
+
+/** Positions: for each token the number of earlier tokens that it sees. Data i32 [B, T], row-major. */
+export function positionsOf(segments: Int32Array, length: number): Int32Array {
+  const positions = new Int32Array(segments.length);
+  for (let start = 0; start < segments.length; start += length) {
+    const seen = new Map<number, number>();
+    for (let i = start; i < start + length; i++) {
+      const own = segments[i];
+      positions[i] = (seen.get(own) ?? 0) + (own > 0 ? (seen.get(0) ?? 0) : 0);
+      seen.set(own, (seen.get(own) ?? 0) + 1);
+    }
+  }
+  return positions;
+}
+
+/** Whether causal order alone keeps every token from seeing what it should not: only padding behind the tokens. */
+export function isPlainCausal(segments: Int32Array, length: number): boolean {
+  return segments.every((s, i) => s === 0 || (s === -1 && (i % length === length - 1 || segments[i + 1] === -1)));
+}
+
+/** A batch in which image placeholders stand for several positions, laid out. All arrays are row-major [B, T']. */
+export interface Layout {
+  readonly batch: number;
+  readonly length: number;
+  /** Token ids; 0 where an image feature stands. */
+  readonly ids: Int32Array;
+  /** Row of the flattened features [images * tokens] that stands there; -1 for text. */
+  readonly features: Int32Array;
+  readonly segments: Int32Array;
+  readonly labels?: Int32Array;
+}
+
+export interface LayoutOptions {
+  /** Number of images given, and positions that each takes. */
+  images: number;
+  tokensPerImage: number;
+  isImage: (id: number) => boolean;
+  segments: Int32Array;
+  labels?: ArrayLike<number>;
+  /** Every sample without an image skips one of the images given, as the original LLaVA batches have it. */
+  textTakesImage?: boolean;
+  /** Pad the result to this length; default the longest sample, or the given length when it holds every image in full. */
+  padTo?: number;
+}
+
+/**
+ * Puts images in their places. A placeholder is one id for a whole image, or one id for each of its positions
+ * (`tokensPerImage` in a row); which of the two follows from the counts. Padding stays on its side.
+ */
+export function layOut(inputIds: Tensor, options: LayoutOptions): Layout {
+  const { images, tokensPerImage: per, isImage, segments, labels } = options;
+  const ids = requireHost("Llava", "inputIds", inputIds);
+  const [b, t] = inputIds.shape;
+  const counts = new Array<number>(b).fill(0);
+  ids.forEach((id, i) => (counts[Math.floor(i / t)] += isImage(id) ? 1 : 0));
+  const total = counts.reduce((n, c) => n + c, 0);
+  const skip = options.textTakesImage && total !== images && total + counts.filter((c) => c === 0).length === images;
+  const expanded = per > 1 && total === images * per;
+  if (total !== images && !expanded && !skip) {
+    const each = per > 1 ? ` (or ${images * per}, one for each position)` : "";
+    throw new Error(
+      `Llava: ${images} image(s) need ${images} image token(s)${each}, the batch has ${total}: ${counts.map((c, s) => `sample ${s} has ${c}`).join(", ")}`,
+    );
+  }
+  const width = expanded ? 1 : per;
+  const samples: { id: number; feature: number; segment: number; label: number }[][] = [];
+  let next = 0; // row of the flattened features
+  for (let s = 0; s < b; s++) {
+    const sample: (typeof samples)[number] = [];
+    for (let i = s * t; i < (s + 1) * t; i++) {
+      const segment = segments[i];
+      if (segment === -1 && !expanded) continue;
+      if (!isImage(ids[i])) sample.push({ id: ids[i], feature: -1, segment, label: labels?.[i] ?? IGNORE_INDEX });
+      else for (let k = 0; k < width; k++) sample.push({ id: 0, feature: next++, segment, label: IGNORE_INDEX });
+    }
+    if (expanded && counts[s] % per) {
+      throw new Error(`Llava: sample ${s} has ${counts[s]} image tokens, expected a multiple of ${per} (the positions of an image)`);
+    }
+    if (counts[s] === 0 && skip) next += per;
+    samples.push(sample);
+  }
+  const longest = Math.max(...samples.map((sample) => sample.length));
+  const length = options.padTo ?? longest;
+  if (length < longest) throw new Error(`Llava: a sample is ${longest} tokens long with its images, padTo is ${length}`);
+  const out = { ids: new Int32Array(b * length), features: new Int32Array(b * length).fill(-1), segments: new Int32Array(b * length).fill(-1), labels: new Int32Array(b * length).fill(IGNORE_INDEX) };
+  samples.forEach((sample, s) => {
+    const paddedLeft = !expanded && segments[s * t] === -1;
+    const start = s * length + (paddedLeft ? length - sample.length : 0);
+    sample.forEach((token, k) => {
+      out.ids[start + k] = token.id;
+      out.features[start + k] = token.feature;
+      out.segments[start + k] = token.segment;
+      out.labels[start + k] = token.label;
+    });
+  });
+  return { batch: b, length, ...out, labels: labels && out.labels };
+}

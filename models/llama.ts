@@ -1,0 +1,273 @@
+/**
+ * LLaMA: decoder of pre-norm blocks with RMSNorm, rotary positions, grouped-query attention and SwiGLU
+ * (arXiv 2302.13971, 2307.09288). Weight names, config keys and maths are those of Hugging Face; Qwen2 differs
+ * by biases on q, k, v alone and is covered.
+ */
+import { activation, Embedding, Linear, Module, RMSNorm, type Activation } from "../src/nn/index.ts";
+import { show } from "../src/shape.ts";
+import { arange, crossEntropy, linear, rope, scaledDotProductAttention, type Tensor, tensor } from "../src/tensor.ts";
+import { answerRows, hostIds } from "./batch.ts";
+import { KVCache } from "./cache.ts";
+
+/** The keys of config.json; those with `?` have the defaults of the reference class. */
+export interface LlamaConfig {
+  model_type?: string;
+  vocab_size: number;
+  hidden_size: number;
+  intermediate_size: number;
+  num_hidden_layers: number;
+  num_attention_heads: number;
+  num_key_value_heads?: number;
+  head_dim?: number;
+  hidden_act?: string;
+  rms_norm_eps?: number;
+  rope_theta?: number;
+  rope_scaling?: RopeScaling | null;
+  max_position_embeddings?: number;
+  tie_word_embeddings?: boolean;
+  attention_bias?: boolean;
+  mlp_bias?: boolean;
+  /** Logits are multiplied by this (default 1). */
+  logit_scale?: number;
+  bos_token_id?: number;
+  eos_token_id?: number | number[];
+  pad_token_id?: number | null;
+}
+
+export interface RopeScaling {
+  rope_type?: string;
+  type?: string;
+  factor?: number;
+  low_freq_factor?: number;
+  high_freq_factor?: number;
+  original_max_position_embeddings?: number;
+}
+
+/** What one forward pass reads. Either `inputIds` or `inputsEmbeds`. */
+export interface DecoderInput {
+  inputIds?: Tensor; // i32 [B, T]
+  inputsEmbeds?: Tensor; // f32 [B, T, D]
+  /** Place of each token for the rotary embedding, i32 [B, T]; default 0..T-1. */
+  positions?: Tensor;
+  /**
+   * Which tokens see each other, i32 [B, T]: a token sees earlier tokens of segment 0 and of its own segment.
+   * Turns that share one image are segments 1, 2, … behind it; padding is -1. Default: one causal sequence.
+   */
+  segments?: Tensor;
+  /** Keys and values of earlier tokens; the new ones are added. Excludes `segments`. */
+  cache?: KVCache;
+}
+
+/** Rotary frequencies of each pair of channels, [head_dim / 2]. */
+export function inverseFrequencies(config: LlamaConfig): Float32Array {
+  const dim = headDim(config);
+  const { rope_theta: theta = 10000, rope_scaling: scaling } = config;
+  const plain = Float32Array.from({ length: dim / 2 }, (_, i) => theta ** ((-2 * i) / dim));
+  const type = scaling?.rope_type ?? scaling?.type ?? "default";
+  if (!scaling || type === "default") return plain;
+  const { factor = 1 } = scaling;
+  if (type === "linear") return plain.map((f) => f / factor);
+  if (type !== "llama3") throw new Error(`rope_scaling type "${type}" is not supported; known are default, linear, llama3`);
+  // Long wavelengths are stretched by `factor`, short ones kept, those between interpolated (Llama 3.1).
+  const { low_freq_factor: low = 1, high_freq_factor: high = 4, original_max_position_embeddings: length = 8192 } = scaling;
+  return plain.map((f) => {
+    const turns = (length * f) / (2 * Math.PI); // within the original context
+    const keep = Math.min(1, Math.max(0, (turns - low) / (high - low)));
+    return (1 - keep) * (f / factor) + keep * f;
+  });
+}
+
+const headDim = (config: LlamaConfig): number => config.head_dim ?? config.hidden_size / config.num_attention_heads;
+
+/** What the attention of every layer shares in one forward pass. */
+interface Context {
+  positions: Tensor; // i32 [B, T]
+  frequencies: Tensor; // [head_dim / 2]
+  mask?: Tensor; // bool [B, 1, T, T]
+  cache?: KVCache;
+}
+
+class LlamaAttention extends Module {
+  q_proj: Linear;
+  k_proj: Linear;
+  v_proj: Linear;
+  o_proj: Linear;
+  readonly #heads: number;
+  readonly #kvHeads: number;
+  readonly #headDim: number;
+
+  constructor(config: LlamaConfig, readonly layer: number) {
+    super();
+    const { hidden_size: d, num_attention_heads: heads, num_key_value_heads: kv = heads, attention_bias: bias = false } = config;
+    const qwen = config.model_type === "qwen2";
+    this.#heads = heads;
+    this.#kvHeads = kv;
+    this.#headDim = headDim(config);
+    this.q_proj = new Linear(d, heads * this.#headDim, { bias: bias || qwen });
+    this.k_proj = new Linear(d, kv * this.#headDim, { bias: bias || qwen });
+    this.v_proj = new Linear(d, kv * this.#headDim, { bias: bias || qwen });
+    this.o_proj = new Linear(heads * this.#headDim, d, { bias });
+  }
+
+  forward(x: Tensor, { positions, frequencies, mask, cache }: Context): Tensor {
+    const [b, t] = x.shape;
+    const split = (y: Tensor, heads: number) => y.reshape([b, t, heads, this.#headDim]).transpose(1, 2); // [B, H, T, D/H]
+    const turn = (y: Tensor) => rope(y, positions, { inverseFrequencies: frequencies });
+    const q = turn(split(this.q_proj.forward(x), this.#heads));
+    const k = turn(split(this.k_proj.forward(x), this.#kvHeads));
+    const v = split(this.v_proj.forward(x), this.#kvHeads);
+    const y = cache ? cache.attend(this.layer, q, k, v) : scaledDotProductAttention(q, k, v, { isCausal: true, mask });
+    return this.o_proj.forward(y.transpose(1, 2).reshape([b, t, this.#heads * this.#headDim]));
+  }
+}
+
+class LlamaMLP extends Module {
+  gate_proj: Linear;
+  up_proj: Linear;
+  down_proj: Linear;
+  readonly #act: Activation;
+
+  constructor({ hidden_size: d, intermediate_size: inner, mlp_bias: bias = false, hidden_act = "silu" }: LlamaConfig) {
+    super();
+    this.gate_proj = new Linear(d, inner, { bias });
+    this.up_proj = new Linear(d, inner, { bias });
+    this.down_proj = new Linear(inner, d, { bias });
+    this.#act = activation(hidden_act);
+  }
+
+  forward(x: Tensor): Tensor {
+    return this.down_proj.forward(this.#act(this.gate_proj.forward(x)).mul(this.up_proj.forward(x)));
+  }
+}
+
+class LlamaLayer extends Module {
+  self_attn: LlamaAttention;
+  mlp: LlamaMLP;
+  input_layernorm: RMSNorm;
+  post_attention_layernorm: RMSNorm;
+
+  constructor(config: LlamaConfig, layer: number) {
+    super();
+    this.self_attn = new LlamaAttention(config, layer);
+    this.mlp = new LlamaMLP(config);
+    this.input_layernorm = new RMSNorm(config.hidden_size, config.rms_norm_eps);
+    this.post_attention_layernorm = new RMSNorm(config.hidden_size, config.rms_norm_eps);
+  }
+
+  forward(x: Tensor, context: Context): Tensor {
+    const y = x.add(this.self_attn.forward(this.input_layernorm.forward(x), context)); // [B, T, D]
+    return y.add(this.mlp.forward(this.post_attention_layernorm.forward(y)));
+  }
+}
+
+class LlamaModel extends Module {
+  embed_tokens: Embedding;
+  layers: LlamaLayer[];
+  norm: RMSNorm;
+  readonly #frequencies: Tensor; // follows from the config: no part of the state
+
+  constructor(readonly config: LlamaConfig) {
+    super();
+    this.#frequencies = tensor(inverseFrequencies(config));
+    this.embed_tokens = new Embedding(config.vocab_size, config.hidden_size);
+    this.layers = Array.from({ length: config.num_hidden_layers }, (_, i) => new LlamaLayer(config, i));
+    this.norm = new RMSNorm(config.hidden_size, config.rms_norm_eps);
+  }
+
+  /** Rows of the embedding table, f32 [B, T, D]; ids that come from the host are checked. */
+  embed(ids: Tensor): Tensor {
+    hostIds(ids)?.forEach((id, i) => {
+      if (id < 0 || id >= this.config.vocab_size) {
+        throw new RangeError(`token id ${id} in sample ${Math.floor(i / ids.shape[1])} is outside the vocabulary of ${this.config.vocab_size}`);
+      }
+    });
+    return this.embed_tokens.forward(ids);
+  }
+
+  /** The embedding, the output of each layer, and last the normalised output in place of the last layer's. */
+  forward(input: DecoderInput): Tensor[] {
+    const { inputIds, inputsEmbeds, segments, cache } = input;
+    if (!inputIds === !inputsEmbeds) throw new Error("Llama: give either inputIds or inputsEmbeds");
+    if (segments && cache) throw new Error("Llama: segments cannot be combined with a cache");
+    const x = inputsEmbeds ?? this.embed(inputIds!);
+    const [b, t, d] = x.shape;
+    if (x.ndim !== 3 || d !== this.config.hidden_size) {
+      throw new Error(`Llama: embeddings have shape ${show(x.shape)}, expected [B,T,${this.config.hidden_size}]`);
+    }
+    const places = cache ? cache.begin(b, t) : arange(t, { dtype: "i32" }).expand([b, t]);
+    const context: Context = {
+      positions: input.positions ?? places,
+      frequencies: this.#frequencies,
+      mask: segments && segmentMask(segments),
+      cache,
+    };
+    const states = [x];
+    for (const layer of this.layers) states.push(layer.forward(states[states.length - 1], context));
+    states.push(this.norm.forward(states.pop()!));
+    cache?.end(t);
+    return states;
+  }
+}
+
+/** i32 [B, T] to bool [B, 1, T, T]: key visible to query, but for the causal order. */
+function segmentMask(segments: Tensor): Tensor {
+  const [b, t] = segments.shape;
+  const keys = segments.reshape([b, 1, 1, t]);
+  return keys.eq(0).logicalOr(keys.eq(segments.reshape([b, 1, t, 1])));
+}
+
+export class LlamaForCausalLM extends Module {
+  model: LlamaModel;
+  /** Absent when the embedding table serves as output layer too. */
+  lm_head?: Linear;
+
+  constructor(readonly config: LlamaConfig) {
+    super();
+    checkConfig(config);
+    this.model = new LlamaModel(config);
+    if (!config.tie_word_embeddings) this.lm_head = new Linear(config.hidden_size, config.vocab_size, { bias: false });
+  }
+
+  /** logits [B, T, V] and all hidden states [B, T, D]. */
+  forward(input: DecoderInput): { logits: Tensor; hiddenStates: Tensor[] } {
+    const hiddenStates = this.model.forward(input);
+    return { logits: this.logits(hiddenStates[hiddenStates.length - 1]), hiddenStates };
+  }
+
+  /** Last hidden states [..., D] to logits [..., V]. */
+  logits(hidden: Tensor): Tensor {
+    const y = this.lm_head ? this.lm_head.forward(hidden) : linear(hidden, this.model.embed_tokens.weight);
+    return this.config.logit_scale === undefined ? y : y.mul(this.config.logit_scale);
+  }
+
+  /**
+   * Mean cross-entropy of the token after each position, over labels that are not -100 (labels[t] is the token at t).
+   * The output layer runs on those positions only. `labels` is i32 [B, T] from the host.
+   */
+  loss(input: DecoderInput, labels: Tensor): Tensor {
+    const { rows, targets } = answerRows(labels, this.config.vocab_size);
+    const hidden = this.model.forward(input).pop()!; // [B, T, D]
+    const [b, t, d] = hidden.shape;
+    if (labels.shape[0] !== b || labels.shape[1] !== t) {
+      throw new Error(`Llama.loss: labels have shape ${show(labels.shape)}, expected [${b},${t}]`);
+    }
+    return crossEntropy(this.logits(hidden.reshape([b * t, d]).indexSelect(0, rows)), targets, { ignoreIndex: -100 });
+  }
+
+  /** An empty cache for `batch` sequences of up to `capacity` tokens. */
+  cache(batch: number, capacity: number): KVCache {
+    const { num_hidden_layers: layers, num_attention_heads: heads, num_key_value_heads: kvHeads = heads } = this.config;
+    return new KVCache({ layers, kvHeads, headDim: headDim(this.config) }, batch, capacity);
+  }
+}
+
+const architectures = ["llama", "qwen2", "mistral", "llava_llama", "llava"];
+
+function checkConfig(config: LlamaConfig & { sliding_window?: number | null; use_sliding_window?: boolean }): void {
+  const { model_type: type = "llama", hidden_size: d, num_attention_heads: heads, num_key_value_heads: kv = heads } = config;
+  if (!architectures.includes(type)) throw new Error(`Llama: model_type "${type}" is not supported; known are ${architectures.join(", ")}`);
+  if (config.sliding_window && type === "mistral") throw new Error(`Llama: sliding_window ${config.sliding_window} is not supported`);
+  if (config.head_dim === undefined && d % heads) throw new RangeError(`Llama: ${heads} heads do not divide hidden size ${d}`);
+  if (headDim(config) % 2) throw new RangeError(`Llama: head_dim ${headDim(config)} must be even for rotary positions`);
+  if (heads % kv) throw new RangeError(`Llama: ${kv} key/value heads do not divide ${heads} heads`);
+}

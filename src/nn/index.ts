@@ -1,0 +1,16 @@
+export { constant, normal, truncatedNormal, uniform, withoutInit } from "./init.ts";
+export { type Activation, activation, Conv2d, type Conv2dOptions, Dropout, Embedding, LayerNorm, Linear, RMSNorm } from "./layers.ts";
+export { addLoRA, LoRA, type LoRAOptions, loraStateDict, mergeLoRA, unmergeLoRA } from "./lora.ts";
+export { type Layer, Module, Sequential, type StateDict } from "./module.ts";
+export {
+  AdamW,
+  type AdamWOptions,
+  clipGradNorm,
+  decayMatrices,
+  Optimizer,
+  type OptimizerOptions,
+  type ParameterGroup,
+  SGD,
+  type SGDOptions,
+} from "./optim.ts";
+export { constantSchedule, cosineSchedule, linearSchedule, type Schedule, type ScheduleOptions } from "./schedule.ts";

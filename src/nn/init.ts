@@ -1,0 +1,64 @@
+import { assign } from "../engine.ts";
+import { numel, type Shape } from "../shape.ts";
+import { mix } from "../ops/math.ts";
+import { drawSeed } from "../random.ts";
+import { type Tensor, tensor, zeros } from "../tensor.ts";
+import type { HostTensor } from "../io/safetensors.ts";
+
+// Initial values are drawn on the host: the same seed gives the same weights, bit for bit, on every adapter.
+
+/** Numbers of [0, 1) with 32 bits, in the sequence that `manualSeed` and the calls since then set. */
+function uniformStream(): () => number {
+  let counter = drawSeed();
+  return () => mix((counter = (counter + 0x9e3779b9) >>> 0)) / 2 ** 32;
+}
+
+let empty = false;
+
+/** Runs `make` with all initial values left at zero, for models whose weights are loaded next. Costs no memory. */
+export function withoutInit<T>(make: () => T): T {
+  const before = empty;
+  empty = true;
+  try {
+    return make();
+  } finally {
+    empty = before;
+  }
+}
+
+/** A trainable tensor with values from `draw`, which gets a source of uniform and one of normal numbers. */
+function parameter(shape: Shape, draw: (uniform: () => number, normal: () => number) => number): Tensor {
+  if (empty) return zeros(shape).requiresGrad_();
+  const next = uniformStream();
+  const normal = () => Math.sqrt(-2 * Math.log(1 - next())) * Math.cos(2 * Math.PI * next()); // Box and Muller
+  const data = new Float32Array(numel(shape));
+  for (let i = 0; i < data.length; i++) data[i] = draw(next, normal);
+  return tensor(data, { shape, requiresGrad: true });
+}
+
+/** Gives a parameter other values; its shape, dtype and requiresGrad stay. */
+export function setParameter(target: Tensor, value: HostTensor | Tensor): void {
+  if ("node" in value) return assign(target, value.to(target.dtype));
+  const source = tensor(value.data, { shape: value.shape, dtype: value.dtype }).to(target.dtype);
+  const inPlace = target.node.storage || target.node.op.name === "assign"; // it has a home on the device already
+  if (inPlace || source.node.op.kind !== "leaf") return assign(target, source);
+  source.node.requiresGrad = target.requiresGrad;
+  target.node = source.node;
+}
+
+export const constant = (shape: Shape, value: number): Tensor => parameter(shape, () => value);
+
+/** Uniform in [-bound, bound). */
+export const uniform = (shape: Shape, bound: number): Tensor => parameter(shape, (next) => (2 * next() - 1) * bound);
+
+export const normal = (shape: Shape, std = 1): Tensor => parameter(shape, (_, next) => std * next());
+
+/** Normal, drawn again beyond `limit` standard deviations. */
+export function truncatedNormal(shape: Shape, std = 1, limit = 2): Tensor {
+  return parameter(shape, (_, next) => {
+    for (;;) {
+      const z = next();
+      if (Math.abs(z) <= limit) return std * z;
+    }
+  });
+}

@@ -1,0 +1,142 @@
+import type { Shape } from "../shape.ts";
+import { conv2d, dropout, embedding, layerNorm, linear, rmsNorm, type Tensor } from "../tensor.ts";
+import { constant, normal, uniform } from "./init.ts";
+import type { LoRA } from "./lora.ts";
+import { Module } from "./module.ts";
+
+/** y = x Wᵀ + b: [..., in] to [..., out]. W is [out, in], uniform ±1/√in, as is b. */
+export class Linear extends Module {
+  weight: Tensor; // [out, in]
+  bias?: Tensor; // [out]
+  /** A low-rank update beside the weight, put there by `addLoRA`. */
+  lora?: LoRA;
+
+  constructor(readonly inFeatures: number, readonly outFeatures: number, { bias = true } = {}) {
+    super();
+    checkSizes("Linear", { inFeatures, outFeatures });
+    const bound = 1 / Math.sqrt(inFeatures);
+    this.weight = uniform([outFeatures, inFeatures], bound);
+    if (bias) this.bias = uniform([outFeatures], bound);
+  }
+
+  forward(x: Tensor): Tensor {
+    const y = linear(x, this.weight, this.bias);
+    return this.lora ? this.lora.update(x, y) : y;
+  }
+}
+
+/** Rows of a table by id: i32 [...] to [..., dim]. Rows are standard normal. */
+export class Embedding extends Module {
+  weight: Tensor; // [count, dim]
+
+  constructor(readonly count: number, readonly dim: number) {
+    super();
+    checkSizes("Embedding", { count, dim });
+    this.weight = normal([count, dim]);
+  }
+
+  forward(ids: Tensor): Tensor {
+    return embedding(ids, this.weight);
+  }
+}
+
+/** Normalises the last dim to mean 0 and variance 1, then scales and shifts (arXiv 1607.06450). */
+export class LayerNorm extends Module {
+  weight: Tensor; // [dim]
+  bias: Tensor; // [dim]
+
+  constructor(dim: number, readonly eps = 1e-5) {
+    super();
+    checkSizes("LayerNorm", { dim });
+    this.weight = constant([dim], 1);
+    this.bias = constant([dim], 0);
+  }
+
+  forward(x: Tensor): Tensor {
+    return layerNorm(x, this.weight, this.bias, this.eps);
+  }
+}
+
+/** Divides by the root of the mean square of the last dim, then scales (arXiv 1910.07467). */
+export class RMSNorm extends Module {
+  weight: Tensor; // [dim]
+
+  constructor(dim: number, readonly eps = 1e-6) {
+    super();
+    checkSizes("RMSNorm", { dim });
+    this.weight = constant([dim], 1);
+  }
+
+  forward(x: Tensor): Tensor {
+    return rmsNorm(x, this.weight, this.eps);
+  }
+}
+
+/** Zeroes each element with probability p while training, and scales the others by 1/(1-p). */
+export class Dropout extends Module {
+  constructor(readonly p: number) {
+    super();
+    if (!(p >= 0 && p < 1)) throw new RangeError(`Dropout: p must be in [0, 1), got ${p}`);
+  }
+
+  forward(x: Tensor): Tensor {
+    return this.p > 0 && this.training ? dropout(x, this.p, { training: true }) : x;
+  }
+}
+
+export interface Conv2dOptions {
+  stride?: number;
+  padding?: number;
+  groups?: number;
+  bias?: boolean;
+}
+
+/** Cross-correlation: [B, in, H, W] to [B, out, H', W']. The kernel is square. */
+export class Conv2d extends Module {
+  weight: Tensor; // [out, in/groups, size, size]
+  bias?: Tensor; // [out]
+  readonly #options: { stride: number; padding: number; groups: number };
+
+  constructor(inChannels: number, outChannels: number, size: number, options: Conv2dOptions = {}) {
+    super();
+    const { stride = 1, padding = 0, groups = 1, bias = true } = options;
+    checkSizes("Conv2d", { inChannels, outChannels, size, stride, groups });
+    if (inChannels % groups || outChannels % groups) {
+      throw new RangeError(`Conv2d: ${groups} groups do not divide ${inChannels} input and ${outChannels} output channels`);
+    }
+    this.#options = { stride, padding, groups };
+    const shape: Shape = [outChannels, inChannels / groups, size, size];
+    const bound = 1 / Math.sqrt(shape[1] * size * size);
+    this.weight = uniform(shape, bound);
+    if (bias) this.bias = uniform([outChannels], bound);
+  }
+
+  forward(x: Tensor): Tensor {
+    return conv2d(x, this.weight, this.bias, this.#options);
+  }
+}
+
+export type Activation = (x: Tensor) => Tensor;
+
+/** Activations by their names in Hugging Face configs. */
+export function activation(name: string): Activation {
+  const found = activations[name];
+  if (!found) throw new Error(`unknown activation "${name}"; known are ${Object.keys(activations).join(", ")}`);
+  return found;
+}
+
+const activations: Record<string, Activation> = {
+  gelu: (x) => x.gelu(),
+  gelu_new: (x) => x.gelu({ approximate: "tanh" }),
+  gelu_pytorch_tanh: (x) => x.gelu({ approximate: "tanh" }),
+  quick_gelu: (x) => x.quickGelu(),
+  relu: (x) => x.relu(),
+  silu: (x) => x.silu(),
+  tanh: (x) => x.tanh(),
+};
+
+function checkSizes(layer: string, sizes: Record<string, number>): void {
+  for (const [name, value] of Object.entries(sizes)) {
+    if (!Number.isInteger(value) || value < 1) throw new RangeError(`${layer}: ${name} must be a positive integer, got ${value}`);
+  }
+}

@@ -1,0 +1,116 @@
+import { sameShape, show } from "../shape.ts";
+import { Tensor } from "../tensor.ts";
+import type { HostTensor } from "../io/safetensors.ts";
+import { setParameter } from "./init.ts";
+
+export type StateDict = Record<string, Tensor>;
+
+/**
+ * A tree of named tensors and modules, nothing else. Public fields that hold a Tensor, a Module or an array of
+ * them are its state, under the field's name; anything private (`#field`) or of another type is not.
+ */
+export abstract class Module {
+  /** Whether dropout is active. */
+  training = true;
+
+  /** Fields that may hold state, in order. */
+  protected fields(): Iterable<[string, unknown]> {
+    return Object.entries(this);
+  }
+
+  /** This module and all below it, depth first, with dotted names ("" for itself). */
+  *namedModules(prefix = ""): Generator<[string, Module]> {
+    yield [prefix, this];
+    for (const [name, value] of leaves(this.fields(), prefix)) {
+      if (value instanceof Module) yield* value.namedModules(name);
+    }
+  }
+
+  /** All tensors with dotted names, frozen ones included; a shared tensor appears once, under its first name. */
+  *namedParameters(prefix = ""): Generator<[string, Tensor]> {
+    const seen = new Set<Tensor>();
+    for (const [path, module] of this.namedModules(prefix)) {
+      for (const [name, value] of leaves(module.fields(), path)) {
+        if (!(value instanceof Tensor) || seen.has(value)) continue;
+        seen.add(value);
+        yield [name, value];
+      }
+    }
+  }
+
+  parameters(): Tensor[] {
+    return Array.from(this.namedParameters(), ([, tensor]) => tensor);
+  }
+
+  /** The tensors by name: handles, not copies. */
+  stateDict(): StateDict {
+    return Object.fromEntries(this.namedParameters());
+  }
+
+  /**
+   * Sets every tensor from `state`. Nothing is changed unless all names and shapes fit; the error lists
+   * every missing and unexpected name and every wrong shape. `strict: false` allows missing and unexpected ones.
+   */
+  loadStateDict(state: Readonly<Record<string, HostTensor | Tensor>>, { strict = true } = {}): void {
+    const own = this.stateDict();
+    const problems: string[] = [];
+    for (const [name, tensor] of Object.entries(own)) {
+      const value = state[name];
+      if (!value) {
+        if (strict) problems.push(`missing ${name} ${show(tensor.shape)}`);
+      } else if (!sameShape(value.shape, tensor.shape)) {
+        problems.push(`${name} has shape ${show(value.shape)}, expected ${show(tensor.shape)}`);
+      }
+    }
+    if (strict) problems.push(...Object.keys(state).filter((name) => !own[name]).map((name) => `unexpected ${name} ${show(state[name].shape)}`));
+    if (problems.length) throw new Error(`loadStateDict (${this.constructor.name}): ${problems.join("; ")}`);
+    for (const [name, tensor] of Object.entries(own)) {
+      if (state[name]) setParameter(tensor, state[name]);
+    }
+  }
+
+  /** Freezes (`false`) or trains all tensors below. */
+  requiresGrad_(on = true): this {
+    for (const [, tensor] of this.namedParameters()) tensor.requiresGrad_(on);
+    return this;
+  }
+
+  train(on = true): this {
+    for (const [, module] of this.namedModules()) module.training = on;
+    return this;
+  }
+
+  eval(): this {
+    return this.train(false);
+  }
+}
+
+/** Fields with arrays taken apart: `layers` gives layers.0, layers.1, … */
+function* leaves(fields: Iterable<[string, unknown]>, prefix: string): Generator<[string, unknown]> {
+  for (const [field, value] of fields) {
+    const name = prefix ? `${prefix}.${field}` : field;
+    if (Array.isArray(value)) yield* leaves(Object.entries(value), name);
+    else yield [name, value];
+  }
+}
+
+/** Layers applied in turn; functions (activations) take a number but hold no state. */
+export class Sequential extends Module {
+  readonly #layers: readonly (Layer | ((x: Tensor) => Tensor))[];
+
+  constructor(...layers: (Layer | ((x: Tensor) => Tensor))[]) {
+    super();
+    this.#layers = layers;
+  }
+
+  protected override fields(): Iterable<[string, unknown]> {
+    return Object.entries(this.#layers);
+  }
+
+  forward(x: Tensor): Tensor {
+    return this.#layers.reduce((y, layer) => (typeof layer === "function" ? layer(y) : layer.forward(y)), x);
+  }
+}
+
+/** A module from one tensor to one. */
+export type Layer = Module & { forward(x: Tensor): Tensor };

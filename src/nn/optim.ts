@@ -1,0 +1,295 @@
+import { assign, flush, packParameters } from "../engine.ts";
+import { numel, sameShape, show } from "../shape.ts";
+import { adamw, cat, noGrad, pack, packOffsets, type Tensor, tensor, untracked } from "../tensor.ts";
+import { setParameter } from "./init.ts";
+import type { StateDict } from "./module.ts";
+import { constantSchedule, type Schedule } from "./schedule.ts";
+
+export interface ParameterGroup {
+  params: Iterable<Tensor>;
+  /** Default: the optimizer's. */
+  lr?: number;
+  weightDecay?: number;
+}
+
+export interface OptimizerOptions {
+  lr?: number;
+  weightDecay?: number;
+  /** Factor on every group's learning rate at each step; default 1. */
+  schedule?: Schedule;
+  /** Scale all gradients down so that their global norm is at most this. */
+  maxNorm?: number;
+  /** What `step` makes of gradients added up by `accumulate`: their mean (default) or their sum. */
+  accumulation?: "mean" | "sum";
+}
+
+/** Parameters that are updated together: all of them one flat vector (`pack`), as is each part of the state. */
+interface Group {
+  readonly params: readonly Tensor[];
+  /** Where each parameter begins in the vector, and its length. */
+  readonly offsets: readonly number[];
+  readonly size: number;
+  lr: number;
+  weightDecay: number;
+  /** Flat vectors of the update rule (moments, momentum), each [size]. */
+  readonly state: Record<string, Tensor>;
+  /** Sum of the gradients of earlier micro-batches, [size]. */
+  accumulated?: Tensor;
+}
+
+/** What an update rule gets: flat parameters and gradients [size], and the learning rate of this step. */
+interface Update {
+  readonly group: Group;
+  readonly p: Tensor;
+  readonly g: Tensor;
+  readonly lr: number;
+  /** Factor on the gradients that is known on the device only (clipping), 0-d. */
+  readonly scale?: Tensor;
+}
+
+/**
+ * Updates parameters from their `.grad`. Forward, backward and update are one graph, which `step` runs; every
+ * number that changes from step to step is data, so the second step already replays the plan of the first.
+ * Frozen parameters in the list are left out.
+ */
+export abstract class Optimizer {
+  readonly groups: readonly Group[];
+  /** Steps taken. */
+  steps = 0;
+  /** Norm of all gradients before clipping at the last step, 0-d; only with `maxNorm`. */
+  gradNorm?: Tensor;
+  readonly #options: OptimizerOptions;
+  readonly #schedule: Schedule;
+  #micro = 0; // backward passes in `accumulated`
+  readonly #packed: Promise<unknown>;
+
+  constructor(name: string, params: Iterable<Tensor> | readonly ParameterGroup[], options: OptimizerOptions, stateNames: readonly string[]) {
+    const { lr = 1e-3, weightDecay = 0, schedule = constantSchedule(), maxNorm } = options;
+    checkFinite(name, { lr, weightDecay });
+    if (maxNorm !== undefined && !(maxNorm > 0 && Number.isFinite(maxNorm))) throw new RangeError(`${name}: maxNorm must be positive, got ${maxNorm}`);
+    const list = [...params] as Tensor[] | ParameterGroup[];
+    const given: ParameterGroup[] = list.length > 0 && "params" in list[0] ? (list as ParameterGroup[]) : [{ params: list as Tensor[] }];
+    const seen = new Set<Tensor>();
+    this.groups = given.flatMap((group) => {
+      const trained = [...group.params].filter((p) => p.requiresGrad);
+      for (const p of trained) {
+        if (seen.has(p)) throw new Error(`${name}: a parameter of shape ${show(p.shape)} is listed twice`);
+        if (p.dtype !== "f32") throw new TypeError(`${name}: parameters must be f32, one of shape ${show(p.shape)} is ${p.dtype}`);
+        seen.add(p);
+      }
+      if (trained.length === 0) return [];
+      const { offsets, total: size } = packOffsets(trained.map((p) => numel(p.shape)));
+      const state = Object.fromEntries(stateNames.map((key) => [key, flat(size)]));
+      const made = { params: trained, offsets, size, lr: group.lr ?? lr, weightDecay: group.weightDecay ?? weightDecay, state };
+      checkFinite(name, { lr: made.lr, weightDecay: made.weightDecay });
+      return [made];
+    });
+    if (this.groups.length === 0) throw new Error(`${name}: no parameters to train: the list is empty, or all of it is frozen`);
+    this.#options = options;
+    this.#schedule = schedule;
+    this.#packed = Promise.all(this.groups.map((group) => packParameters(group.params)));
+    this.#packed.catch(() => undefined); // reported by the first step
+  }
+
+  /** New flat parameters; assigns its own state. */
+  protected abstract update(update: Update): Tensor;
+
+  /** Learning rate of each group at the next step. */
+  learningRates(): number[] {
+    const factor = this.#schedule(this.steps);
+    return this.groups.map(({ lr }) => lr * factor);
+  }
+
+  /** Updates all parameters from their gradients, and clears these. Runs everything that is pending. */
+  async step(): Promise<void> {
+    await this.#packed;
+    const rates = this.learningRates();
+    checkFinite(this.constructor.name, Object.fromEntries(rates.map((lr, i) => [`learning rate of group ${i}`, lr])));
+    const pending = this.groups.some(({ params }) => params.some((p) => p.grad));
+    if (!pending && this.#micro === 0) this.#gradients(this.groups[0]); // throws
+    this.steps++;
+    building(() => {
+      const passes = this.#micro + (pending ? 1 : 0);
+      const share = this.#options.accumulation === "sum" ? 1 : 1 / passes;
+      const gradients = this.groups.map((group) => {
+        const total = this.#micro === 0 ? this.#gradients(group) : pending ? group.accumulated!.add(this.#gradients(group)) : group.accumulated!;
+        return passes > 1 ? total.mul(scalar(share)) : total;
+      });
+      const scale = this.#clip(gradients);
+      this.groups.forEach((group, i) => {
+        const p = this.update({ group, p: pack(group.params), g: gradients[i], lr: rates[i], scale });
+        group.params.forEach((param, k) => assign(param, p.narrow(0, group.offsets[k], numel(param.shape)).reshape(param.shape)));
+      });
+    });
+    this.#micro = 0;
+    this.zeroGrad();
+    await flush([]);
+  }
+
+  /** Adds the gradients to those kept for the next `step`, clears them, and runs what is pending: one micro-batch. */
+  async accumulate(): Promise<void> {
+    await this.#packed;
+    building(() => {
+      const older = scalar(this.#micro > 0 ? 1 : 0);
+      for (const group of this.groups) {
+        group.accumulated ??= flat(group.size);
+        const sum = group.accumulated.where(older.gt(0), 0).add(this.#gradients(group));
+        assign(group.accumulated, sum);
+      }
+    });
+    this.#micro++;
+    this.zeroGrad();
+    await flush([]);
+  }
+
+  zeroGrad(): void {
+    for (const { params } of this.groups) for (const p of params) p.grad = null;
+  }
+
+  /** The state by name: handles, not copies. With the parameters it is all that training needs to go on. */
+  stateDict(): StateDict {
+    const entries = this.groups.flatMap(({ state }, i) => Object.entries(state).map(([key, t]): [string, Tensor] => [`group.${i}.${key}`, t]));
+    return { steps: tensor(Int32Array.of(this.steps)), ...Object.fromEntries(entries) };
+  }
+
+  /** Takes over a state saved from an optimizer with the same parameters. */
+  async loadStateDict(saved: Readonly<StateDict>): Promise<void> {
+    const own = this.stateDict();
+    for (const [name, { shape }] of Object.entries(own)) {
+      if (!saved[name]) throw new Error(`${this.constructor.name}.loadStateDict: missing ${name}`);
+      if (!sameShape(saved[name].shape, shape)) {
+        throw new Error(`${this.constructor.name}.loadStateDict: ${name} has shape ${show(saved[name].shape)}, expected ${show(shape)}: other parameters?`);
+      }
+    }
+    this.steps = await saved.steps.item();
+    for (const [name, target] of Object.entries(own)) if (name !== "steps") setParameter(target, saved[name]);
+  }
+
+  /** All gradients of a group, flat [size]. */
+  #gradients({ params }: Group): Tensor {
+    const missing = params.filter((p) => !p.grad);
+    if (missing.length) {
+      const shapes = missing.slice(0, 6).map((p) => show(p.shape)).join(" ");
+      throw new Error(
+        `${this.constructor.name}: ${missing.length} of ${params.length} parameters have no gradient (${shapes}${missing.length > 6 ? " …" : ""}): ` +
+          "call backward() on a loss they take part in, or leave them out or freeze them before making the optimizer",
+      );
+    }
+    return pack(params.map((p) => p.grad!));
+  }
+
+  #clip(gradients: readonly Tensor[]): Tensor | undefined {
+    const { maxNorm } = this.#options;
+    if (maxNorm === undefined) return undefined;
+    const { norm, scale } = clipScale(gradients, maxNorm);
+    this.gradNorm = norm.keep();
+    return scale;
+  }
+}
+
+export interface AdamWOptions extends OptimizerOptions {
+  betas?: readonly [number, number];
+  eps?: number;
+}
+
+/** Adam with decoupled weight decay (arXiv 1711.05101), the maths of torch.optim.AdamW. */
+export class AdamW extends Optimizer {
+  readonly #betas: readonly [number, number];
+  readonly #eps: number;
+
+  constructor(params: Iterable<Tensor> | readonly ParameterGroup[], options: AdamWOptions = {}) {
+    const { betas = [0.9, 0.999], eps = 1e-8, weightDecay = 0.01 } = options;
+    checkFinite("AdamW", { eps, beta1: betas[0], beta2: betas[1] });
+    if (betas.some((b) => b < 0 || b >= 1)) throw new RangeError(`AdamW: betas must be in [0, 1), got ${betas}`);
+    super("AdamW", params, { ...options, weightDecay }, ["m", "v"]);
+    this.#betas = betas;
+    this.#eps = eps;
+  }
+
+  protected override update({ group, p, g, lr, scale }: Update): Tensor {
+    const [b1, b2] = this.#betas.map(Math.fround); // the kernel's betas: corrections must agree with them
+    const t = this.steps;
+    const { m, v } = group.state;
+    const host = tensor(Float32Array.of(lr, b1, b2, this.#eps, group.weightDecay, 1 - b1 ** t, 1 - b2 ** t, 1));
+    const hyper = scale ? cat([host.narrow(0, 0, 7), scale.reshape([1])]) : host;
+    const [next, nextM, nextV] = adamw(p, g, m, v, hyper);
+    assign(m, nextM);
+    assign(v, nextV);
+    return next;
+  }
+}
+
+export interface SGDOptions extends OptimizerOptions {
+  momentum?: number;
+  nesterov?: boolean;
+}
+
+/** Gradient descent with momentum; weight decay is added to the gradient, as in torch.optim.SGD. */
+export class SGD extends Optimizer {
+  readonly #momentum: number;
+  readonly #nesterov: boolean;
+
+  constructor(params: Iterable<Tensor> | readonly ParameterGroup[], options: SGDOptions = {}) {
+    const { momentum = 0, nesterov = false } = options;
+    if (!(momentum >= 0 && momentum < 1)) throw new RangeError(`SGD: momentum must be in [0, 1), got ${momentum}`);
+    if (nesterov && momentum === 0) throw new RangeError("SGD: nesterov needs a momentum");
+    super("SGD", params, options, momentum > 0 ? ["momentum"] : []);
+    this.#momentum = momentum;
+    this.#nesterov = nesterov;
+  }
+
+  protected override update({ group, p, g, lr, scale }: Update): Tensor {
+    const scaled = scale ? g.mul(scale) : g;
+    let direction = group.weightDecay ? scaled.add(p.mul(scalar(group.weightDecay))) : scaled;
+    if (this.#momentum > 0) {
+      const velocity = group.state.momentum.mul(scalar(this.#momentum)).add(direction);
+      assign(group.state.momentum, velocity);
+      direction = this.#nesterov ? direction.add(velocity.mul(scalar(this.#momentum))) : velocity;
+    }
+    return p.sub(direction.mul(scalar(lr)));
+  }
+}
+
+/**
+ * Scales the gradients of `params` so that their global norm is at most `maxNorm`; returns the norm before, 0-d.
+ * An optimizer's `maxNorm` does the same inside its step.
+ */
+export function clipGradNorm(params: Iterable<Tensor>, maxNorm: number): Tensor {
+  if (!(maxNorm > 0 && Number.isFinite(maxNorm))) throw new RangeError(`clipGradNorm: maxNorm must be positive, got ${maxNorm}`);
+  const graded = [...params].filter((p) => p.grad);
+  if (graded.length === 0) throw new Error("clipGradNorm: no parameter has a gradient");
+  return building(() => {
+    const { norm, scale } = clipScale(graded.map((p) => p.grad!), maxNorm);
+    for (const p of graded) p.grad = p.grad!.mul(scale);
+    return norm.keep();
+  });
+}
+
+/** Groups for the usual choice: weight decay on matrices, none on biases, norms and other vectors. */
+export function decayMatrices(params: Iterable<Tensor>, weightDecay: number, lr?: number): ParameterGroup[] {
+  const all = [...params];
+  return [
+    { params: all.filter((p) => p.ndim > 1), weightDecay, lr },
+    { params: all.filter((p) => p.ndim <= 1), weightDecay: 0, lr },
+  ];
+}
+
+/** The factor of torch's clip_grad_norm_: maxNorm / (norm + 1e-6), at most 1. */
+function clipScale(gradients: readonly Tensor[], maxNorm: number): { norm: Tensor; scale: Tensor } {
+  const norm = gradients.map((g) => g.square().sum()).reduce((a, b) => a.add(b)).sqrt();
+  return { norm, scale: scalar(maxNorm).div(norm.add(1e-6)).minimum(1) };
+}
+
+/** Zeros from the host: a leaf like any later state, so that the first step has the plan of the others. */
+const flat = (size: number): Tensor => tensor(new Float32Array(size));
+
+/** A number that may change from step to step. */
+const scalar = (value: number): Tensor => tensor(Float32Array.of(value), { shape: [] });
+
+const building = <T>(fn: () => T): T => noGrad(() => untracked(fn));
+
+function checkFinite(name: string, values: Record<string, number>): void {
+  for (const [key, value] of Object.entries(values)) {
+    if (!(Number.isFinite(value) && value >= 0)) throw new RangeError(`${name}: ${key} must be a finite number >= 0, got ${value}`);
+  }
+}
