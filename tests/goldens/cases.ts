@@ -41,7 +41,7 @@ export function mismatch(got: ArrayLike<number>, want: ArrayLike<number>, tol: T
   let worst = 1;
   let message: string | undefined;
   for (let i = 0; i < want.length; i++) {
-    if (keep && !keep(i)) continue;
+    if ((keep && !keep(i)) || got[i] === want[i]) continue;
     const excess = Math.abs(got[i] - want[i]) / (tol.atol + tol.rtol * Math.abs(want[i]));
     if (Number.isNaN(excess) || excess > worst) {
       worst = excess;

@@ -114,9 +114,9 @@ const calls: Record<string, Call> = {
 
 const dtypes: Record<string, DType> = { f32: "f32", i32: "i32", u8: "bool" };
 
-async function read(file: Safetensors, name: string, dtype?: string): Promise<Tensor> {
+async function read(file: Safetensors, name: string, dtype = "f32"): Promise<Tensor> {
   const { data, shape } = await file.read(name);
-  return sg.tensor(data, { shape, dtype: dtype && dtypes[dtype] });
+  return sg.tensor(data, { shape, dtype: dtypes[dtype] });
 }
 
 /** Everything wrong with one variant; empty when forward and gradients are within tolerance. */
