@@ -7,7 +7,7 @@
 //
 // A[batch, m, k] is at a_offset + batch strides + m * a_m + k * a_k, B[batch, k, n] at b_offset + … + k * b_k + n * b_n,
 // all in elements, so transposed, permuted and broadcast operands (stride 0) need no copy. C is contiguous
-// [splits, batch, M, N]; with splits > 1 each split sums k_chunk products and matmul_split.wgsl adds them up.
+// [splits, batch, M, N]; with splits > 1 each split sums k_chunk products and sum_parts.wgsl adds them up.
 // Grid: row tiles (fastest), column tiles, slices (batch, split) in one number y * grid_x + x.
 enable subgroups;
 

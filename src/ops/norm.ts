@@ -3,6 +3,7 @@ import { numel, show } from "../shape.ts";
 import { type Tensor, apply, applyMany } from "../tensor.ts";
 import { defineOp } from "./define.ts";
 import { full } from "./elementwise.ts";
+import { lowerLayerNorm, lowerLayerNormBackward, lowerRmsNorm, lowerRmsNormBackward } from "./lower/rows.ts";
 
 interface NormAttrs extends Record<string, unknown> {
   eps: number;
@@ -29,6 +30,7 @@ const overRows = (x: Tensor): Tensor => x.reshape([-1, x.shape[x.ndim - 1]]).sum
 export const layerNormOp = defineOp<NormAttrs>({
   name: "layer_norm",
   kind: "kernel",
+  lower: lowerLayerNorm,
   vjp: (g, _y, [x, weight], attrs) => {
     const vector = { shape: weight.shape, dtype: weight.dtype };
     return applyMany(layerNormBackwardOp, [g, x, weight], attrs, [{ shape: x.shape, dtype: x.dtype }, vector, vector]);
@@ -40,6 +42,7 @@ export const layerNormOp = defineOp<NormAttrs>({
 export const layerNormBackwardOp = defineOp<NormAttrs>({
   name: "layer_norm_backward",
   kind: "kernel",
+  lower: lowerLayerNormBackward,
   fallback: ([g, x, weight], { eps }) => {
     const { normal, inverse } = standardize(x, eps);
     const scaled = g.mul(weight);
@@ -52,6 +55,7 @@ export const layerNormBackwardOp = defineOp<NormAttrs>({
 export const rmsNormOp = defineOp<NormAttrs>({
   name: "rms_norm",
   kind: "kernel",
+  lower: lowerRmsNorm,
   vjp: (g, _y, [x, weight], attrs) =>
     applyMany(rmsNormBackwardOp, [g, x, weight], attrs, [
       { shape: x.shape, dtype: x.dtype },
@@ -64,6 +68,7 @@ export const rmsNormOp = defineOp<NormAttrs>({
 export const rmsNormBackwardOp = defineOp<NormAttrs>({
   name: "rms_norm_backward",
   kind: "kernel",
+  lower: lowerRmsNormBackward,
   fallback: ([g, x, weight], { eps }) => {
     const { normal, inverse } = scaleToUnit(x, eps);
     const scaled = g.mul(weight);

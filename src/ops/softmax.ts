@@ -2,6 +2,7 @@ import { isFloat } from "../dtype.ts";
 import { normalizeDim } from "../shape.ts";
 import { type Tensor, apply } from "../tensor.ts";
 import { type Op, defineOp } from "./define.ts";
+import { lowerLogSoftmax, lowerLogSoftmaxBackward, lowerSoftmax, lowerSoftmaxBackward } from "./lower/rows.ts";
 import { transpose } from "./movement.ts";
 
 // All over the last dim.
@@ -10,12 +11,14 @@ import { transpose } from "./movement.ts";
 export const softmaxBackwardOp = defineOp({
   name: "softmax_backward",
   kind: "kernel",
+  lower: lowerSoftmaxBackward,
   fallback: ([g, y]) => y.mul(g.sub(g.mul(y).sum(-1, true))),
 });
 
 export const softmaxOp = defineOp({
   name: "softmax",
   kind: "kernel",
+  lower: lowerSoftmax,
   vjp: (g, y) => [apply(softmaxBackwardOp, [g, y], {}, y.shape, y.dtype)],
   fallback: ([x]) => {
     const e = x.sub(x.amax(-1, true)).exp();
@@ -27,12 +30,14 @@ export const softmaxOp = defineOp({
 export const logSoftmaxBackwardOp = defineOp({
   name: "log_softmax_backward",
   kind: "kernel",
+  lower: lowerLogSoftmaxBackward,
   fallback: ([g, y]) => g.sub(y.exp().mul(g.sum(-1, true))),
 });
 
 export const logSoftmaxOp = defineOp({
   name: "log_softmax",
   kind: "kernel",
+  lower: lowerLogSoftmax,
   vjp: (g, y) => [apply(logSoftmaxBackwardOp, [g, y], {}, y.shape, y.dtype)],
   fallback: ([x]) => {
     const shifted = x.sub(x.amax(-1, true));

@@ -1,3 +1,4 @@
+import type { BufferRef, KernelCall } from "../../compile/lower.ts";
 import type { DeviceInfo } from "../../runtime/device.ts";
 
 /** Workgroups per dimension that every WebGPU adapter takes. */
@@ -12,4 +13,13 @@ export function grid2d(count: number): [number, number, number] {
 /** Workgroups of one subgroup that keep the adapter busy. */
 export function busyGroups(device: DeviceInfo): number {
   return { software: 8, integrated: 256, discrete: 1024 }[device.kind];
+}
+
+/** out [batches, M, N] = sum over the first dim of parts [count, batches, M, N]. */
+export function sumParts(parts: BufferRef, out: BufferRef, count: number, batches: number, M: number, N: number): KernelCall {
+  const quads = Math.ceil(N / 4);
+  return {
+    kernel: "sum_parts", params: { WG: 64 }, dims: [count, batches, M, N, quads], bind: [parts, out],
+    grid: grid2d(Math.ceil((batches * M * quads) / 64)), epilogue: { shape: [batches, M, N], type: "vec4f" },
+  };
 }

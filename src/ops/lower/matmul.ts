@@ -1,6 +1,6 @@
 import type { KernelCall, Lower, LowerContext, Operand } from "../../compile/lower.ts";
 import { numel, type Shape } from "../../shape.ts";
-import { busyGroups, grid2d, MAX_GROUPS } from "./grid.ts";
+import { busyGroups, grid2d, MAX_GROUPS, sumParts } from "./grid.ts";
 
 /** Both operands of a matmul may be any strided view. */
 export const matmulStrided: readonly number[] = [0, 1];
@@ -74,12 +74,7 @@ function product(cx: LowerContext, M: number, N: number, K: number, sizes: numbe
   const params = SG > 0 ? subgroupParams(SG, TM, KS, M, N, K, A, B) : tiledParams(TM, N, B);
   const main: KernelCall = { kernel: SG > 0 ? "matmul" : "matmul_tiled", params, dims, bind: [...bind, out], grid, flops };
   if (split.splits === 1) return [{ ...main, ...epilogue }];
-  const quads = Math.ceil(N / 4);
-  const sum: KernelCall = {
-    kernel: "matmul_split", dims: [split.splits, batches, M, N, quads],
-    bind: [out, cx.output()], grid: grid2d(Math.ceil((batches * M * quads) / 64)), ...epilogue,
-  };
-  return [main, sum];
+  return [main, sumParts(out, cx.output(), split.splits, batches, M, N)];
 }
 
 function subgroupParams(SG: number, TM: number, KS: number, M: number, N: number, K: number, A: Matrix, B: Matrix): KernelCall["params"] {

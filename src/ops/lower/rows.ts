@@ -1,8 +1,10 @@
-import type { BufferRef, KernelCall, Lower } from "../../compile/lower.ts";
+import type { BufferRef, KernelCall, Lower, LowerContext } from "../../compile/lower.ts";
+import { floatBits } from "../../dtype.ts";
+import type { Node } from "../../node.ts";
 import type { Shape } from "../../shape.ts";
 import { numel } from "../../shape.ts";
 import type { DeviceInfo } from "../../runtime/device.ts";
-import { grid2d } from "./grid.ts";
+import { busyGroups, grid2d, sumParts } from "./grid.ts";
 
 /** A contiguous tensor as rows of its last dim, and how a row kernel covers them. */
 export interface Rows {
@@ -54,3 +56,61 @@ export const lowerLogSoftmax = rowKernel("softmax", { LOG: 1 }, 1);
 /** g, y [..., C] -> dx. */
 export const lowerSoftmaxBackward = rowKernel("softmax_backward", { LOG: 0 }, 2);
 export const lowerLogSoftmaxBackward = rowKernel("softmax_backward", { LOG: 1 }, 2);
+
+/** (x [..., C], weight? [C], bias? [C]), attrs { eps } -> y. */
+export const lowerLayerNorm: Lower = (node, cx) => lowerNorm(node, cx, true);
+export const lowerRmsNorm: Lower = (node, cx) => lowerNorm(node, cx, false);
+
+function lowerNorm(node: Node, cx: LowerContext, center: boolean): KernelCall[] {
+  const r = rowSchedule(node.shape, cx.device);
+  if (r.rows === 0) return [];
+  const [x, weight, bias] = node.src.map((_, i) => cx.operand(i).buffer);
+  return [{
+    kernel: "norm",
+    params: { ...r.params, CENTER: Number(center), WEIGHT: Number(!!weight), BIAS: Number(!!bias) },
+    dims: [r.rows, r.vectors, floatBits(node.attrs.eps as number)],
+    bind: [x, weight ?? x, bias ?? x, cx.output()],
+    grid: r.grid,
+    epilogue: r.epilogue,
+  }];
+}
+
+/** (g [..., C], x [..., C], weight? [C]), attrs { eps } -> dx, and, as far as the node has outputs for them, dweight, dbias. */
+export const lowerLayerNormBackward: Lower = (node, cx) => lowerNormBackward(node, cx, true);
+export const lowerRmsNormBackward: Lower = (node, cx) => lowerNormBackward(node, cx, false);
+
+function lowerNormBackward(node: Node, cx: LowerContext, center: boolean): KernelCall[] {
+  const outputs = node.outputs?.length ?? 1;
+  const r = rowSchedule(node.src[1].shape, cx.device);
+  if (r.cols === 0) return [];
+  const [g, x, weight] = node.src.map((_, i) => cx.operand(i).buffer);
+  const stats = outputs > 1 ? cx.temp(8 * Math.max(r.rows, 1)) : cx.temp(16);
+  const calls: KernelCall[] = [];
+  if (r.rows > 0) {
+    calls.push({
+      kernel: "norm_backward",
+      params: { ...r.params, CENTER: Number(center), WEIGHT: Number(!!weight), STATS: Number(outputs > 1) },
+      dims: [r.rows, r.vectors, floatBits(node.attrs.eps as number)],
+      bind: [g, x, weight ?? x, cx.output(0), stats],
+      grid: r.grid,
+      ...(outputs === 1 ? { epilogue: r.epilogue } : {}),
+    });
+  }
+  if (outputs === 1) return calls;
+
+  const WG = cx.device.kind === "software" ? 8 : 64;
+  const groups = Math.ceil(r.vectors / WG);
+  const slabs = Math.max(1, Math.min(Math.ceil((4 * busyGroups(cx.device)) / groups), Math.floor(r.rows / 32)));
+  const slab = Math.ceil(r.rows / slabs);
+  const results = [cx.output(1), ...(outputs > 2 ? [cx.output(2)] : [])];
+  const parts = slabs > 1 ? results.map(() => cx.temp(4 * slabs * r.cols)) : results;
+  calls.push({
+    kernel: "norm_weights",
+    params: { WG, BIAS: Number(outputs > 2), WIDTH: r.params.WIDTH, V: r.params.V },
+    dims: [r.rows, r.vectors, slab],
+    bind: [g, x, stats, parts[0], parts[1] ?? cx.temp(16)],
+    grid: [groups, slabs, 1],
+  });
+  if (slabs > 1) results.forEach((out, i) => calls.push({ ...sumParts(parts[i], out, slabs, 1, 1, r.cols), epilogue: undefined }));
+  return calls;
+}

@@ -1,8 +1,9 @@
-// C = sum over splits of the partial products of matmul.wgsl, in ascending order, so the result does not depend on timing.
-// One lane per four columns of a row. parts: [splits, batch, M, N], c: [batch, M, N].
+// c = sum of partial results over their first dim, in ascending order, so that it does not depend on timing: the second
+// half of split-K products (matmul.wgsl) and of column sums by slabs (norm_weights.wgsl).
+// One lane per four columns of a row. parts: [parts, batch, M, N], c: [batch, M, N].
 const WG: u32 = 64u; // param
 
-struct Dims { splits: u32, batches: u32, M: u32, N: u32, quads: u32 } // quads = ceil(N / 4)
+struct Dims { parts: u32, batches: u32, M: u32, N: u32, quads: u32 } // quads = ceil(N / 4)
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<storage, read> parts: array<f32>;
@@ -22,7 +23,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let left = dims.N - column;
   let at = line * dims.N + column;
   var sum = vec4f();
-  for (var s = 0u; s < dims.splits; s++) {
+  for (var s = 0u; s < dims.parts; s++) {
     let p = at + s * dims.batches * dims.M * dims.N;
     var v = vec4f(parts[p], 0.0, 0.0, 0.0);
     if (left > 1u) { v.y = parts[p + 1u]; }

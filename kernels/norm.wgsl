@@ -1,0 +1,70 @@
+// LayerNorm (Ba et al. 2016) or, with CENTER false, RMSNorm (Zhang and Sennrich 2019) over the last dim of x [rows, cols]:
+// y = (x - mean) / sqrt(mean((x - mean)^2) + eps) * weight + bias. The variance takes its own pass over the row: one-pass
+// forms lose digits when the mean is large. Schedules as in softmax.wgsl.
+const WG: u32 = 64u; // param: lanes of a workgroup
+const LANES: u32 = 64u; // param: lanes per row, a power of two that divides WG
+const CENTER: bool = true; // param: subtract the mean
+const WEIGHT: bool = true; // param: without it `weight` is not read
+const BIAS: bool = true; // param: without it `bias` is not read
+const WIDTH: u32 = 1u; // param: 4 with V = vec4f
+alias V = f32; // param: vec4f when cols is a multiple of 4
+
+struct Dims { rows: u32, vectors: u32, eps: f32 } // vectors = cols / WIDTH
+
+@group(0) @binding(0) var<uniform> dims: Dims;
+@group(0) @binding(1) var<storage, read> x: array<V>;
+@group(0) @binding(2) var<storage, read> weight: array<V>;
+@group(0) @binding(3) var<storage, read> bias: array<V>;
+@group(0) @binding(4) var<storage, read_write> y: array<V>;
+
+var<workgroup> scratch: array<f32, WG>;
+
+// `i` = 0, row, first column.
+fn epilogue(value: V, i: vec3u) -> V { // hook
+  return value;
+}
+
+// Mean over the row of the lanes' partial sums.
+fn mean_of(sums: V, lane: u32) -> f32 {
+  let w = vec4f(sums);
+  let sum = select(w.x, (w.x + w.y) + (w.z + w.w), WIDTH == 4u);
+  let cols = f32(dims.vectors * WIDTH);
+  if (LANES == 1u) { return sum / cols; }
+  scratch[lane] = sum;
+  for (var s = LANES / 2u; s > 0u; s /= 2u) {
+    workgroupBarrier();
+    if (lane % LANES < s) { scratch[lane] += scratch[lane + s]; }
+  }
+  workgroupBarrier();
+  let result = scratch[lane / LANES * LANES];
+  workgroupBarrier();
+  return result / cols;
+}
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let wanted = ((group.y * groups.x + group.x) * WG + lane) / LANES;
+  let row = min(wanted, dims.rows - 1u); // surplus lanes must reach the barriers
+  let begin = row * dims.vectors;
+  let end = select(begin, begin + dims.vectors, wanted == row);
+  let first = begin + lane % LANES;
+
+  var mean = 0.0;
+  if (CENTER) {
+    var sums = V();
+    for (var at = first; at < end; at += LANES) { sums += x[at]; }
+    mean = mean_of(sums, lane);
+  }
+  var squares = V();
+  for (var at = first; at < end; at += LANES) {
+    let v = x[at] - mean;
+    squares += v * v;
+  }
+  let scale = inverseSqrt(mean_of(squares, lane) + dims.eps);
+  for (var at = first; at < end; at += LANES) {
+    var v = (x[at] - mean) * scale;
+    if (WEIGHT) { v *= weight[at - begin]; }
+    if (BIAS) { v += bias[at - begin]; }
+    y[at] = epilogue(v, vec3u(0u, row, (at - begin) * WIDTH));
+  }
+}

@@ -1,0 +1,90 @@
+import { describe, expect, test } from "vitest";
+import { lowerLayerNorm, lowerLayerNormBackward, lowerRmsNorm, lowerRmsNormBackward } from "../../src/ops/lower/rows.ts";
+import type { DeviceInfo } from "../../src/runtime/device.ts";
+import { lowerOp, maxError, normals, runTwice, submit } from "./harness.ts";
+
+const eps = 1e-5;
+const spec = (shape: number[]) => ({ shape, dtype: "f32" as const });
+
+function reference(x: ArrayLike<number>, cols: number, center: boolean, weight?: ArrayLike<number>, bias?: ArrayLike<number>) {
+  const [y, normal, scales] = [new Float64Array(x.length), new Float64Array(x.length), new Float64Array(x.length / cols)];
+  for (let r = 0; r < x.length / cols; r++) {
+    let [mean, square] = [0, 0];
+    if (center) for (let c = 0; c < cols; c++) mean += x[r * cols + c] / cols;
+    for (let c = 0; c < cols; c++) square += (x[r * cols + c] - mean) ** 2 / cols;
+    scales[r] = 1 / Math.sqrt(square + eps);
+    for (let c = 0; c < cols; c++) {
+      normal[r * cols + c] = (x[r * cols + c] - mean) * scales[r];
+      y[r * cols + c] = normal[r * cols + c] * (weight?.[c] ?? 1) + (bias?.[c] ?? 0);
+    }
+  }
+  return { y, normal, scales };
+}
+
+function referenceBackward(g: ArrayLike<number>, x: ArrayLike<number>, cols: number, center: boolean, weight?: ArrayLike<number>) {
+  const { normal, scales } = reference(x, cols, center);
+  const [dx, dw, db] = [new Float64Array(x.length), new Float64Array(cols), new Float64Array(cols)];
+  for (let r = 0; r < scales.length; r++) {
+    let [shift, slope] = [0, 0];
+    for (let c = 0; c < cols; c++) {
+      const at = r * cols + c;
+      if (center) shift += (g[at] * (weight?.[c] ?? 1)) / cols;
+      slope += (g[at] * (weight?.[c] ?? 1) * normal[at]) / cols;
+      dw[c] += g[at] * normal[at];
+      db[c] += g[at];
+    }
+    for (let c = 0; c < cols; c++) {
+      const at = r * cols + c;
+      dx[at] = scales[r] * (g[at] * (weight?.[c] ?? 1) - shift - normal[at] * slope);
+    }
+  }
+  return [dx, dw, db];
+}
+
+const shapes = [[1, 1], [3, 5], [1, 7], [17, 13], [16, 8], [37, 64], [200, 129], [2, 1000], [1, 50_000], [1000, 16], [70_001, 3]];
+const norms = [
+  { name: "layer norm", center: true, forward: lowerLayerNorm, backward: lowerLayerNormBackward },
+  { name: "rms norm", center: false, forward: lowerRmsNorm, backward: lowerRmsNormBackward },
+];
+
+describe.each<[string, Partial<DeviceInfo>]>([["software", {}], ["discrete", { kind: "discrete" }]])("%s schedule", (_, info) => {
+  describe.each(norms)("$name", ({ center, forward, backward }) => {
+    test.each(shapes)("forward of %i x %i", async (rows, cols) => {
+      const x = normals(rows * cols).map((v) => 3 * v + 1);
+      const [weight, bias] = [normals(cols, 2), normals(cols, 3)];
+      const X = { data: x, shape: [rows, cols] };
+      const sources = [X, { data: weight, shape: [cols] }, { data: bias, shape: [cols] }];
+      for (let count = 1; count <= 3; count++) {
+        const [y] = await runTwice(forward, sources.slice(0, count), { eps }, spec([rows, cols]), { info });
+        const want = reference(x, cols, center, count > 1 ? weight : undefined, count > 2 ? bias : undefined).y;
+        // With three columns a row may have nearly equal values: its rounding is then scaled up by 1 / sqrt(eps).
+        expect(maxError(y, want)).toBeLessThan(cols < 8 ? 1e-4 : 2e-6);
+      }
+    });
+
+    test.each(shapes)("backward of %i x %i", async (rows, cols) => {
+      const [g, x, weight] = [normals(rows * cols, 4), normals(rows * cols), normals(cols, 2)];
+      const sources = [{ data: g, shape: [rows, cols] }, { data: x, shape: [rows, cols] }, { data: weight, shape: [cols] }];
+      for (const [count, outputs] of [[2, 1], [3, 1], [3, 2], [3, 3]]) {
+        const specs = [spec([rows, cols]), spec([cols]), spec([cols])].slice(0, outputs);
+        const got = await runTwice(backward, sources.slice(0, count), { eps }, specs, { info });
+        const want = referenceBackward(g, x, cols, center, count > 2 ? weight : undefined);
+        expect(maxError(got[0], want[0])).toBeLessThan(cols < 8 ? 0.02 : 1e-5); // as above, with the square of the scale
+        for (let i = 1; i < outputs; i++) expect(maxError(got[i], want[i])).toBeLessThan(1e-6 * (1 + Math.sqrt(rows)));
+      }
+    });
+
+    test("a mean far from zero costs no digits", async () => {
+      const x = normals(20 * 96).map((v) => v + 1000);
+      const [y] = await runTwice(forward, [{ data: x, shape: [20, 96] }], { eps }, spec([20, 96]), { info });
+      expect(maxError(y, reference(x, 96, center).y)).toBeLessThan(2e-4); // the mean itself rounds to 6e-5; one-pass variance is wrong by 0.1
+    });
+
+    test("an epilogue sees row and column", async () => {
+      const epilogue = { hooks: { epilogue: "return value * 0.0 + f32(i.y) * 100.0 + vec4f(vec4u(i.z) + vec4u(0u, 1u, 2u, 3u));" } };
+      const op = await lowerOp(forward, [{ data: normals(240), shape: [20, 12] }], { eps }, spec([20, 12]), { epilogue, info });
+      await submit(op.dispatches);
+      expect(maxError(await op.read(), Float64Array.from({ length: 240 }, (_, i) => Math.floor(i / 12) * 100 + (i % 12)))).toBe(0);
+    });
+  });
+});
