@@ -23,7 +23,6 @@ struct Dims {
   scale: f32, // times log2(e): exponentials are powers of 2
   causal: u32, // 0 none, 1 top-left, 2 bottom-right
   has_lengths: u32,
-  modifier: u32, // 0 none, 1 mask, 2 bias
   q_offset: u32, q_b: u32, q_h: u32, q_t: u32,
   k_offset: u32, k_b: u32, k_h: u32, k_t: u32,
   v_offset: u32, v_b: u32, v_h: u32, v_t: u32,
@@ -33,6 +32,7 @@ struct Dims {
 const SG: u32 = 8u; // param
 const PER_LANE: u32 = 2u; // param
 const SLOTS: u32 = 256u; // param
+const MODIFIER: u32 = 0u; // param: 0 none, 1 mask, 2 bias
 const BLOCK: u32 = SG * PER_LANE;
 
 const LOG2E: f32 = 1.4426950408889634;
@@ -125,7 +125,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
 
     let count = min(end - base, BLOCK); // a bound that is data: these loops stay loops
     var seen = before(limits, base); // bit i: the row sees key base + i
-    if (dims.modifier == 1u) {
+    if (MODIFIER == 1u) {
       var bits = vec2u();
       for (var i = 0u; i < count; i++) {
         let m = m_at + (base + i) * dims.m_s;
@@ -150,7 +150,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
       }
     }
 
-    if (dims.modifier == 2u) {
+    if (MODIFIER == 2u) {
       var bias = array<vec2f, BLOCK>();
       for (var i = 0u; i < count; i++) {
         let m = m_at + (base + i) * dims.m_s;
@@ -158,7 +158,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
       }
       for (var i = 0u; i < BLOCK; i++) { s[i] = max(s[i] + bias[i], vec2f(HIDDEN)); }
     }
-    if (dims.modifier == 1u || base + BLOCK > all) {
+    if (MODIFIER == 1u || base + BLOCK > all) {
       for (var i = 0u; i < BLOCK; i++) {
         s[i] = select(vec2f(HIDDEN), s[i], (seen & vec2u(1u << i)) != vec2u());
       }

@@ -19,7 +19,6 @@ struct Dims {
   scale: f32, // times log2(e): exponentials are powers of 2
   causal: u32, // 0 none, 1 top-left, 2 bottom-right
   has_lengths: u32,
-  modifier: u32, // 0 none, 1 mask, 2 bias
   q_offset: u32, q_b: u32, q_h: u32, q_t: u32,
   k_offset: u32, k_b: u32, k_h: u32, k_t: u32,
   v_offset: u32, v_b: u32, v_h: u32, v_t: u32,
@@ -31,6 +30,7 @@ struct Dims {
 const SG: u32 = 8u; // param
 const PER_LANE: u32 = 2u; // param
 const SLOTS: u32 = 256u; // param
+const MODIFIER: u32 = 0u; // param: 0 none, 1 mask, 2 bias
 const CACHE: bool = true; // param
 const BLOCK: u32 = SG * PER_LANE;
 
@@ -145,7 +145,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
       let count = min(dims.T - base, BLOCK); // a bound that is data: these loops stay loops
       var seen = before(vec2u(dims.T), base) & ~before(first, base); // bit i: the key is seen by row base + i
       seen = select(vec2u(), seen, t < vec2u(length));
-      if (dims.modifier == 1u) {
+      if (MODIFIER == 1u) {
         var bits = vec2u();
         for (var i = 0u; i < count; i++) {
           let m = m_base + (base + i) * dims.m_t + key * dims.m_s;
@@ -177,7 +177,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
         }
       }
 
-      if (dims.modifier == 2u) {
+      if (MODIFIER == 2u) {
         var bias = array<vec2f, BLOCK>();
         for (var i = 0u; i < count; i++) {
           let m = m_base + (base + i) * dims.m_t + key * dims.m_s;
@@ -185,7 +185,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
         }
         for (var i = 0u; i < BLOCK; i++) { s[i] = max(s[i] + bias[i], vec2f(HIDDEN)); }
       }
-      if (dims.modifier == 1u || base < all || base + BLOCK > dims.T || last_key > length) {
+      if (MODIFIER == 1u || base < all || base + BLOCK > dims.T || last_key > length) {
         for (var i = 0u; i < BLOCK; i++) {
           s[i] = select(vec2f(HIDDEN), s[i], (seen & vec2u(1u << i)) != vec2u());
         }

@@ -29,6 +29,7 @@ interface Geometry {
   readonly modifier: Node;
   readonly lengths: Node;
   readonly hasLengths: number;
+  readonly params: { readonly MODIFIER: number };
   readonly dims: readonly number[];
 }
 
@@ -63,8 +64,9 @@ function geometry(node: Node, cx: LowerContext, extra: number): Geometry | undef
     modifier: (modifier ?? q).buffer,
     lengths: (lengths ?? q).buffer,
     hasLengths: hasLengths ? 1 : 0,
+    params: { MODIFIER: hasMask ? 1 : hasBias ? 2 : 0 },
     dims: [
-      H, H / heads, T, S, D, D4, floatBits(scale * Math.LOG2E), CAUSAL[causal], hasLengths ? 1 : 0, hasMask ? 1 : hasBias ? 2 : 0,
+      H, H / heads, T, S, D, D4, floatBits(scale * Math.LOG2E), CAUSAL[causal], hasLengths ? 1 : 0,
       ...rows(q), ...rows(k), ...rows(v), ...(modifier ? broadcast(modifier) : [0, 0, 0, 0, 0]),
     ],
   };
@@ -86,7 +88,7 @@ export const lowerAttention: Lower = (node, cx) => {
   if (!tile) return undefined;
   const call: KernelCall = {
     kernel: "attention",
-    params: tile,
+    params: { ...tile, ...g.params },
     dims: g.dims,
     bind: [g.q, g.k, g.v, g.modifier, g.lengths, cx.output(0), cx.output(1)],
     grid: [Math.ceil(g.T / (2 * tile.SG)), g.H, g.B],
@@ -115,7 +117,7 @@ export const lowerAttentionBackward: Lower = (node, cx) => {
   if (!tile) return undefined;
   const dq: KernelCall = {
     kernel: "attention_dq",
-    params: { ...tile, CACHE: subgroupTile(cx, g.D4, 3) ? 1 : 0 },
+    params: { ...tile, ...g.params, CACHE: subgroupTile(cx, g.D4, 3) ? 1 : 0 },
     dims,
     bind: [g.q, g.k, g.v, g.modifier, grad.buffer, stats, cx.output(0)],
     grid: [Math.ceil(g.T / (2 * tile.SG)), g.H, g.B],
@@ -123,7 +125,7 @@ export const lowerAttentionBackward: Lower = (node, cx) => {
   };
   const dkv: KernelCall = {
     kernel: "attention_dkv",
-    params: { ...tile, CACHE: subgroupTile(cx, g.D4, 4) ? 1 : 0 },
+    params: { ...tile, ...g.params, CACHE: subgroupTile(cx, g.D4, 4) ? 1 : 0 },
     dims,
     bind: [g.q, g.k, g.v, g.modifier, grad.buffer, stats, cx.output(1), cx.output(2)],
     grid: [Math.ceil(g.S / (2 * tile.SG)), g.H / g.group, g.B],
