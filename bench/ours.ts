@@ -1,0 +1,58 @@
+import * as sg from "../src/index.ts";
+import { AdamW, type AdamWOptions } from "../src/nn/index.ts";
+import { type Case, concat, type Input } from "./workloads/workload.ts";
+
+export interface Ours {
+  readonly sg: typeof sg;
+  readonly device: sg.DeviceInfo;
+  /** A function of resident tensors; every run builds its graph anew, as a user's code does. */
+  bench(f: (...x: sg.Tensor[]) => sg.Tensor | sg.Tensor[], ...inputs: Input[]): Case;
+  /** A training step with AdamW; `loss` gets the parameters and the resident data. */
+  train(
+    parameters: Input[],
+    options: AdamWOptions,
+    data: Input[],
+    loss: (p: sg.Tensor[], data: sg.Tensor[]) => sg.Tensor,
+  ): Case;
+}
+
+const put = ({ data, shape }: Input) =>
+  sg.tensor(data, { shape: [...shape], dtype: data instanceof Int32Array ? "i32" : "f32" });
+
+export async function openOurs(options: Parameters<typeof sg.init>[0] = {}): Promise<Ours> {
+  const device = (await sg.init({ backend: "webgpu", ...options }))!;
+  return {
+    sg,
+    device,
+    bench(f, ...inputs) {
+      const resident = inputs.map(put);
+      let outputs: sg.Tensor[] = [];
+      return {
+        async run() {
+          outputs = [f(...resident)].flat();
+          await sg.flush(outputs.map((x) => x.node));
+          await sg.synchronize();
+        },
+        result: async () => concat(await Promise.all(outputs.map((x) => x.data()))),
+      };
+    },
+    train(parameters, adamw, data, loss) {
+      const p = parameters.map((x) => put(x).requiresGrad_());
+      const resident = data.map(put);
+      const optimizer = new AdamW(p, adamw);
+      const losses: number[] = [];
+      let t = 0;
+      return {
+        async run() {
+          optimizer.zeroGrad();
+          const value = loss(p, resident);
+          value.backward();
+          await optimizer.step();
+          await sg.synchronize();
+          if (++t <= 3) losses.push(await value.item());
+        },
+        result: async () => Float32Array.from(losses),
+      };
+    },
+  };
+}

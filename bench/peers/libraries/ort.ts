@@ -1,0 +1,72 @@
+import { opening, type Opened } from "../adapter.ts";
+import { Graph } from "../onnx.ts";
+import { concat, type Case, type Input } from "../../workloads/workload.ts";
+
+export interface Ort {
+  readonly name: string;
+  readonly version: string;
+  readonly opened: Opened;
+  /** A session of the graph that `build` writes; the values it returns are the outputs, with their shapes. */
+  bench(inputs: Record<string, Input>, build: (g: Graph) => Record<string, readonly number[]>): Promise<Case>;
+}
+
+/**
+ * `var x : T;` in a loop keeps its last value in this Dawn, which spoils ORT's attention.
+ * With explicit initialisers ORT computes the right values, so it is measured with them.
+ */
+const initialise = (code: string) =>
+  code.replace(/(\bvar\s+\w+\s*:\s*)([^;=]+?)\s*;/g, (all, head, type) =>
+    /texture|sampler/.test(type) ? all : `${head}${type} = ${type}();`,
+  );
+
+export async function loadOrt(): Promise<Ort> {
+  const ort: any = await import("onnxruntime-web/webgpu");
+  ort.env.wasm.numThreads = 1;
+  ort.env.logLevel = "error";
+  const create = (graph: Graph, outputs: Record<string, readonly number[]>) =>
+    ort.InferenceSession.create(graph.model(outputs), {
+      executionProviders: ["webgpu"],
+      preferredOutputLocation: "gpu-buffer",
+      logSeverityLevel: 3,
+    });
+  const probe = new Graph({ x: { shape: [1], data: new Float32Array(1) } });
+  // The device lives as long as one session does.
+  const [, opened] = await opening(() => create(probe, { [probe.op("Neg", ["x"])]: [1] }), initialise);
+  const device = opened.device;
+  return {
+    name: "ONNX Runtime Web",
+    version: ort.env.versions.web ?? ort.env.versions.common,
+    opened,
+    async bench(inputs, build) {
+      const graph = new Graph(inputs);
+      const outputs = build(graph);
+      const session = await create(graph, outputs);
+      const buffers: GPUBuffer[] = [];
+      const feeds: Record<string, unknown> = {};
+      for (const [name, { data, shape }] of Object.entries(inputs)) {
+        const buffer = device.createBuffer({ size: Math.ceil(data.byteLength / 16) * 16, usage: 128 | 8 | 4 }); // storage, copies
+        device.queue.writeBuffer(buffer, 0, data as Float32Array<ArrayBuffer>);
+        buffers.push(buffer);
+        feeds[name] = ort.Tensor.fromGpuBuffer(buffer, {
+          dataType: data instanceof Int32Array ? "int32" : "float32",
+          dims: [...shape],
+        });
+      }
+      let last: Record<string, any> = {};
+      const drop = () => Object.values(last).forEach((tensor) => tensor.dispose());
+      return {
+        async run() {
+          drop();
+          last = await session.run(feeds);
+          await device.queue.onSubmittedWorkDone();
+        },
+        result: async () => concat(await Promise.all(Object.keys(outputs).map((name) => last[name].getData()))),
+        dispose() {
+          drop();
+          session.release();
+          for (const buffer of buffers) buffer.destroy();
+        },
+      };
+    },
+  };
+}

@@ -1,0 +1,48 @@
+import { existsSync, readFileSync } from "node:fs";
+
+/** One library on one workload, as bench/results/peers-*.json stores it. */
+export interface PeerResult {
+  /** Medians; CPU time is that of all threads of the process. */
+  cpuMs?: number;
+  cpuMinMs?: number;
+  wallMs?: number;
+  runs?: number;
+  /** Wall time of the first call: tracing, compiling (with the driver's disk cache as it was), running. */
+  coldMs?: number;
+  /** Largest difference from the f64 values, relative to the largest of them (or 1). */
+  error?: number;
+  right?: boolean;
+  /** GPU calls of one run. */
+  dispatches?: number;
+  passes?: number;
+  submits?: number;
+  /** Why there is no figure. */
+  absent?: string;
+}
+
+export interface PeersFile {
+  adapter: string;
+  driver: string;
+  vendor: string;
+  cpu: string;
+  cores: number;
+  versions: Record<string, string>;
+  workloads: Record<string, { date: string; results: Record<string, PeerResult> }>;
+}
+
+export function readResults<T>(file: string): T | undefined {
+  return existsSync(file) ? (JSON.parse(readFileSync(file, "utf8")) as T) : undefined;
+}
+
+/** The fastest peer whose values are right. */
+export function bestPeer(results: Record<string, PeerResult>): [string, PeerResult] | undefined {
+  return Object.entries(results)
+    .filter(([name, r]) => name !== "ours" && r.right)
+    .sort(([, a], [, b]) => a.cpuMs! - b.cpuMs!)[0];
+}
+
+/** CPU time of the best right peer over ours. */
+export function ratio(results: Record<string, PeerResult>): number | undefined {
+  const peer = bestPeer(results);
+  return peer && results.ours?.right ? peer[1].cpuMs! / results.ours.cpuMs! : undefined;
+}

@@ -1,0 +1,9 @@
+import * as attention from "./attention.ts";
+import * as llama from "./llama.ts";
+import * as matmul from "./matmul.ts";
+import * as rows from "./rows.ts";
+import * as train from "./train.ts";
+import type { Workload } from "./workload.ts";
+
+/** What is measured against the peers. */
+export const allWorkloads: readonly Workload[] = [matmul, rows, attention, train, llama].flatMap((f) => f.workloads);

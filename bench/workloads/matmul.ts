@@ -1,0 +1,45 @@
+import { matmul, transpose } from "./reference.ts";
+import { normal, type Workload } from "./workload.ts";
+
+const size = (shape: readonly number[]) => shape.reduce((x, y) => x * y, 1);
+
+/** a [.., M, K] × b [.., K, N]; `rows` of the result are checked. */
+function product(name: string, a: number[], b: number[], rows = 64): Workload {
+  const [m, k] = a.slice(-2);
+  const n = b[b.length - 1];
+  const batch = size(a.slice(0, -2));
+  return {
+    name,
+    flops: 2 * batch * m * k * n,
+    bytes: 4 * (size(a) + size(b) + batch * m * n),
+    tolerance: 2e-5,
+    inputs: () => ({ a: normal(1, a), b: normal(2, b) }),
+    expected: (x) => matmul(x.a.data, x.b.data, batch, m, k, n, rows),
+    ours: ({ bench }, x) => bench((p, q) => p.matmul(q), x.a, x.b),
+  };
+}
+
+const N = 512;
+const square = product("", [N, N], [N, N]);
+
+export const workloads: Workload[] = [
+  product("matmul_256", [256, 256], [256, 256], 256),
+  product("matmul_512", [512, 512], [512, 512], 128),
+  // The transposed reads of backward passes.
+  {
+    ...square,
+    name: "matmul_512_at_b",
+    expected: (x) => matmul(transpose(x.a.data, N, N), x.b.data, 1, N, N, N, 64),
+    ours: ({ bench }, x) => bench((p, q) => p.t().matmul(q), x.a, x.b),
+  },
+  {
+    ...square,
+    name: "matmul_512_a_bt",
+    expected: (x) => matmul(x.a.data, transpose(x.b.data, N, N), 1, N, N, N, 64),
+    ours: ({ bench }, x) => bench((p, q) => p.matmul(q.t()), x.a, x.b),
+  },
+  product("matmul_1024", [1024, 1024], [1024, 1024]),
+  product("bmm_32x128x64x128", [32, 128, 64], [32, 64, 128], 4096),
+  product("matvec_2048x2048", [1, 2048], [2048, 2048]),
+  product("matvec_2048x8192", [1, 2048], [2048, 8192]),
+];

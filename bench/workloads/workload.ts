@@ -1,0 +1,67 @@
+import type { Ours } from "../ours.ts";
+
+/** A host array given to every library. */
+export interface Input {
+  readonly shape: readonly number[];
+  readonly data: Float32Array | Int32Array;
+}
+
+/** One library's form of a workload, inputs on its device. */
+export interface Case {
+  /** One run: everything enqueued and finished by the GPU when the promise resolves; nothing read back. */
+  run(): Promise<void>;
+  /** Values of the last run, outputs one after another. */
+  result(): Promise<Float32Array>;
+  dispose?(): void;
+}
+
+export interface Workload {
+  readonly name: string;
+  /** Multiply-adds count two. */
+  readonly flops?: number;
+  /** Least bytes that must move: inputs once, outputs once. */
+  readonly bytes?: number;
+  /** Largest allowed |value − expected| / max(1, largest |expected|). */
+  readonly tolerance: number;
+  readonly agree?: boolean;
+  readonly inputs: () => Readonly<Record<string, Input | Input[]>>;
+  /** f64 values; NaN marks entries that are not checked, or on which the libraries must `agree`. */
+  readonly expected: (inputs: any) => Float64Array;
+  readonly ours: (library: Ours, inputs: any) => Case;
+}
+
+/** Normal values from a fixed seed, so that every library and every run sees the same numbers. */
+export function normal(seed: number, shape: readonly number[], scale = 1): Input {
+  let state = (seed * 2654435761) >>> 0;
+  const uniform = () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let t = Math.imul(state ^ (state >>> 15), state | 1);
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+    return (((t ^ (t >>> 14)) >>> 0) + 0.5) / 4294967296;
+  };
+  const data = new Float32Array(shape.reduce((a, b) => a * b, 1));
+  for (let i = 0; i < data.length; i++)
+    data[i] = scale * Math.sqrt(-2 * Math.log(uniform())) * Math.cos(2 * Math.PI * uniform());
+  return { shape, data };
+}
+
+export const filled = (shape: readonly number[], value: number): Input => ({
+  shape,
+  data: new Float32Array(shape.reduce((a, b) => a * b, 1)).fill(value),
+});
+
+/** Whole numbers below `limit`, as f32 or i32. */
+export function ids(seed: number, shape: readonly number[], limit: number): Input {
+  const { data } = normal(seed, shape);
+  return { shape, data: Int32Array.from(data, (x) => Math.floor(Math.abs(x * 7919)) % limit) };
+}
+
+export function concat(parts: ArrayLike<number>[]): Float32Array {
+  const out = new Float32Array(parts.reduce((n, part) => n + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    out.set(part, at);
+    at += part.length;
+  }
+  return out;
+}
