@@ -43,7 +43,23 @@ export function expand(graph: Graph, device: Device): Expanded {
   };
   const copyOf = (n: Node, seq: number): Node => emit(new Node(copyOp, [n], {}, n.shape, n.dtype), seq);
 
+  const consumers = new Map<Node, number>();
+  for (const n of graph.order) for (const s of n.src) consumers.set(s, (consumers.get(s) ?? 0) + 1);
+  for (const r of graph.roots) consumers.set(r.node, 2);
+  const sole = new Map<Node, Node>(); // matmuls whose only consumer is their transpose
+  for (const n of graph.order) if (isTranspose(n) && n.src[0].op.name === "matmul" && !n.src[0].realized && consumers.get(n.src[0]) === 1) sole.set(n.src[0], n);
+
   const place = (n: Node, seq: number): void => {
+    if (sole.has(n)) return;
+    if (isTranspose(n) && sole.get(n.src[0]) === n) {
+      // (A B)^T = B^T A^T, which needs no transposing copy; weight gradients come in this form.
+      const [a, b] = n.src[0].src.map((s) => standIn.get(s) ?? s);
+      const transposed = (s: Node): Node => emit(new Node(n.op, [s], n.attrs, swapLast(s.shape), s.dtype), seq);
+      const product = new Node(n.src[0].op, [transposed(b), transposed(a)], n.src[0].attrs, n.shape, n.dtype);
+      place(product, seq);
+      standIn.set(n, standIn.get(product)!);
+      return;
+    }
     if (n.op.kind === "pick") {
       const outputs = several.get(n.src[0]);
       if (outputs) {
@@ -100,6 +116,16 @@ export function expand(graph: Graph, device: Device): Expanded {
 
   for (const n of graph.order) place(n, n.id);
   return { order, standIn, calls, sequence };
+}
+
+const swapLast = (shape: readonly number[]): number[] => [...shape.slice(0, -2), shape[shape.length - 1], shape[shape.length - 2]];
+
+/** Swaps the last two dims and nothing else. */
+function isTranspose(n: Node): boolean {
+  if (n.op.name !== "permute" || n.realized) return false;
+  const dims = n.attrs.dims as number[];
+  const last = dims.length - 1;
+  return dims[last] === last - 1 && dims[last - 1] === last && dims.slice(0, -2).every((d, i) => d === i);
 }
 
 /** Nodes that `roots` need down to where `known` says stop, sources first. */
