@@ -2,9 +2,7 @@
 import type { HostArray } from "../src/dtype.ts";
 import { show } from "../src/shape.ts";
 import { type Tensor, tensor } from "../src/tensor.ts";
-
-/** Labels that carry no loss. */
-export const IGNORE_INDEX = -100;
+import { IGNORE_INDEX } from "./conversation.ts";
 
 /** The values of a tensor given from the host; undefined for a computed one. */
 export function hostIds(ids: Tensor): HostArray | undefined {
@@ -96,8 +94,10 @@ export interface LayoutOptions {
   labels?: ArrayLike<number>;
   /** Every sample without an image skips one of the images given, as the original LLaVA batches have it. */
   textTakesImage?: boolean;
-  /** Pad the result to this length; default the longest sample, or the given length when it holds every image in full. */
-  padTo?: number;
+  /** Length to pad the result to, given the longest sample. Default: the longest, or that of the input if images are expanded. */
+  padTo?: (longest: number) => number;
+  /** Move padding behind the tokens, wherever it was. */
+  padRight?: boolean;
 }
 
 /**
@@ -105,7 +105,7 @@ export interface LayoutOptions {
  * (`tokensPerImage` in a row); which of the two follows from the counts. Padding stays on its side.
  */
 export function layOut(inputIds: Tensor, options: LayoutOptions): Layout {
-  const { images, tokensPerImage: per, isImage, segments, labels } = options;
+  const { images, tokensPerImage: per, isImage, segments, labels, padRight = false } = options;
   const ids = requireHost("Llava", "inputIds", inputIds);
   const [b, t] = inputIds.shape;
   const counts = new Array<number>(b).fill(0);
@@ -120,13 +120,14 @@ export function layOut(inputIds: Tensor, options: LayoutOptions): Layout {
     );
   }
   const width = expanded ? 1 : per;
+  const keepPadding = expanded && !padRight;
   const samples: { id: number; feature: number; segment: number; label: number }[][] = [];
   let next = 0; // row of the flattened features
   for (let s = 0; s < b; s++) {
     const sample: (typeof samples)[number] = [];
     for (let i = s * t; i < (s + 1) * t; i++) {
       const segment = segments[i];
-      if (segment === -1 && !expanded) continue;
+      if (segment === -1 && !keepPadding) continue;
       if (!isImage(ids[i])) sample.push({ id: ids[i], feature: -1, segment, label: labels?.[i] ?? IGNORE_INDEX });
       else for (let k = 0; k < width; k++) sample.push({ id: 0, feature: next++, segment, label: IGNORE_INDEX });
     }
@@ -137,12 +138,14 @@ export function layOut(inputIds: Tensor, options: LayoutOptions): Layout {
     samples.push(sample);
   }
   const longest = Math.max(...samples.map((sample) => sample.length));
-  const length = options.padTo ?? longest;
-  if (length < longest) throw new Error(`Llava: a sample is ${longest} tokens long with its images, padTo is ${length}`);
-  const out = { ids: new Int32Array(b * length), features: new Int32Array(b * length).fill(-1), segments: new Int32Array(b * length).fill(-1), labels: new Int32Array(b * length).fill(IGNORE_INDEX) };
+  const length = options.padTo?.(longest) ?? longest;
+  if (longest === 0) throw new Error("Llava: the batch has no tokens, only padding");
+  if (length < longest) throw new Error(`Llava: a sample is ${longest} tokens long with its images, it does not fit ${length}`);
+  const filled = (value: number) => new Int32Array(b * length).fill(value);
+  const out = { ids: filled(0), features: filled(-1), segments: filled(-1), labels: filled(IGNORE_INDEX) };
   samples.forEach((sample, s) => {
-    const paddedLeft = !expanded && segments[s * t] === -1;
-    const start = s * length + (paddedLeft ? length - sample.length : 0);
+    const atEnd = !padRight && !keepPadding && segments[s * t] === -1;
+    const start = s * length + (atEnd ? length - sample.length : 0);
     sample.forEach((token, k) => {
       out.ids[start + k] = token.id;
       out.features[start + k] = token.feature;

@@ -9,7 +9,8 @@ import { Module, withoutInit } from "../src/nn/index.ts";
 import { show } from "../src/shape.ts";
 import { type Tensor, tensor } from "../src/tensor.ts";
 import { Projector, SlotEmbedding } from "./adapter.ts";
-import { ids2d, isPlainCausal, layOut, positionsOf, requireHost, segmentsOfMask } from "./batch.ts";
+import { bucket, ids2d, isPlainCausal, layOut, positionsOf, requireHost, segmentsOfMask } from "./batch.ts";
+import type { Prompt } from "./generate.ts";
 import { loadWeights, type Rename } from "./load.ts";
 import { type DecoderInput, type LlamaConfig, LlamaForCausalLM } from "./llama.ts";
 import { type VisionConfig, type VisionTower, visionTower } from "./vit.ts";
@@ -103,7 +104,7 @@ export class Llava extends Module {
   }
 
   /** Lays the batch out and puts image features between the word embeddings. */
-  merge(input: LlavaInput): MergedInput {
+  merge(input: LlavaInput, padding?: { right: boolean; to: (longest: number) => number }): MergedInput {
     const { inputIds, pixelValues, tilesPerImage = 1, labels } = input;
     const features = pixelValues && this.imageFeatures(pixelValues, tilesPerImage); // [N, P, D]
     const token = this.config.image_token_index;
@@ -119,7 +120,8 @@ export class Llava extends Module {
       segments: segmentsOf(input),
       labels: labels && requireHost("Llava", "labels", labels),
       textTakesImage: token < 0,
-      padTo: input.padTo,
+      padTo: padding?.to ?? (input.padTo === undefined ? undefined : () => input.padTo!),
+      padRight: padding?.right,
     });
     const { batch: b, length: t, segments } = layout;
     const text = this.language_model.model.embed(ids2d(b, layout.ids)); // [B, T', D]
@@ -145,6 +147,19 @@ export class Llava extends Module {
   loss(input: LlavaInput & { labels: Tensor }): Tensor {
     const merged = this.merge(input);
     return this.language_model.loss(merged.decoder, merged.labels!);
+  }
+
+  /** What `generate` continues: the batch with its padding behind the tokens. */
+  prompt(input: LlavaInput): Prompt {
+    const { decoder, attentionMask } = this.merge(input, { right: true, to: bucket });
+    const [b, t] = attentionMask.shape;
+    const mask = requireHost("Llava", "attentionMask", attentionMask);
+    const lengths = new Array<number>(b).fill(0);
+    mask.forEach((m, i) => (lengths[Math.floor(i / t)] += m));
+    const token = this.config.image_token_index;
+    const ids = Array.from(requireHost("Llava", "inputIds", input.inputIds));
+    const history = Array.from({ length: b }, (_, s) => ids.slice((s * ids.length) / b, ((s + 1) * ids.length) / b).filter((id) => id !== token));
+    return { embeds: decoder.inputsEmbeds, lengths, history };
   }
 
   /** Loads a folder (path, URL or FileSource) with config.json and weights. */

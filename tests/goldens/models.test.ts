@@ -1,0 +1,216 @@
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { beforeAll, describe, expect, test } from "vitest";
+import type { Safetensors } from "../../src/io/safetensors.ts";
+import { folder } from "../../src/runtime/node.ts";
+import { type Tensor, tensor } from "../../src/tensor.ts";
+import { type Prompt, steps, textPrompt } from "../../models/generate.ts";
+import type { LlamaForCausalLM } from "../../models/llama.ts";
+import { loadCLIPVision, loadLlama } from "../../models/load.ts";
+import { Llava, type LlavaInput } from "../../models/vlm.ts";
+import type { Module } from "../../src/nn/index.ts";
+import { openBackend } from "../backend.ts";
+import { type Case, gradientMismatch, listCases, mismatch, openCase } from "./cases.ts";
+
+/** Inputs and expected values of one scenario. */
+class Scenario {
+  constructor(
+    readonly golden: Case,
+    readonly name: string,
+    private readonly inputs: Safetensors,
+    private readonly outputs: Safetensors,
+  ) {}
+
+  async input(name: string): Promise<Tensor | undefined> {
+    if (!this.inputs.has(`${this.name}/${name}`)) return undefined;
+    const { data, shape, dtype } = await this.inputs.read(`${this.name}/${name}`);
+    return tensor(data, { shape, dtype });
+  }
+  async given(name: string): Promise<Tensor> {
+    const found = await this.input(name);
+    if (!found) throw new Error(`${this.golden.name}/${this.name} has no input ${name}`);
+    return found;
+  }
+  has(name: string): boolean {
+    return this.outputs.has(`${this.name}/${name}`);
+  }
+  /** Compares with the stored output; `rows` says which rows of the last dim count. */
+  async expect(name: string, got: Tensor, kind = "logits", rows?: ArrayLike<number>): Promise<void> {
+    const want = await this.outputs.read(`${this.name}/${name}`);
+    expect(got.shape, name).toEqual(want.shape);
+    const width = want.shape[want.shape.length - 1] ?? 1;
+    const message = mismatch(await got.data(), want.data, this.golden.json.tol[kind], rows && ((i) => rows[Math.floor(i / width)] !== 0));
+    expect(message, `${this.golden.name}/${this.name}: ${name}`).toBeUndefined();
+  }
+  async hiddenStates(states: readonly Tensor[], rows?: ArrayLike<number>): Promise<void> {
+    for (const [i, state] of states.entries()) if (this.has(`hidden_states.${i}`)) await this.expect(`hidden_states.${i}`, state, "hidden", rows);
+  }
+  /** Compares the gradients of `model`, names given by `nameOf`, with all stored for this scenario. */
+  async gradients(model: Module, nameOf = (name: string) => name, others: Record<string, Tensor> = {}): Promise<void> {
+    const file = await openCase(this.golden.path, "grads");
+    const prefix = `${this.name}/grad.`;
+    const wanted = file.names.filter((name) => name.startsWith(prefix));
+    const found: Record<string, Tensor> = { ...others };
+    for (const [name, p] of model.namedParameters()) found[nameOf(name)] = p;
+    for (const { grad } of Object.values(found)) grad?.keep();
+    expect(wanted.length).toBeGreaterThan(0);
+    for (const name of wanted) {
+      const grad = found[name.slice(prefix.length)]?.grad;
+      expect(grad, `${this.golden.name}: no gradient of ${name}`).toBeTruthy();
+      expect(gradientMismatch(await grad!.data(), (await file.read(name)).data, this.golden.json.tol.grad), name).toBeUndefined();
+    }
+    model.parameters().forEach((p) => (p.grad = null));
+  }
+  /** Greedy tokens and the logits of each step. */
+  async greedy(model: LlamaForCausalLM, prompt: Prompt): Promise<void> {
+    const want = await this.outputs.read(`${this.name}/tokens`);
+    const logits = await this.outputs.read(`${this.name}/logits`);
+    const [b, count, v] = logits.shape;
+    let i = 0;
+    for (const step of steps(model, prompt, { maxTokens: count }, true)) {
+      const ids = await step.ids;
+      const got = await step.logits.data();
+      for (let s = 0; s < b; s++) {
+        expect(ids[s], `token ${i} of sample ${s}`).toBe(want.data[s * count + i]);
+        const at = (s * count + i) * v;
+        expect(mismatch(got.slice(s * v, (s + 1) * v), logits.data.slice(at, at + v), this.golden.json.tol.logits), `logits of step ${i}`).toBeUndefined();
+      }
+      i++;
+    }
+    expect(i).toBe(count);
+  }
+}
+
+type Runner = (golden: Case) => Promise<(scenario: Scenario) => Promise<void>>;
+
+const llama: Runner = async ({ path }) => {
+  const model = await loadLlama(folder(`${path}/model`));
+  return async (s) => {
+    const inputIds = await s.given("input_ids");
+    if (s.has("tokens")) {
+      const [b, t] = inputIds.shape;
+      const ids = Array.from((await inputIds.data()) as Int32Array);
+      return s.greedy(model, textPrompt(model, Array.from({ length: b }, (_, i) => ids.slice(i * t, (i + 1) * t))));
+    }
+    const mask = await s.input("attention_mask");
+    const rows = await mask?.data();
+    const segments = mask && tensor((await mask.data()).map((m) => m - 1) as Int32Array, { shape: mask.shape });
+    const decoder = { inputIds, segments, positions: await s.input("position_ids") };
+    const { logits, hiddenStates } = model.forward(decoder);
+    hiddenStates.forEach((state) => state.keep());
+    await s.expect("logits", logits, "logits", rows);
+    await s.hiddenStates(hiddenStates, rows);
+    const labels = await s.input("labels");
+    if (!labels) return;
+    const loss = model.loss(decoder, labels);
+    if (s.name === "basic") loss.backward();
+    await s.expect("loss", loss, "loss");
+    if (s.name === "basic") await s.gradients(model);
+  };
+};
+
+const clip: Runner = async ({ path }) => {
+  const model = await loadCLIPVision(folder(`${path}/model`));
+  return async (s) => {
+    const pixels = (await s.given("pixel_values")).requiresGrad_();
+    const { hiddenStates, lastHiddenState, pooled } = model.forward(pixels);
+    [...hiddenStates, pooled].forEach((state) => state.keep());
+    await s.expect("last_hidden_state", lastHiddenState, "hidden");
+    await s.expect("pooler_output", pooled, "hidden");
+    await s.hiddenStates(hiddenStates);
+    const gout = await s.input("gout");
+    if (!gout) return;
+    model.forward(pixels).hiddenStates.at(-2)!.mul(gout).sum().backward();
+    await s.gradients(model, undefined, { pixel_values: pixels });
+  };
+};
+
+/** Names of our parameters in the two layouts. */
+const originalNames = (name: string) =>
+  name
+    .replace(/^multi_modal_projector\.linear_(\d+)\./, (_, n) => `model.mm_projector.${2 * (n - 1)}.`)
+    .replace(/^language_model\./, "");
+
+const llava: Runner = async ({ path, json }) => {
+  const source = folder(`${path}/model`);
+  const model = await Llava.fromPretrained(source);
+  const original = json.image_token_index === -200;
+  const linear = model.config.mm_projector_type === "linear";
+  const nameOf = (name: string) => (original ? originalNames(name).replace("mm_projector.0.", linear ? "mm_projector." : "mm_projector.0.") : name);
+  return async (s) => {
+    if (s.name === "select_full") {
+      const full = await Llava.fromPretrained(source);
+      Object.assign(full.config, { vision_feature_layer: -1, vision_feature_select_strategy: "full" });
+      return runLlava(full, s, nameOf);
+    }
+    return runLlava(model, s, nameOf);
+  };
+};
+
+async function runLlava(model: Llava, s: Scenario, nameOf: (name: string) => string): Promise<void> {
+  const pixelValues = (await s.input("pixel_values")) ?? (await s.given("images"));
+  const attentionMask = await s.input("attention_mask");
+  const forms: LlavaInput[] = [];
+  for (const suffix of ["", "_expanded"]) {
+    const inputIds = await s.input(`input_ids${suffix}`);
+    if (!inputIds) continue;
+    const fits = attentionMask && attentionMask.shape[1] === inputIds.shape[1];
+    if (attentionMask && !fits) continue; // the mask is given for the other form
+    forms.push({ inputIds, pixelValues, attentionMask: fits ? attentionMask : undefined, labels: await s.input(`labels${suffix}`) });
+  }
+  expect(forms.length).toBeGreaterThan(0);
+  for (const input of forms) {
+    if (s.has("tokens")) {
+      await s.greedy(model.language_model, model.prompt(input));
+      continue;
+    }
+    const out = model.forward(input);
+    const { labels } = out;
+    const features = model.imageFeatures(pixelValues);
+    const vision = model.visionFeatures(pixelValues);
+    [...out.hiddenStates, features, vision, out.decoder.inputsEmbeds].forEach((t) => t.keep());
+    const rows = await out.attentionMask.data();
+    await s.expect("logits", out.logits, "logits", rows);
+    await s.hiddenStates(out.hiddenStates, rows);
+    if (s.has("vision_features")) await s.expect("vision_features", vision, "hidden");
+    if (s.has("image_features")) await s.expect("image_features", features, "hidden");
+    if (s.has("inputs_embeds")) await s.expect("inputs_embeds", out.decoder.inputsEmbeds, "hidden");
+    if (s.has("last_hidden_state")) await s.expect("last_hidden_state", out.hiddenStates.at(-1)!, "hidden");
+    if (s.has("merged_attention_mask")) await s.expect("merged_attention_mask", out.attentionMask);
+    if (s.has("merged_labels")) await s.expect("merged_labels", labels!);
+    if (!s.has("loss") || !labels) continue;
+    const loss = model.loss({ ...input, labels: input.labels! });
+    if (s.name === "single") loss.backward();
+    await s.expect("loss", loss, "loss");
+    if (s.name === "single") await s.gradients(model, nameOf);
+  }
+}
+
+/** Which runner does a case, by the model_type of its config. */
+const runners: Record<string, Runner> = { llama, qwen2: llama, clip_vision_model: clip, llava, llava_llama: llava };
+
+function modelType({ path }: Case): string {
+  const config = join(path, "model/config.json");
+  return existsSync(config) ? JSON.parse(readFileSync(config, "utf8")).model_type : "none (no model/config.json)";
+}
+
+const cases = listCases("models");
+const known = cases.filter((golden) => runners[modelType(golden)]);
+const unknown = cases.filter((golden) => !runners[modelType(golden)]);
+
+beforeAll(openBackend);
+
+describe.each(known)("models/$name", (golden) => {
+  let run: (scenario: Scenario) => Promise<void>;
+  beforeAll(async () => {
+    run = await runners[modelType(golden)](golden);
+  });
+  test.each(Object.keys(golden.json.scenarios))("%s", async (name) => {
+    await run(new Scenario(golden, name, await openCase(golden.path, "inputs"), await openCase(golden.path, "outputs")));
+  });
+});
+
+describe("models without a runner here", () => {
+  test.skip.each(unknown.map((golden) => `${golden.name}: model_type ${modelType(golden)} is not supported`))("models/%s", () => {});
+  test("are not most of them", () => expect(known.length).toBeGreaterThanOrEqual(5));
+});
