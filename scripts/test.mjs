@@ -8,10 +8,10 @@ import { ensureAdapter, ensurePackages } from "./setup-adapter.mjs";
 
 const total = { passed: 0, failed: 0, skipped: 0 };
 
-/** Runs a tool of node_modules; true if it succeeds. */
+/** Runs a Node program; true if it succeeds. */
 function tool(name, script, args) {
   console.log(`\n${name}`);
-  const path = join(root, "node_modules", script);
+  const path = join(root, script);
   return (
     spawnSync(process.execPath, [path, ...args], { cwd: root, stdio: "inherit", env: childEnvironment() }).status === 0
   );
@@ -28,14 +28,14 @@ if (!ensureAdapter()) console.log("Continuing without a GPU: tests of kernels ar
 
 const args = process.argv.slice(2);
 if (args.length === 0) {
-  check("typecheck", "typescript/bin/tsc", ["--noEmit"]);
-  check("lint and format", "@biomejs/biome/bin/biome", ["check"]);
+  check("typecheck", "node_modules/typescript/bin/tsc", ["--noEmit"]);
+  check("lint and format", "scripts/lint.mjs", []);
 }
 
 const report = join(root, `.build/vitest-${process.pid}.json`);
 mkdirSync(join(root, ".build"), { recursive: true });
 const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${report}`];
-const passed = tool("vitest", "vitest/vitest.mjs", ["run", ...reporters, ...args]);
+const passed = tool("vitest", "node_modules/vitest/vitest.mjs", ["run", ...reporters, ...args]);
 try {
   const result = JSON.parse(readFileSync(report, "utf8"));
   total.passed += result.numPassedTests;
