@@ -5,6 +5,7 @@ import { broadcastShapes, sameShape, show } from "../shape.ts";
 import { type Tensor, applyMany } from "../tensor.ts";
 import { defineOp } from "./define.ts";
 import { where } from "./elementwise.ts";
+import { lowerAttention, lowerAttentionBackward } from "./lower/attention.ts";
 import { expand } from "./movement.ts";
 import { positionsAlong } from "./reduce.ts";
 
@@ -38,16 +39,13 @@ function weights(q: Tensor, k: Tensor, rest: readonly Tensor[], attrs: Attention
   const product = grouped(q, heads).matmul(k.unsqueeze(2).transpose(-1, -2)).reshape([B, H, T, S]);
   const scores = bias ? product.mul(attrs.scale).add(bias) : product.mul(attrs.scale);
   const allowed = visible(T, S, attrs, mask, lengths);
-  if (!allowed) {
-    const lse = scores.logsumexp(-1, true);
-    return { p: scores.sub(lse).exp(), lse: lse.squeeze(-1) };
-  }
-  const hidden = where(allowed, scores, HIDDEN);
-  const top = hidden.detach().amax(-1, true);
-  const e = where(allowed, hidden.sub(top).exp(), 0);
-  const total = e.sum(-1, true);
+  const seen = allowed ? where(allowed, scores, HIDDEN) : scores;
+  const top = seen.detach().amax(-1, true);
+  const e = seen.sub(top).exp();
+  const shown = allowed ? where(allowed, e, 0) : e;
+  const total = shown.sum(-1, true);
   const divisor = where(total.eq(0), 1, total);
-  return { p: e.div(divisor), lse: top.add(divisor.log()).squeeze(-1) };
+  return { p: shown.div(divisor), lse: top.add(divisor.log()).squeeze(-1) };
 }
 
 /** Which keys each query sees, broadcastable to [B, H, T, S]; undefined = all. */
@@ -75,6 +73,7 @@ export const attentionOp = defineOp<AttentionAttrs>({
   name: "attention",
   kind: "kernel",
   strided: strided([0, 1, 2], 3),
+  lower: lowerAttention,
   vjp: ([g], [o, lse], [q, k, v, ...rest], attrs) => {
     const outputs = [q, k, v].map(({ shape, dtype }) => ({ shape, dtype }));
     return [...applyMany(attentionBackwardOp, [q, k, v, o, lse, g, ...rest], attrs, outputs), ...rest.map(() => null)];
@@ -94,6 +93,7 @@ export const attentionBackwardOp = defineOp<AttentionAttrs>({
   name: "attention_backward",
   kind: "kernel",
   strided: strided([0, 1, 2, 5], 6),
+  lower: lowerAttentionBackward,
   fallback: ([q, k, v, _o, _lse, g, ...rest], attrs) => {
     const heads = k.shape[1];
     const p = weights(q, k, rest, attrs).p;
