@@ -1,8 +1,11 @@
 /** The text of every kernel by file name. */
+import adamw from "./adamw.wgsl";
 import attention from "./attention.wgsl";
 import attentionDkv from "./attention_dkv.wgsl";
 import attentionDq from "./attention_dq.wgsl";
 import attentionStats from "./attention_stats.wgsl";
+import crossEntropy from "./cross_entropy.wgsl";
+import crossEntropyBackward from "./cross_entropy_backward.wgsl";
 import matmul from "./matmul.wgsl";
 import matmulTiled from "./matmul_tiled.wgsl";
 import matvec from "./matvec.wgsl";
@@ -14,10 +17,13 @@ import softmaxBackward from "./softmax_backward.wgsl";
 import sumParts from "./sum_parts.wgsl";
 
 const sources: Record<string, string> = {
+  adamw,
   attention,
   attention_dkv: attentionDkv,
   attention_dq: attentionDq,
   attention_stats: attentionStats,
+  cross_entropy: crossEntropy,
+  cross_entropy_backward: crossEntropyBackward,
   matmul,
   matmul_tiled: matmulTiled,
   matvec,

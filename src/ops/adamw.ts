@@ -1,6 +1,7 @@
 import { sameShape, show } from "../shape.ts";
 import { type Tensor, applyMany } from "../tensor.ts";
 import { defineOp } from "./define.ts";
+import { lowerAdamw } from "./lower/optim.ts";
 
 /**
  * One AdamW step (https://arxiv.org/abs/1711.05101, torch's order: decay first). Sources parameters, gradient, first and
@@ -10,6 +11,7 @@ import { defineOp } from "./define.ts";
 export const adamwOp = defineOp({
   name: "adamw",
   kind: "kernel",
+  lower: lowerAdamw,
   inPlace: [0, 2, 3],
   fallback: ([p, g, m, v, hyper]) => {
     const [lr, beta1, beta2, eps, decay, correction1, correction2, scale] = hyper.chunk(8); // [1] each

@@ -2,6 +2,7 @@ import { sameShape, show } from "../shape.ts";
 import { type Tensor, apply } from "../tensor.ts";
 import { defineOp } from "./define.ts";
 import { where } from "./elementwise.ts";
+import { lowerCrossEntropy, lowerCrossEntropyBackward } from "./lower/loss.ts";
 import { positionsAlong } from "./reduce.ts";
 
 interface CrossEntropyAttrs extends Record<string, unknown> {
@@ -13,6 +14,7 @@ interface CrossEntropyAttrs extends Record<string, unknown> {
 export const crossEntropyOp = defineOp<CrossEntropyAttrs>({
   name: "cross_entropy",
   kind: "kernel",
+  lower: lowerCrossEntropy,
   vjp: (g, _y, [x, target], attrs) => [apply(crossEntropyBackwardOp, [g, x, target], attrs, x.shape, x.dtype), null],
   fallback: ([x, target], { ignoreIndex, labelSmoothing }) => {
     const logits = x.logSoftmax(-1);
@@ -27,6 +29,7 @@ export const crossEntropyOp = defineOp<CrossEntropyAttrs>({
 export const crossEntropyBackwardOp = defineOp<CrossEntropyAttrs>({
   name: "cross_entropy_backward",
   kind: "kernel",
+  lower: lowerCrossEntropyBackward,
   fallback: ([g, x, target], { ignoreIndex, labelSmoothing }) => {
     const C = x.shape[1];
     const hit = positionsAlong(1, C, 2).eq(target.unsqueeze(-1)).to(x.dtype);

@@ -1,0 +1,94 @@
+// Gradient of cross_entropy.wgsl: dx = (softmax(x) - wanted) * g with wanted = (1 - s) [column = target] + s / cols; 0 where
+// the target is ignored, NaN where it is no class. The statistics are found again, so that nothing of size
+// [rows, cols] but dx is ever stored. Schedules as in softmax.wgsl.
+const WG: u32 = 64u; // param: lanes of a workgroup
+const LANES: u32 = 64u; // param: lanes per row, a power of two that divides WG
+const WIDTH: u32 = 1u; // param: 4 with V = vec4f
+alias V = f32; // param: vec4f when cols is a multiple of 4
+
+struct Dims { rows: u32, vectors: u32, ignored: i32, smoothing: f32, invalid: f32 } // vectors = cols / WIDTH, invalid = NaN
+
+@group(0) @binding(0) var<uniform> dims: Dims;
+@group(0) @binding(1) var<storage, read> g: array<f32>; // [rows]
+@group(0) @binding(2) var<storage, read> x: array<V>;
+@group(0) @binding(3) var<storage, read> targets: array<i32>; // [rows]
+@group(0) @binding(4) var<storage, read_write> dx: array<f32>; // scalars, so that one of them can be patched
+
+const LOWEST: f32 = -3.4028234e38; // see softmax.wgsl
+var<workgroup> scratch: array<f32, WG>;
+
+fn largest(v: V) -> f32 {
+  let w = vec4f(v);
+  return max(max(w.x, w.y), max(w.z, w.w));
+}
+
+fn total(v: V) -> f32 {
+  let w = vec4f(v);
+  return select(w.x, (w.x + w.y) + (w.z + w.w), WIDTH == 4u);
+}
+
+// Largest value or sum over the lanes of a row.
+fn across(v: f32, lane: u32, maximum: bool) -> f32 {
+  if (LANES == 1u) { return v; }
+  scratch[lane] = v;
+  for (var s = LANES / 2u; s > 0u; s /= 2u) {
+    workgroupBarrier();
+    if (lane % LANES < s) {
+      let other = scratch[lane + s];
+      scratch[lane] = select(scratch[lane] + other, max(scratch[lane], other), maximum);
+    }
+  }
+  workgroupBarrier();
+  let result = scratch[lane / LANES * LANES];
+  workgroupBarrier();
+  return result;
+}
+
+fn store(at: u32, v: V) {
+  let w = vec4f(v);
+  dx[at] = w.x;
+  if (WIDTH == 4u) {
+    dx[at + 1u] = w.y;
+    dx[at + 2u] = w.z;
+    dx[at + 3u] = w.w;
+  }
+}
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let wanted = ((group.y * groups.x + group.x) * WG + lane) / LANES;
+  let row = min(wanted, dims.rows - 1u); // surplus lanes must reach the barriers
+  let begin = row * dims.vectors;
+  let end = select(begin, begin + dims.vectors, wanted == row);
+  let first = begin + lane % LANES;
+  let cols = dims.vectors * WIDTH;
+  let class_ = targets[row];
+  let counts = class_ != dims.ignored;
+  let valid = class_ >= 0 && u32(class_) < cols;
+
+  var high = LOWEST;
+  var sums = V();
+  for (var at = first; at < end; at += LANES) {
+    let v = x[at];
+    let m = largest(v);
+    if (m > high) { // rare after the first few columns
+      sums *= exp(high - m);
+      high = m;
+    }
+    sums += exp(v - high);
+  }
+  let row_high = across(high, lane, true);
+  let sum = across(total(sums) * exp(high - row_high), lane, false);
+  let scale = 1.0 / sum;
+  let factor = select(dims.invalid, g[row], valid);
+  let rest = dims.smoothing / f32(cols);
+  for (var at = first; at < end; at += LANES) {
+    var v = V();
+    if (counts) { v = (exp(x[at] - row_high) * scale - rest) * factor; }
+    store(at * WIDTH, v);
+  }
+  // Cheaper than a comparison per column: the lane that wrote the target's vector subtracts the rest of its share.
+  if (counts && valid && u32(class_) / WIDTH % LANES == lane % LANES && wanted == row) {
+    dx[begin * WIDTH + u32(class_)] -= (1.0 - dims.smoothing) * factor;
+  }
+}
