@@ -2,7 +2,7 @@
 //
 // Paper: FlashAttention-2 (https://arxiv.org/abs/2307.08691), online softmax of https://arxiv.org/abs/1805.02867.
 // Layout: q [B, H, T, D], k and v [B, H / group, S, D] with any strides but a unit one along D; o [B, H, T, D] and
-// lse [B, H, T] contiguous. The modifier is a mask (u32, 0 = hidden) or an additive bias (f32), read with strides
+// lse [B, H, T] (log2 of the sums of 2^(score log2 e)) contiguous. The modifier is a mask (u32, 0 = hidden) or an additive bias (f32), read with strides
 // that may be 0. lengths [B]: keys from there on are hidden, and never visited.
 // Grid: x = tiles of 2 SG query rows, y = heads, z = batch. One subgroup per workgroup, two query rows per lane.
 // A block of BLOCK keys is loaded once by the subgroup and spread by shuffles, so no row needs another lane: no barrier.
@@ -36,7 +36,6 @@ const MODIFIER: u32 = 0u; // param: 0 none, 1 mask, 2 bias
 const BLOCK: u32 = SG * PER_LANE;
 
 const LOG2E: f32 = 1.4426950408889634;
-const LN2: f32 = 0.6931471805599453;
 const HIDDEN: f32 = -3.4e38; // score of a key that is not seen
 const FLOOR: f32 = -1.7e38; // lowest maximum, so that exp2(HIDDEN - maximum) is 0 even in a row of hidden keys
 
@@ -194,7 +193,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
 
   let seen = total > vec2f();
   let norm = select(vec2f(), 1.0 / total, seen);
-  let sums = select(bitcast<vec2f>(vec2u(0xff800000u + 0u * dims.T)), (top + log2(total)) * LN2, seen);
+  let sums = select(bitcast<vec2f>(vec2u(0xff800000u + 0u * dims.T)), top + log2(total), seen);
   let out = (b * dims.H + h) * dims.T;
   for (var r = 0u; r < 2u; r++) {
     if (t[r] >= dims.T) { continue; }

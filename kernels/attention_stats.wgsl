@@ -16,7 +16,6 @@ struct Dims {
 }
 
 const ROWS: u32 = 64u; // param
-const LOG2E: f32 = 1.4426950408889634;
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<storage, read> o: array<f32>;
@@ -37,6 +36,6 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
   let at = dims.g_offset + row / (dims.H * dims.T) * dims.g_b + row / dims.T % dims.H * dims.g_h + row % dims.T * dims.g_t;
   var sum = 0.0;
   for (var d = 0u; d < dims.D; d++) { sum += o[row * dims.D + d] * g[at + d]; }
-  stats[row * 2u] = select(3.0e38, lse[row] * LOG2E, lse[row] > -3.0e38);
+  stats[row * 2u] = select(3.0e38, lse[row], lse[row] > -3.0e38);
   stats[row * 2u + 1u] = sum;
 }

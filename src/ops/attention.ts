@@ -6,6 +6,7 @@ import { type Tensor, applyMany } from "../tensor.ts";
 import { defineOp } from "./define.ts";
 import { where } from "./elementwise.ts";
 import { lowerAttention, lowerAttentionBackward } from "./lower/attention.ts";
+import { lowerAttention, lowerAttentionBackward } from "./lower/attention.ts";
 import { expand } from "./movement.ts";
 import { positionsAlong } from "./reduce.ts";
 
@@ -31,7 +32,7 @@ function optional(rest: readonly Tensor[], { hasMask, hasBias, hasLengths }: Att
 /** Splits the query heads into those of each key head: [B, H, T, D] -> [B, Hkv, H / Hkv, T, D]. */
 const grouped = (x: Tensor, heads: number): Tensor => x.reshape([x.shape[0], heads, x.shape[1] / heads, x.shape[2], x.shape[3]]);
 
-/** Attention weights [B, H, T, S], zero where hidden, and the log of each row's sum of exponentials. */
+/** Attention weights [B, H, T, S], zero where hidden, and lse, the base-2 log of each row's sum of exponentials. */
 function weights(q: Tensor, k: Tensor, rest: readonly Tensor[], attrs: AttentionAttrs): { p: Tensor; lse: Tensor } {
   const { mask, bias, lengths } = optional(rest, attrs);
   const [B, H, T] = q.shape;
@@ -45,7 +46,7 @@ function weights(q: Tensor, k: Tensor, rest: readonly Tensor[], attrs: Attention
   const shown = allowed ? where(allowed, e, 0) : e;
   const total = shown.sum(-1, true);
   const divisor = where(total.eq(0), 1, total);
-  return { p: shown.div(divisor), lse: top.add(divisor.log()).squeeze(-1) };
+  return { p: shown.div(divisor), lse: top.add(divisor.log()).mul(Math.LOG2E).squeeze(-1) };
 }
 
 /** Which keys each query sees, broadcastable to [B, H, T, S]; undefined = all. */
@@ -67,12 +68,14 @@ const strided = (fixed: readonly number[], extra: number) => (node: Node): reado
 /**
  * FlashAttention (https://arxiv.org/abs/2205.14135). Sources q [B, H, T, D], k and v [B, Hkv, S, D] (H a multiple of
  * Hkv), then if present mask (bool) and bias (both [B, H, T, S], usually broadcast views) and lengths (i32 [B]: keys
- * from there on are hidden). Outputs o [B, H, T, D] and lse [B, H, T]. A query that sees no key gives zeros.
+ * from there on are hidden). Outputs o [B, H, T, D] and lse [B, H, T] in base 2 (a change of base would round
+ * large ones). A query that sees no key gives zeros.
  */
 export const attentionOp = defineOp<AttentionAttrs>({
   name: "attention",
   kind: "kernel",
   strided: strided([0, 1, 2], 3),
+  lower: lowerAttention,
   lower: lowerAttention,
   vjp: ([g], [o, lse], [q, k, v, ...rest], attrs) => {
     const outputs = [q, k, v].map(({ shape, dtype }) => ({ shape, dtype }));
@@ -93,6 +96,7 @@ export const attentionBackwardOp = defineOp<AttentionAttrs>({
   name: "attention_backward",
   kind: "kernel",
   strided: strided([0, 1, 2, 5], 6),
+  lower: lowerAttentionBackward,
   lower: lowerAttentionBackward,
   fallback: ([q, k, v, _o, _lse, g, ...rest], attrs) => {
     const heads = k.shape[1];
