@@ -6,7 +6,6 @@ import { type Tensor, applyMany } from "../tensor.ts";
 import { defineOp } from "./define.ts";
 import { where } from "./elementwise.ts";
 import { lowerAttention, lowerAttentionBackward } from "./lower/attention.ts";
-import { lowerAttention, lowerAttentionBackward } from "./lower/attention.ts";
 import { expand } from "./movement.ts";
 import { positionsAlong } from "./reduce.ts";
 
@@ -76,7 +75,6 @@ export const attentionOp = defineOp<AttentionAttrs>({
   kind: "kernel",
   strided: strided([0, 1, 2], 3),
   lower: lowerAttention,
-  lower: lowerAttention,
   vjp: ([g], [o, lse], [q, k, v, ...rest], attrs) => {
     const outputs = [q, k, v].map(({ shape, dtype }) => ({ shape, dtype }));
     return [...applyMany(attentionBackwardOp, [q, k, v, o, lse, g, ...rest], attrs, outputs), ...rest.map(() => null)];
@@ -96,7 +94,6 @@ export const attentionBackwardOp = defineOp<AttentionAttrs>({
   name: "attention_backward",
   kind: "kernel",
   strided: strided([0, 1, 2, 5], 6),
-  lower: lowerAttentionBackward,
   lower: lowerAttentionBackward,
   fallback: ([q, k, v, _o, _lse, g, ...rest], attrs) => {
     const heads = k.shape[1];
