@@ -12,9 +12,12 @@ import matvec from "./matvec.wgsl";
 import norm from "./norm.wgsl";
 import normBackward from "./norm_backward.wgsl";
 import normWeights from "./norm_weights.wgsl";
+import rope from "./rope.wgsl";
+import sample from "./sample.wgsl";
 import softmax from "./softmax.wgsl";
 import softmaxBackward from "./softmax_backward.wgsl";
 import sumParts from "./sum_parts.wgsl";
+import writeAt from "./write_at.wgsl";
 
 const sources: Record<string, string> = {
   adamw,
@@ -30,9 +33,12 @@ const sources: Record<string, string> = {
   norm,
   norm_backward: normBackward,
   norm_weights: normWeights,
+  rope,
+  sample,
   softmax,
   softmax_backward: softmaxBackward,
   sum_parts: sumParts,
+  write_at: writeAt,
 };
 
 export function kernelSource(name: string): string {

@@ -2,6 +2,7 @@ import { show } from "../shape.ts";
 import { type Tensor, apply } from "../tensor.ts";
 import { type Op, defineOp } from "./define.ts";
 import { tensor } from "./leaf.ts";
+import { lowerRope } from "./lower/rope.ts";
 import { cat } from "./movement.ts";
 
 /**
@@ -12,6 +13,8 @@ import { cat } from "./movement.ts";
 export const ropeOp: Op<{ inverse: boolean }> = defineOp<{ inverse: boolean }>({
   name: "rope",
   kind: "kernel",
+  strided: [0, 1],
+  lower: lowerRope,
   vjp: (g, _y, [, positions, frequencies], { inverse }) => [
     apply(ropeOp, [g, positions, frequencies], { inverse: !inverse }, g.shape, g.dtype),
     null,

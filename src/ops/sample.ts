@@ -1,6 +1,7 @@
 import { sameShape, show } from "../shape.ts";
 import { type Tensor, apply } from "../tensor.ts";
 import { defineOp } from "./define.ts";
+import { lowerSample } from "./lower/sample.ts";
 
 /**
  * Draws a token a row. Sources logits f32 [B, V], params f32 [B or 1, 4] = temperature, topK, topP, minP (0, 1 and 0 turn
@@ -11,6 +12,7 @@ import { defineOp } from "./define.ts";
 export const sampleOp = defineOp({
   name: "sample",
   kind: "kernel",
+  lower: lowerSample,
   reference: ([logits, params, uniform], _attrs, { shape, dtype }) => {
     const V = logits.shape[1];
     const data = new Float64Array(shape[0]);

@@ -2,6 +2,7 @@ import { numel, show } from "../shape.ts";
 import { type Tensor, apply } from "../tensor.ts";
 import { defineOp } from "./define.ts";
 import { where } from "./elementwise.ts";
+import { lowerWriteAt } from "./lower/write.ts";
 import { positionsAlong } from "./reduce.ts";
 
 /** Sources cache [B, H, S, D], value [B, H, t, D], position i32 [] or [B] -> the cache with rows position … position + t - 1 replaced. */
@@ -9,6 +10,8 @@ export const writeAtOp = defineOp({
   name: "write_at",
   kind: "kernel",
   inPlace: [0],
+  strided: [1],
+  lower: lowerWriteAt,
   vjp: (g, _y, [cache, value, position]) => {
     const [B, H, S, D] = cache.shape;
     const t = value.shape[2];

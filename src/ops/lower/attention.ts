@@ -1,14 +1,7 @@
 import type { KernelCall, Lower, LowerContext, Operand } from "../../compile/lower.ts";
 import { floatBits } from "../../dtype.ts";
 import type { Node } from "../../node.ts";
-
-export interface AttentionAttrs {
-  readonly scale: number;
-  readonly causal: "none" | "top-left" | "bottom-right";
-  readonly hasMask: boolean;
-  readonly hasBias: boolean;
-  readonly hasLengths: boolean;
-}
+import type { AttentionAttrs } from "../attention.ts";
 
 const CAUSAL = { none: 0, "top-left": 1, "bottom-right": 2 };
 
@@ -44,7 +37,7 @@ function broadcast(x: Operand): number[] {
 
 /** Undefined when a kernel cannot read the operands in place: the op then takes its fallback. `extra` = index of the first optional source. */
 function geometry(node: Node, cx: LowerContext, extra: number): Geometry | undefined {
-  const { scale, causal, hasMask, hasBias, hasLengths } = node.attrs as unknown as AttentionAttrs;
+  const { scale, causal, hasMask, hasBias, hasLengths } = node.attrs as AttentionAttrs;
   const [q, k, v] = [cx.operand(0), cx.operand(1), cx.operand(2)];
   const [B, H, T, D] = q.shape;
   const [, heads, S] = k.shape;

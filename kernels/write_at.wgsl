@@ -1,0 +1,31 @@
+// Writes rows into a cache in place: cache[b, h, position + t, :] = value[b, h, t, :].
+//
+// Layout: cache [B, H, S, D] contiguous, value [B, H, T, D] strided, position one i32 or one a sample (p_b = 0 or 1).
+// Everything counts 32-bit words; halves are written in pairs.
+// Grid: x = (t, d) in groups of WG, y = heads, z = batch. Rows that would fall outside the cache are dropped.
+struct Dims {
+  H: u32,
+  S: u32,
+  T: u32,
+  D: u32,
+  x_offset: u32, x_b: u32, x_h: u32, x_t: u32, x_d: u32,
+  p_offset: u32, p_b: u32,
+}
+
+const WG: u32 = 64u; // param
+
+@group(0) @binding(0) var<uniform> dims: Dims;
+@group(0) @binding(1) var<storage, read> value: array<u32>;
+@group(0) @binding(2) var<storage, read> position: array<i32>;
+@group(0) @binding(3) var<storage, read_write> cache: array<u32>;
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) local: u32) {
+  let lane = group.x * WG + local;
+  let t = lane / dims.D;
+  let d = lane % dims.D;
+  let row = position[dims.p_offset + group.z * dims.p_b] + i32(t);
+  if (t >= dims.T || row < 0 || row >= i32(dims.S)) { return; }
+  cache[((group.z * dims.H + group.y) * dims.S + u32(row)) * dims.D + d] =
+    value[dims.x_offset + group.z * dims.x_b + group.y * dims.x_h + t * dims.x_t + d * dims.x_d];
+}
