@@ -80,7 +80,6 @@ export const flush = (keep: readonly Node[]): Promise<void> => run(keep, []);
 
 /** The values of `node`, row-major, after computing what is pending. */
 export async function read(node: Node): Promise<HostArray> {
-  if (node.stale) throw new Error(node.stale);
   if (!node.host && !node.reading) await run([], [node]);
   await node.reading;
   const data = node.host!;

@@ -28,7 +28,6 @@ export function collect(roots: readonly Root[]): Graph {
   const parts: string[] = [];
 
   const leaf = (n: Node): void => {
-    if (n.stale) throw new Error(n.stale);
     place.set(n, place.size);
     leaves.push(n);
     parts.push(`L${n.dtype}[${n.shape.join()}]${n.storage?.shared ? location(n.storage) : ""}`);
@@ -39,11 +38,16 @@ export function collect(roots: readonly Root[]): Graph {
     return `b${buffers.get(buffer)}@${offset}`;
   };
   const stack: { node: Node; next: number }[] = [];
+  const open = (n: Node): void => {
+    // What was computed can be computed again; what was given or assigned cannot.
+    if (n.op.kind === "leaf" && n.src.length === 0) throw new Error(n.stale ?? `internal: leaf node ${n.id} has no value`);
+    place.set(n, -1);
+    stack.push({ node: n, next: 0 });
+  };
   const visit = (root: Node): void => {
     if (place.has(root)) return;
     if (root.realized) return leaf(root);
-    stack.push({ node: root, next: 0 });
-    place.set(root, -1);
+    open(root);
     while (stack.length) {
       const top = stack[stack.length - 1];
       const { node } = top;
@@ -52,9 +56,7 @@ export function collect(roots: readonly Root[]): Graph {
         if (place.has(s)) continue;
         if (s.realized) leaf(s);
         else {
-          if (s.op.name === "leaf") throw new Error(`internal: leaf node ${s.id} has no value`);
-          place.set(s, -1);
-          stack.push({ node: s, next: 0 });
+          open(s);
         }
       } else {
         stack.pop();
