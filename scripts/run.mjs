@@ -31,6 +31,7 @@ export async function bundle(file) {
     alias: {
       "shadegrad/nn": join(root, "src/nn/index.ts"),
       "shadegrad/models": join(root, "models/index.ts"),
+      "shadegrad/io": join(root, "src/io/index.ts"),
       shadegrad: join(root, "src/index.ts"),
     },
   });

@@ -115,15 +115,11 @@ function addBackports(sudo, codename) {
   return suite;
 }
 
-const routes = `Ways to get a WebGPU adapter, least effort first:
-  1. A GPU with a Vulkan (Linux), Metal (macOS) or D3D12 (Windows) driver: nothing to do.
-  2. Debian 13 or later, Ubuntu 24.04 or later:  apt-get install mesa-vulkan-drivers
-  3. Debian 12: add the suite bookworm-backports, then  apt-get install -t bookworm-backports mesa-vulkan-drivers
-     (its own Mesa 22 lacks a feature that Dawn needs; Mesa 25 or later is right).
-  4. Without root: npm install @sparticuz/chromium, unpack its bin/swiftshader.tar.br, and set VK_ICD_FILENAMES to the
-     vk_swiftshader_icd.json in it (4 to 5 times slower than Mesa, no f16).
-  5. Deno's built-in WebGPU, which also runs on Mesa 22.
-Inside containers set XDG_RUNTIME_DIR to a writable folder.`;
+/** The ways to get an adapter, as the library's own error lists them. This script runs before anything is built. */
+function routes() {
+  const source = readFileSync(join(root, "src/runtime/device.ts"), "utf8");
+  return /ADAPTER_ROUTES = `([^`]*)`/.exec(source)[1];
+}
 
 /** Finds an adapter or installs a software one where that is possible. Returns whether there is one. */
 export function ensureAdapter() {
@@ -151,7 +147,7 @@ export function ensureAdapter() {
       console.log(`The driver is installed, but there is still no adapter (${second.problem}).`);
     } else console.log("apt-get could not install it: see its message above.");
   } else console.log(`Not installing a software driver: ${apt.problem}.`);
-  console.log(routes);
+  console.log(routes());
   return false;
 }
 

@@ -41,8 +41,9 @@ try {
   total.passed += result.numPassedTests;
   total.skipped += result.numPendingTests + result.numTodoTests;
   total.failed += result.numFailedTests;
-  // A file that does not load has no tests of its own to count.
-  total.failed += result.testResults.filter((f) => f.status === "failed" && f.assertionResults.length === 0).length;
+  // A file that does not load, or whose set-up fails, has no failed test of its own to count.
+  const broken = (file) => file.status === "failed" && !file.assertionResults.some((test) => test.status === "failed");
+  total.failed += result.testResults.filter(broken).length;
   rmSync(report);
 } catch {
   console.log("✗ vitest ended without a report");
