@@ -16,7 +16,7 @@ describe("plans", () => {
     const { plans, pipelines } = memoryStats();
     const second = await f(3);
     expect(memoryStats()).toMatchObject({ plans, pipelines });
-    expect([...second]).toEqual([...first].map((v, i) => Math.fround(Math.fround(Math.fround(values(12)[i]) * 3) * 2 + 1)));
+    expect([...second]).toEqual([...first].map((_, i) => Math.fround(Math.fround(Math.fround(values(12)[i]) * 3) * 2 + 1)));
   });
 
   test("other sizes share pipelines", async () => {
