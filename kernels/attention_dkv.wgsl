@@ -124,8 +124,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
     slots[SLOTS + slot] = vec4f();
     slots[SLOTS + slot + SG] = vec4f();
     if (CACHE) {
-      slots[2u * SLOTS + slot] = load_k(k_at.x, d) * dims.scale;
-      slots[2u * SLOTS + slot + SG] = load_k(k_at.y, d) * dims.scale;
+      slots[2u * SLOTS + slot] = load_k(k_at.x, d);
+      slots[2u * SLOTS + slot + SG] = load_k(k_at.y, d);
       slots[3u * SLOTS + slot] = load_v(v_at.x, d);
       slots[3u * SLOTS + slot + SG] = load_v(v_at.y, d);
     }
@@ -159,15 +159,16 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
       for (var d = 0u; d < dims.D4; d++) {
         let slot = d * 2u * SG + lane;
         var x = array<vec4f, PER_LANE>();
-        for (var j = 0u; j < PER_LANE; j++) { x[j] = load_q(q_base + at[j] * dims.q_t, d); }
+        // q takes the scale, as in the forward pass: the same rounding gives the same score.
+        for (var j = 0u; j < PER_LANE; j++) { x[j] = load_q(q_base + at[j] * dims.q_t, d) * dims.scale; }
         var k0 = vec4f();
         var k1 = vec4f();
         if (CACHE) {
           k0 = slots[2u * SLOTS + slot];
           k1 = slots[2u * SLOTS + slot + SG];
         } else {
-          k0 = load_k(k_at.x, d) * dims.scale;
-          k1 = load_k(k_at.y, d) * dims.scale;
+          k0 = load_k(k_at.x, d);
+          k1 = load_k(k_at.y, d);
         }
         for (var j = 0u; j < PER_LANE; j++) {
           for (var m = 0u; m < SG; m++) {
