@@ -3,6 +3,7 @@ export { KVCache } from "./cache.ts";
 export { generate, type GenerateOptions, generateText, type Prompt, type SamplingOptions, type Step, steps, textPrompt } from "./generate.ts";
 export { type DecoderInput, inverseFrequencies, type LlamaConfig, LlamaForCausalLM, type RopeScaling } from "./llama.ts";
 export { loadCLIPVision, loadLlama, loadWeights, type Rename } from "./load.ts";
+export { parameterTable, type Progress, train, type TrainOptions, type TrainResult } from "./train.ts";
 export { CLIPVisionModel, ViT, ViTHeads, type VisionConfig, type VisionTower, visionTower } from "./vit.ts";
 export { Llava, type LlavaConfig, type LlavaInput, type MergedInput } from "./vlm.ts";
 export * from "./conversation.ts";

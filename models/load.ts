@@ -1,6 +1,6 @@
 import { type FileSource, openCheckpoint, openFolder, type Safetensors } from "../src/io/index.ts";
 import { type Module, withoutInit } from "../src/nn/index.ts";
-import { show } from "../src/shape.ts";
+import { sameShape, show } from "../src/shape.ts";
 import { LlamaForCausalLM } from "./llama.ts";
 import { CLIPVisionModel } from "./vit.ts";
 
@@ -19,10 +19,13 @@ export async function loadWeights(model: Module, files: readonly Safetensors[], 
     for (const name of file.names) {
       const target = rename(name, renames);
       if (target === null) continue;
-      if (!own[target]) problems.push(`unexpected ${name} ${show(file.entry(name).shape)}`);
-      else if (show(file.entry(name).shape) !== show(own[target].shape)) {
-        problems.push(`${name} has shape ${show(file.entry(name).shape)}, expected ${show(own[target].shape)}`);
-      } else found.set(target, { file, name });
+      const { shape } = file.entry(name);
+      if (!own[target]) {
+        problems.push(`unexpected ${name} ${show(shape)}`);
+        continue;
+      }
+      if (!sameShape(shape, own[target].shape)) problems.push(`${name} has shape ${show(shape)}, expected ${show(own[target].shape)}`);
+      found.set(target, { file, name });
     }
   }
   problems.push(...Object.keys(own).filter((name) => !found.has(name)).map((name) => `missing ${name} ${show(own[name].shape)}`));

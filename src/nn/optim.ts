@@ -37,9 +37,10 @@ interface Group {
   accumulated?: Tensor;
 }
 
-/** What an update rule gets: flat parameters and gradients [size], and the learning rate of this step. */
+/** What an update rule gets: flat parameters and gradients [size], and the learning rate of this step (counted from 1). */
 interface Update {
   readonly group: Group;
+  readonly step: number;
   readonly p: Tensor;
   readonly g: Tensor;
   readonly lr: number;
@@ -105,41 +106,34 @@ export abstract class Optimizer {
     await this.#packed;
     const rates = this.learningRates();
     checkFinite(this.constructor.name, Object.fromEntries(rates.map((lr, i) => [`learning rate of group ${i}`, lr])));
-    const pending = this.groups.some(({ params }) => params.some((p) => p.grad));
-    if (!pending && this.#micro === 0) this.#gradients(this.groups[0]); // throws
-    this.steps++;
     building(() => {
-      const passes = this.#micro + (pending ? 1 : 0);
-      const share = this.#options.accumulation === "sum" ? 1 : 1 / passes;
-      const gradients = this.groups.map((group) => {
-        const total = this.#micro === 0 ? this.#gradients(group) : pending ? group.accumulated!.add(this.#gradients(group)) : group.accumulated!;
-        return passes > 1 ? total.mul(scalar(share)) : total;
-      });
+      const gradients = this.#meanGradients();
       const scale = this.#clip(gradients);
       this.groups.forEach((group, i) => {
-        const p = this.update({ group, p: pack(group.params), g: gradients[i], lr: rates[i], scale });
+        const p = this.update({ group, step: this.steps + 1, p: pack(group.params), g: gradients[i], lr: rates[i], scale });
         group.params.forEach((param, k) => assign(param, p.narrow(0, group.offsets[k], numel(param.shape)).reshape(param.shape)));
       });
     });
+    await flush([]);
+    this.steps++;
     this.#micro = 0;
     this.zeroGrad();
-    await flush([]);
   }
 
   /** Adds the gradients to those kept for the next `step`, clears them, and runs what is pending: one micro-batch. */
   async accumulate(): Promise<void> {
     await this.#packed;
     building(() => {
+      const fresh = this.groups.map((group) => this.#gradients(group)); // may throw, before anything is assigned
       const older = scalar(this.#micro > 0 ? 1 : 0);
-      for (const group of this.groups) {
+      this.groups.forEach((group, i) => {
         group.accumulated ??= flat(group.size);
-        const sum = group.accumulated.where(older.gt(0), 0).add(this.#gradients(group));
-        assign(group.accumulated, sum);
-      }
+        assign(group.accumulated, group.accumulated.where(older.gt(0), 0).add(fresh[i]));
+      });
     });
+    await flush([]);
     this.#micro++;
     this.zeroGrad();
-    await flush([]);
   }
 
   zeroGrad(): void {
@@ -163,6 +157,18 @@ export abstract class Optimizer {
     }
     this.steps = await saved.steps.item();
     for (const [name, target] of Object.entries(own)) if (name !== "steps") setParameter(target, saved[name]);
+  }
+
+  /** Gradients of each group, accumulated ones included. */
+  #meanGradients(): Tensor[] {
+    const pending = this.#micro === 0 || this.groups.some(({ params }) => params.some((p) => p.grad));
+    const passes = this.#micro + (pending ? 1 : 0);
+    return this.groups.map((group) => {
+      const fresh = pending ? this.#gradients(group) : undefined;
+      if (passes === 1 && fresh) return fresh;
+      const total = fresh ? group.accumulated!.add(fresh) : group.accumulated!;
+      return this.#options.accumulation === "sum" ? total : total.mul(scalar(1 / passes));
+    });
   }
 
   /** All gradients of a group, flat [size]. */
@@ -206,9 +212,8 @@ export class AdamW extends Optimizer {
     this.#eps = eps;
   }
 
-  protected override update({ group, p, g, lr, scale }: Update): Tensor {
+  protected override update({ group, step: t, p, g, lr, scale }: Update): Tensor {
     const [b1, b2] = this.#betas.map(Math.fround); // the kernel's betas: corrections must agree with them
-    const t = this.steps;
     const { m, v } = group.state;
     const host = tensor(Float32Array.of(lr, b1, b2, this.#eps, group.weightDecay, 1 - b1 ** t, 1 - b2 ** t, 1));
     const hyper = scale ? cat([host.narrow(0, 0, 7), scale.reshape([1])]) : host;

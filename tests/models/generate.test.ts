@@ -1,0 +1,143 @@
+import { beforeAll, describe, expect, test } from "vitest";
+import { generate, generateText, type GenerateOptions, steps, textPrompt } from "../../models/generate.ts";
+import { LlamaForCausalLM } from "../../models/llama.ts";
+import { Tokenizer, trainBPE } from "../../models/tokenizer.ts";
+import { init } from "../../src/engine.ts";
+import { manualSeed, type Tensor, tensor } from "../../src/tensor.ts";
+
+const config = { vocab_size: 40, hidden_size: 16, intermediate_size: 24, num_hidden_layers: 2, num_attention_heads: 4, num_key_value_heads: 2, max_position_embeddings: 64, eos_token_id: 2 };
+
+let model: LlamaForCausalLM;
+beforeAll(async () => {
+  await init({ backend: "reference" });
+  manualSeed(11);
+  model = new LlamaForCausalLM(config);
+});
+
+const prompts = [[5, 6, 7], [8, 9, 10, 11, 12, 13], [14]];
+const run = (options: GenerateOptions = {}, ids: number[][] = prompts) => generate(model, textPrompt(model, ids), { maxTokens: 12, eos: [], ...options });
+
+/** The likeliest next token by a full forward pass over all tokens, without a cache. */
+async function fullGreedy(ids: number[], count: number): Promise<number[]> {
+  const all = [...ids];
+  for (let i = 0; i < count; i++) {
+    const { logits } = model.forward({ inputIds: tensor([all], { dtype: "i32" }) });
+    all.push(await logits.select(1, all.length - 1).argmax(-1).item());
+  }
+  return all.slice(ids.length);
+}
+
+test("a cached decode of prompts of different lengths equals full forward passes", async () => {
+  const rows = await run();
+  for (const [i, ids] of prompts.entries()) expect(rows[i]).toEqual(await fullGreedy(ids, 12));
+});
+
+test("several tokens can be added to a filled cache at once", async () => {
+  const cache = model.cache(1, 16);
+  const at = (ids: number[]) => tensor([ids], { dtype: "i32" });
+  model.forward({ inputIds: at([5, 6, 7]), cache });
+  const { logits } = model.forward({ inputIds: at([8, 9]), cache });
+  const full = model.forward({ inputIds: at([5, 6, 7, 8, 9]) }).logits.narrow(1, 3, 2);
+  const want = await full.data();
+  (await logits.data()).forEach((x, i) => expect(x).toBeCloseTo(want[i], 5));
+  expect(cache.lengths).toEqual([5]);
+  expect(() => model.forward({ inputIds: at(new Array(12).fill(1)), cache })).toThrow("5 tokens and 12 new ones exceed the capacity of 16");
+});
+
+describe("sampling", () => {
+  test("keeps to its seed, and other seeds differ", async () => {
+    const options = { temperature: 1, seed: 7 };
+    expect(await run(options)).toEqual(await run(options));
+    expect(await run(options)).not.toEqual(await run({ temperature: 1, seed: 8 }));
+  });
+
+  test("from one token is greedy, whichever filter leaves one", async () => {
+    const greedy = await run();
+    for (const filter of [{ topK: 1 }, { topP: 1e-6 }, { minP: 1 }]) expect(await run({ temperature: 1, ...filter })).toEqual(greedy);
+  });
+
+  test("a strong repetition penalty never repeats", async () => {
+    const [row] = await run({ repetitionPenalty: 1e6, maxTokens: 20 }, [[5, 6]]);
+    expect(new Set([5, 6, ...row]).size).toBe(22);
+    const [free] = await run({ maxTokens: 20 }, [[5, 6]]);
+    expect(new Set(free).size).toBeLessThan(20);
+  });
+
+  test("an end token ends its sample alone", async () => {
+    const free = await run();
+    const eos = free[0][3];
+    const rows = await run({ eos });
+    rows.forEach((row, i) => expect(row).toEqual(free[i].includes(eos) ? free[i].slice(0, free[i].indexOf(eos)) : free[i]));
+    expect(rows[0].length).toBe(free[0].indexOf(eos));
+  });
+});
+
+describe("text", () => {
+  const tokenizer = () => new Tokenizer(trainBPE([["ab abc abcd 你好", 5]], { vocabSize: 300, specialTokens: ["<eos>"] }));
+
+  /** A model that says `ids` whatever it reads. */
+  function parrot(ids: readonly number[], size: number): LlamaForCausalLM {
+    const made = new LlamaForCausalLM({ ...config, vocab_size: size, eos_token_id: 0 });
+    let calls = 0;
+    made.logits = (hidden: Tensor) => tensor(Float32Array.from({ length: size }, (_, i) => (i === ids[calls] ? 1 : 0)), { shape: [hidden.shape[0], size] });
+    const { forward } = made.model;
+    made.model.forward = (input) => {
+      calls = input.cache!.lengths[0] - 1 < 0 ? 0 : calls + 1;
+      return forward.call(made.model, input);
+    };
+    return made;
+  }
+
+  async function say(text: string, options: GenerateOptions = {}): Promise<string[]> {
+    const t = tokenizer();
+    const ids = [...t.encode(text), 0];
+    const speaker = parrot(ids, t.size);
+    const pieces: string[] = [];
+    for await (const piece of generateText(speaker, t, textPrompt(speaker, [[1]]), { maxTokens: ids.length, ...options })) pieces.push(piece);
+    return pieces;
+  }
+
+  test("comes in pieces, whole characters only, up to the end token", async () => {
+    const pieces = await say("abcd 你好 ab");
+    expect(pieces.join("")).toBe("abcd 你好 ab");
+    expect(pieces.length).toBeGreaterThan(1);
+    expect(pieces.every((piece) => !piece.includes("�"))).toBe(true);
+  });
+
+  test("ends before a stop string, of which no part is given out", async () => {
+    expect((await say("ab你a###b", { stop: ["###"] })).join("")).toBe("ab你a");
+    expect((await say("ab##b", { stop: ["###"] })).join("")).toBe("ab##b");
+    expect((await say("ab##", { stop: ["###", "#!"] })).join("")).toBe("ab##");
+  });
+});
+
+describe("bad input is named", () => {
+  test.each([
+    [{ temperature: -1 }, "temperature must be finite and >= 0, got -1"],
+    [{ temperature: NaN }, "temperature must be finite"],
+    [{ topK: 1.5 }, "topK must be a whole number"],
+    [{ topP: 0 }, "topP must be in (0, 1], got 0"],
+    [{ minP: 2 }, "minP must be in [0, 1]"],
+    [{ repetitionPenalty: 0 }, "repetitionPenalty must be positive"],
+    [{ maxTokens: 0 }, "maxTokens must be a positive integer"],
+    [{ maxTokens: 60 }, "a prompt of 6 tokens and maxTokens 60 exceed max_position_embeddings 64"],
+  ] as [GenerateOptions, string][])("%o", async (options, message) => {
+    await expect(run(options)).rejects.toThrow(message);
+  });
+
+  test("an empty prompt, and an id outside the vocabulary", () => {
+    expect(() => textPrompt(model, [])).toThrow("empty");
+    expect(() => textPrompt(model, [[1], []])).toThrow("empty");
+    expect(() => textPrompt(model, [[1, 40]])).toThrow("token id 40 in sample 0 is outside the vocabulary of 40");
+  });
+
+  test("an aborted run stops", async () => {
+    await expect(run({ signal: AbortSignal.abort() })).rejects.toThrow("abort");
+    let launched = 0;
+    for (const step of steps(model, textPrompt(model, prompts), { maxTokens: 12 })) {
+      await step.ids;
+      if (++launched === 2) break;
+    }
+    expect(launched).toBe(2);
+  });
+});
