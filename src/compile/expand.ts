@@ -1,5 +1,6 @@
+import type { DType } from "../dtype.ts";
 import { Node } from "../node.ts";
-import { defineOp, type Op } from "../ops/define.ts";
+import { allOps, defineOp, type Op } from "../ops/define.ts";
 import type { Device } from "../runtime/device.ts";
 import { noGrad } from "../autograd.ts";
 import { Tensor } from "../tensor.ts";
@@ -70,6 +71,10 @@ export function expand(graph: Graph, device: Device): Expanded {
     let src = n.src.map((s) => standIn.get(s) ?? s);
     if (n.op.name === "pack") src = packSources(n.op, src, seq);
     else if (n.op.inPlace) src = src.map((s, i) => (n.op.inPlace!.includes(i) && !mayOverwrite(s) ? copyOf(s, seq) : s));
+    if (n.op.kind === "kernel" && (n.dtype === "f16" || src.some((s) => s.dtype === "f16"))) {
+      widened(n, src, seq);
+      return;
+    }
     const node = src.every((s, i) => s === n.src[i]) ? n : new Node(n.op, src, n.attrs, n.shape, n.dtype, n.outputs);
     if (n.op.kind === "kernel" && n.op.name !== "pack") {
       const lowered = useFallback.has(n.op.name) ? undefined : n.op.lower?.(node, contextOf(node, device));
@@ -83,6 +88,22 @@ export function expand(graph: Graph, device: Device): Expanded {
       for (const i of n.op.inPlace ?? []) if (i >= 0) overwritten.add(aliasOf(src[i]) ?? src[i]);
     }
     standIn.set(n, emit(node, seq));
+  };
+
+  /** Templates compute in f32: halves are widened before and results rounded after. */
+  const widened = (n: Node, src: Node[], seq: number): void => {
+    const cast = allOps().get("cast")!;
+    const to = (s: Node, dtype: DType): Node => (s.dtype === dtype ? s : emit(new Node(cast, [s], { dtype }, s.shape, dtype), seq));
+    const wide = (dtype: DType): DType => (dtype === "f16" ? "f32" : dtype);
+    const outputs = n.outputs?.map((o) => ({ shape: o.shape, dtype: wide(o.dtype) }));
+    const node = new Node(n.op, src.map((s) => to(s, wide(s.dtype))), n.attrs, n.shape, wide(n.dtype), outputs);
+    place(node, seq);
+    if (!n.outputs) standIn.set(n, to(standIn.get(node)!, n.dtype));
+    else {
+      const pick = allOps().get("pick")!;
+      const parts = several.get(node) ?? outputs!.map((o, output) => emit(new Node(pick, [standIn.get(node)!], { output }, o.shape, o.dtype), seq));
+      several.set(n, parts.map((part, i) => to(part, n.outputs![i].dtype)));
+    }
   };
 
   /** Only a leaf that this flush assigns, or packed ones of which all are, may be written over. */
