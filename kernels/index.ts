@@ -1,11 +1,16 @@
 /** The text of every kernel by file name. */
 import adamw from "./adamw.wgsl";
 import attention from "./attention.wgsl";
+import attentionDecode from "./attention_decode.wgsl";
 import attentionDkv from "./attention_dkv.wgsl";
 import attentionDq from "./attention_dq.wgsl";
+import attentionMerge from "./attention_merge.wgsl";
 import attentionStats from "./attention_stats.wgsl";
 import crossEntropy from "./cross_entropy.wgsl";
 import crossEntropyBackward from "./cross_entropy_backward.wgsl";
+import cumsum from "./cumsum.wgsl";
+import indexAdd from "./index_add.wgsl";
+import indexLinks from "./index_links.wgsl";
 import matmul from "./matmul.wgsl";
 import matmulTiled from "./matmul_tiled.wgsl";
 import matvec from "./matvec.wgsl";
@@ -14,19 +19,26 @@ import normBackward from "./norm_backward.wgsl";
 import normWeights from "./norm_weights.wgsl";
 import rope from "./rope.wgsl";
 import sample from "./sample.wgsl";
+import scatterAdd from "./scatter_add.wgsl";
 import softmax from "./softmax.wgsl";
 import softmaxBackward from "./softmax_backward.wgsl";
 import sumParts from "./sum_parts.wgsl";
+import topk from "./topk.wgsl";
 import writeAt from "./write_at.wgsl";
 
 const sources: Record<string, string> = {
   adamw,
   attention,
+  attention_decode: attentionDecode,
   attention_dkv: attentionDkv,
   attention_dq: attentionDq,
+  attention_merge: attentionMerge,
   attention_stats: attentionStats,
   cross_entropy: crossEntropy,
   cross_entropy_backward: crossEntropyBackward,
+  cumsum,
+  index_add: indexAdd,
+  index_links: indexLinks,
   matmul,
   matmul_tiled: matmulTiled,
   matvec,
@@ -35,9 +47,11 @@ const sources: Record<string, string> = {
   norm_weights: normWeights,
   rope,
   sample,
+  scatter_add: scatterAdd,
   softmax,
   softmax_backward: softmaxBackward,
   sum_parts: sumParts,
+  topk,
   write_at: writeAt,
 };
 

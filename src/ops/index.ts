@@ -3,6 +3,7 @@ import { normalizeDim, numel, sameShape, show } from "../shape.ts";
 import { type Tensor, apply } from "../tensor.ts";
 import { type RefArray, defineOp } from "./define.ts";
 import { full, where } from "./elementwise.ts";
+import { lowerIndexAdd, lowerScatterAdd } from "./lower/index.ts";
 import { expand, reshape } from "./movement.ts";
 import { positionsAlong } from "./reduce.ts";
 
@@ -66,6 +67,7 @@ const indexSelectOp = defineOp<DimAttrs>({
 export const indexAddOp = defineOp<DimAttrs>({
   name: "index_add",
   kind: "kernel",
+  lower: lowerIndexAdd,
   vjp: (g, _y, [, index], { dim }) => [g, null, g.indexSelect(dim, index)],
   reference: ([x, index, source], { dim }, { shape, dtype }) => {
     const data = x.data.slice();
@@ -80,6 +82,7 @@ export const indexAddOp = defineOp<DimAttrs>({
 export const scatterAddOp = defineOp<DimAttrs>({
   name: "scatter_add",
   kind: "kernel",
+  lower: lowerScatterAdd,
   vjp: (g, _y, [, index], { dim }) => [g, null, g.gather(dim, index)],
   reference: ([x, index, source], { dim }, { shape, dtype }) => {
     const data = x.data.slice();

@@ -2,12 +2,14 @@ import { isFloat } from "../dtype.ts";
 import { normalizeDim } from "../shape.ts";
 import { type Tensor, apply } from "../tensor.ts";
 import { defineOp } from "./define.ts";
+import { lowerCumsum } from "./lower/index.ts";
 import { transpose } from "./movement.ts";
 
 /** Running sum over the last dim. */
 export const cumsumOp = defineOp({
   name: "cumsum",
   kind: "kernel",
+  lower: lowerCumsum,
   vjp: (g) => [cumsum(g.flip(-1), -1).flip(-1)],
   reference: ([x], _attrs, { shape, dtype }) => {
     const data = x.data.slice();

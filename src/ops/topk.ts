@@ -1,12 +1,14 @@
 import { show } from "../shape.ts";
 import { type Tensor, apply } from "../tensor.ts";
 import { defineOp } from "./define.ts";
+import { lowerTopk } from "./lower/index.ts";
 import type { Extremum } from "./reduce.ts";
 
 /** x [..., n] -> i32 [..., k]: positions of the k largest of each row, descending; the first of equals comes first. */
 export const topkOp = defineOp<{ k: number }>({
   name: "topk",
   kind: "kernel",
+  lower: lowerTopk,
   reference: ([x], { k }, { shape, dtype }) => {
     const n = x.shape[x.shape.length - 1];
     const rows = x.data.length / n;

@@ -1,0 +1,39 @@
+// Links the positions of equal ids into lists in ascending order: head[id] is the first position, next[i] the following
+// one, and `count` ends a list. index_add.wgsl walks them, so that repeated ids add up in a fixed order without float
+// atomics. Two dispatches: START fills head, then either one lane links all positions from the back (SERIAL, for software
+// adapters), or every position looks for its successor on its own and an atomicMin finds the first: quadratic in count,
+// but wide, and as deterministic. Ids out of range are left out.
+const WG: u32 = 64u; // param
+const START: bool = false; // param
+const SERIAL: bool = false; // param
+
+struct Dims { count: u32, size: u32 } // positions, ids
+
+@group(0) @binding(0) var<uniform> dims: Dims;
+@group(0) @binding(1) var<storage, read> ids: array<u32>;
+@group(0) @binding(2) var<storage, read_write> head: array<atomic<u32>>; // [size]
+@group(0) @binding(3) var<storage, read_write> next: array<u32>; // [count]
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let i = (group.y * groups.x + group.x) * WG + lane;
+  if (START) {
+    if (i < dims.size) { atomicStore(&head[i], dims.count); }
+  } else if (SERIAL) {
+    if (i > 0u) { return; }
+    for (var left = dims.count; left > 0u; left--) {
+      let id = ids[left - 1u];
+      if (id < dims.size) {
+        next[left - 1u] = atomicLoad(&head[id]);
+        atomicStore(&head[id], left - 1u);
+      }
+    }
+  } else if (i < dims.count) {
+    let id = ids[i];
+    if (id >= dims.size) { return; }
+    atomicMin(&head[id], i);
+    var j = i + 1u;
+    while (j < dims.count && ids[j] != id) { j++; }
+    next[i] = j;
+  }
+}

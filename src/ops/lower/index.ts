@@ -1,0 +1,75 @@
+import type { KernelCall, Lower } from "../../compile/lower.ts";
+import type { DType } from "../../dtype.ts";
+import { contiguousStrides, numel, show } from "../../shape.ts";
+import { grid2d } from "./grid.ts";
+import { rowSchedule } from "./rows.ts";
+
+const WG = 64;
+const wordType = (dtype: DType): string => (dtype === "bool" ? "u32" : dtype);
+
+/** (x, index [N], source), attrs { dim } -> x with source added at index. */
+export const lowerIndexAdd: Lower = (node, cx) => {
+  const dim = node.attrs.dim as number;
+  const shape = node.shape;
+  const [size, count] = [shape[dim], numel(node.src[1].shape)];
+  const [outer, inner] = [numel(shape.slice(0, dim)), numel(shape.slice(dim + 1))];
+  if (outer * size * inner === 0) return [];
+  const [x, ids, source] = [0, 1, 2].map((i) => cx.operand(i).buffer);
+  const [head, next] = [cx.temp(4 * size), cx.temp(4 * Math.max(count, 4))];
+  const serial = cx.device.kind === "software";
+  const link = (START: number, SERIAL: number, lanes: number): KernelCall => ({
+    kernel: "index_links", params: { WG: SERIAL ? 1 : WG, START, SERIAL }, dims: [count, size], bind: [ids, head, next],
+    grid: grid2d(SERIAL ? 1 : Math.max(1, Math.ceil(lanes / WG))),
+  });
+  const vec = inner % 4 === 0;
+  const type = wordType(node.dtype);
+  const vectors = vec ? inner / 4 : inner;
+  return [
+    link(1, 0, size),
+    link(0, Number(serial), count),
+    {
+      kernel: "index_add", params: { WG, V: vec ? `vec4<${type}>` : type }, dims: [outer, size, count, vectors],
+      bind: [x, source, head, next, cx.output()], grid: grid2d(Math.ceil((outer * size * vectors) / WG)),
+    },
+  ];
+};
+
+/** (x, index, source), attrs { dim }: index and source have one shape of x's rank, at most x's in the other dims. */
+export const lowerScatterAdd: Lower = (node, cx) => {
+  const dim = node.attrs.dim as number;
+  const [shape, part] = [node.shape, node.src[1].shape];
+  if (numel(shape) === 0) return [];
+  const [xStrides, indexStrides] = [contiguousStrides(shape), contiguousStrides(part)];
+  const others = shape.flatMap((size, d) => (d === dim || size === 1 ? [] : [[size, part[d], xStrides[d], indexStrides[d]]]));
+  if (others.length > 6) throw new Error(`scatterAdd: at most 7 dims, got ${show(shape)}`);
+  while (others.length < 6) others.unshift([1, 1, 0, 0]);
+  const lines = numel(shape) / shape[dim];
+  const count = numel(part) === 0 ? 0 : part[dim];
+  return [{
+    kernel: "scatter_add", params: { WG, T: wordType(node.dtype) },
+    dims: [lines, shape[dim], count, xStrides[dim], indexStrides[dim], 0, 0, 0, ...others.flat()],
+    bind: [...[0, 1, 2].map((i) => cx.operand(i).buffer), cx.output()], grid: grid2d(Math.ceil(lines / WG)),
+  }];
+};
+
+/** x [..., C] -> running sums. */
+export const lowerCumsum: Lower = (node, cx) => {
+  const r = rowSchedule(node.shape, cx.device);
+  if (r.rows === 0) return [];
+  return [{
+    kernel: "cumsum", params: { WG: r.params.WG, LANES: r.params.LANES, T: wordType(node.dtype) },
+    dims: [r.rows, r.cols], bind: [cx.operand(0).buffer, cx.output()], grid: r.grid,
+  }];
+};
+
+/** x [..., C], attrs { k } -> i32 [..., k]. */
+export const lowerTopk: Lower = (node, cx) => {
+  const { shape, dtype } = node.src[0];
+  const r = rowSchedule(shape, cx.device);
+  if (r.rows === 0) return [];
+  const KIND = dtype === "f32" ? 0 : dtype === "i32" ? 1 : 2;
+  return [{
+    kernel: "topk", params: { WG: r.params.WG, LANES: r.params.LANES, KIND, T: wordType(dtype) },
+    dims: [r.rows, r.cols, node.attrs.k as number], bind: [cx.operand(0).buffer, cx.output()], grid: r.grid,
+  }];
+};
