@@ -201,8 +201,9 @@ function promote(device: Device, node: Node): void {
 /** Moves tensors (parameters of an optimiser) into one buffer, so that one dispatch can update them all. */
 export async function packParameters(tensors: readonly Tensor[]): Promise<void> {
   await run(tensors.map((t) => t.node).filter((n) => !n.storage), []);
-  if (!device || tensors.every((t) => t.node.storage?.shared)) return;
   const { offsets, total } = packOffsets(tensors.map((t) => t.numel));
+  const first = tensors[0].node.storage?.buffer; // already packed for an earlier optimiser of the same parameters?
+  if (!device || tensors.every(({ node: { storage } }, i) => storage?.shared && storage.buffer === first && storage.offset === offsets[i] * 4)) return;
   const buffer = device.pool.permanent(total * 4);
   const encoder = device.gpu.createCommandEncoder();
   tensors.forEach((t, i) => {
