@@ -2,6 +2,7 @@
 // their stretches, scan the totals in workgroup memory [Hillis and Steele 1986], and run over the stretch again.
 const WG: u32 = 64u; // param: lanes of a workgroup
 const LANES: u32 = 64u; // param: lanes per row, a power of two that divides WG
+const BLOCK: u32 = 64u; // param
 alias T = f32; // param: also i32, u32
 
 struct Dims { rows: u32, cols: u32 }
@@ -20,9 +21,14 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let stretch = (dims.cols + LANES - 1u) / LANES;
   let begin = row * dims.cols + min(part * stretch, dims.cols);
   let end = select(begin, row * dims.cols + min((part + 1u) * stretch, dims.cols), wanted == row);
-  var sum = T();
+  var carry = T();
   if (LANES > 1u) {
-    for (var at = begin; at < end; at++) { sum += x[at]; }
+    var sum = T();
+    for (var block = begin; block < end; block += BLOCK) {
+      var inner = T();
+      for (var at = block; at < min(block + BLOCK, end); at++) { inner += x[at]; }
+      sum += inner;
+    }
     scratch[lane] = sum;
     for (var s = 1u; s < LANES; s *= 2u) {
       workgroupBarrier();
@@ -32,11 +38,14 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
       scratch[lane] += before;
     }
     workgroupBarrier();
-    sum = T();
-    if (part > 0u) { sum = scratch[lane - 1u]; }
+    if (part > 0u) { carry = scratch[lane - 1u]; }
   }
-  for (var at = begin; at < end; at++) {
-    sum += x[at];
-    y[at] = sum;
+  for (var block = begin; block < end; block += BLOCK) {
+    var inner = T();
+    for (var at = block; at < min(block + BLOCK, end); at++) {
+      inner += x[at];
+      y[at] = carry + inner;
+    }
+    carry += inner;
   }
 }
