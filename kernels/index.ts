@@ -2,8 +2,10 @@
 import adamw from "./adamw.wgsl";
 import attention from "./attention.wgsl";
 import attentionDecode from "./attention_decode.wgsl";
+import attentionDecode from "./attention_decode.wgsl";
 import attentionDkv from "./attention_dkv.wgsl";
 import attentionDq from "./attention_dq.wgsl";
+import attentionMerge from "./attention_merge.wgsl";
 import attentionMerge from "./attention_merge.wgsl";
 import attentionStats from "./attention_stats.wgsl";
 import crossEntropy from "./cross_entropy.wgsl";
@@ -30,8 +32,10 @@ const sources: Record<string, string> = {
   adamw,
   attention,
   attention_decode: attentionDecode,
+  attention_decode: attentionDecode,
   attention_dkv: attentionDkv,
   attention_dq: attentionDq,
+  attention_merge: attentionMerge,
   attention_merge: attentionMerge,
   attention_stats: attentionStats,
   cross_entropy: crossEntropy,

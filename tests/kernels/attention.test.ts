@@ -147,6 +147,11 @@ const cases: Record<string, Case> = {
   "bias for all [1,1,1,S], causal": { T: 17, D: 64, bias: [1, 1, 1, 17], causal: "top-left" },
   "lengths, one of them 0": { B: 3, T: 19, S: 50, D: 32, lengths: [50, 0, 33] },
   "lengths, bottom-right: a prompt in a cache": { B: 2, H: 4, heads: 2, T: 20, S: 64, D: 32, lengths: [37, 20], causal: "bottom-right" },
+  "decoding: one token, lengths": { B: 2, H: 3, T: 1, S: 600, D: 64, lengths: [311, 600], causal: "bottom-right", permuted: true },
+  "decoding: grouped heads, several tokens": { B: 1, H: 6, heads: 2, T: 3, S: 301, D: 32, lengths: [290], causal: "bottom-right" },
+  "decoding: 20 rows a key head, D 80": { H: 4, heads: 1, T: 5, S: 65, D: 80 },
+  "decoding: a mask": { B: 2, T: 2, S: 270, D: 32, mask: [2, 1, 1, 270] },
+  "decoding: a bias": { T: 4, S: 40, D: 20, bias: [1, 2, 4, 40] },
 };
 
 describe("attention", () => {

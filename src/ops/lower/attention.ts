@@ -2,6 +2,7 @@ import type { KernelCall, Lower, LowerContext, Operand } from "../../compile/low
 import { floatBits } from "../../dtype.ts";
 import type { Node } from "../../node.ts";
 import type { AttentionAttrs } from "../attention.ts";
+import { busyGroups, grid2d } from "./grid.ts";
 
 const CAUSAL = { none: 0, "top-left": 1, "bottom-right": 2 };
 
@@ -73,10 +74,46 @@ function subgroupTile(cx: LowerContext, D4: number, planes: number): { SG: numbe
   return { SG, PER_LANE: Math.max(1, 16 / SG), SLOTS };
 }
 
+/** Few rows against many keys: see attention_decode.wgsl. Splits when there are fewer workgroups than the adapter can use. */
+function decode(g: Geometry, cx: LowerContext): KernelCall[] | undefined {
+  const software = cx.device.kind === "software";
+  const LANES = software ? 8 : 64;
+  const CHUNK = 256;
+  const rows = g.group * g.T; // of a key head
+  const ROWS = Math.min(8, 2 ** Math.ceil(Math.log2(rows)));
+  const vectors = Math.max(8, 2 ** Math.ceil(Math.log2(g.D4)));
+  const slots = { Q_SLOTS: ROWS * vectors, O_SLOTS: ROWS * Math.max(LANES, vectors) };
+  if ((slots.Q_SLOTS + slots.O_SLOTS) * 16 + ROWS * (CHUNK + 4 * LANES) * 4 > cx.device.maxWorkgroupBytes) return undefined;
+  const chunks = Math.ceil(rows / ROWS);
+  const groups = g.B * (g.H / g.group) * chunks;
+  const splits = Math.min(Math.ceil(g.S / CHUNK), Math.max(1, Math.floor((software ? 4 : busyGroups(cx.device)) / groups)));
+  const count = g.B * g.H * g.T;
+  const o = splits > 1 ? cx.temp(splits * count * g.D * 4) : cx.output(0);
+  const lse = splits > 1 ? cx.temp(splits * count * 4) : cx.output(1);
+  const calls: KernelCall[] = [{
+    kernel: "attention_decode",
+    params: { LANES, ROWS, CHUNK, ...slots, ...g.params },
+    dims: [...g.dims, chunks, splits, count],
+    bind: [g.q, g.k, g.v, g.modifier, g.lengths, o, lse],
+    grid: [splits, (g.H / g.group) * chunks, g.B],
+    flops: 4 * g.pairs * g.D,
+  }];
+  if (splits > 1) {
+    const [x, y, z] = grid2d(Math.ceil((count * g.D) / 64));
+    calls.push({
+      kernel: "attention_merge", params: { WG: 64 }, dims: [count, g.D, splits, x],
+      bind: [o, lse, cx.output(0), cx.output(1)], grid: [x, y, z],
+    });
+  }
+  return calls;
+}
+
 /** Sources q, k, v (, mask or bias) (, lengths); outputs o [B, H, T, D], lse [B, H, T]. */
 export const lowerAttention: Lower = (node, cx) => {
   const g = geometry(node, cx, 3);
   if (!g) return undefined;
+  const few = g.T <= 8 ? decode(g, cx) : undefined;
+  if (few) return few;
   const tile = subgroupTile(cx, g.D4, 2);
   if (!tile) return undefined;
   const call: KernelCall = {
