@@ -1,7 +1,8 @@
 // out[o, id, i] = x[o, id, i] + sum of source[o, n, i] over the positions n of id, in ascending order, for x and out
-// [outer, size, inner] and source [outer, count, inner]: the gradient of an embedding. One lane per vector of out; the
-// lists of positions come from index_links.wgsl.
+// [outer, size, inner] and source [outer, count, inner]: the gradient of an embedding. LANES lanes share a row of out, so
+// that no lane divides by a size that is not constant; the lists of positions come from index_links.wgsl.
 const WG: u32 = 64u; // param
+const LANES: u32 = 64u; // param: lanes per row, a power of two that divides WG
 alias V = f32; // param: also i32, u32, or a vec4 of them when inner is a multiple of 4
 
 struct Dims { outer: u32, size: u32, count: u32, inner: u32 } // inner in vectors
@@ -15,11 +16,13 @@ struct Dims { outer: u32, size: u32, count: u32, inner: u32 } // inner in vector
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let at = (group.y * groups.x + group.x) * WG + lane;
-  if (at >= dims.outer * dims.size * dims.inner) { return; }
-  let row = at / dims.inner;
-  let base = row / dims.size * dims.count * dims.inner + at % dims.inner;
-  var sum = x[at];
-  for (var n = head[row % dims.size]; n < dims.count; n = next[n]) { sum += source[base + n * dims.inner]; }
-  out[at] = sum;
+  let row = ((group.y * groups.x + group.x) * WG + lane) / LANES;
+  if (row >= dims.outer * dims.size) { return; }
+  let first = head[row % dims.size];
+  let base = row / dims.size * dims.count;
+  for (var i = lane % LANES; i < dims.inner; i += LANES) {
+    var sum = x[row * dims.inner + i];
+    for (var n = first; n < dims.count; n = next[n]) { sum += source[(base + n) * dims.inner + i]; }
+    out[row * dims.inner + i] = sum;
+  }
 }

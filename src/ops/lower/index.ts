@@ -24,12 +24,13 @@ export const lowerIndexAdd: Lower = (node, cx) => {
   const vec = inner % 4 === 0;
   const type = wordType(node.dtype);
   const vectors = vec ? inner / 4 : inner;
+  const LANES = Math.min(serial ? 8 : WG, 2 ** Math.floor(Math.log2(vectors)));
   return [
     link(1, 0, size),
     link(0, Number(serial), count),
     {
-      kernel: "index_add", params: { WG, V: vec ? `vec4<${type}>` : type }, dims: [outer, size, count, vectors],
-      bind: [x, source, head, next, cx.output()], grid: grid2d(Math.ceil((outer * size * vectors) / WG)),
+      kernel: "index_add", params: { WG, LANES, V: vec ? `vec4<${type}>` : type }, dims: [outer, size, count, vectors],
+      bind: [x, source, head, next, cx.output()], grid: grid2d(Math.ceil((outer * size * LANES) / WG)),
     },
   ];
 };
