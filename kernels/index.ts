@@ -2,10 +2,8 @@
 import adamw from "./adamw.wgsl";
 import attention from "./attention.wgsl";
 import attentionDecode from "./attention_decode.wgsl";
-import attentionDecode from "./attention_decode.wgsl";
 import attentionDkv from "./attention_dkv.wgsl";
 import attentionDq from "./attention_dq.wgsl";
-import attentionMerge from "./attention_merge.wgsl";
 import attentionMerge from "./attention_merge.wgsl";
 import attentionStats from "./attention_stats.wgsl";
 import crossEntropy from "./cross_entropy.wgsl";
@@ -32,10 +30,8 @@ const sources: Record<string, string> = {
   adamw,
   attention,
   attention_decode: attentionDecode,
-  attention_decode: attentionDecode,
   attention_dkv: attentionDkv,
   attention_dq: attentionDq,
-  attention_merge: attentionMerge,
   attention_merge: attentionMerge,
   attention_stats: attentionStats,
   cross_entropy: crossEntropy,
@@ -58,12 +54,6 @@ const sources: Record<string, string> = {
   topk,
   write_at: writeAt,
 };
-
-/** Makes a kernel known that is not in this folder: an op defined elsewhere names it in its `lower`. */
-export function addKernel(name: string, source: string): void {
-  if (sources[name]) throw new Error(`there is a kernel ${name} already`);
-  sources[name] = source;
-}
 
 export function kernelSource(name: string): string {
   const source = sources[name];
