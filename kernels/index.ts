@@ -55,6 +55,12 @@ const sources: Record<string, string> = {
   write_at: writeAt,
 };
 
+/** Makes a kernel known that is not in this folder: an op defined elsewhere names it in its `lower`. */
+export function addKernel(name: string, source: string): void {
+  if (sources[name]) throw new Error(`there is a kernel ${name} already`);
+  sources[name] = source;
+}
+
 export function kernelSource(name: string): string {
   const source = sources[name];
   if (!source) throw new Error(`there is no kernel ${name}; kernels: ${Object.keys(sources).join(", ")}`);
