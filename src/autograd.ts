@@ -1,11 +1,12 @@
 import { isFloat } from "./dtype.ts";
 import { Node } from "./node.ts";
-import { afterOp, full } from "./ops/elementwise.ts";
+import { full } from "./ops/constant.ts";
+import { afterOp } from "./ops/elementwise.ts";
 import { pickOp } from "./ops/leaf.ts";
 import { expand } from "./ops/movement.ts";
 import { restoreGenerator, saveGenerator } from "./random.ts";
 import { sameShape, show } from "./shape.ts";
-import { Tensor, alias, apply, untracked } from "./tensor.ts";
+import { alias, apply, Tensor, untracked } from "./tensor.ts";
 
 let recording = true;
 
@@ -123,13 +124,23 @@ class ReverseWalk {
     return top;
   }
 
-  static from(output: Tensor, gradient: Tensor | undefined, createGraph: boolean, arrive: (node: Node, g: Tensor) => void): void {
-    if (!output.requiresGrad) throw new Error("backward: the tensor does not require grad: nothing it is made of has requiresGrad set");
+  static from(
+    output: Tensor,
+    gradient: Tensor | undefined,
+    createGraph: boolean,
+    arrive: (node: Node, g: Tensor) => void,
+  ): void {
+    if (!output.requiresGrad)
+      throw new Error("backward: the tensor does not require grad: nothing it is made of has requiresGrad set");
     if (!gradient && output.numel !== 1) {
-      throw new Error(`backward: a gradient is needed for an output of shape ${show(output.shape)} (only scalars have an implicit one)`);
+      throw new Error(
+        `backward: a gradient is needed for an output of shape ${show(output.shape)} (only scalars have an implicit one)`,
+      );
     }
     if (gradient && !sameShape(gradient.shape, output.shape)) {
-      throw new Error(`backward: gradient ${show(gradient.shape)} does not have the output's shape ${show(output.shape)}`);
+      throw new Error(
+        `backward: gradient ${show(gradient.shape)} does not have the output's shape ${show(output.shape)}`,
+      );
     }
     untracked(() =>
       withRecording(createGraph, () => {

@@ -1,9 +1,10 @@
 import type { DType } from "./dtype.ts";
-import { full as constant, iotaOp, where as select } from "./ops/elementwise.ts";
+import { full as constant, iotaOp } from "./ops/constant.ts";
+import { where as select } from "./ops/elementwise.ts";
 import { checkShape } from "./ops/leaf.ts";
 import { positionsAlong } from "./ops/reduce.ts";
 import type { Shape } from "./shape.ts";
-import { type Tensor, apply } from "./tensor.ts";
+import { apply, type Tensor } from "./tensor.ts";
 
 // Free functions: creation here, the others where their ops live.
 export { checkpoint, grad, isGradEnabled, noGrad } from "./autograd.ts";
@@ -26,7 +27,8 @@ export { dropout, manualSeed, rand, randn } from "./random.ts";
 export type Sizes = readonly number[] | readonly [shape: Shape, options?: { dtype?: DType }];
 
 function filled(op: string, sizes: Sizes, value: number): Tensor {
-  const [shape, options] = typeof sizes[0] === "object" ? (sizes as [Shape, { dtype?: DType }?]) : [sizes as readonly number[]];
+  const [shape, options] =
+    typeof sizes[0] === "object" ? (sizes as [Shape, { dtype?: DType }?]) : [sizes as readonly number[]];
   checkShape(op, shape);
   return constant([...shape], value, options?.dtype ?? "f32");
 }
@@ -34,7 +36,8 @@ function filled(op: string, sizes: Sizes, value: number): Tensor {
 export const zeros = (...sizes: Sizes): Tensor => filled("zeros", sizes, 0);
 export const ones = (...sizes: Sizes): Tensor => filled("ones", sizes, 1);
 /** A constant of the graph: for values that change from step to step use `tensor`. */
-export const full = (shape: Shape, value: number, options?: { dtype?: DType }): Tensor => filled("full", [shape, options], value);
+export const full = (shape: Shape, value: number, options?: { dtype?: DType }): Tensor =>
+  filled("full", [shape, options], value);
 
 /** start, start + step, … below end: `arange(end)`, `arange(start, end)`, `arange(start, end, step)`. i32 when all are whole, else f32. */
 export function arange(...args: readonly (number | { dtype?: DType })[]): Tensor {
@@ -42,13 +45,22 @@ export function arange(...args: readonly (number | { dtype?: DType })[]): Tensor
   const options = args.find((a) => typeof a === "object");
   const [start, end, step = 1] = numbers.length === 1 ? [0, numbers[0]] : numbers;
   const size = Math.ceil((end - start) / step);
-  if (!(size > 0) || !Number.isFinite(size)) throw new RangeError(`arange: no values from ${start} to ${end} by ${step}`);
-  return apply(iotaOp, [], { start, step }, [size], options?.dtype ?? (numbers.every(Number.isInteger) ? "i32" : "f32"));
+  if (!(size > 0) || !Number.isFinite(size))
+    throw new RangeError(`arange: no values from ${start} to ${end} by ${step}`);
+  return apply(
+    iotaOp,
+    [],
+    { start, step },
+    [size],
+    options?.dtype ?? (numbers.every(Number.isInteger) ? "i32" : "f32"),
+  );
 }
 
 /** Identity matrix [n, n]. */
 export const eye = (n: number, options?: { dtype?: DType }): Tensor =>
-  positionsAlong(0, n, 2).eq(positionsAlong(1, n, 2)).to(options?.dtype ?? "f32");
+  positionsAlong(0, n, 2)
+    .eq(positionsAlong(1, n, 2))
+    .to(options?.dtype ?? "f32");
 
 /** a where cond, else b; all broadcast. */
 export const where = (cond: Tensor, a: Tensor | number, b: Tensor | number): Tensor => select(cond, a, b);

@@ -1,9 +1,9 @@
-import { type Tensor, apply } from "./tensor.ts";
-import type { Shape } from "./shape.ts";
-import { randOp } from "./ops/elementwise.ts";
+import { randOp } from "./ops/constant.ts";
 import { checkShape, tensor } from "./ops/leaf.ts";
 import { mix } from "./ops/math.ts";
 import { expand } from "./ops/movement.ts";
+import type { Shape } from "./shape.ts";
+import { apply, type Tensor } from "./tensor.ts";
 
 /** Every call draws its own seed from this pair; the seed is data, so equal graphs keep equal keys. */
 let state = { seed: 0, calls: 0 };
@@ -39,11 +39,22 @@ export function randn(...sizes: readonly number[] | readonly [Shape]): Tensor {
   checkShape("randn", shape);
   const seed = nextSeed();
   const radius = uniform(shape, seed, 0).neg().add(1).log().mul(-2).sqrt(); // log(1 - u): u may be 0
-  return radius.mul(uniform(shape, seed, 1).mul(2 * Math.PI).cos());
+  return radius.mul(
+    uniform(shape, seed, 1)
+      .mul(2 * Math.PI)
+      .cos(),
+  );
 }
 
 /** Zeroes elements with probability p and scales the others by 1 / (1 - p); the identity unless `training`. */
 export function dropout(x: Tensor, p: number, { training = true }: { training?: boolean } = {}): Tensor {
   if (!(p >= 0 && p < 1)) throw new RangeError(`dropout: p must be in [0, 1), got ${p}`);
-  return training && p > 0 ? x.mul(rand(x.shape).ge(p).to(x.dtype).mul(1 / (1 - p))) : x;
+  return training && p > 0
+    ? x.mul(
+        rand(x.shape)
+          .ge(p)
+          .to(x.dtype)
+          .mul(1 / (1 - p)),
+      )
+    : x;
 }

@@ -11,6 +11,7 @@ import * as red from "./ops/reduce.ts";
 import { cumsum } from "./ops/scan.ts";
 import { logSoftmax, softmax } from "./ops/softmax.ts";
 import { topk } from "./ops/topk.ts";
+import * as un from "./ops/unary.ts";
 import type { Shape } from "./shape.ts";
 import { numel, show } from "./shape.ts";
 
@@ -21,6 +22,7 @@ export type Nested = number | Nested[];
  * A value of the lazy graph. Operations build nodes and compute nothing; `data()`, `item()` and `tolist()` do.
  * Values never change, except those of a leaf that an optimizer or a cache assigns.
  */
+// biome-ignore format: one method a line reads as a table
 export class Tensor {
   #node: Node;
   /** Gradient accumulated by `backward`; set it to null to start afresh. */
@@ -102,35 +104,35 @@ export class Tensor {
   sub(b: Operand): Tensor { return ew.sub(this, b); }
   mul(b: Operand): Tensor { return ew.mul(this, b); }
   div(b: Operand): Tensor { return ew.div(this, b); }
-  pow(b: Operand): Tensor { return ew.power(this, b); }
+  pow(b: Operand): Tensor { return un.power(this, b); }
   /** Remainder with the sign of the divisor. */
   mod(b: Operand): Tensor { return ew.mod(this, b); }
   maximum(b: Operand): Tensor { return ew.maximum(this, b); }
   minimum(b: Operand): Tensor { return ew.minimum(this, b); }
-  neg(): Tensor { return ew.neg(this); }
-  abs(): Tensor { return ew.abs(this); }
-  sign(): Tensor { return ew.sign(this); }
-  floor(): Tensor { return ew.floor(this); }
-  ceil(): Tensor { return ew.ceil(this); }
+  neg(): Tensor { return un.neg(this); }
+  abs(): Tensor { return un.abs(this); }
+  sign(): Tensor { return un.sign(this); }
+  floor(): Tensor { return un.floor(this); }
+  ceil(): Tensor { return un.ceil(this); }
   /** Half to even. */
-  round(): Tensor { return ew.round(this); }
-  exp(): Tensor { return ew.exp(this); }
-  log(): Tensor { return ew.log(this); }
-  sqrt(): Tensor { return ew.sqrt(this); }
-  rsqrt(): Tensor { return ew.rsqrt(this); }
-  reciprocal(): Tensor { return ew.reciprocal(this); }
-  square(): Tensor { return ew.square(this); }
-  sin(): Tensor { return ew.sin(this); }
-  cos(): Tensor { return ew.cos(this); }
-  tanh(): Tensor { return ew.tanh(this); }
-  sigmoid(): Tensor { return ew.sigmoid(this); }
-  erf(): Tensor { return ew.erf(this); }
-  relu(): Tensor { return ew.relu(this); }
-  gelu({ approximate = "none" }: { approximate?: "none" | "tanh" } = {}): Tensor { return approximate === "tanh" ? ew.geluTanh(this) : ew.gelu(this); }
-  silu(): Tensor { return ew.silu(this); }
-  quickGelu(): Tensor { return ew.quickGelu(this); }
-  softplus(): Tensor { return ew.softplus(this); }
-  clamp(limits: { min?: number; max?: number }): Tensor { return ew.clamp(limits, this); }
+  round(): Tensor { return un.round(this); }
+  exp(): Tensor { return un.exp(this); }
+  log(): Tensor { return un.log(this); }
+  sqrt(): Tensor { return un.sqrt(this); }
+  rsqrt(): Tensor { return un.rsqrt(this); }
+  reciprocal(): Tensor { return un.reciprocal(this); }
+  square(): Tensor { return un.square(this); }
+  sin(): Tensor { return un.sin(this); }
+  cos(): Tensor { return un.cos(this); }
+  tanh(): Tensor { return un.tanh(this); }
+  sigmoid(): Tensor { return un.sigmoid(this); }
+  erf(): Tensor { return un.erf(this); }
+  relu(): Tensor { return un.relu(this); }
+  gelu({ approximate = "none" }: { approximate?: "none" | "tanh" } = {}): Tensor { return approximate === "tanh" ? un.geluTanh(this) : un.gelu(this); }
+  silu(): Tensor { return un.silu(this); }
+  quickGelu(): Tensor { return un.quickGelu(this); }
+  softplus(): Tensor { return un.softplus(this); }
+  clamp(limits: { min?: number; max?: number }): Tensor { return un.clamp(limits, this); }
   eq(b: Operand): Tensor { return ew.eq(this, b); }
   ne(b: Operand): Tensor { return ew.ne(this, b); }
   lt(b: Operand): Tensor { return ew.lt(this, b); }
@@ -220,7 +222,13 @@ export function untracked<T>(fn: () => T): T {
 
 /** The tensor of a new node: how every op comes into the graph. */
 export function apply(op: Op, x: readonly Tensor[], attrs: Attrs, shape: Shape, dtype: DType): Tensor {
-  const node = new Node(op, x.map((t) => t.node), attrs, shape, dtype);
+  const node = new Node(
+    op,
+    x.map((t) => t.node),
+    attrs,
+    shape,
+    dtype,
+  );
   node.requiresGrad = isFloat(dtype) && records(op, x);
   if (noting && shape.length === 0 && x.length > 0) notePendingScalar(node);
   return new Tensor(node);
@@ -228,7 +236,14 @@ export function apply(op: Op, x: readonly Tensor[], attrs: Attrs, shape: Shape, 
 
 /** As `apply`, for an op with several outputs. */
 export function applyMany(op: Op, x: readonly Tensor[], attrs: Attrs, outputs: readonly OutputSpec[]): Tensor[] {
-  const node = new Node(op, x.map((t) => t.node), attrs, outputs[0].shape, outputs[0].dtype, outputs);
+  const node = new Node(
+    op,
+    x.map((t) => t.node),
+    attrs,
+    outputs[0].shape,
+    outputs[0].dtype,
+    outputs,
+  );
   node.requiresGrad = records(op, x);
   return outputs.map((_, i) => pickOutput(node, i));
 }

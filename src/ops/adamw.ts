@@ -1,5 +1,5 @@
 import { sameShape, show } from "../shape.ts";
-import { type Tensor, applyMany } from "../tensor.ts";
+import { applyMany, type Tensor } from "../tensor.ts";
 import { defineOp } from "./define.ts";
 import { lowerAdamw } from "./lower/optim.ts";
 
@@ -27,7 +27,9 @@ export const adamwOp = defineOp({
 /** The new [parameters, first moment, second moment] of one step; see `adamwOp` for `hyper`. */
 export function adamw(p: Tensor, g: Tensor, m: Tensor, v: Tensor, hyper: Tensor): [Tensor, Tensor, Tensor] {
   if (p.ndim !== 1 || ![g, m, v].every((t) => sameShape(t.shape, p.shape)) || !sameShape(hyper.shape, [8])) {
-    throw new Error(`adamw: vectors of one size and hyper [8] expected, got ${[p, g, m, v, hyper].map((t) => show(t.shape)).join(", ")}`);
+    throw new Error(
+      `adamw: vectors of one size and hyper [8] expected, got ${[p, g, m, v, hyper].map((t) => show(t.shape)).join(", ")}`,
+    );
   }
   const output = { shape: p.shape, dtype: "f32" as const };
   return applyMany(adamwOp, [p, g, m, v, hyper], {}, [output, output, output]) as [Tensor, Tensor, Tensor];

@@ -2,7 +2,7 @@ import { isGradEnabled } from "../autograd.ts";
 import { isFloat } from "../dtype.ts";
 import type { Node } from "../node.ts";
 import { broadcastShapes, sameShape, show } from "../shape.ts";
-import { type Tensor, applyMany } from "../tensor.ts";
+import { applyMany, type Tensor } from "../tensor.ts";
 import { defineOp } from "./define.ts";
 import { where } from "./elementwise.ts";
 import { lowerAttention, lowerAttentionBackward } from "./lower/attention.ts";
@@ -29,7 +29,8 @@ function optional(rest: readonly Tensor[], { hasMask, hasBias, hasLengths }: Att
 }
 
 /** Splits the query heads into those of each key head: [B, H, T, D] -> [B, Hkv, H / Hkv, T, D]. */
-const grouped = (x: Tensor, heads: number): Tensor => x.reshape([x.shape[0], heads, x.shape[1] / heads, x.shape[2], x.shape[3]]);
+const grouped = (x: Tensor, heads: number): Tensor =>
+  x.reshape([x.shape[0], heads, x.shape[1] / heads, x.shape[2], x.shape[3]]);
 
 /** Attention weights [B, H, T, S], zero where hidden, and lse, the base-2 log of each row's sum of exponentials. */
 function weights(q: Tensor, k: Tensor, rest: readonly Tensor[], attrs: AttentionAttrs): { p: Tensor; lse: Tensor } {
@@ -49,7 +50,13 @@ function weights(q: Tensor, k: Tensor, rest: readonly Tensor[], attrs: Attention
 }
 
 /** Which keys each query sees, broadcastable to [B, H, T, S]; undefined = all. */
-function visible(T: number, S: number, { causal }: AttentionAttrs, mask?: Tensor, lengths?: Tensor): Tensor | undefined {
+function visible(
+  T: number,
+  S: number,
+  { causal }: AttentionAttrs,
+  mask?: Tensor,
+  lengths?: Tensor,
+): Tensor | undefined {
   const [query, key] = [positionsAlong(2, T, 4), positionsAlong(3, S, 4)];
   const count = lengths?.reshape([-1, 1, 1, 1]);
   const parts: Tensor[] = mask ? [mask] : [];
@@ -59,10 +66,12 @@ function visible(T: number, S: number, { causal }: AttentionAttrs, mask?: Tensor
   return parts.length ? parts.reduce((a, b) => a.logicalAnd(b)) : undefined;
 }
 
-const strided = (fixed: readonly number[], extra: number) => (node: Node): readonly number[] => {
-  const { hasMask, hasBias } = node.attrs as AttentionAttrs;
-  return [...fixed, ...[hasMask, hasBias].filter(Boolean).map((_, i) => extra + i)];
-};
+const strided =
+  (fixed: readonly number[], extra: number) =>
+  (node: Node): readonly number[] => {
+    const { hasMask, hasBias } = node.attrs as AttentionAttrs;
+    return [...fixed, ...[hasMask, hasBias].filter(Boolean).map((_, i) => extra + i)];
+  };
 
 /**
  * FlashAttention (https://arxiv.org/abs/2205.14135). Sources q [B, H, T, D], k and v [B, Hkv, S, D] (H a multiple of
@@ -132,11 +141,14 @@ export function scaledDotProductAttention(q: Tensor, k: Tensor, v: Tensor, optio
   if (!sameShape(k.shape, v.shape)) fail("k and v differ in shape");
   if (q.shape[0] !== k.shape[0] || q.shape[3] !== k.shape[3]) fail("batch sizes or head dims differ");
   if (q.shape[1] % k.shape[1] !== 0) fail("the key heads do not divide the query heads");
-  if (![q, k, v].every((t) => isFloat(t.dtype) && t.dtype === q.dtype)) fail(`q, k and v need one float dtype, got ${q.dtype}, ${k.dtype}, ${v.dtype}`);
+  if (![q, k, v].every((t) => isFloat(t.dtype) && t.dtype === q.dtype))
+    fail(`q, k and v need one float dtype, got ${q.dtype}, ${k.dtype}, ${v.dtype}`);
   const [B, H, T, D] = q.shape;
   const full4 = [B, H, T, k.shape[2]];
   const fit = (t: Tensor, name: string): Tensor =>
-    sameShape(broadcastShapes(`scaledDotProductAttention ${name}`, t.shape, full4), full4) ? expand(t, full4) : fail(`${name} ${show(t.shape)} is larger than the scores`);
+    sameShape(broadcastShapes(`scaledDotProductAttention ${name}`, t.shape, full4), full4)
+      ? expand(t, full4)
+      : fail(`${name} ${show(t.shape)} is larger than the scores`);
   if (lengths && !sameShape(lengths.shape, [B])) fail(`lengths must be [${B}], got ${show(lengths.shape)}`);
   const attrs: AttentionAttrs = {
     scale: options.scale ?? 1 / Math.sqrt(D),

@@ -17,9 +17,27 @@ function check4d(op: string, x: Tensor): void {
 }
 
 /** Windows of the last two dims: [B, C, H, W] -> [B, C, OH, OW, kh, kw]. */
-function windows(x: Tensor, kernel: readonly [number, number], stride: Pair, padding: Pair, dilation: Pair, value = 0): Tensor {
+function windows(
+  x: Tensor,
+  kernel: readonly [number, number],
+  stride: Pair,
+  padding: Pair,
+  dilation: Pair,
+  value = 0,
+): Tensor {
   const [[ph, pw], [sh, sw], [dh, dw]] = [pair(padding), pair(stride), pair(dilation)];
-  return x.pad([[0, 0], [0, 0], [ph, ph], [pw, pw]], value).unfold(2, kernel[0], sh, dh).unfold(3, kernel[1], sw, dw);
+  return x
+    .pad(
+      [
+        [0, 0],
+        [0, 0],
+        [ph, ph],
+        [pw, pw],
+      ],
+      value,
+    )
+    .unfold(2, kernel[0], sh, dh)
+    .unfold(3, kernel[1], sw, dw);
 }
 
 /** Cross-correlation of x [B, C, H, W] with weight [O, C / groups, kh, kw] -> [B, O, OH, OW]: unfold and one matrix product. */
@@ -29,12 +47,17 @@ export function conv2d(x: Tensor, weight: Tensor, bias?: Tensor | null, options:
   const [B, C] = x.shape;
   const [O, perGroup, kh, kw] = weight.shape;
   if (weight.ndim !== 4 || perGroup * groups !== C || O % groups !== 0) {
-    throw new Error(`conv2d: input ${show(x.shape)} does not fit weight ${show(weight.shape)} ([out, in / groups, kh, kw]) with ${groups} group(s)`);
+    throw new Error(
+      `conv2d: input ${show(x.shape)} does not fit weight ${show(weight.shape)} ([out, in / groups, kh, kw]) with ${groups} group(s)`,
+    );
   }
   const patches = windows(x, [kh, kw], stride, padding, dilation);
   const [OH, OW] = patches.shape.slice(2, 4);
   const K = perGroup * kh * kw;
-  const columns = patches.reshape([B, groups, perGroup, OH, OW, kh, kw]).permute([1, 0, 3, 4, 2, 5, 6]).reshape([groups, B * OH * OW, K]);
+  const columns = patches
+    .reshape([B, groups, perGroup, OH, OW, kh, kw])
+    .permute([1, 0, 3, 4, 2, 5, 6])
+    .reshape([groups, B * OH * OW, K]);
   const filters = weight.reshape([groups, O / groups, K]).transpose(1, 2);
   const product = columns.matmul(filters).reshape([groups, B, OH, OW, O / groups]);
   const y = product.permute([1, 0, 4, 2, 3]).reshape([B, O, OH, OW]);
@@ -79,32 +102,48 @@ export interface InterpolateOptions {
 }
 
 /** Resizes x [B, C, H, W] to [B, C, ...size] as torch's `interpolate` does. */
-export function interpolate(x: Tensor, { size, mode = "nearest", alignCorners = false, antialias = false }: InterpolateOptions): Tensor {
+export function interpolate(
+  x: Tensor,
+  { size, mode = "nearest", alignCorners = false, antialias = false }: InterpolateOptions,
+): Tensor {
   check4d("interpolate", x);
   if (mode === "nearest") {
     const [h, w] = pair(size);
-    const rows = (input: number, output: number) => tensor(Int32Array.from({ length: output }, (_, i) => Math.min(Math.floor((i * input) / output), input - 1)));
+    const rows = (input: number, output: number) =>
+      tensor(Int32Array.from({ length: output }, (_, i) => Math.min(Math.floor((i * input) / output), input - 1)));
     return x.indexSelect(2, rows(x.shape[2], h)).indexSelect(3, rows(x.shape[3], w));
   }
-  if (mode !== "bilinear" && mode !== "bicubic") throw new Error(`interpolate: unknown mode ${mode}: expected nearest, bilinear or bicubic`);
+  if (mode !== "bilinear" && mode !== "bicubic")
+    throw new Error(`interpolate: unknown mode ${mode}: expected nearest, bilinear or bicubic`);
   const filter = mode === "bilinear" ? triangle : antialias ? cubic(-0.5) : cubic(-0.75);
   const support = mode === "bilinear" ? 1 : 2;
   return resample(x, pair(size), (input, output) => {
     const scale = alignCorners ? (output > 1 ? (input - 1) / (output - 1) : 0) : input / output;
-    return antialias ? antialiased(input, output, scale, filter, support) : pointwise(input, output, scale, filter, support, alignCorners);
+    return antialias
+      ? antialiased(input, output, scale, filter, support)
+      : pointwise(input, output, scale, filter, support, alignCorners);
   });
 }
 
 const triangle = (t: number): number => Math.max(0, 1 - Math.abs(t));
 /** Keys' cubic convolution kernel. */
-const cubic = (a: number) => (t: number): number => {
-  const d = Math.abs(t);
-  if (d <= 1) return ((a + 2) * d - (a + 3)) * d * d + 1;
-  return d < 2 ? ((a * d - 5 * a) * d + 8 * a) * d - 4 * a : 0;
-};
+const cubic =
+  (a: number) =>
+  (t: number): number => {
+    const d = Math.abs(t);
+    if (d <= 1) return ((a + 2) * d - (a + 3)) * d * d + 1;
+    return d < 2 ? ((a * d - 5 * a) * d + 8 * a) * d - 4 * a : 0;
+  };
 
 /** Filter of fixed width around each source position; the border value stands for what lies outside. */
-function pointwise(input: number, output: number, scale: number, filter: (t: number) => number, support: number, alignCorners: boolean): Tensor {
+function pointwise(
+  input: number,
+  output: number,
+  scale: number,
+  filter: (t: number) => number,
+  support: number,
+  alignCorners: boolean,
+): Tensor {
   return matrix(output, input, (i, put) => {
     let at = alignCorners ? scale * i : scale * (i + 0.5) - 0.5;
     if (support === 1) at = Math.max(at, 0);
@@ -114,7 +153,13 @@ function pointwise(input: number, output: number, scale: number, filter: (t: num
 }
 
 /** Filter that widens with the reduction, with weights that add up to 1 inside the image. */
-function antialiased(input: number, output: number, scale: number, filter: (t: number) => number, support: number): Tensor {
+function antialiased(
+  input: number,
+  output: number,
+  scale: number,
+  filter: (t: number) => number,
+  support: number,
+): Tensor {
   const stretch = Math.max(scale, 1);
   return matrix(output, input, (i, put) => {
     const centre = scale * (i + 0.5);
@@ -127,16 +172,27 @@ function antialiased(input: number, output: number, scale: number, filter: (t: n
 }
 
 /** [rows, columns], filled row by row with put(column, amount). */
-function matrix(rows: number, columns: number, fill: (row: number, put: (column: number, amount: number) => void) => void): Tensor {
+function matrix(
+  rows: number,
+  columns: number,
+  fill: (row: number, put: (column: number, amount: number) => void) => void,
+): Tensor {
   const data = new Float32Array(rows * columns);
   for (let i = 0; i < rows; i++) fill(i, (j, amount) => void (data[i * columns + j] += amount));
   return tensor(data, { shape: [rows, columns] });
 }
 
 /** Both image dims times a constant matrix [output, input]. */
-function resample(x: Tensor, [h, w]: readonly [number, number], weights: (input: number, output: number) => Tensor): Tensor {
+function resample(
+  x: Tensor,
+  [h, w]: readonly [number, number],
+  weights: (input: number, output: number) => Tensor,
+): Tensor {
   const [B, C, H, W] = x.shape;
-  if (!(Number.isInteger(h) && Number.isInteger(w) && h > 0 && w > 0)) throw new RangeError(`interpolate: size must be positive integers, got [${h},${w}]`);
+  if (!(Number.isInteger(h) && Number.isInteger(w) && h > 0 && w > 0))
+    throw new RangeError(`interpolate: size must be positive integers, got [${h},${w}]`);
   const wide = x.reshape([numel([B, C, H]), W]).matmul(weights(W, w).t()); // [B C H, w]
-  return weights(H, h).matmul(wide.reshape([B * C, H, w])).reshape([B, C, h, w]);
+  return weights(H, h)
+    .matmul(wide.reshape([B * C, H, w]))
+    .reshape([B, C, h, w]);
 }

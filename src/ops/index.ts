@@ -1,8 +1,9 @@
 import { promote } from "../dtype.ts";
 import { normalizeDim, numel, sameShape, show } from "../shape.ts";
-import { type Tensor, apply } from "../tensor.ts";
-import { type RefArray, defineOp } from "./define.ts";
-import { full, where } from "./elementwise.ts";
+import { apply, type Tensor } from "../tensor.ts";
+import { full } from "./constant.ts";
+import { defineOp, type RefArray } from "./define.ts";
+import { where } from "./elementwise.ts";
 import { lowerIndexAdd, lowerScatterAdd } from "./lower/index.ts";
 import { expand, reshape } from "./movement.ts";
 import { positionsAlong } from "./reduce.ts";
@@ -24,7 +25,12 @@ function visitGather(x: RefArray["shape"], index: RefArray, dim: number, visit: 
 }
 
 /** Calls visit(start of a run in x, start of a run in the rows, length) for every row of `dim` that `index` chooses. */
-function visitRows(x: RefArray["shape"], index: RefArray, dim: number, visit: (at: number, row: number, run: number) => void): void {
+function visitRows(
+  x: RefArray["shape"],
+  index: RefArray,
+  dim: number,
+  visit: (at: number, row: number, run: number) => void,
+): void {
   const run = numel(x.slice(dim + 1));
   const outer = numel(x.slice(0, dim));
   const count = index.data.length;
@@ -38,7 +44,13 @@ const gatherOp = defineOp<DimAttrs>({
   name: "gather",
   kind: "gather",
   vjp: (g, _y, [x, index], { dim }) => {
-    if (index.shape[dim] > 1 || !sameShape(x.shape.filter((_, i) => i !== dim), index.shape.filter((_, i) => i !== dim))) {
+    if (
+      index.shape[dim] > 1 ||
+      !sameShape(
+        x.shape.filter((_, i) => i !== dim),
+        index.shape.filter((_, i) => i !== dim),
+      )
+    ) {
       return [full(x.shape, 0, x.dtype).scatterAdd(dim, index, g), null];
     }
     // One element of every row: a comparison finds it without scattering.
@@ -93,7 +105,8 @@ export const scatterAddOp = defineOp<DimAttrs>({
 
 /** Indices must be integers, and those already on the host must lie in [0, size). */
 function checkIndex(op: string, index: Tensor, size: number): void {
-  if (index.dtype !== "i32" && index.dtype !== "u32") throw new TypeError(`${op}: indices must be i32 or u32, got ${index.dtype}`);
+  if (index.dtype !== "i32" && index.dtype !== "u32")
+    throw new TypeError(`${op}: indices must be i32 or u32, got ${index.dtype}`);
   const bad = index.node.host?.find((i) => i < 0 || i >= size);
   if (bad !== undefined) throw new RangeError(`${op}: index ${bad} is out of range for size ${size}`);
 }
@@ -126,14 +139,22 @@ export function indexSelect(x: Tensor, dim: number, index: Tensor): Tensor {
   const d = normalizeDim("indexSelect", dim, x.ndim);
   if (index.ndim !== 1) throw new Error(`indexSelect: a 1-D index expected, got ${show(index.shape)}`);
   checkIndex("indexSelect", index, x.shape[d]);
-  return apply(indexSelectOp, [x, index], { dim: d }, x.shape.map((n, i) => (i === d ? index.shape[0] : n)), x.dtype);
+  return apply(
+    indexSelectOp,
+    [x, index],
+    { dim: d },
+    x.shape.map((n, i) => (i === d ? index.shape[0] : n)),
+    x.dtype,
+  );
 }
 
 export function indexAdd(x: Tensor, dim: number, index: Tensor, source: Tensor): Tensor {
   const d = normalizeDim("indexAdd", dim, x.ndim);
   const expected = x.shape.map((n, i) => (i === d ? index.shape[0] : n));
   if (index.ndim !== 1 || !sameShape(source.shape, expected)) {
-    throw new Error(`indexAdd: index ${show(index.shape)} and source ${show(source.shape)} do not fit ${show(x.shape)} along dim ${dim}`);
+    throw new Error(
+      `indexAdd: index ${show(index.shape)} and source ${show(source.shape)} do not fit ${show(x.shape)} along dim ${dim}`,
+    );
   }
   checkIndex("indexAdd", index, x.shape[d]);
   const dtype = promote(x.dtype, source.dtype);
@@ -149,8 +170,12 @@ export function embedding(ids: Tensor, weight: Tensor): Tensor {
 
 /** Zeroes what lies above (lower) or below (upper) a diagonal of the last two dims. */
 export function triangle(x: Tensor, diagonal: number, part: "lower" | "upper"): Tensor {
-  if (x.ndim < 2) throw new Error(`${part === "lower" ? "tril" : "triu"}: at least two dims expected, got ${show(x.shape)}`);
-  const [rows, columns] = [positionsAlong(x.ndim - 2, x.shape[x.ndim - 2], x.ndim), positionsAlong(x.ndim - 1, x.shape[x.ndim - 1], x.ndim)];
+  if (x.ndim < 2)
+    throw new Error(`${part === "lower" ? "tril" : "triu"}: at least two dims expected, got ${show(x.shape)}`);
+  const [rows, columns] = [
+    positionsAlong(x.ndim - 2, x.shape[x.ndim - 2], x.ndim),
+    positionsAlong(x.ndim - 1, x.shape[x.ndim - 1], x.ndim),
+  ];
   const distance = columns.sub(rows);
   return where(expand(part === "lower" ? distance.le(diagonal) : distance.ge(diagonal), x.shape), x, 0);
 }

@@ -1,5 +1,5 @@
 import { sameShape, show } from "../shape.ts";
-import { type Tensor, apply } from "../tensor.ts";
+import { apply, type Tensor } from "../tensor.ts";
 import { defineOp } from "./define.ts";
 import { where } from "./elementwise.ts";
 import { lowerCrossEntropy, lowerCrossEntropyBackward } from "./lower/loss.ts";
@@ -20,7 +20,8 @@ export const crossEntropyOp = defineOp<CrossEntropyAttrs>({
     const logits = x.logSoftmax(-1);
     const kept = target.ne(ignoreIndex);
     const chosen = logits.gather(-1, where(kept, target, 0).unsqueeze(-1)).squeeze(-1);
-    const loss = labelSmoothing === 0 ? chosen : chosen.mul(1 - labelSmoothing).add(logits.mean(-1).mul(labelSmoothing));
+    const loss =
+      labelSmoothing === 0 ? chosen : chosen.mul(1 - labelSmoothing).add(logits.mean(-1).mul(labelSmoothing));
     return where(kept, loss.neg(), 0);
   },
 });
@@ -55,10 +56,14 @@ export function crossEntropy(logits: Tensor, target: Tensor, options: CrossEntro
   const C = logits.shape[1];
   const expected = [logits.shape[0], ...logits.shape.slice(2)];
   if (logits.ndim < 2 || !sameShape(target.shape, expected)) {
-    throw new Error(`crossEntropy: logits ${show(logits.shape)} ([N, C, ...]) do not fit target ${show(target.shape)} (expected ${show(expected)})`);
+    throw new Error(
+      `crossEntropy: logits ${show(logits.shape)} ([N, C, ...]) do not fit target ${show(target.shape)} (expected ${show(expected)})`,
+    );
   }
-  if (target.dtype !== "i32") throw new TypeError(`crossEntropy: targets must be i32 class indices, got ${target.dtype}`);
-  if (!(labelSmoothing >= 0 && labelSmoothing <= 1)) throw new RangeError(`crossEntropy: labelSmoothing must be in [0, 1], got ${labelSmoothing}`);
+  if (target.dtype !== "i32")
+    throw new TypeError(`crossEntropy: targets must be i32 class indices, got ${target.dtype}`);
+  if (!(labelSmoothing >= 0 && labelSmoothing <= 1))
+    throw new RangeError(`crossEntropy: labelSmoothing must be in [0, 1], got ${labelSmoothing}`);
   const bad = target.node.host?.find((t) => t !== ignoreIndex && (t < 0 || t >= C));
   if (bad !== undefined) throw new RangeError(`crossEntropy: target ${bad} is out of range for ${C} classes`);
   const rows = logits.ndim === 2 ? logits : logits.flatten(2).transpose(1, 2).reshape([-1, C]);
@@ -72,7 +77,8 @@ export function crossEntropy(logits: Tensor, target: Tensor, options: CrossEntro
 
 /** Squared error of tensors of one shape. */
 export function mseLoss(x: Tensor, target: Tensor, { reduction = "mean" }: { reduction?: Reduction } = {}): Tensor {
-  if (!sameShape(x.shape, target.shape)) throw new Error(`mseLoss: shapes differ: ${show(x.shape)} and ${show(target.shape)}`);
+  if (!sameShape(x.shape, target.shape))
+    throw new Error(`mseLoss: shapes differ: ${show(x.shape)} and ${show(target.shape)}`);
   const error = x.sub(target).square();
   if (reduction === "none") return error;
   return reduction === "sum" ? error.sum() : error.mean();

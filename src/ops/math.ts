@@ -38,7 +38,8 @@ export function mix(x: number): number {
  * up to 3.8325, from where on erf is 1 to f32. One division, no exponential.
  */
 export function erfWgsl(type: string): string {
-  const polynomial = (c: string[]): string => c.reduceRight((sum, a) => `fma(${sum}, z, ${type}(${a}))`, "").replace("fma(, z, ", "(");
+  const polynomial = (c: string[]): string =>
+    c.reduceRight((sum, a) => `fma(${sum}, z, ${type}(${a}))`, "").replace("fma(, z, ", "(");
   const p = polynomial(["1.12837915", "0.18729792", "0.0524172031", "0.0036523227", "2.85936125e-4", "2.12324399e-6"]);
   const q = polynomial(["1.0", "0.499321366", "0.112896243", "0.0147416294", "0.00114160773", "3.88990739e-5"]);
   return `fn erf_${type}(x: ${type}) -> ${type} {

@@ -1,6 +1,6 @@
 import { isFloat, promote } from "../dtype.ts";
 import { broadcastShapes, numel, show } from "../shape.ts";
-import { type Tensor, apply } from "../tensor.ts";
+import { apply, type Tensor } from "../tensor.ts";
 import { defineOp } from "./define.ts";
 import { lowerMatmul, matmulStrided } from "./lower/matmul.ts";
 import { expand, reshape } from "./movement.ts";

@@ -34,8 +34,11 @@ export interface UnfoldAttrs extends Attrs {
   dilation: number;
 }
 
-const view = <A extends Attrs>(name: string, vjp: (g: Tensor, x: Tensor, attrs: A) => Tensor, keyOf?: (a: A) => string): Op<A> =>
-  defineOp<A>({ name, kind: "view", vjp: (g, _y, [x], attrs) => [vjp(g, x, attrs)], keyOf });
+const view = <A extends Attrs>(
+  name: string,
+  vjp: (g: Tensor, x: Tensor, attrs: A) => Tensor,
+  keyOf?: (a: A) => string,
+): Op<A> => defineOp<A>({ name, kind: "view", vjp: (g, _y, [x], attrs) => [vjp(g, x, attrs)], keyOf });
 
 /** Same elements in row-major order, new shape. */
 export const reshapeOp = view("reshape", (g, x) => g.reshape(x.shape));
@@ -56,7 +59,11 @@ export const sliceOp = view<SliceAttrs>("slice", (g, x, { starts, steps }) => {
 export const flipOp = view<FlipAttrs>("flip", (g, _x, { dims }) => g.flip(dims));
 export const padOp = view<PadAttrs>(
   "pad",
-  (g, x, { pads }) => slice(g, x.shape.map((n, i) => [pads[i][0], pads[i][0] + n])),
+  (g, x, { pads }) =>
+    slice(
+      g,
+      x.shape.map((n, i) => [pads[i][0], pads[i][0] + n]),
+    ),
   ({ pads, value }) => `${JSON.stringify(pads)}${value}`, // JSON has no -Infinity
 );
 export const unfoldOp = view<UnfoldAttrs>("unfold", fold);
@@ -76,7 +83,10 @@ export function affineView(
       return { strides: shape.map((n, i) => (n === out[i] ? strides[i] : 0)), offset };
     case sliceOp: {
       const { starts, steps } = attrs as SliceAttrs;
-      return { strides: strides.map((s, i) => s * steps[i]), offset: starts.reduce((sum, s, i) => sum + s * strides[i], offset) };
+      return {
+        strides: strides.map((s, i) => s * steps[i]),
+        offset: starts.reduce((sum, s, i) => sum + s * strides[i], offset),
+      };
     }
     case flipOp: {
       const { dims } = attrs as FlipAttrs;
@@ -147,7 +157,13 @@ export function permute(x: Tensor, dims: readonly number[]): Tensor {
     throw new Error(`permute: ${show(dims)} is not an order of the dims of ${show(x.shape)}`);
   }
   if (order.every((d, i) => d === i)) return x;
-  return apply(permuteOp, [x], { dims: order }, order.map((d) => x.shape[d]), x.dtype);
+  return apply(
+    permuteOp,
+    [x],
+    { dims: order },
+    order.map((d) => x.shape[d]),
+    x.dtype,
+  );
 }
 
 export function transpose(x: Tensor, a: number, b: number): Tensor {
@@ -178,12 +194,15 @@ export function slice(x: Tensor, spec: SliceSpec): Tensor {
   const steps: number[] = [];
   const shape = x.shape.map((n, i) => {
     const [from, to, by] = spec[i] ?? [];
-    const at = (v: number | null | undefined, open: number) => (v == null ? open : Math.min(Math.max(v < 0 ? v + n : v, 0), n));
+    const at = (v: number | null | undefined, open: number) =>
+      v == null ? open : Math.min(Math.max(v < 0 ? v + n : v, 0), n);
     starts[i] = at(from, 0);
     steps[i] = by ?? 1;
-    if (!Number.isInteger(steps[i]) || steps[i] < 1) throw new RangeError(`slice: step must be a positive integer, got ${by}`);
+    if (!Number.isInteger(steps[i]) || steps[i] < 1)
+      throw new RangeError(`slice: step must be a positive integer, got ${by}`);
     const size = Math.ceil((at(to, n) - starts[i]) / steps[i]);
-    if (!(size > 0)) throw new RangeError(`slice: [${from ?? ""}:${to ?? ""}] of dim ${i} of ${show(x.shape)} is empty`);
+    if (!(size > 0))
+      throw new RangeError(`slice: [${from ?? ""}:${to ?? ""}] of dim ${i} of ${show(x.shape)} is empty`);
     if (size === 1) steps[i] = 1;
     return size;
   });
@@ -198,10 +217,14 @@ export function flip(x: Tensor, dims: number | readonly number[]): Tensor {
 /** Constant padding, [before, after] of each dim; negative amounts crop. */
 export function pad(x: Tensor, pads: readonly (readonly [number, number])[], value = 0): Tensor {
   if (pads.length !== x.ndim) throw new Error(`pad: ${pads.length} pairs for a tensor of shape ${show(x.shape)}`);
-  const cropped = slice(x, pads.map(([a, b], i) => [Math.max(0, -a), x.shape[i] - Math.max(0, -b)]));
+  const cropped = slice(
+    x,
+    pads.map(([a, b], i) => [Math.max(0, -a), x.shape[i] - Math.max(0, -b)]),
+  );
   const grown = pads.map(([a, b]) => [Math.max(0, a), Math.max(0, b)] as const);
   const shape = cropped.shape.map((n, i) => n + grown[i][0] + grown[i][1]);
-  if (!shape.every(Number.isInteger)) throw new RangeError(`pad: amounts must be integers, got ${JSON.stringify(pads)}`);
+  if (!shape.every(Number.isInteger))
+    throw new RangeError(`pad: amounts must be integers, got ${JSON.stringify(pads)}`);
   return sameShape(shape, cropped.shape) ? cropped : apply(padOp, [cropped], { pads: grown, value }, shape, x.dtype);
 }
 
@@ -210,7 +233,9 @@ export function unfold(x: Tensor, dim: number, size: number, step: number, dilat
   const d = normalizeDim("unfold", dim, x.ndim);
   const windows = Math.floor((x.shape[d] - (size - 1) * dilation - 1) / step) + 1;
   if (!(windows > 0) || ![size, step, dilation].every((n) => Number.isInteger(n) && n > 0)) {
-    throw new RangeError(`unfold: windows of ${size} (step ${step}, dilation ${dilation}) do not fit dim ${dim} of ${show(x.shape)}`);
+    throw new RangeError(
+      `unfold: windows of ${size} (step ${step}, dilation ${dilation}) do not fit dim ${dim} of ${show(x.shape)}`,
+    );
   }
   const shape = [...x.shape.map((n, i) => (i === d ? windows : n)), size];
   return apply(unfoldOp, [x], { dim: d, size, step, dilation }, shape, x.dtype);
@@ -220,7 +245,8 @@ export function unfold(x: Tensor, dim: number, size: number, step: number, dilat
 function fold(g: Tensor, x: Tensor, { dim, size, step, dilation }: UnfoldAttrs): Tensor {
   const n = x.shape[dim];
   const windows = g.shape[dim];
-  const fit = (t: Tensor, before: number) => t.pad(t.shape.map((m, i) => (i === dim ? [before, n - before - m] : [0, 0])));
+  const fit = (t: Tensor, before: number) =>
+    t.pad(t.shape.map((m, i) => (i === dim ? [before, n - before - m] : [0, 0])));
   if (dilation === 1 && step >= size) {
     const order = x.shape.flatMap((_, i) => (i === dim ? [i, x.ndim] : [i]));
     const apart = g.permute(order).pad(order.map((_, i) => (i === dim + 1 ? [0, step - size] : [0, 0])));
@@ -246,7 +272,10 @@ export function unsqueeze(x: Tensor, dim: number): Tensor {
 /** Drops one dim of size 1 (others are left alone), or all of them. */
 export function squeeze(x: Tensor, dim?: number): Tensor {
   const d = dim === undefined ? -1 : normalizeDim("squeeze", dim, x.ndim);
-  return reshape(x, x.shape.filter((n, i) => n !== 1 || (dim !== undefined && i !== d)));
+  return reshape(
+    x,
+    x.shape.filter((n, i) => n !== 1 || (dim !== undefined && i !== d)),
+  );
 }
 
 export function flatten(x: Tensor, start: number, end: number): Tensor {
@@ -260,22 +289,33 @@ export function narrow(x: Tensor, dim: number, start: number, length: number): T
   if (!(from >= 0 && length > 0 && from + length <= x.shape[d])) {
     throw new RangeError(`narrow: ${length} elements from ${start} do not lie in dim ${dim} of ${show(x.shape)}`);
   }
-  return slice(x, x.shape.map((_, i) => (i === d ? [from, from + length] : [])));
+  return slice(
+    x,
+    x.shape.map((_, i) => (i === d ? [from, from + length] : [])),
+  );
 }
 
 export function select(x: Tensor, dim: number, i: number): Tensor {
   const d = normalizeDim("select", dim, x.ndim);
-  if (x.ndim === 0 || !(i >= -x.shape[d] && i < x.shape[d])) throw new RangeError(`select: index ${i} is out of range for dim ${dim} of ${show(x.shape)}`);
-  return reshape(narrow(x, d, i, 1), x.shape.filter((_, j) => j !== d));
+  if (x.ndim === 0 || !(i >= -x.shape[d] && i < x.shape[d]))
+    throw new RangeError(`select: index ${i} is out of range for dim ${dim} of ${show(x.shape)}`);
+  return reshape(
+    narrow(x, d, i, 1),
+    x.shape.filter((_, j) => j !== d),
+  );
 }
 
 /** Parts of the given sizes, or of one size (the last may be smaller). */
 export function split(x: Tensor, sizes: number | readonly number[], dim: number): Tensor[] {
   const d = normalizeDim("split", dim, x.ndim);
   const n = x.shape[d];
-  const parts = typeof sizes === "number" ? Array.from({ length: Math.ceil(n / sizes) }, (_, i) => Math.min(sizes, n - i * sizes)) : sizes;
+  const parts =
+    typeof sizes === "number"
+      ? Array.from({ length: Math.ceil(n / sizes) }, (_, i) => Math.min(sizes, n - i * sizes))
+      : sizes;
   const total = parts.reduce((a, b) => a + b, 0);
-  if (total !== n) throw new Error(`split: sizes ${show(parts)} add up to ${total}, dim ${dim} of ${show(x.shape)} has ${n}`);
+  if (total !== n)
+    throw new Error(`split: sizes ${show(parts)} add up to ${total}, dim ${dim} of ${show(x.shape)} has ${n}`);
   let start = 0;
   return parts.map((size) => narrow(x, d, (start += size) - size, size));
 }
@@ -289,7 +329,10 @@ export function chunk(x: Tensor, n: number, dim: number): Tensor[] {
 export function repeatInterleave(x: Tensor, n: number, dim: number): Tensor {
   const d = normalizeDim("repeatInterleave", dim, x.ndim);
   const repeated = expand(unsqueeze(x, d + 1), [...x.shape.slice(0, d + 1), n, ...x.shape.slice(d + 1)]);
-  return reshape(repeated, x.shape.map((m, i) => (i === d ? m * n : m)));
+  return reshape(
+    repeated,
+    x.shape.map((m, i) => (i === d ? m * n : m)),
+  );
 }
 
 export function roll(x: Tensor, shift: number, dim: number): Tensor {
@@ -326,5 +369,8 @@ export function cat(tensors: readonly Tensor[], dim = 0): Tensor {
 export function stack(tensors: readonly Tensor[], dim = 0): Tensor {
   if (tensors.length === 0) throw new Error("stack: no tensors given");
   const d = normalizeDim("stack", dim, tensors[0].ndim + 1);
-  return cat(tensors.map((t) => t.unsqueeze(d)), d);
+  return cat(
+    tensors.map((t) => t.unsqueeze(d)),
+    d,
+  );
 }

@@ -1,8 +1,8 @@
 import { promote } from "../dtype.ts";
 import { numel, show } from "../shape.ts";
-import { type Tensor, apply, applyMany } from "../tensor.ts";
+import { apply, applyMany, type Tensor } from "../tensor.ts";
+import { full } from "./constant.ts";
 import { defineOp } from "./define.ts";
-import { full } from "./elementwise.ts";
 import { lowerLayerNorm, lowerLayerNormBackward, lowerRmsNorm, lowerRmsNormBackward } from "./lower/rows.ts";
 
 interface NormAttrs extends Record<string, unknown> {
@@ -46,7 +46,10 @@ export const layerNormBackwardOp = defineOp<NormAttrs>({
   fallback: ([g, x, weight], { eps }) => {
     const { normal, inverse } = standardize(x, eps);
     const scaled = g.mul(weight);
-    const dx = scaled.sub(scaled.mean(-1, true)).sub(normal.mul(scaled.mul(normal).mean(-1, true))).mul(inverse);
+    const dx = scaled
+      .sub(scaled.mean(-1, true))
+      .sub(normal.mul(scaled.mul(normal).mean(-1, true)))
+      .mul(inverse);
     return [dx, overRows(g.mul(normal)), overRows(g)];
   },
 });
@@ -77,7 +80,8 @@ export const rmsNormBackwardOp = defineOp<NormAttrs>({
 });
 
 function checkVector(op: string, name: string, vector: Tensor, size: number): void {
-  if (vector.ndim !== 1 || vector.shape[0] !== size) throw new Error(`${op}: ${name} must be [${size}], got ${show(vector.shape)}`);
+  if (vector.ndim !== 1 || vector.shape[0] !== size)
+    throw new Error(`${op}: ${name} must be [${size}], got ${show(vector.shape)}`);
 }
 
 function checkEps(op: string, eps: number): void {
@@ -106,7 +110,8 @@ export function rmsNorm(x: Tensor, weight?: Tensor | null, eps = 1e-6): Tensor {
 /** Group normalisation of x [B, C, ...] over groups of channels (https://arxiv.org/abs/1803.08494). */
 export function groupNorm(x: Tensor, groups: number, weight?: Tensor | null, bias?: Tensor | null, eps = 1e-5): Tensor {
   const [B, C] = x.shape;
-  if (x.ndim < 2 || C % groups !== 0) throw new Error(`groupNorm: ${groups} groups do not divide the channels of ${show(x.shape)}`);
+  if (x.ndim < 2 || C % groups !== 0)
+    throw new Error(`groupNorm: ${groups} groups do not divide the channels of ${show(x.shape)}`);
   const perChannel = (v: Tensor): Tensor => v.reshape([C, ...x.shape.slice(2).map(() => 1)]);
   if (weight) checkVector("groupNorm", "weight", weight, C);
   if (bias) checkVector("groupNorm", "bias", bias, C);

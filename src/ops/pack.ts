@@ -1,4 +1,4 @@
-import { type Tensor, apply } from "../tensor.ts";
+import { apply, type Tensor } from "../tensor.ts";
 import { defineOp } from "./define.ts";
 import { cat } from "./movement.ts";
 
@@ -21,7 +21,15 @@ export const packOp = defineOp<{ offsets: number[]; total: number }>({
   name: "pack",
   kind: "kernel",
   vjp: (g, _y, x, { offsets }) => x.map((t, i) => g.narrow(0, offsets[i], t.numel).reshape(t.shape).to(t.dtype)),
-  fallback: (x, { offsets, total }) => cat(x.map((t, i) => t.flatten().to("f32").pad([[0, (offsets[i + 1] ?? total) - offsets[i] - t.numel]]))),
+  fallback: (x, { offsets, total }) =>
+    cat(
+      x.map((t, i) =>
+        t
+          .flatten()
+          .to("f32")
+          .pad([[0, (offsets[i + 1] ?? total) - offsets[i] - t.numel]]),
+      ),
+    ),
 });
 
 /** Flattens tensors into one f32 vector laid out by `packOffsets`. */

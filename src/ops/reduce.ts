@@ -2,10 +2,11 @@ import type { DType } from "../dtype.ts";
 import { isFloat } from "../dtype.ts";
 import type { Attrs } from "../node.ts";
 import { normalizeDim, normalizeDims, numel, sameShape } from "../shape.ts";
-import { type Tensor, apply } from "../tensor.ts";
+import { apply, type Tensor } from "../tensor.ts";
+import { iotaOp } from "./constant.ts";
 import type { Op } from "./define.ts";
 import { defineOp } from "./define.ts";
-import { iotaOp, where } from "./elementwise.ts";
+import { where } from "./elementwise.ts";
 import { expand, reshape } from "./movement.ts";
 
 export interface ReduceAttrs extends Attrs {
@@ -105,7 +106,12 @@ function reduce(op: Op, x: Tensor, dim: Dim | undefined, keepdim: boolean, dtype
   const dims = normalizeDims(op.name, dim, x.ndim).filter((d) => d < x.ndim);
   const kept = x.shape.map((n, i) => (dims.includes(i) ? 1 : n));
   const value = sameShape(kept, x.shape) && dtype === x.dtype ? x : apply(op, [x], { dims }, kept, dtype);
-  return keepdim ? value : reshape(value, x.shape.filter((_, i) => !dims.includes(i)));
+  return keepdim
+    ? value
+    : reshape(
+        value,
+        x.shape.filter((_, i) => !dims.includes(i)),
+      );
 }
 
 /** Integers and booleans are summed as i32. */
@@ -122,7 +128,10 @@ export function mean(x: Tensor, dim?: Dim, keepdim = false): Tensor {
 }
 
 /** Variance; `correction` 1 (the default) divides by n - 1. Two passes: the mean is subtracted first. */
-export function variance(x: Tensor, { dim, correction = 1, keepdim = false }: { dim?: Dim; correction?: number; keepdim?: boolean } = {}): Tensor {
+export function variance(
+  x: Tensor,
+  { dim, correction = 1, keepdim = false }: { dim?: Dim; correction?: number; keepdim?: boolean } = {},
+): Tensor {
   const dims = normalizeDims("var", dim, x.ndim);
   const count = dims.reduce((n, d) => n * x.shape[d], 1);
   const value = sum(x.sub(mean(x, dims, true)).square(), dims, true).mul(1 / Math.max(0, count - correction));
@@ -167,10 +176,17 @@ export function logsumexp(x: Tensor, dim: Dim, keepdim = false): Tensor {
   return keepdim ? value : dropDims(value, dims);
 }
 
-export const dropDims = (x: Tensor, dims: readonly number[]): Tensor => reshape(x, x.shape.filter((_, i) => !dims.includes(i)));
+export const dropDims = (x: Tensor, dims: readonly number[]): Tensor =>
+  reshape(
+    x,
+    x.shape.filter((_, i) => !dims.includes(i)),
+  );
 
 /** 0, 1, 2, … along `dim`, shaped to broadcast against a tensor of `rank` dims. */
 export function positionsAlong(dim: number, size: number, rank: number): Tensor {
   const counts = apply(iotaOp, [], { start: 0, step: 1 }, [size], "i32");
-  return reshape(counts, Array.from({ length: rank }, (_, i) => (i === dim ? size : 1)));
+  return reshape(
+    counts,
+    Array.from({ length: rank }, (_, i) => (i === dim ? size : 1)),
+  );
 }

@@ -1,6 +1,6 @@
 import { show } from "../shape.ts";
-import { type Tensor, apply } from "../tensor.ts";
-import { type Op, defineOp } from "./define.ts";
+import { apply, type Tensor } from "../tensor.ts";
+import { defineOp, type Op } from "./define.ts";
 import { tensor } from "./leaf.ts";
 import { lowerRope } from "./lower/rope.ts";
 import { cat } from "./movement.ts";
@@ -42,9 +42,13 @@ export interface RopeOptions {
 export function rope(x: Tensor, positions: Tensor, { theta = 10000, inverseFrequencies }: RopeOptions = {}): Tensor {
   const [B, , T, D] = x.shape;
   if (x.ndim !== 4 || D % 2 !== 0) throw new Error(`rope: x must be [B, H, T, D] with an even D, got ${show(x.shape)}`);
-  const fits = positions.ndim === 1 ? positions.shape[0] === T : positions.ndim === 2 && positions.shape[0] === B && positions.shape[1] === T;
+  const fits =
+    positions.ndim === 1
+      ? positions.shape[0] === T
+      : positions.ndim === 2 && positions.shape[0] === B && positions.shape[1] === T;
   if (!fits) throw new Error(`rope: positions must be [${T}] or [${B},${T}], got ${show(positions.shape)}`);
-  const frequencies = inverseFrequencies ?? tensor(Float32Array.from({ length: D / 2 }, (_, i) => theta ** ((-2 * i) / D)));
+  const frequencies =
+    inverseFrequencies ?? tensor(Float32Array.from({ length: D / 2 }, (_, i) => theta ** ((-2 * i) / D)));
   if (frequencies.ndim !== 1 || frequencies.shape[0] !== D / 2) {
     throw new Error(`rope: inverse frequencies must be [${D / 2}], got ${show(frequencies.shape)}`);
   }

@@ -1,5 +1,5 @@
 import { sameShape, show } from "../shape.ts";
-import { type Tensor, apply } from "../tensor.ts";
+import { apply, type Tensor } from "../tensor.ts";
 import { defineOp } from "./define.ts";
 import { lowerSample } from "./lower/sample.ts";
 
@@ -53,8 +53,16 @@ function draw(logits: Float64Array, [temperature, topK, topP, minP]: Float64Arra
 export function sample(logits: Tensor, params: Tensor, uniform: Tensor): Tensor {
   const B = logits.shape[0];
   const rows = params.shape[0];
-  if (logits.ndim !== 2 || params.ndim !== 2 || (rows !== 1 && rows !== B) || params.shape[1] !== 4 || !sameShape(uniform.shape, [B])) {
-    throw new Error(`sample: logits [B, V], params [B or 1, 4] and uniform [B] expected, got ${[logits, params, uniform].map((t) => show(t.shape)).join(", ")}`);
+  if (
+    logits.ndim !== 2 ||
+    params.ndim !== 2 ||
+    (rows !== 1 && rows !== B) ||
+    params.shape[1] !== 4 ||
+    !sameShape(uniform.shape, [B])
+  ) {
+    throw new Error(
+      `sample: logits [B, V], params [B or 1, 4] and uniform [B] expected, got ${[logits, params, uniform].map((t) => show(t.shape)).join(", ")}`,
+    );
   }
   return apply(sampleOp, [logits.to("f32"), params, uniform], {}, [B], "i32");
 }

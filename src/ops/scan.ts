@@ -1,6 +1,6 @@
 import { isFloat } from "../dtype.ts";
 import { normalizeDim } from "../shape.ts";
-import { type Tensor, apply } from "../tensor.ts";
+import { apply, type Tensor } from "../tensor.ts";
 import { defineOp } from "./define.ts";
 import { lowerCumsum } from "./lower/index.ts";
 import { transpose } from "./movement.ts";

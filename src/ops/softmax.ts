@@ -1,7 +1,7 @@
 import { isFloat } from "../dtype.ts";
 import { normalizeDim } from "../shape.ts";
-import { type Tensor, apply } from "../tensor.ts";
-import { type Op, defineOp } from "./define.ts";
+import { apply, type Tensor } from "../tensor.ts";
+import { defineOp, type Op } from "./define.ts";
 import { lowerLogSoftmax, lowerLogSoftmaxBackward, lowerSoftmax, lowerSoftmaxBackward } from "./lower/rows.ts";
 import { transpose } from "./movement.ts";
 

@@ -1,5 +1,5 @@
 import { show } from "../shape.ts";
-import { type Tensor, apply } from "../tensor.ts";
+import { apply, type Tensor } from "../tensor.ts";
 import { defineOp } from "./define.ts";
 import { lowerTopk } from "./lower/index.ts";
 import type { Extremum } from "./reduce.ts";
@@ -25,7 +25,8 @@ export const topkOp = defineOp<{ k: number }>({
 /** The k largest of the last dim, descending, with their i32 indices. */
 export function topk(x: Tensor, k: number): Extremum {
   const n = x.shape[x.ndim - 1];
-  if (!Number.isInteger(k) || k < 1 || !(k <= n)) throw new RangeError(`topk: k = ${k} of ${show(x.shape)}: expected 1 to ${n ?? 0}`);
+  if (!Number.isInteger(k) || k < 1 || !(k <= n))
+    throw new RangeError(`topk: k = ${k} of ${show(x.shape)}: expected 1 to ${n ?? 0}`);
   const indices = apply(topkOp, [x], { k }, [...x.shape.slice(0, -1), k], "i32");
   return { values: x.gather(-1, indices), indices };
 }

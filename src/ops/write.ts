@@ -1,5 +1,5 @@
 import { numel, show } from "../shape.ts";
-import { type Tensor, apply } from "../tensor.ts";
+import { apply, type Tensor } from "../tensor.ts";
 import { defineOp } from "./define.ts";
 import { where } from "./elementwise.ts";
 import { lowerWriteAt } from "./lower/write.ts";
@@ -27,7 +27,8 @@ export const writeAtOp = defineOp({
     const size = value.shape[2] * D;
     for (let b = 0; b < B; b++) {
       const at = position.data[position.data.length === 1 ? 0 : b];
-      for (let h = 0; h < H; h++) data.set(value.data.subarray((b * H + h) * size, (b * H + h + 1) * size), ((b * H + h) * S + at) * D);
+      for (let h = 0; h < H; h++)
+        data.set(value.data.subarray((b * H + h) * size, (b * H + h + 1) * size), ((b * H + h) * S + at) * D);
     }
     return { data, shape, dtype };
   },
@@ -37,7 +38,14 @@ export const writeAtOp = defineOp({
 export function writeAt(cache: Tensor, value: Tensor, position: Tensor): Tensor {
   const [B, H, S, D] = cache.shape;
   const t = value.shape[2];
-  if (cache.ndim !== 4 || value.ndim !== 4 || value.shape[0] !== B || value.shape[1] !== H || value.shape[3] !== D || t > S) {
+  if (
+    cache.ndim !== 4 ||
+    value.ndim !== 4 ||
+    value.shape[0] !== B ||
+    value.shape[1] !== H ||
+    value.shape[3] !== D ||
+    t > S
+  ) {
     throw new Error(`writeAt: value ${show(value.shape)} does not fit cache ${show(cache.shape)}`);
   }
   if (position.dtype !== "i32" || (position.numel !== 1 && numel(position.shape) !== B)) {

@@ -1,10 +1,10 @@
+import { noGrad } from "../autograd.ts";
 import type { DType } from "../dtype.ts";
 import { type Attrs, Node, type OutputSpec } from "../node.ts";
-import { noGrad } from "../autograd.ts";
 import type { RefArray } from "../ops/define.ts";
 import { leafOp } from "../ops/leaf.ts";
-import { type PadAttrs, affineView } from "../ops/movement.ts";
-import { type Shape, contiguousStrides, numel } from "../shape.ts";
+import { affineView, type PadAttrs } from "../ops/movement.ts";
+import { contiguousStrides, numel, type Shape } from "../shape.ts";
 import { Tensor, untracked } from "../tensor.ts";
 
 /** A strided view of an array: what view ops make, so that they copy nothing. */
@@ -25,7 +25,15 @@ export function evaluate(nodes: readonly Node[]): void {
   const { order, uses } = schedule(nodes);
   const values = new Map<Node, Value>();
   for (const node of order) {
-    values.set(node, node.host ? fromHost(node) : compute(node, node.src.map((s) => values.get(s)!)));
+    values.set(
+      node,
+      node.host
+        ? fromHost(node)
+        : compute(
+            node,
+            node.src.map((s) => values.get(s)!),
+          ),
+    );
     if (node.host) continue;
     for (const s of node.src) {
       const left = uses.get(s)! - 1;
@@ -65,7 +73,8 @@ function compute(node: Node, sources: readonly Value[]): Value {
   if (op.kind === "pick") return (sources[0] as readonly View[])[attrs.output as number];
   const views = sources as readonly View[];
   if (op.kind === "view") return viewOf(node, views[0]);
-  if (op.kind === "reduce") return dense(op.reference!([contiguous(reducedLast(views[0], attrs.dims as number[]))], attrs, node) as RefArray);
+  if (op.kind === "reduce")
+    return dense(op.reference!([contiguous(reducedLast(views[0], attrs.dims as number[]))], attrs, node) as RefArray);
   const arrays = views.map(contiguous);
   if (op.reference) return results(op.reference(arrays, attrs, node));
   return expandFallback(node, arrays, { shape, dtype }, attrs);
@@ -86,7 +95,13 @@ function expandFallback(node: Node, arrays: readonly RefArray[], own: OutputSpec
   return node.outputs ? views : views[0];
 }
 
-const dense = ({ data, shape, dtype }: RefArray): View => ({ data, shape, dtype, strides: contiguousStrides(shape), offset: 0 });
+const dense = ({ data, shape, dtype }: RefArray): View => ({
+  data,
+  shape,
+  dtype,
+  strides: contiguousStrides(shape),
+  offset: 0,
+});
 
 function viewOf(node: Node, source: View): View {
   const { op, attrs, shape, dtype } = node;
@@ -106,7 +121,8 @@ function contiguous(x: View): RefArray {
   const { data, shape, strides, offset, dtype } = x;
   const expected = contiguousStrides(shape);
   const size = numel(shape);
-  if (offset === 0 && data.length === size && shape.every((n, i) => n === 1 || strides[i] === expected[i])) return { data, shape, dtype };
+  if (offset === 0 && data.length === size && shape.every((n, i) => n === 1 || strides[i] === expected[i]))
+    return { data, shape, dtype };
   const out = new Float64Array(size);
   const inner = shape.length ? shape[shape.length - 1] : 1;
   const stride = shape.length ? strides[shape.length - 1] : 0;

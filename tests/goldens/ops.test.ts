@@ -1,9 +1,9 @@
 import { beforeAll, describe, expect, test } from "vitest";
 import type { DType } from "../../src/dtype.ts";
 import { init } from "../../src/engine.ts";
-import type { Safetensors } from "../../src/io/safetensors.ts";
 import * as sg from "../../src/functional.ts";
-import { Tensor } from "../../src/tensor.ts";
+import type { Safetensors } from "../../src/io/safetensors.ts";
+import type { Tensor } from "../../src/tensor.ts";
 import { listCases, mismatch, openCase, type Tolerance } from "./cases.ts";
 
 type Inputs = Record<string, Tensor>;
@@ -18,17 +18,34 @@ interface Variant {
   readonly tol: { out: Tolerance; grad?: Tolerance };
 }
 
-const unary = (f: (x: Tensor) => Tensor): Call => ({ x }) => f(x);
-const binary = (f: (a: Tensor, b: Tensor) => Tensor): Call => ({ a, b }) => f(a, b);
-const along = (f: (x: Tensor, dim: any, keepdim: boolean) => Tensor): Call => ({ x }, { dim, keepdim }) => f(x, dim, keepdim);
-const extremum = (all: (x: Tensor) => Tensor, part: (x: Tensor, dim: number, keepdim: boolean) => { values: Tensor; indices: Tensor }): Call =>
+const unary =
+  (f: (x: Tensor) => Tensor): Call =>
+  ({ x }) =>
+    f(x);
+const binary =
+  (f: (a: Tensor, b: Tensor) => Tensor): Call =>
+  ({ a, b }) =>
+    f(a, b);
+const along =
+  (f: (x: Tensor, dim: any, keepdim: boolean) => Tensor): Call =>
+  ({ x }, { dim, keepdim }) =>
+    f(x, dim, keepdim);
+const extremum =
+  (
+    all: (x: Tensor) => Tensor,
+    part: (x: Tensor, dim: number, keepdim: boolean) => { values: Tensor; indices: Tensor },
+  ): Call =>
   ({ x }, { dim, keepdim }) => {
     if (dim === undefined) return all(x);
     const { values, indices } = part(x, dim, keepdim);
     return [values, indices];
   };
-const joined = (f: (parts: Tensor[], dim: number) => Tensor): Call => (x, { dim }) => f(Object.values(x), dim);
-const method = (x: Tensor, name: string, ...args: Tensor[]): Tensor => (x as unknown as Record<string, (...a: Tensor[]) => Tensor>)[name](...args);
+const joined =
+  (f: (parts: Tensor[], dim: number) => Tensor): Call =>
+  (x, { dim }) =>
+    f(Object.values(x), dim);
+const method = (x: Tensor, name: string, ...args: Tensor[]): Tensor =>
+  (x as unknown as Record<string, (...a: Tensor[]) => Tensor>)[name](...args);
 
 /** How each case is called: the only place that knows the names of the golden data. */
 const calls: Record<string, Call> = {
@@ -44,7 +61,12 @@ const calls: Record<string, Call> = {
   concat: joined(sg.cat),
   conv2d: ({ x, w, b }, options) => sg.conv2d(x, w, b, options),
   cos: unary((x) => x.cos()),
-  cross_entropy: ({ x, target }, a) => sg.crossEntropy(x, target, { ignoreIndex: a.ignore_index, labelSmoothing: a.label_smoothing, reduction: a.reduction }),
+  cross_entropy: ({ x, target }, a) =>
+    sg.crossEntropy(x, target, {
+      ignoreIndex: a.ignore_index,
+      labelSmoothing: a.label_smoothing,
+      reduction: a.reduction,
+    }),
   cumsum: ({ x }, { dim }) => x.cumsum(dim),
   div: binary((a, b) => a.div(b)),
   embedding: ({ ids, weight }) => sg.embedding(ids, weight),
@@ -59,19 +81,27 @@ const calls: Record<string, Call> = {
   group_norm: ({ x, weight, bias }, { groups, eps }) => sg.groupNorm(x, groups, weight, bias, eps),
   index_add: ({ x, index, src }, { dim }) => x.indexAdd(dim, index, src),
   index_select: ({ x, index }, { dim }) => x.indexSelect(dim, index),
-  interpolate: ({ x }, a) => sg.interpolate(x, { size: a.size, mode: a.mode, alignCorners: a.align_corners, antialias: a.antialias }),
+  interpolate: ({ x }, a) =>
+    sg.interpolate(x, { size: a.size, mode: a.mode, alignCorners: a.align_corners, antialias: a.antialias }),
   layer_norm: ({ x, weight, bias }, { eps }) => sg.layerNorm(x, weight, bias, eps),
   linear: ({ x, w, b }) => sg.linear(x, w, b),
   log: unary((x) => x.log()),
   log_softmax: ({ x }, { dim }) => x.logSoftmax(dim),
   logsumexp: along((x, dim, keepdim) => x.logsumexp(dim, keepdim)),
   masked_fill: ({ x, mask }, { value }) => x.maskedFill(mask, value),
-  matmul: ({ a, b }, { transpose_a, transpose_b }) => (transpose_a ? a.transpose(-1, -2) : a).matmul(transpose_b ? b.transpose(-1, -2) : b),
-  max: extremum((x) => x.max(), (x, dim, keepdim) => x.max(dim, keepdim)),
+  matmul: ({ a, b }, { transpose_a, transpose_b }) =>
+    (transpose_a ? a.transpose(-1, -2) : a).matmul(transpose_b ? b.transpose(-1, -2) : b),
+  max: extremum(
+    (x) => x.max(),
+    (x, dim, keepdim) => x.max(dim, keepdim),
+  ),
   max_pool2d: ({ x }, { kernel, stride, padding }) => sg.maxPool2d(x, kernel, { stride, padding }),
   maximum: binary((a, b) => a.maximum(b)),
   mean: along((x, dim, keepdim) => x.mean(dim, keepdim)),
-  min: extremum((x) => x.min(), (x, dim, keepdim) => x.min(dim, keepdim)),
+  min: extremum(
+    (x) => x.min(),
+    (x, dim, keepdim) => x.min(dim, keepdim),
+  ),
   minimum: binary((a, b) => a.minimum(b)),
   mse_loss: ({ x, y }, { reduction }) => sg.mseLoss(x, y, { reduction }),
   mul: binary((a, b) => a.mul(b)),
@@ -89,7 +119,8 @@ const calls: Record<string, Call> = {
   rope_apply: ({ x, cos, sin }) => sg.applyRope(x, cos, sin),
   rsqrt: unary((x) => x.rsqrt()),
   scatter_add: ({ x, index, src }, { dim }) => x.scatterAdd(dim, index, src),
-  sdpa: ({ q, k, v, mask, bias }, { causal, align, scale }) => sg.scaledDotProductAttention(q, k, v, { mask, bias, isCausal: causal, align, scale }),
+  sdpa: ({ q, k, v, mask, bias }, { causal, align, scale }) =>
+    sg.scaledDotProductAttention(q, k, v, { mask, bias, isCausal: causal, align, scale }),
   sigmoid: unary((x) => x.sigmoid()),
   silu: unary((x) => x.silu()),
   sin: unary((x) => x.sin()),
@@ -129,9 +160,16 @@ async function check(call: Call, file: Safetensors, v: Variant): Promise<string[
   const outputs = [call(inputs, v.attrs)].flat();
   const wanted = Object.entries(v.outputs);
   const problems: string[] = [];
-  const compare = async (what: string, got: Tensor | null, name: string, tol: Tolerance, shape: readonly number[]): Promise<void> => {
+  const compare = async (
+    what: string,
+    got: Tensor | null,
+    name: string,
+    tol: Tolerance,
+    shape: readonly number[],
+  ): Promise<void> => {
     if (!got) return void problems.push(`${v.name} ${what}: missing`);
-    if (got.shape.join() !== shape.join()) return void problems.push(`${v.name} ${what}: shape [${got.shape}], expected [${shape}]`);
+    if (got.shape.join() !== shape.join())
+      return void problems.push(`${v.name} ${what}: shape [${got.shape}], expected [${shape}]`);
     const difference = mismatch(await got.data(), (await file.read(`${v.name}/${name}`)).data, tol);
     if (difference) problems.push(`${v.name} ${what}: ${difference}`);
   };
@@ -142,7 +180,8 @@ async function check(call: Call, file: Safetensors, v: Variant): Promise<string[
     const gout = `${v.name}/${name.replace("out", "gout")}`;
     if (file.names.includes(gout)) outputs[i].backward(await read(file, gout));
   }
-  for (const name of v.grads) await compare(`grad.${name}`, inputs[name].grad, `grad.${name}`, v.tol.grad!, inputs[name].shape);
+  for (const name of v.grads)
+    await compare(`grad.${name}`, inputs[name].grad, `grad.${name}`, v.tol.grad!, inputs[name].shape);
   return problems;
 }
 

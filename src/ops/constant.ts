@@ -1,0 +1,93 @@
+import { floatLiteral } from "../compile/emit.ts";
+import { type DType, isFloat } from "../dtype.ts";
+import { numel, type Shape } from "../shape.ts";
+import { apply, type Tensor } from "../tensor.ts";
+import { defineOp, type Op } from "./define.ts";
+import { mix } from "./math.ts";
+
+// Elementwise ops without operands: what an element is follows from attributes and its position.
+
+export const isFloatType = (type: string): boolean => type === "f32" || type === "vec4f";
+/** Suffix that keeps the helper functions of each type apart. */
+export const suffix = (type: string): string => type.replace(/\W/g, "");
+
+/** Text of a finite constant. */
+export function literal(value: number, type: string): string {
+  if (type.includes("bool")) return `${type}(${value !== 0})`;
+  return `${type}(${isFloatType(type) ? floatLiteral(value) : value})`;
+}
+
+const keyOfNumber = ({ value }: { value: number }): string => (Object.is(value, -0) ? "-0" : `${value}`);
+const fillReference: Op["reference"] = (_x, { value }, { shape, dtype }) => ({
+  data: new Float64Array(numel(shape)).fill(dtype === "bool" ? Number(value !== 0) : value),
+  shape,
+  dtype,
+});
+export const fullOp = defineOp<{ value: number }>({
+  name: "full",
+  kind: "elementwise",
+  wgsl: (_x, { value }, type) => literal(value, type),
+  keyOf: keyOfNumber,
+  reference: fillReference,
+});
+/** Infinities and NaN, which WGSL refuses as constant expressions. */
+const specialOp = defineOp<{ value: number }>({
+  name: "special",
+  kind: "elementwise",
+  wgsl: (_x, { value }, type) =>
+    `special_${suffix(type)}(${Number.isNaN(value) ? 0x7fc00000 : value > 0 ? 0x7f800000 : 0xff800000}u)`,
+  helpers: (type) => `fn special_${suffix(type)}(bits: u32) -> ${type} { return ${type}(bitcast<f32>(bits)); }`,
+  keyOf: keyOfNumber,
+  reference: fillReference,
+});
+
+/** A constant of the graph: its value is part of the plan's key. */
+export function full(shape: Shape, value: number, dtype: DType = "f32"): Tensor {
+  const special = isFloat(dtype) && !Number.isFinite(value);
+  if (!isFloat(dtype) && dtype !== "bool" && !Number.isInteger(value)) {
+    throw new TypeError(`full: ${value} is not a value of dtype ${dtype}`);
+  }
+  return apply(special ? specialOp : fullOp, [], { value }, shape, dtype);
+}
+
+export const iotaOp = defineOp<{ start: number; step: number }>({
+  name: "iota",
+  kind: "elementwise",
+  indexed: true,
+  wgsl: ([i], { start, step }, type) => `(${literal(start, type)} + ${literal(step, type)} * ${type}(${i}))`,
+  reference: (_x, { start, step }, { shape, dtype }) => ({
+    data: new Float64Array(shape[0]).map((_, i) => start + step * i),
+    shape,
+    dtype,
+  }),
+});
+
+/** Uniform numbers in [0, 1) with 24 random bits: a hash of (seed, offset, linear index). Source: u32 seed, expanded. */
+export const randOp = defineOp<{ offset: number }>({
+  name: "rand",
+  kind: "elementwise",
+  indexed: true,
+  cost: 12,
+  vjp: () => [null],
+  wgsl: ([seed, i], { offset }, type) => `uniform_${suffix(type)}(${seed}, ${i}, ${offset}u)`,
+  helpers: (type) => {
+    const word = type === "f32" ? "u32" : "vec4u";
+    // Two rounds of a 32-bit mixer: the seed's hash is spread over the index's.
+    return `fn mix_${word}(x: ${word}) -> ${word} {
+  let a = (x ^ (x >> ${word}(16u))) * ${word}(0x7feb352du);
+  let b = (a ^ (a >> ${word}(15u))) * ${word}(0x846ca68bu);
+  return b ^ (b >> ${word}(16u));
+}
+fn uniform_${suffix(type)}(seed: ${word}, i: ${word}, offset: u32) -> ${type} {
+  let h = mix_${word}(mix_${word}(i + ${word}(offset * 0x9e3779b9u)) ^ mix_${word}(seed + ${word}(offset)));
+  return ${type}(h >> ${word}(8u)) * ${type}(5.9604644775390625e-8);
+}`;
+  },
+  reference: ([seed], { offset }, { shape, dtype }) => {
+    const start = Math.imul(offset, 0x9e3779b9);
+    const data = seed.data.map(
+      (s, i) => (mix((mix((i + start) >>> 0) ^ mix((s + offset) >>> 0)) >>> 0) >>> 8) * 2 ** -24,
+    );
+    return { data, shape, dtype };
+  },
+});
