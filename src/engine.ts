@@ -198,6 +198,17 @@ function promote(device: Device, node: Node): void {
   device.gpu.queue.writeBuffer(node.storage.buffer, 0, toWords(node) as Uint32Array<ArrayBuffer>);
 }
 
+/**
+ * The kernels that computing `tensors` would run, one line each: what was fused (`matmul→add·gelu`), the shape written
+ * and the workgroups. Compiles if needed, computes nothing.
+ */
+export async function explain(...tensors: readonly Tensor[]): Promise<string> {
+  await (started ??= start({}));
+  if (!device) return "reference backend: nodes are interpreted one by one";
+  const roots = tensors.filter((t) => !t.node.realized).map(({ node }): Root => ({ node, mode: "keep" }));
+  return roots.length ? (await planFor(device, collect(roots))).text : "already computed";
+}
+
 /** Moves tensors (parameters of an optimiser) into one buffer, so that one dispatch can update them all. */
 export async function packParameters(tensors: readonly Tensor[]): Promise<void> {
   await run(tensors.map((t) => t.node).filter((n) => !n.storage), []);

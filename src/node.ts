@@ -1,6 +1,7 @@
 import type { DType, HostArray } from "./dtype.ts";
 import type { Op } from "./ops/define.ts";
 import type { Storage } from "./runtime/pool.ts";
+import { debugLevel } from "./runtime/debug.ts";
 import type { Shape } from "./shape.ts";
 
 /** Plain data that specialises an op: part of the graph's key, so nothing that changes from step to step. */
@@ -12,6 +13,12 @@ export interface OutputSpec {
 }
 
 let count = 0;
+
+/** The first stack line outside of the library's own folder. */
+function callSite(): string | undefined {
+  const lines = new Error().stack?.split("\n").slice(2) ?? [];
+  return lines.find((line) => !/[\\/]src[\\/]/.test(line))?.trim();
+}
 
 /**
  * One value of the lazy graph: an op applied to sources. Building a node runs nothing.
@@ -42,6 +49,7 @@ export class Node implements OutputSpec {
     /** Specs of all outputs of an op with several; `pick` nodes select them. */
     readonly outputs?: readonly OutputSpec[],
   ) {
+    if (debugLevel > 0) this.site = callSite();
     this.key = `${op.name}${op.keyOf ? op.keyOf(attrs) : JSON.stringify(attrs)}${dtype}[${shape.join()}]`;
   }
 

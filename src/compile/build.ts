@@ -62,7 +62,7 @@ export async function compile(graph: Graph, device: Device, options: CompileOpti
       }),
     })),
   );
-  const text = kernels.map((k, i) => `${String(i).padStart(4)}  ${k.label.padEnd(40)} [${k.group.root.shape.join(",")}] ${k.group.root.dtype}  ${k.grid.join("x")} workgroups`).join("\n");
+  const text = kernels.map((k, i) => `${String(i).padStart(4)}  ${k.label.padEnd(40)} [${k.group.root.shape.join(",")}] ${k.group.root.dtype}  ${k.grid.join("x")} workgroups${k.group.root.site ? `  ${k.group.root.site}` : ""}`).join("\n");
   return new Plan(device, { steps, finishes: places.finishes, temps: places.temps, uploads: places.uploads, uploadBytes: places.uploadBytes, text }, graph.leaves.length);
 }
 
@@ -168,7 +168,7 @@ class Places {
     const keyOf = (ref: BufferRef): object | undefined => {
       if ("temp" in ref) return ref;
       const [node, output] = "output" in ref ? [ref.node, ref.output] : ref.op.kind === "pick" ? [ref.src[0], ref.attrs.output as number] : [ref, undefined];
-      if (this.leafOf.has(node) || this.located.has(node)) return undefined;
+      if (this.leafOf.has(node) || this.located.has(node) || this.outputs.get(node)?.has(output ?? 0)) return undefined;
       if ((node.op.inPlace?.[output ?? 0] ?? -1) >= 0) {
         const source = node.src[node.op.inPlace![output ?? 0]];
         return keyOf(aliasOf(source) ?? source);

@@ -1,4 +1,5 @@
 import { bindings } from "../compile/template.ts";
+import { log } from "./debug.ts";
 
 export interface Pipeline {
   readonly pipeline: GPUComputePipeline;
@@ -23,6 +24,7 @@ export class PipelineCache {
   }
 
   private async compile(code: string, label: string): Promise<Pipeline> {
+    log(4, `${label}\n${code}`);
     const layout = this.layoutFor(code);
     const module = this.device.createShaderModule({ code, label });
     try {
