@@ -11,15 +11,15 @@ import { grid2d } from "../../src/ops/lower/grid.ts";
 import { onKernelTimes } from "../../src/runtime/debug.ts";
 import { numel } from "../../src/shape.ts";
 import { apply, grad, type Tensor, tensor } from "../../src/tensor.ts";
+import { read } from "./files.ts";
 
-// Place 1 of 1 for an elementwise op (place 2 is the Tensor method): Gaussian of x.
-const bell = row({
-  name: "bell",
+// Place 1 of 2 for an elementwise op; place 2 is the Tensor method.
+const softsign = row({
+  name: "softsign",
   rule: float,
-  wgsl: ([x]) => `exp(-${x} * ${x})`,
-  js: (x) => Math.exp(-x * x),
-  vjp: (g, y, [x]) => [g.mul(y).mul(x).mul(-2)],
-  cost: 8,
+  wgsl: ([x]) => `(${x} / (1.0 + abs(${x})))`,
+  js: (x) => x / (1 + Math.abs(x)),
+  vjp: (g, _y, [x]) => [g.div(x.abs().add(1).square())],
 });
 
 // File 1 of 3 for a fused op: what it is (the fallback: value, oracle, gradient) and how it runs.
@@ -95,10 +95,10 @@ describe.each(["webgpu", "reference"] as const)("on %s", (backend) => {
 
   test("an elementwise op has value, gradient and second derivative", async () => {
     const x = input();
-    await expectClose(bell(x), (v) => Math.exp(-v * v));
-    const [first] = grad(bell(x).sum(), [x], { createGraph: true });
-    await expectClose(first, (v) => -2 * v * Math.exp(-v * v));
-    await expectClose(grad(first.sum(), [x])[0], (v) => (4 * v * v - 2) * Math.exp(-v * v));
+    await expectClose(softsign(x), (v) => v / (1 + Math.abs(v)));
+    const [first] = grad(softsign(x).sum(), [x], { createGraph: true });
+    await expectClose(first, (v) => 1 / (1 + Math.abs(v)) ** 2);
+    await expectClose(grad(first.sum(), [x])[0], (v) => (-2 * Math.sign(v)) / (1 + Math.abs(v)) ** 3);
   });
 
   test("a fused op has value, gradient and second derivative", async () => {
@@ -112,10 +112,16 @@ describe.each(["webgpu", "reference"] as const)("on %s", (backend) => {
 
 test("both fuse with their neighbours into one kernel", async () => {
   const info = await init({ backend: "webgpu" });
-  const chain = bell(input().detach().mul(2)).add(1);
+  const chain = softsign(input().detach().mul(2)).add(1);
   expect(await kernelsOf(chain)).toHaveLength(info?.timestamps ? 1 : 0);
-  await expectClose(chain, (v) => Math.exp(-4 * v * v) + 1);
-  const tail = bell(scaledSquare(input().detach(), 2).add(1));
+  await expectClose(chain, (v) => (2 * v) / (1 + Math.abs(2 * v)) + 1);
+  const tail = softsign(scaledSquare(input().detach(), 2).add(1));
   expect(await kernelsOf(tail)).toHaveLength(info?.timestamps ? 1 : 0);
-  await expectClose(tail, (v) => Math.exp(-((2 * v * v + 1) ** 2)));
+  await expectClose(tail, (v) => (2 * v * v + 1) / (2 * v * v + 2));
+});
+
+test("the elementwise example of CONTRIBUTING.md is the one above", () => {
+  const code = (text: string) => text.split("\n").map((line) => line.replace(/ \/\/ .*$/, "").replace(/^export /, ""));
+  const [, example] = /```ts\n(export const softsign[\s\S]*?)```/.exec(read("CONTRIBUTING.md"))!;
+  expect(code(read("tests/style/add-op.test.ts"))).toEqual(expect.arrayContaining(code(example.trimEnd())));
 });
