@@ -3,7 +3,10 @@
 // operands directly: the cache does what workgroup memory would, without barriers.
 // Operands, splits and grid as in matmul.wgsl.
 const TM: u32 = 4u; // param: rows per lane
-const B_VEC: bool = false; // param: B is read as vec4f along n (b_n = 1, all else multiples of 4)
+const K_GUARD: bool = true; // param: false when K and k_chunk are multiples of 4
+const A_VEC: bool = false; // param: A is read as vec4f along k: stride 1 there, all else multiples of 4
+const B_VEC: u32 = 0u; // param: B is read as vec4f along k (1) or n (2); 0 = scalars
+alias A = f32; // param: vec4f with A_VEC
 alias B = f32; // param: vec4f with B_VEC
 
 struct Dims {
@@ -15,13 +18,33 @@ struct Dims {
 }
 
 @group(0) @binding(0) var<uniform> dims: Dims;
-@group(0) @binding(1) var<storage, read> a: array<f32>;
+@group(0) @binding(1) var<storage, read> a: array<A>;
 @group(0) @binding(2) var<storage, read> b: array<B>;
 @group(0) @binding(3) var<storage, read_write> c: array<f32>;
 
 // `i` = batch, row, first column. Columns from N on are dropped afterwards.
 fn epilogue(value: vec4f, i: vec3u) -> vec4f { // hook
   return value;
+}
+
+// Four values of A along k.
+fn load_a(at: u32, exists: vec4<bool>) -> vec4f {
+  if (A_VEC) { return vec4f(a[at / 4u]); }
+  let s = dims.a_k;
+  let v = vec4f(vec4f(a[at]).x, vec4f(a[at + s]).x, vec4f(a[at + 2u * s]).x, vec4f(a[at + 3u * s]).x);
+  if (K_GUARD) { return select(vec4f(), v, exists); }
+  return v;
+}
+
+// Four columns of a row of B.
+fn load_b(at: vec4u, exists: bool) -> vec4f {
+  var v = vec4f();
+  if (B_VEC == 2u) {
+    v = vec4f(b[at.x / 4u]);
+  } else {
+    v = vec4f(vec4f(b[at.x]).x, vec4f(b[at.y]).x, vec4f(b[at.z]).x, vec4f(b[at.w]).x);
+  }
+  return select(vec4f(), v, exists);
 }
 
 @compute @workgroup_size(8, 8)
@@ -35,22 +58,29 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let i = vec3u(batch / dims.size_2 / dims.size_1, batch / dims.size_2 % dims.size_1, batch % dims.size_2);
   let begin = slice / dims.batches * dims.k_chunk;
   let end = min(begin + dims.k_chunk, dims.K);
-  let columns = min(vec4u(column) + vec4u(0u, 1u, 2u, 3u), vec4u(dims.N - 1u)) * dims.b_n
+  let last = dims.N - select(1u, 4u, B_VEC == 2u);
+  let columns = min(vec4u(column) + vec4u(0u, 1u, 2u, 3u), vec4u(last)) * dims.b_n
     + dims.b_offset + i.x * dims.b_0 + i.y * dims.b_1 + i.z * dims.b_2;
   var rows = array<u32, TM>();
   for (var r = 0u; r < TM; r++) {
     rows[r] = dims.a_offset + i.x * dims.a_0 + i.y * dims.a_1 + i.z * dims.a_2 + min(row + r, dims.M - 1u) * dims.a_m;
   }
   var sums = array<vec4f, TM>();
-  for (var k = begin; k < end; k++) {
-    let at = columns + k * dims.b_k;
-    var vb = vec4f();
-    if (B_VEC) {
-      vb = vec4f(b[at.x / 4u]);
+  for (var k = begin; k < end; k += 4u) {
+    let exists = vec4u(k) + vec4u(0u, 1u, 2u, 3u) < vec4u(end);
+    var vb = array<vec4f, 4>();
+    if (B_VEC == 1u) {
+      let at = (columns + k) / 4u;
+      let m = transpose(mat4x4f(vec4f(b[at.x]), vec4f(b[at.y]), vec4f(b[at.z]), vec4f(b[at.w])));
+      for (var j = 0u; j < 4u; j++) { vb[j] = m[j]; }
     } else {
-      vb = vec4f(vec4f(b[at.x]).x, vec4f(b[at.y]).x, vec4f(b[at.z]).x, vec4f(b[at.w]).x);
+      for (var j = 0u; j < 4u; j++) { vb[j] = load_b(columns + (k + j) * dims.b_k, !K_GUARD || exists[j]); }
     }
-    for (var r = 0u; r < TM; r++) { sums[r] += a[rows[r] + k * dims.a_k] * vb; }
+    var va = array<vec4f, TM>();
+    for (var r = 0u; r < TM; r++) { va[r] = load_a(rows[r] + k * dims.a_k, exists); }
+    for (var r = 0u; r < TM; r++) {
+      sums[r] += va[r].x * vb[0] + va[r].y * vb[1] + va[r].z * vb[2] + va[r].w * vb[3];
+    }
   }
 
   // A copy, so that the sums stay in registers although this loop is rolled (it holds the epilogue once).

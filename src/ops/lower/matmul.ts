@@ -61,8 +61,8 @@ function product(cx: LowerContext, M: number, N: number, K: number, sizes: numbe
     }];
   }
 
-  const TM = M > 8 ? 16 : M > 4 ? 8 : M > 1 ? 4 : 1;
-  const tile = SG > 0 ? { rows: TM, columns: 4 * SG } : { rows: TM > 8 ? 32 : 8, columns: 32 };
+  const TM = M > 8 ? 16 : M > 4 ? 8 : 4;
+  const tile = SG > 0 ? { rows: TM, columns: 4 * SG } : { rows: M > 8 ? 32 : 8, columns: 32 };
   const [rowTiles, columnTiles] = [Math.ceil(M / tile.rows), Math.ceil(N / tile.columns)];
   const split = only ? splitK(K, rowTiles * columnTiles * batches, busyGroups(device)) : { splits: 1, chunk: Math.max(K, 1) };
   const KS = SG > 32 && TM === 16 ? 8 : 4;
@@ -71,24 +71,20 @@ function product(cx: LowerContext, M: number, N: number, K: number, sizes: numbe
   const dims = [M, N, K, split.chunk, rowTiles, columnTiles, first, slices, batches, sizes[1], sizes[2], ...strides];
   const grid = grid2d(rowTiles * columnTiles * slices);
   const out = split.splits > 1 ? cx.temp(4 * slices * M * N) : cx.output();
-  const params = SG > 0 ? subgroupParams(SG, TM, KS, M, N, K, A, B) : tiledParams(TM, N, B);
+  const size: Record<string, number> = SG > 0 ? { SG, TM, KS } : { TM: tile.rows / 8 };
+  const params = { ...size, K_GUARD: Number(K % KS !== 0), ...loads(SG, M, N, K, A, B) };
   const main: KernelCall = { kernel: SG > 0 ? "matmul" : "matmul_tiled", params, dims, bind: [...bind, out], grid, flops };
   if (split.splits === 1) return [{ ...main, ...epilogue }];
   return [main, sumParts(out, cx.output(), split.splits, batches, M, N)];
 }
 
-function subgroupParams(SG: number, TM: number, KS: number, M: number, N: number, K: number, A: Matrix, B: Matrix): KernelCall["params"] {
-  const aVec = K % 4 === 0 && aligned(A, "column") ? 1 : M % 4 === 0 && TM >= 4 && aligned(A, "row") ? 2 : 0;
-  const bVec = N % 4 === 0 && aligned(B, "column") ? 2 : K % 4 === 0 && aligned(B, "row") ? 1 : 0;
-  return {
-    SG, TM, KS, K_GUARD: Number(K % KS !== 0),
-    A_VEC: aVec, B_VEC: bVec, A: aVec ? "vec4f" : "f32", B: bVec ? "vec4f" : "f32",
-  };
-}
-
-function tiledParams(TM: number, N: number, B: Matrix): KernelCall["params"] {
-  const vec = N % 4 === 0 && aligned(B, "column");
-  return { TM: TM > 8 ? 4 : 1, B_VEC: Number(vec), B: vec ? "vec4f" : "f32" };
+/** How the operands are read: as vectors where stride 1 and alignment allow. */
+function loads(SG: number, M: number, N: number, K: number, A: Matrix, B: Matrix): { A_VEC: number; B_VEC: number; A: string; B: string } {
+  const alongK = K % 4 === 0 && aligned(A, "column");
+  const alongM = SG > 0 && M % 4 === 0 && aligned(A, "row");
+  const A_VEC = alongK ? 1 : alongM ? 2 : 0;
+  const B_VEC = N % 4 === 0 && aligned(B, "column") ? 2 : K % 4 === 0 && aligned(B, "row") ? 1 : 0;
+  return { A_VEC, B_VEC, A: A_VEC ? "vec4f" : "f32", B: B_VEC ? "vec4f" : "f32" };
 }
 
 /** Whether the matrix can be read as vec4f along `unit`: stride 1 there, everything else a multiple of 4. */
