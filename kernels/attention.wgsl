@@ -2,9 +2,10 @@
 //
 // Paper: FlashAttention-2 (https://arxiv.org/abs/2307.08691), online softmax of https://arxiv.org/abs/1805.02867.
 // Layout: q [B, H, T, D], k and v [B, H / group, S, D] with any strides but a unit one along D; o [B, H, T, D] and
-// lse [B, H, T] (log2 of the sums of 2^(score log2 e)) contiguous. The modifier is a mask (u32, 0 = hidden) or an additive bias (f32), read with strides
-// that may be 0. lengths [B]: keys from there on are hidden, and never visited.
-// Grid: x = tiles of 2 SG query rows, y = heads, z = batch. One subgroup per workgroup, two query rows per lane.
+// lse [B, H, T] (log2 of the sums of 2^(score log2 e)) contiguous. The modifier is a mask (u32, 0 = hidden) or an
+// additive bias (f32), read with strides that may be 0. lengths [B]: keys from there on are hidden, and never visited.
+// Rows: the `group` query heads of a key head times T, numbered head first, so that one token fills tiles with its heads.
+// Grid: x = tiles of 2 SG rows, y = key heads, z = batch. One subgroup per workgroup, two rows per lane.
 // A block of BLOCK keys is loaded once by the subgroup and spread by shuffles, so no row needs another lane: no barrier.
 // q and o lie in workgroup memory, each lane in its own slot, so the loop over D stays rolled and D is data
 // (a constant D is unrolled by some drivers and compiles for 10 s and more).
@@ -94,20 +95,26 @@ fn limit(t: u32, length: u32) -> u32 {
 
 @compute @workgroup_size(SG)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
-  let h = group.y;
+  let kv_head = group.y;
   let b = group.z;
-  let t = vec2u(group.x * 2u * SG + lane) + vec2u(0u, SG); // the lane's rows
-  let row = min(t, vec2u(dims.T - 1u)); // rows past the end repeat the last one and are not stored
+  let rows = dims.group * dims.T;
+  let mine = vec2u(group.x * 2u * SG + lane) + vec2u(0u, SG); // the lane's rows
+  let row = min(mine, vec2u(rows - 1u)); // rows past the end repeat the last one and are not stored
+  let h = kv_head * dims.group + row / dims.T;
+  let t = row % dims.T;
   var length = dims.S;
   if (dims.has_lengths != 0u) { length = min(u32(max(lengths[b], 0)), dims.S); }
-  let limits = vec2u(limit(row.x, length), limit(row.y, length));
-  let end = limit(min(group.x * 2u * SG + 2u * SG, dims.T) - 1u, length); // of the last row: no key further on is seen
-  let all = limit(group.x * 2u * SG, length); // keys that every row sees
+  let limits = vec2u(limit(t.x, length), limit(t.y, length));
+  let first = group.x * 2u * SG; // row of the tile
+  let last = min(first + 2u * SG, rows) - 1u;
+  let one_head = first / dims.T == last / dims.T;
+  let end = limit(select(dims.T - 1u, last % dims.T, one_head), length); // no row sees a key from here on
+  let all = limit(select(0u, first % dims.T, one_head), length); // every row sees the keys before this one
 
-  let q_at = dims.q_offset + b * dims.q_b + h * dims.q_h + row * dims.q_t;
-  let k_base = dims.k_offset + b * dims.k_b + h / dims.group * dims.k_h;
-  let v_base = dims.v_offset + b * dims.v_b + h / dims.group * dims.v_h;
-  let m_at = dims.m_offset + b * dims.m_b + h * dims.m_h + row * dims.m_t;
+  let q_at = dims.q_offset + b * dims.q_b + h * dims.q_h + t * dims.q_t;
+  let k_base = dims.k_offset + b * dims.k_b + kv_head * dims.k_h;
+  let v_base = dims.v_offset + b * dims.v_b + kv_head * dims.v_h;
+  let m_at = dims.m_offset + b * dims.m_b + h * dims.m_h + t * dims.m_t;
   for (var d = 0u; d < dims.D4; d++) {
     let slot = d * 2u * SG + lane;
     q_slots[slot] = load_q(q_at.x, d) * dims.scale;
@@ -194,12 +201,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
   let seen = total > vec2f();
   let norm = select(vec2f(), 1.0 / total, seen);
   let sums = select(bitcast<vec2f>(vec2u(0xff800000u + 0u * dims.T)), top + log2(total), seen);
-  let out = (b * dims.H + h) * dims.T;
   for (var r = 0u; r < 2u; r++) {
-    if (t[r] >= dims.T) { continue; }
-    lse[out + t[r]] = sums[r];
+    if (mine[r] >= rows) { continue; }
+    let out = (b * dims.H + h[r]) * dims.T + t[r];
+    lse[out] = sums[r];
     for (var d = 0u; d < dims.D4; d++) {
-      store_o((out + t[r]) * dims.D, d, o_slots[d * 2u * SG + r * SG + lane] * norm[r]);
+      store_o(out * dims.D, d, o_slots[d * 2u * SG + r * SG + lane] * norm[r]);
     }
   }
 }

@@ -112,16 +112,14 @@ function decode(g: Geometry, cx: LowerContext): KernelCall[] | undefined {
 export const lowerAttention: Lower = (node, cx) => {
   const g = geometry(node, cx, 3);
   if (!g) return undefined;
-  const few = g.T <= 8 ? decode(g, cx) : undefined;
-  if (few) return few;
   const tile = subgroupTile(cx, g.D4, 2);
-  if (!tile) return undefined;
+  if (!tile) return g.T <= 8 ? decode(g, cx) : undefined;
   const call: KernelCall = {
     kernel: "attention",
     params: { ...tile, ...g.params },
     dims: g.dims,
     bind: [g.q, g.k, g.v, g.modifier, g.lengths, cx.output(0), cx.output(1)],
-    grid: [Math.ceil(g.T / (2 * tile.SG)), g.H, g.B],
+    grid: [Math.ceil((g.group * g.T) / (2 * tile.SG)), g.H / g.group, g.B],
     flops: 4 * g.pairs * g.D,
   };
   return [call];
