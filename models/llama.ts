@@ -236,8 +236,9 @@ export class LlamaForCausalLM extends Module {
 
   /** Last hidden states [..., D] to logits [..., V]. */
   logits(hidden: Tensor): Tensor {
-    const y = this.lm_head ? this.lm_head.forward(hidden) : linear(hidden, this.model.embed_tokens.weight);
-    return this.config.logit_scale === undefined ? y : y.mul(this.config.logit_scale);
+    const { logit_scale: scale } = this.config;
+    const x = scale === undefined ? hidden : hidden.mul(scale); // [..., D] is smaller than [..., V]
+    return this.lm_head ? this.lm_head.forward(x) : linear(x, this.model.embed_tokens.weight);
   }
 
   /**

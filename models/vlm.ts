@@ -6,10 +6,10 @@
 import { type FileSource, openCheckpoint, openFolder, openWeights, saveCheckpoint, type SaveOptions, subfolder } from "../src/io/index.ts";
 import { readJson } from "../src/io/source.ts";
 import { Module, withoutInit } from "../src/nn/index.ts";
-import { show } from "../src/shape.ts";
-import { type Tensor, tensor } from "../src/tensor.ts";
+import { type Shape, show } from "../src/shape.ts";
+import { cat, type Tensor, tensor } from "../src/tensor.ts";
 import { Projector, SlotEmbedding } from "./adapter.ts";
-import { bucket, ids2d, isPlainCausal, layOut, positionsOf, requireHost, segmentsOfMask } from "./batch.ts";
+import { bucket, ids2d, isPlainCausal, type Layout, layOut, positionsOf, requireHost, segmentsOfMask } from "./batch.ts";
 import type { Prompt } from "./generate.ts";
 import { loadWeights, type Rename } from "./load.ts";
 import { type DecoderInput, type LlamaConfig, LlamaForCausalLM } from "./llama.ts";
@@ -124,17 +124,28 @@ export class Llava extends Module {
       padRight: padding?.right,
     });
     const { batch: b, length: t, segments } = layout;
-    const text = this.language_model.model.embed(ids2d(b, layout.ids)); // [B, T', D]
-    const inputsEmbeds = features ? splice(text, features, layout.features) : text;
     return {
       decoder: {
-        inputsEmbeds,
+        inputsEmbeds: this.#embed(layout, features), // [B, T', D]
         positions: ids2d(b, positionsOf(segments, t)),
         segments: isPlainCausal(segments, t) ? undefined : ids2d(b, segments),
       },
       labels: layout.labels && ids2d(b, layout.labels),
       attentionMask: ids2d(b, segments.map((s) => (s === -1 ? 0 : 1))),
     };
+  }
+
+  /** Word embeddings with image features [N, P, D] where the layout has them. */
+  #embed({ batch, ids, features: rows }: Layout, features?: Tensor): Tensor {
+    const words = (kept: Int32Array) => this.language_model.model.embed(ids2d(batch, kept));
+    if (!features) return words(ids);
+    const start = commonRun(rows, batch, features.shape);
+    if (start === undefined) return splice(words(ids), features, rows);
+    // One image a sample, in one place: joined without a gather, and no gradient is scattered back.
+    const text = words(ids.filter((_, i) => rows[i] < 0));
+    const rest = text.shape[1] - start;
+    const parts = [start > 0 && text.narrow(1, 0, start), features, rest > 0 && text.narrow(1, start, rest)];
+    return cat(parts.filter((part) => part !== false), 1);
   }
 
   /** logits [B, T', V] and hidden states over the merged sequence. */
@@ -187,6 +198,18 @@ function segmentsOf({ inputIds, attentionMask, segments }: LlavaInput): Int32Arr
   if (segments && attentionMask) throw new Error("Llava: give segments or attentionMask, not both");
   if (segments) return Int32Array.from(requireHost("Llava", "segments", segments));
   return attentionMask ? segmentsOfMask(requireHost("Llava", "attentionMask", attentionMask)) : new Int32Array(inputIds.shape[0] * inputIds.shape[1]);
+}
+
+/** Where the one image of every sample begins, if all begin at the same position and are whole; else undefined. */
+function commonRun(rows: Int32Array, batch: number, [images, per]: Shape): number | undefined {
+  const length = rows.length / batch;
+  const start = rows.indexOf(0);
+  if (images !== batch || start < 0) return undefined;
+  const placed = rows.every((row, i) => {
+    const k = (i % length) - start;
+    return row === (k >= 0 && k < per ? Math.floor(i / length) * per + k : -1);
+  });
+  return placed && length > per ? start : undefined;
 }
 
 /** text [B, T, D] with rows of features [N, P, D] where `rows` (per position) is not -1. */

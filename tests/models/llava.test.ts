@@ -4,7 +4,7 @@ import { Llava, type LlavaConfig } from "../../models/vlm.ts";
 import { openCheckpoint, saveCheckpoint } from "../../src/io/huggingface.ts";
 import { memoryFiles, subfolder } from "../../src/io/source.ts";
 import { init } from "../../src/engine.ts";
-import { manualSeed, rand, type Tensor, tensor } from "../../src/tensor.ts";
+import { cat, manualSeed, rand, type Tensor, tensor } from "../../src/tensor.ts";
 
 const IMAGE = 9;
 const config: LlavaConfig = {
@@ -60,6 +60,20 @@ describe("images among words", () => {
       const alone = model.forward({ inputIds: ids([1, IMAGE, ...turn]), pixelValues });
       close(await logitsAt(packed.logits, 0, at), await logitsAt(alone.logits, 0, 4 + turn.length));
     }
+  });
+
+  test("images in one common place are joined as images anywhere are", async () => {
+    const [a, b] = [pixels(1), pixels(1)];
+    const alone = [model.forward({ inputIds: ids([1, IMAGE, 2, 3]), pixelValues: a }), model.forward({ inputIds: ids([4, 5, IMAGE, 6]), pixelValues: b })];
+    const want = [await logitsAt(alone[0].logits, 0, 6), await logitsAt(alone[1].logits, 0, 6)];
+    const common = model.forward({ inputIds: ids([1, IMAGE, 2, 3], [1, IMAGE, 2, 3]), pixelValues: cat([b, a]) });
+    close(await logitsAt(common.logits, 1, 6), want[0]);
+    const apart = model.forward({ inputIds: ids([1, IMAGE, 2, 3], [4, 5, IMAGE, 6]), pixelValues: cat([a, b]) });
+    close(await logitsAt(apart.logits, 0, 6), want[0]);
+    close(await logitsAt(apart.logits, 1, 6), want[1]);
+    const first = model.forward({ inputIds: ids([IMAGE, 2]), pixelValues: a }).logits;
+    const last = model.forward({ inputIds: ids([IMAGE, 2], [2, IMAGE]), pixelValues: cat([a, b]) }).logits;
+    close(await logitsAt(last, 0, 4), await logitsAt(first, 0, 4));
   });
 
   test("an image of several tiles is one run of their tokens, in order, with slots added", async () => {
