@@ -72,7 +72,13 @@ export class Batcher {
     const { emoji } = splits.set;
     this.sampler = new SceneSampler(splits);
     const seen = [...new Set(splits.train.map((p) => p.emoji))];
-    for (const i of seen) if (splits.named(emoji[i]) && emoji[i].tone === 0) this.#identity.set(i, this.#identity.size);
+    const names = new Map<string, number>(); // a hand of any skin tone is the same thing
+    for (const i of seen) {
+      if (!splits.named(emoji[i])) continue;
+      const base = emoji[i].hex.replace(/-1F3F[B-F]/, "");
+      if (!names.has(base)) names.set(base, names.size);
+      this.#identity.set(i, names.get(base)!);
+    }
     this.#subgroups = [...new Set(emoji.map((e) => e.subgroup))].sort((a, b) => a - b);
     const counts = new Map<string, number>();
     for (const i of seen) if (emoji[i].tone === 0) for (const word of emoji[i].tags.flat()) counts.set(word, (counts.get(word) ?? 0) + 1);
@@ -80,7 +86,7 @@ export class Batcher {
     const ids = new Map(this.tagWords.map((word, id) => [word, id]));
     this.#tags = emoji.map((e) => e.tags.flat().flatMap((word) => ids.get(word) ?? []));
     this.classes = {
-      identity: this.#identity.size,
+      identity: names.size,
       subgroup: this.#subgroups.length,
       category: categories.length,
       colour: colours.length,
@@ -89,7 +95,7 @@ export class Batcher {
     };
   }
 
-  /** Pictures for the heads of stage 0: half of them as they stand in composites, a third of the rest named. */
+  /** Single pictures with a class for each head of stage 0. */
   heads(size: number): HeadBatch {
     const scenes = Array.from({ length: size }, () => this.sampler.single(this.random));
     return this.headBatch(scenes, this.random);

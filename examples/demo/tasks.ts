@@ -102,7 +102,7 @@ export class SceneSampler {
     const filled = random.shuffle([0, 1, 2, 3]).slice(0, count);
     const cells = [0, 1, 2, 3].map((position) => {
       if (!filled.includes(position)) return null;
-      const pool = random.next() < 0.6 ? this.#named : this.#all;
+      const pool = random.next() < 0.45 ? this.#named : this.#all;
       for (;;) {
         const picture = random.pick(pool);
         if (this.splits.barredPosition(this.splits.set.emoji[picture.emoji]) === position) return picture;

@@ -1,0 +1,152 @@
+/** Asking a checkpoint about a picture. */
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { PNG } from "pngjs";
+import { generate, generateText, type Image, Llava, type Prompt, resize, Tokenizer, type TokenizerJson } from "../../models/index.ts";
+import { noGrad, tensor } from "../../src/tensor.ts";
+import { TILE, TILE_FLOATS } from "./draw.ts";
+import { BOS, IMAGE, PAD, TextIds } from "./pack.ts";
+import { pixelTensor } from "./stages.ts";
+
+const MAX_ANSWER = 24;
+
+/** The tiles of a picture: one, or four of a 2 x 2 composite. */
+export interface Tiles {
+  count: number;
+  pixels: Float32Array; // [count, 3, 32, 32]
+}
+
+/** A model that can be asked. */
+export class Chat {
+  constructor(readonly model: Llava, readonly texts: TextIds) {}
+
+  /** @param folder config.json, model.safetensors and tokenizer.json */
+  static async open(folder: string): Promise<Chat> {
+    const file = join(folder, "tokenizer.json");
+    if (!existsSync(join(folder, "config.json")) || !existsSync(file)) {
+      throw new Error(`${folder} holds no checkpoint of the demo (config.json, model.safetensors, tokenizer.json); train one with: npm run demo`);
+    }
+    const tokenizer = new Tokenizer(JSON.parse(readFileSync(file, "utf8")) as TokenizerJson);
+    return new Chat(await Llava.fromPretrained(folder), new TextIds(tokenizer));
+  }
+
+  /** Prompts of several questions, each about its own picture; all pictures have equally many tiles. */
+  prompt(asked: readonly { tiles: Tiles; question: string }[]): Prompt {
+    const rows = asked.map(({ question }) => [BOS, IMAGE, ...this.texts.prompt(question)]);
+    const length = Math.max(...rows.map((row) => row.length));
+    const flat = (f: (row: number[]) => number[]): Int32Array => Int32Array.from(rows.flatMap(f));
+    const shape = [rows.length, length];
+    const pixels = new Float32Array(asked.length * asked[0].tiles.pixels.length);
+    asked.forEach(({ tiles }, i) => pixels.set(tiles.pixels, i * tiles.pixels.length));
+    return noGrad(() =>
+      this.model.prompt({
+        inputIds: tensor(flat((row) => [...row, ...new Array<number>(length - row.length).fill(PAD)]), { shape }),
+        attentionMask: tensor(flat((row) => Array.from({ length }, (_, i) => (i < row.length ? 1 : 0))), { shape }),
+        pixelValues: pixelTensor(pixels),
+        tilesPerImage: asked[0].tiles.count,
+      }),
+    );
+  }
+
+  /** The answer in pieces, as it comes. `temperature` 0 takes the likeliest words. */
+  stream(tiles: Tiles, question: string, temperature = 0): AsyncGenerator<string> {
+    const text = question.trim();
+    if (!text) throw new Error("the question is empty; ask something, for example: What is this?");
+    if (this.texts.of(text).length > 64) throw new Error(`the question is ${this.texts.of(text).length} tokens long, at most 64 fit`);
+    return generateText(this.model.language_model, this.texts.tokenizer, this.prompt([{ tiles, question: text }]), { maxTokens: MAX_ANSWER, temperature });
+  }
+
+  /** Greedy answers to several questions at once. */
+  async answers(asked: readonly { tiles: Tiles; question: string }[]): Promise<string[]> {
+    const rows = await generate(this.model.language_model, this.prompt(asked), { maxTokens: MAX_ANSWER });
+    return rows.map((ids) => this.texts.tokenizer.decode(ids));
+  }
+}
+
+/** Reads a PNG file. @throws naming what is wrong with it. */
+export function readPng(file: string): Image {
+  if (!existsSync(file)) throw new Error(`there is no file ${file}`);
+  const bytes = readFileSync(file);
+  if (bytes.length < 8 || bytes.readUInt32BE(0) !== 0x89504e47) throw new Error(`${file} is not a PNG image`);
+  try {
+    const { width, height, data } = PNG.sync.read(bytes);
+    return { width, height, channels: 4, data };
+  } catch (error) {
+    throw new Error(`${file} is a damaged PNG image: ${(error as Error).message}`);
+  }
+}
+
+/** Cuts and scales an image to tiles. A square whose middle row and column have one colour is taken as a composite. */
+export function toTiles(image: Image): Tiles {
+  const rgb = overWhite(image);
+  const { width, height } = rgb;
+  const parts = isComposite(rgb)
+    ? [0, 1].flatMap((y) => [0, 1].map((x) => crop(rgb, Math.floor((x * width) / 2), Math.floor((y * height) / 2), Math.floor(width / 2), Math.floor(height / 2))))
+    : [rgb];
+  const pixels = new Float32Array(parts.length * TILE_FLOATS);
+  parts.forEach((part, i) => {
+    const tile = resize(square(part), TILE, TILE, "bilinear").data;
+    for (let p = 0; p < TILE * TILE; p++) for (let c = 0; c < 3; c++) pixels[i * TILE_FLOATS + c * TILE * TILE + p] = (tile[p * 3 + c] / 255 - 0.5) / 0.25;
+  });
+  return { count: parts.length, pixels };
+}
+
+/** RGB with transparent parts on white. */
+function overWhite({ width, height, channels, data }: Image): Image {
+  if (channels === 3) return { width, height, channels, data };
+  const out = new Uint8Array(width * height * 3);
+  for (let p = 0; p < width * height; p++) {
+    const alpha = data[p * 4 + 3] / 255;
+    for (let c = 0; c < 3; c++) out[p * 3 + c] = Math.round(data[p * 4 + c] * alpha + 255 * (1 - alpha));
+  }
+  return { width, height, channels: 3, data: out };
+}
+
+function isComposite({ width, height, data }: Image): boolean {
+  if (width !== height || width < 2 * TILE) return false;
+  const middle = width >> 1;
+  const at = (x: number, y: number, c: number): number => data[(y * width + x) * 3 + c];
+  for (let i = 0; i < width; i++) {
+    for (let c = 0; c < 3; c++) {
+      const ground = at(middle, middle, c);
+      if (Math.abs(at(i, middle, c) - ground) > 8 || Math.abs(at(middle, i, c) - ground) > 8) return false;
+    }
+  }
+  // A picture of one colour throughout is no composite.
+  return data.some((v, i) => Math.abs(v - at(middle, middle, i % 3)) > 8);
+}
+
+function crop(image: Image, x: number, y: number, width: number, height: number): Image {
+  const out = new Uint8Array(width * height * 3);
+  for (let row = 0; row < height; row++) out.set(image.data.subarray(((y + row) * image.width + x) * 3, ((y + row) * image.width + x + width) * 3), row * width * 3);
+  return { width, height, channels: 3, data: out };
+}
+
+/** Centred on a square of the colour of its first pixel. */
+function square(image: Image): Image {
+  const { width, height, data } = image;
+  if (width === height) return image;
+  const size = Math.max(width, height);
+  const out = new Uint8Array(size * size * 3);
+  for (let i = 0; i < out.length; i++) out[i] = data[i % 3];
+  const [x, y] = [(size - width) >> 1, (size - height) >> 1];
+  for (let row = 0; row < height; row++) out.set(data.subarray(row * width * 3, (row + 1) * width * 3), ((y + row) * size + x) * 3);
+  return { width: size, height: size, channels: 3, data: out };
+}
+
+/** Tiles as the bytes of a PNG file: one tile, or four in a square; `scale` pixels a pixel. */
+export function tilesToPng({ count, pixels }: Tiles, scale = 1): Buffer {
+  const across = count > 1 ? 2 : 1;
+  const size = across * TILE * scale;
+  const png = new PNG({ width: size, height: size });
+  for (let y = 0; y < size; y++) {
+    for (let x = 0; x < size; x++) {
+      const [px, py] = [Math.floor(x / scale), Math.floor(y / scale)];
+      const tile = Math.floor(py / TILE) * across + Math.floor(px / TILE);
+      const from = tile * TILE_FLOATS + (py % TILE) * TILE + (px % TILE);
+      for (let c = 0; c < 3; c++) png.data[(y * size + x) * 4 + c] = Math.round((pixels[from + c * TILE * TILE] * 0.25 + 0.5) * 255);
+      png.data[(y * size + x) * 4 + 3] = 255;
+    }
+  }
+  return PNG.sync.write(png);
+}
