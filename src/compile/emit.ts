@@ -1,7 +1,7 @@
-import type { DType } from "../dtype.ts";
+import { type DType, floatBits } from "../dtype.ts";
 import type { Node } from "../node.ts";
 import { type Expr, indicesOf, walk } from "./expr.ts";
-import type { Index } from "./index-map.ts";
+import { type Index, limitOf } from "./index-map.ts";
 
 const SCALAR: Record<DType, string> = { f32: "f32", f16: "f32", i32: "i32", u32: "u32", bool: "bool" };
 const VECTOR: Record<DType, string> = { f32: "vec4f", f16: "vec4f", i32: "vec4i", u32: "vec4u", bool: "vec4<bool>" };
@@ -9,6 +9,14 @@ const VECTOR: Record<DType, string> = { f32: "vec4f", f16: "vec4f", i32: "vec4i"
 const STORED: Record<DType, string> = { f32: "f32", f16: "u32", i32: "i32", u32: "u32", bool: "u32" };
 
 export const wgslType = (dtype: DType, width: number): string => (width === 4 ? VECTOR : SCALAR)[dtype];
+
+const FLOAT_EXACT = 2 ** 23; // up to here a float quotient is off by one at most
+const QUOTIENT = `fn quotient(x: u32, by: u32, inverse: f32) -> u32 {
+let q = u32(f32(x) * inverse);
+let r = x - q * by;
+return select(select(q, q + 1u, r >= by), q - 1u, r >= 0x80000000u);
+}
+fn remainder(x: u32, by: u32, inverse: f32) -> u32 { return x - quotient(x, by, inverse) * by; }`;
 
 /** A buffer that an emitted kernel reads or writes. */
 export interface EmittedBuffer {
@@ -74,8 +82,24 @@ export class Emitter {
 
   /** A number of the uniform; 0 and 1 stay in the text, they change its structure. */
   number(n: number): string {
-    if (n === 0 || n === 1) return `${n}u`;
-    const slot = this.numbers.push(n >>> 0) - 1;
+    return n === 0 || n === 1 ? `${n}u` : this.word(n >>> 0);
+  }
+
+  /** `x` / `by`; through a float reciprocal where `x` < `limit` allows, since integer division is slow everywhere. */
+  quotient(x: string, by: number, limit: number): string {
+    if (limit > FLOAT_EXACT) return `(${x} / ${this.number(by)})`;
+    this.helpers.add(QUOTIENT);
+    return `quotient(${x}, ${this.number(by)}, bitcast<f32>(${this.word(floatBits(1 / by))}))`;
+  }
+
+  private remainder(x: string, by: number, limit: number): string {
+    if (limit > FLOAT_EXACT) return `(${x} % ${this.number(by)})`;
+    this.helpers.add(QUOTIENT);
+    return `remainder(${x}, ${this.number(by)}, bitcast<f32>(${this.word(floatBits(1 / by))}))`;
+  }
+
+  private word(bits: number): string {
+    const slot = this.numbers.push(bits) - 1;
     return `${this.options.prefix}n[${slot >> 2}].${"xyzw"[slot & 3]}`;
   }
 
@@ -90,7 +114,8 @@ export class Emitter {
         const v = this.value(atom.expr);
         text = `u32(${v.width === 4 ? `${v.text}.${"xyzw"[lane]}` : v.text})`;
       } else {
-        text = `(${this.index(atom.of, lane)} ${atom.kind === "div" ? "/" : "%"} ${this.number(atom.by)})`;
+        const of = this.index(atom.of, lane);
+        text = atom.kind === "div" ? this.quotient(of, atom.by, limitOf(atom.of)) : this.remainder(of, atom.by, limitOf(atom.of));
       }
       return coef === 1 ? text : `${text} * ${this.number(coef)}`;
     });

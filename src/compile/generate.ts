@@ -26,19 +26,22 @@ function gridFor(count: number): [number, number, number] {
   return groups <= 65_535 ? [groups, 1, 1] : [32_768, Math.ceil(groups / 32_768), 1];
 }
 
-/** Declares `name`s of the variables from a linear position, innermost last; `step` of the variable `vector` is 4. */
+/** Declares `names` of the variables from a linear position, innermost last; the variable `vectorAt` steps by 4. */
 function decode(emitter: Emitter, position: string, names: readonly string[], sizes: readonly number[], vectorAt: number): string[] {
   const lines: string[] = [];
+  const counts = sizes.map((size, d) => (d === vectorAt ? Math.ceil(size / 4) : size));
+  let limit = numel(counts);
   let rest = position;
   for (let d = sizes.length - 1; d >= 0; d--) {
-    const size = d === vectorAt ? Math.ceil(sizes[d] / 4) : sizes[d];
-    const last = d === 0;
-    const value = last ? rest : `${rest} % ${emitter.number(size)}`;
-    lines.push(`let ${names[d]} = ${d === vectorAt ? `(${value}) * 4u` : value};`);
-    if (!last) {
-      lines.push(`let q${names[d]} = ${rest} / ${emitter.number(size)};`);
+    let value = rest;
+    if (d > 0 && counts[d] === 1) value = "0u";
+    else if (d > 0) {
+      lines.push(`let q${names[d]} = ${emitter.quotient(rest, counts[d], limit)};`);
+      value = `${rest} - q${names[d]} * ${emitter.number(counts[d])}`;
       rest = `q${names[d]}`;
+      limit = Math.ceil(limit / counts[d]);
     }
+    lines.push(`let ${names[d]} = ${d === vectorAt ? `(${value}) * 4u` : value};`);
   }
   return lines;
 }

@@ -79,6 +79,12 @@ function bounds(a: Index): [number, number] {
   return [lo, hi];
 }
 
+/** A bound that no value of `a` reaches, counting what wraps below zero as large. */
+export function limitOf(a: Index): number {
+  const [lo, hi] = bounds(a);
+  return lo < 0 ? Infinity : hi + 1;
+}
+
 /** Splits `a` into (multiple of `by`, rest) term by term. */
 function splitMultiples(a: Index, by: number): [Index, Index] {
   const whole = Math.floor(a.offset / by) * by;

@@ -19,7 +19,6 @@ export interface Schedule {
 // Costs in flops: one loaded or stored scalar costs as much as about 20 multiply-adds (docs/log.md).
 const MEMORY = 20;
 const MAX_OPS = 160; // in one generated kernel
-const BROADCAST = 8; // a value used this many times over is worth a buffer
 
 /** Views and pending assigns pass their source through; everything else computes. */
 const passes = (n: Node): boolean => !n.realized && (n.op.kind === "view" || n.op.name === "assign");
@@ -123,11 +122,12 @@ function storeReused(order: readonly Node[], consumers: Map<Node, Node[]>, buffe
     const own = computes(n) ? (n.op.cost ?? 1) + (n.op.kind === "gather" ? MEMORY : 0) : 0;
     cost.set(n, Math.min(1e6, own + n.src.reduce((sum, s) => sum + source(s), 0)));
     loads.set(n, n.src.some((s) => s.realized || buffers.has(s) || (loads.get(s) ?? 0) > 0) ? 1 : 0);
-    // A reduced or otherwise small value spread over many elements.
-    if (n.op.name === "expand" && numel(n.shape) >= BROADCAST * numel(n.src[0].shape)) {
+    // Small values spread over many elements (expand, overlapping windows): computed once or once per use?
+    const growth = n.op.kind === "view" ? numel(n.shape) / numel(n.src[0].shape) : 1;
+    if (growth > 1 && n.op.name !== "pad") {
       let base = n.src[0];
       while (passes(base)) base = base.src[0];
-      if (computes(base) && loads.get(base)! > 0 && cost.get(base)! > 2 * MEMORY) buffers.add(base);
+      if (computes(base) && loads.get(base)! > 0 && (growth - 1) * cost.get(base)! > MEMORY * (growth + 1)) buffers.add(base);
     }
   }
   const kernels = new Map<Node, Set<Node>>();

@@ -54,11 +54,16 @@ export function conv2d(x: Tensor, weight: Tensor, bias?: Tensor | null, options:
   const patches = windows(x, [kh, kw], stride, padding, dilation);
   const [OH, OW] = patches.shape.slice(2, 4);
   const K = perGroup * kh * kw;
+  // Channels innermost where there are enough: the product before left them contiguous, so windows are read as vec4f.
+  const last = perGroup % 4 === 0;
   const columns = patches
     .reshape([B, groups, perGroup, OH, OW, kh, kw])
-    .permute([1, 0, 3, 4, 2, 5, 6])
+    .permute(last ? [1, 0, 3, 4, 5, 6, 2] : [1, 0, 3, 4, 2, 5, 6])
     .reshape([groups, B * OH * OW, K]);
-  const filters = weight.reshape([groups, O / groups, K]).transpose(1, 2);
+  const filters = weight
+    .reshape([groups, O / groups, perGroup, kh, kw])
+    .permute(last ? [0, 3, 4, 2, 1] : [0, 2, 3, 4, 1])
+    .reshape([groups, K, O / groups]);
   const product = columns.matmul(filters).reshape([groups, B, OH, OW, O / groups]);
   const y = product.permute([1, 0, 4, 2, 3]).reshape([B, O, OH, OW]);
   return bias ? y.add(bias.reshape([O, 1, 1])) : y;
