@@ -10,7 +10,7 @@
 // q and o lie in workgroup memory, each lane in its own slot, so the loop over D stays rolled and D is data
 // (a constant D is unrolled by some drivers and compiles for 10 s and more).
 // A row that sees no key gives o = 0 and lse = -inf (torch gives NaN).
-// Caution: needs a fixed subgroup size of exactly SG; attention_plain.wgsl is the same without subgroups.
+// Caution: needs a fixed subgroup size of exactly SG; attention_tiled.wgsl is the same without subgroups.
 enable subgroups;
 diagnostic(off, subgroup_uniformity); // the analysis does not know that subgroupAny gives all lanes the same
 

@@ -5,7 +5,7 @@
 // Grid: x = tiles of 2 SG keys, y = key heads, z = batch. Two keys per lane; blocks of BLOCK query rows are spread by
 // shuffles. The query heads that share a key head are a loop here: no atomics, and runs are repeatable.
 // dk, dv (and k, v, with CACHE) lie in workgroup memory, each lane in its own slot: no barrier.
-// Caution: needs a fixed subgroup size of exactly SG; attention_dkv_plain.wgsl is the same without subgroups.
+// Caution: needs a fixed subgroup size of exactly SG; attention_dkv_tiled.wgsl is the same without subgroups.
 enable subgroups;
 diagnostic(off, subgroup_uniformity); // the analysis does not know that subgroupAny gives all lanes the same
 

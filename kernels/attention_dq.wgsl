@@ -4,7 +4,7 @@
 // Apart from dK and dV because WGSL has no f32 atomics: every dq row belongs to one lane, so runs are repeatable.
 // Layout and grid as in attention.wgsl; g = gradient of o, strided; stats and lengths from attention_stats.wgsl; dq contiguous.
 // q, dq (and g, with CACHE) lie in workgroup memory, each lane in its own slot: no barrier.
-// Caution: needs a fixed subgroup size of exactly SG; attention_dq_plain.wgsl is the same without subgroups.
+// Caution: needs a fixed subgroup size of exactly SG; attention_dq_tiled.wgsl is the same without subgroups.
 enable subgroups;
 diagnostic(off, subgroup_uniformity); // the analysis does not know that subgroupAny gives all lanes the same
 

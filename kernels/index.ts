@@ -3,9 +3,12 @@ import adamw from "./adamw.wgsl";
 import attention from "./attention.wgsl";
 import attentionDecode from "./attention_decode.wgsl";
 import attentionDkv from "./attention_dkv.wgsl";
+import attentionDkvTiled from "./attention_dkv_tiled.wgsl";
 import attentionDq from "./attention_dq.wgsl";
+import attentionDqTiled from "./attention_dq_tiled.wgsl";
 import attentionMerge from "./attention_merge.wgsl";
 import attentionStats from "./attention_stats.wgsl";
+import attentionTiled from "./attention_tiled.wgsl";
 import crossEntropy from "./cross_entropy.wgsl";
 import crossEntropyBackward from "./cross_entropy_backward.wgsl";
 import cumsum from "./cumsum.wgsl";
@@ -31,9 +34,12 @@ const sources: Record<string, string> = {
   attention,
   attention_decode: attentionDecode,
   attention_dkv: attentionDkv,
+  attention_dkv_tiled: attentionDkvTiled,
   attention_dq: attentionDq,
+  attention_dq_tiled: attentionDqTiled,
   attention_merge: attentionMerge,
   attention_stats: attentionStats,
+  attention_tiled: attentionTiled,
   cross_entropy: crossEntropy,
   cross_entropy_backward: crossEntropyBackward,
   cumsum,

@@ -157,3 +157,14 @@ const cases: Record<string, Case> = {
 describe("attention", () => {
   for (const [name, c] of Object.entries(cases)) test(name, () => check(c));
 });
+
+describe("attention without subgroups", () => {
+  for (const [name, c] of Object.entries(cases)) test(name, () => check(c, { subgroupSize: 0 }));
+});
+
+// Constant loops, as for real GPUs: this adapter's driver takes long to unroll them, so few and small (tiles of 4 keys).
+describe("attention as for a real GPU", () => {
+  const info = { kind: "discrete", subgroupSize: 32 } as const;
+  test("prefill", () => check({ T: 70, S: 83, D: 8, causal: "bottom-right", H: 4, heads: 2 }, { ...info, maxWorkgroupBytes: 256 }));
+  test("decoding in splits", () => check({ B: 2, H: 4, heads: 2, T: 1, S: 700, D: 8, lengths: [613, 40], causal: "bottom-right" }, info));
+});

@@ -66,12 +66,25 @@ function geometry(node: Node, cx: LowerContext, extra: number): Geometry | undef
   };
 }
 
-/** Parameters of a subgroup kernel that keeps `planes` rows of D per lane and row in workgroup memory, if they fit. */
+/**
+ * Parameters of a subgroup kernel that keeps `planes` rows of D per lane and row in workgroup memory, if they fit.
+ * One subgroup per workgroup: right where loads are dear and barriers dearer, but real GPUs want more lanes at work.
+ */
 function subgroupTile(cx: LowerContext, D4: number, planes: number): { SG: number; PER_LANE: number; SLOTS: number } | undefined {
-  const SG = cx.device.subgroupSize;
-  const SLOTS = 2 * SG * Math.max(8, 2 ** Math.ceil(Math.log2(D4))); // few sizes, so few pipelines
-  if (SG < 4 || SG > 32 || planes * SLOTS * 16 > cx.device.maxWorkgroupBytes) return undefined;
+  const { kind, subgroupSize: SG, maxWorkgroupBytes } = cx.device;
+  const SLOTS = 2 * SG * bucket(D4);
+  if (kind !== "software" || SG < 4 || SG > 32 || planes * SLOTS * 16 > maxWorkgroupBytes) return undefined;
   return { SG, PER_LANE: Math.max(1, 16 / SG), SLOTS };
+}
+
+/** Room for D4 vectors in one of few sizes, so that few pipelines are compiled. */
+const bucket = (D4: number): number => Math.max(8, 2 ** Math.ceil(Math.log2(D4)));
+
+/** Parameters of a kernel with two tiles of `count` rows of D in workgroup memory. */
+function sharedTile(cx: LowerContext, D4: number): { WG: number; VECTORS: number; ROLLED: number; count: number } {
+  const software = cx.device.kind === "software";
+  const VECTORS = software ? bucket(D4) : D4;
+  return { WG: software ? 16 : 64, VECTORS, ROLLED: software ? 1 : 0, count: Math.min(16, Math.floor(cx.device.maxWorkgroupBytes / (32 * VECTORS))) };
 }
 
 /** Few rows against many keys: see attention_decode.wgsl. Splits when there are fewer workgroups than the adapter can use. */
@@ -81,7 +94,7 @@ function decode(g: Geometry, cx: LowerContext): KernelCall[] | undefined {
   const CHUNK = 256;
   const rows = g.group * g.T; // of a key head
   const ROWS = Math.min(8, 2 ** Math.ceil(Math.log2(rows)));
-  const vectors = Math.max(8, 2 ** Math.ceil(Math.log2(g.D4)));
+  const vectors = bucket(g.D4);
   const slots = { Q_SLOTS: ROWS * vectors, O_SLOTS: ROWS * Math.max(LANES, vectors) };
   if ((slots.Q_SLOTS + slots.O_SLOTS) * 16 + ROWS * (CHUNK + 4 * LANES) * 4 > cx.device.maxWorkgroupBytes) return undefined;
   const chunks = Math.ceil(rows / ROWS);
@@ -112,52 +125,54 @@ function decode(g: Geometry, cx: LowerContext): KernelCall[] | undefined {
 export const lowerAttention: Lower = (node, cx) => {
   const g = geometry(node, cx, 3);
   if (!g) return undefined;
+  const call = { bind: [g.q, g.k, g.v, g.modifier, g.lengths, cx.output(0), cx.output(1)], flops: 4 * g.pairs * g.D };
   const tile = subgroupTile(cx, g.D4, 2);
-  if (!tile) return g.T <= 8 ? decode(g, cx) : undefined;
-  const call: KernelCall = {
-    kernel: "attention",
-    params: { ...tile, ...g.params },
-    dims: g.dims,
-    bind: [g.q, g.k, g.v, g.modifier, g.lengths, cx.output(0), cx.output(1)],
-    grid: [Math.ceil((g.group * g.T) / (2 * tile.SG)), g.H / g.group, g.B],
-    flops: 4 * g.pairs * g.D,
-  };
-  return [call];
+  if (tile) {
+    const grid = [Math.ceil((g.group * g.T) / (2 * tile.SG)), g.H / g.group, g.B] as const;
+    return [{ kernel: "attention", params: { ...tile, ...g.params }, dims: g.dims, ...call, grid }];
+  }
+  const few = g.T <= 8 ? decode(g, cx) : undefined;
+  if (few) return few;
+  const { count, ...params } = sharedTile(cx, g.D4);
+  const grid = [Math.ceil(g.T / params.WG), g.H, g.B] as const;
+  return [{ kernel: "attention_tiled", params: { ...params, KEYS: count, ...g.params }, dims: [...g.dims, count], ...call, grid }];
 };
 
 /** Sources q, k, v, o, lse, do (, mask or bias) (, lengths); outputs dq, dk, dv. */
 export const lowerAttentionBackward: Lower = (node, cx) => {
   const g = geometry(node, cx, 6);
   const grad = cx.operand(5);
-  if (!g || grad.strides[3] !== 1 || node.src[5].dtype !== "f32") return undefined;
-  const count = g.B * g.H * g.T;
-  const stats = cx.temp((2 * count + g.B) * 4);
-  const dims = [...g.dims, ...rows(grad), 2 * count];
+  if (!g || (g.D > 1 && grad.strides[3] !== 1) || node.src[5].dtype !== "f32") return undefined;
+  const rowCount = g.B * g.H * g.T;
+  const stats = cx.temp((2 * rowCount + g.B) * 4);
   const rowsum: KernelCall = {
     kernel: "attention_stats",
     params: { ROWS: 64 },
-    dims: [g.H, g.T, g.S, g.D, count, g.B, g.hasLengths, ...rows(grad)],
+    dims: [g.H, g.T, g.S, g.D, rowCount, g.B, g.hasLengths, ...rows(grad)],
     bind: [cx.operand(3).buffer, cx.operand(4).buffer, grad.buffer, g.lengths, stats],
-    grid: [Math.ceil(Math.max(count, g.B) / 64), 1, 1],
-    flops: 2 * count * g.D,
+    grid: [Math.ceil(Math.max(rowCount, g.B) / 64), 1, 1],
+    flops: 2 * rowCount * g.D,
   };
+  const dims = [...g.dims, ...rows(grad), 2 * rowCount];
+  const sources = [g.q, g.k, g.v, g.modifier, grad.buffer, stats];
+  const dq = { bind: [...sources, cx.output(0)], flops: 6 * g.pairs * g.D };
+  const dkv = { bind: [...sources, cx.output(1), cx.output(2)], flops: 8 * g.pairs * g.D };
+  const heads = g.H / g.group;
   const tile = subgroupTile(cx, g.D4, 2);
-  if (!tile) return undefined;
-  const dq: KernelCall = {
-    kernel: "attention_dq",
-    params: { ...tile, ...g.params, CACHE: subgroupTile(cx, g.D4, 3) ? 1 : 0 },
-    dims,
-    bind: [g.q, g.k, g.v, g.modifier, grad.buffer, stats, cx.output(0)],
-    grid: [Math.ceil(g.T / (2 * tile.SG)), g.H, g.B],
-    flops: 6 * g.pairs * g.D,
-  };
-  const dkv: KernelCall = {
-    kernel: "attention_dkv",
-    params: { ...tile, ...g.params, CACHE: subgroupTile(cx, g.D4, 4) ? 1 : 0 },
-    dims,
-    bind: [g.q, g.k, g.v, g.modifier, grad.buffer, stats, cx.output(1), cx.output(2)],
-    grid: [Math.ceil(g.S / (2 * tile.SG)), g.H / g.group, g.B],
-    flops: 8 * g.pairs * g.D,
-  };
-  return [rowsum, dq, dkv];
+  if (tile) {
+    const cache = (planes: number): number => (subgroupTile(cx, g.D4, planes) ? 1 : 0);
+    const grid = (n: number, H: number) => [Math.ceil(n / (2 * tile.SG)), H, g.B] as const;
+    return [
+      rowsum,
+      { kernel: "attention_dq", params: { ...tile, ...g.params, CACHE: cache(3) }, dims, ...dq, grid: grid(g.T, g.H) },
+      { kernel: "attention_dkv", params: { ...tile, ...g.params, CACHE: cache(4) }, dims, ...dkv, grid: grid(g.S, heads) },
+    ];
+  }
+  const { count, ...params } = sharedTile(cx, g.D4);
+  const grid = (n: number, H: number) => [Math.ceil(n / params.WG), H, g.B] as const;
+  return [
+    rowsum,
+    { kernel: "attention_dq_tiled", params: { ...params, KEYS: count, ...g.params }, dims: [...dims, count], ...dq, grid: grid(g.T, g.H) },
+    { kernel: "attention_dkv_tiled", params: { ...params, ROWS: count, ...g.params }, dims: [...dims, count], ...dkv, grid: grid(g.S, heads) },
+  ];
 };

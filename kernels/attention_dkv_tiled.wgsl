@@ -1,0 +1,174 @@
+// Attention backward, gradients of keys and values, with tiles of query rows in workgroup memory: needs no subgroups.
+//
+// Paper, layout and statistics as in attention_dkv.wgsl; arrays and caution as in attention_tiled.wgsl.
+// Grid: x = tiles of WG keys, y = key heads, z = batch. One key per lane; the query heads of a key head are a loop.
+struct Dims {
+  H: u32,
+  group: u32, // query heads per key head
+  T: u32,
+  S: u32,
+  D: u32,
+  D4: u32, // vectors of 4 along D, rounded up
+  scale: f32, // times log2(e): exponentials are powers of 2
+  causal: u32, // 0 none, 1 top-left, 2 bottom-right
+  has_lengths: u32,
+  q_offset: u32, q_b: u32, q_h: u32, q_t: u32,
+  k_offset: u32, k_b: u32, k_h: u32, k_t: u32,
+  v_offset: u32, v_b: u32, v_h: u32, v_t: u32,
+  m_offset: u32, m_b: u32, m_h: u32, m_t: u32, m_s: u32,
+  g_offset: u32, g_b: u32, g_h: u32, g_t: u32, // gradient of o
+  stats_lengths: u32, // where the lengths begin in stats
+  rows: u32, // ROWS
+}
+
+const WG: u32 = 64u; // param
+const ROWS: u32 = 16u; // param
+const VECTORS: u32 = 16u; // param: at least D4
+const ROLLED: bool = true; // param: sizes of loops are data; false unrolls them, with VECTORS = D4
+const MODIFIER: u32 = 0u; // param: 0 none, 1 mask, 2 bias
+
+const LOG2E: f32 = 1.4426950408889634;
+const LN2: f32 = 0.6931471805599453;
+const HIDDEN: f32 = -3.4e38; // score of a key that is not seen
+
+@group(0) @binding(0) var<uniform> dims: Dims;
+@group(0) @binding(1) var<storage, read> q: array<f32>;
+@group(0) @binding(2) var<storage, read> k: array<f32>;
+@group(0) @binding(3) var<storage, read> v: array<f32>;
+@group(0) @binding(4) var<storage, read> modifier: array<u32>;
+@group(0) @binding(5) var<storage, read> g: array<f32>;
+@group(0) @binding(6) var<storage, read> stats: array<f32>;
+@group(0) @binding(7) var<storage, read_write> dk: array<f32>;
+@group(0) @binding(8) var<storage, read_write> dv: array<f32>;
+
+var<workgroup> q_tile: array<vec4f, ROWS * VECTORS>; // [ROWS, D4]
+var<workgroup> g_tile: array<vec4f, ROWS * VECTORS>;
+
+/// Zeroes what lies past D.
+fn tail(x: vec4f, d: u32) -> vec4f {
+  return select(vec4f(), x, d * 4u + vec4u(0u, 1u, 2u, 3u) < vec4u(dims.D));
+}
+
+fn load_q(at: u32, d: u32) -> vec4f {
+  let i = at + d * 4u;
+  return tail(vec4f(q[i], q[i + 1u], q[i + 2u], q[i + 3u]), d);
+}
+
+fn load_k(at: u32, d: u32) -> vec4f {
+  let i = at + d * 4u;
+  return tail(vec4f(k[i], k[i + 1u], k[i + 2u], k[i + 3u]), d);
+}
+
+fn load_v(at: u32, d: u32) -> vec4f {
+  let i = at + d * 4u;
+  return tail(vec4f(v[i], v[i + 1u], v[i + 2u], v[i + 3u]), d);
+}
+
+fn load_g(at: u32, d: u32) -> vec4f {
+  let i = at + d * 4u;
+  return tail(vec4f(g[i], g[i + 1u], g[i + 2u], g[i + 3u]), d);
+}
+
+fn store_dk(at: u32, d: u32, value: vec4f) {
+  let i = at + d * 4u;
+  dk[i] = value.x;
+  if (d * 4u + 1u < dims.D) { dk[i + 1u] = value.y; }
+  if (d * 4u + 2u < dims.D) { dk[i + 2u] = value.z; }
+  if (d * 4u + 3u < dims.D) { dk[i + 3u] = value.w; }
+}
+
+fn store_dv(at: u32, d: u32, value: vec4f) {
+  let i = at + d * 4u;
+  dv[i] = value.x;
+  if (d * 4u + 1u < dims.D) { dv[i + 1u] = value.y; }
+  if (d * 4u + 2u < dims.D) { dv[i + 2u] = value.z; }
+  if (d * 4u + 3u < dims.D) { dv[i + 3u] = value.w; }
+}
+
+/// Score after mask or bias; `at` addresses the modifier.
+fn modify(score: f32, at: u32) -> f32 {
+  if (MODIFIER == 1u) { return select(HIDDEN, score, modifier[at] != 0u); }
+  if (MODIFIER == 2u) { return max(score + bitcast<f32>(modifier[at]) * LOG2E, HIDDEN); }
+  return score;
+}
+
+/// First query row that may see `key`.
+fn first_row(key: u32, length: u32) -> u32 {
+  if (dims.causal == 0u) { return 0u; }
+  return u32(max(i32(key) - select(0, i32(length) - i32(dims.T), dims.causal == 2u), 0));
+}
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let D4 = select(VECTORS, dims.D4, ROLLED);
+  let rows = select(ROWS, dims.rows, ROLLED);
+  let kv_head = group.y;
+  let b = group.z;
+  let t = group.x * WG + lane;
+  let length = u32(stats[dims.stats_lengths + b]);
+  let key = min(t, max(length, 1u) - 1u); // keys past the length repeat the last one and are hidden
+  let first = select(dims.T, first_row(t, length), t < length); // row from which on this key is seen
+
+  let k_at = dims.k_offset + b * dims.k_b + kv_head * dims.k_h + key * dims.k_t;
+  let v_at = dims.v_offset + b * dims.v_b + kv_head * dims.v_h + key * dims.v_t;
+  var k_row = array<vec4f, VECTORS>(); // scaled
+  var v_row = array<vec4f, VECTORS>();
+  var y = array<vec4f, VECTORS>(); // dk
+  var z = array<vec4f, VECTORS>(); // dv
+  for (var d = 0u; d < D4; d++) {
+    k_row[d] = load_k(k_at, d) * dims.scale;
+    v_row[d] = load_v(v_at, d);
+  }
+
+  var start = first_row(group.x * WG, length) / rows * rows;
+  if (group.x * WG >= length) { start = dims.T; }
+  for (var h = kv_head * dims.group; h < (kv_head + 1u) * dims.group; h++) {
+    let q_base = dims.q_offset + b * dims.q_b + h * dims.q_h;
+    let g_base = dims.g_offset + b * dims.g_b + h * dims.g_h;
+    let m_at = dims.m_offset + b * dims.m_b + h * dims.m_h + key * dims.m_s;
+    let first_stat = (b * dims.H + h) * dims.T;
+    for (var base = start; base < dims.T; base += rows) {
+      workgroupBarrier();
+      for (var i = lane; i < rows * D4; i += WG) {
+        let row = min(base + i / D4, dims.T - 1u);
+        q_tile[i] = load_q(q_base + row * dims.q_t, i % D4);
+        g_tile[i] = load_g(g_base + row * dims.g_t, i % D4);
+      }
+      workgroupBarrier();
+
+      var p = array<f32, ROWS>();
+      var ds = array<f32, ROWS>();
+      for (var j = 0u; j < rows; j++) {
+        var sum = 0.0;
+        var dp = 0.0; // dO v^T
+        for (var d = 0u; d < D4; d++) {
+          sum += dot(k_row[d], q_tile[j * D4 + d]);
+          dp += dot(v_row[d], g_tile[j * D4 + d]);
+        }
+        let row = base + j;
+        let stat = (first_stat + min(row, dims.T - 1u)) * 2u;
+        var score = HIDDEN;
+        if (row >= first && row < dims.T) { score = modify(sum, m_at + row * dims.m_t); }
+        p[j] = exp2(score - stats[stat]);
+        ds[j] = p[j] * (dp - stats[stat + 1u]);
+      }
+      for (var d = 0u; d < D4; d++) {
+        var a = y[d];
+        var c = z[d];
+        for (var j = 0u; j < rows; j++) {
+          a += ds[j] * q_tile[j * D4 + d];
+          c += p[j] * g_tile[j * D4 + d];
+        }
+        y[d] = a;
+        z[d] = c;
+      }
+    }
+  }
+
+  if (t >= dims.S) { return; }
+  let out = ((b * dims.H / dims.group + kv_head) * dims.S + t) * dims.D;
+  for (var d = 0u; d < D4; d++) {
+    store_dk(out, d, y[d] * dims.scale * LN2);
+    store_dv(out, d, z[d]);
+  }
+}

@@ -1,0 +1,147 @@
+// Flash attention, forward, with tiles of keys in workgroup memory: needs no subgroups.
+//
+// Paper, layout, masks and lengths as in attention.wgsl; this is the shape for real GPUs and for devices without subgroups.
+// Grid: x = tiles of WG query rows, y = heads, z = batch. One row per lane, q and o in private arrays: registers when
+// the loops over D unroll (ROLLED false), which some drivers take very long to compile.
+// Caution: both barriers of the loop are needed; without the first a fast lane overwrites keys that a slow one still reads.
+struct Dims {
+  H: u32,
+  group: u32, // query heads per key head
+  T: u32,
+  S: u32,
+  D: u32,
+  D4: u32, // vectors of 4 along D, rounded up
+  scale: f32, // times log2(e): exponentials are powers of 2
+  causal: u32, // 0 none, 1 top-left, 2 bottom-right
+  has_lengths: u32,
+  q_offset: u32, q_b: u32, q_h: u32, q_t: u32,
+  k_offset: u32, k_b: u32, k_h: u32, k_t: u32,
+  v_offset: u32, v_b: u32, v_h: u32, v_t: u32,
+  m_offset: u32, m_b: u32, m_h: u32, m_t: u32, m_s: u32,
+  keys: u32, // KEYS
+}
+
+const WG: u32 = 64u; // param
+const KEYS: u32 = 16u; // param
+const VECTORS: u32 = 16u; // param: at least D4
+const ROLLED: bool = true; // param: sizes of loops are data; false unrolls them, with VECTORS = D4
+const MODIFIER: u32 = 0u; // param: 0 none, 1 mask, 2 bias
+
+const LOG2E: f32 = 1.4426950408889634;
+const HIDDEN: f32 = -3.4e38; // score of a key that is not seen
+const FLOOR: f32 = -1.7e38; // lowest maximum, so that exp2(HIDDEN - maximum) is 0 even in a row of hidden keys
+
+@group(0) @binding(0) var<uniform> dims: Dims;
+@group(0) @binding(1) var<storage, read> q: array<f32>;
+@group(0) @binding(2) var<storage, read> k: array<f32>;
+@group(0) @binding(3) var<storage, read> v: array<f32>;
+@group(0) @binding(4) var<storage, read> modifier: array<u32>;
+@group(0) @binding(5) var<storage, read> lengths: array<i32>;
+@group(0) @binding(6) var<storage, read_write> o: array<f32>;
+@group(0) @binding(7) var<storage, read_write> lse: array<f32>;
+
+var<workgroup> k_tile: array<vec4f, KEYS * VECTORS>; // [KEYS, D4]
+var<workgroup> v_tile: array<vec4f, KEYS * VECTORS>;
+
+/// Zeroes what lies past D.
+fn tail(x: vec4f, d: u32) -> vec4f {
+  return select(vec4f(), x, d * 4u + vec4u(0u, 1u, 2u, 3u) < vec4u(dims.D));
+}
+
+fn load_q(at: u32, d: u32) -> vec4f {
+  let i = at + d * 4u;
+  return tail(vec4f(q[i], q[i + 1u], q[i + 2u], q[i + 3u]), d);
+}
+
+fn load_k(at: u32, d: u32) -> vec4f {
+  let i = at + d * 4u;
+  return tail(vec4f(k[i], k[i + 1u], k[i + 2u], k[i + 3u]), d);
+}
+
+fn load_v(at: u32, d: u32) -> vec4f {
+  let i = at + d * 4u;
+  return tail(vec4f(v[i], v[i + 1u], v[i + 2u], v[i + 3u]), d);
+}
+
+fn store_o(at: u32, d: u32, value: vec4f) {
+  let i = at + d * 4u;
+  o[i] = value.x;
+  if (d * 4u + 1u < dims.D) { o[i + 1u] = value.y; }
+  if (d * 4u + 2u < dims.D) { o[i + 2u] = value.z; }
+  if (d * 4u + 3u < dims.D) { o[i + 3u] = value.w; }
+}
+
+/// Score after mask or bias; `at` addresses the modifier.
+fn modify(score: f32, at: u32) -> f32 {
+  if (MODIFIER == 1u) { return select(HIDDEN, score, modifier[at] != 0u); }
+  if (MODIFIER == 2u) { return max(score + bitcast<f32>(modifier[at]) * LOG2E, HIDDEN); }
+  return score;
+}
+
+/// Keys that query row `t` may see: those before the returned index.
+fn limit(t: u32, length: u32) -> u32 {
+  if (dims.causal == 0u) { return length; }
+  let last = i32(t) + 1 + select(0, i32(length) - i32(dims.T), dims.causal == 2u);
+  return min(length, u32(max(last, 0)));
+}
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let D4 = select(VECTORS, dims.D4, ROLLED);
+  let keys = select(KEYS, dims.keys, ROLLED);
+  let h = group.y;
+  let b = group.z;
+  let row = min(group.x * WG + lane, dims.T - 1u); // rows past the end repeat the last one and are not stored
+  var length = dims.S;
+  if (dims.has_lengths != 0u) { length = min(u32(max(lengths[b], 0)), dims.S); }
+  let row_end = limit(row, length);
+  let end = limit(min(group.x * WG + WG, dims.T) - 1u, length); // of the last row: no key further on is seen
+
+  let q_at = dims.q_offset + b * dims.q_b + h * dims.q_h + row * dims.q_t;
+  let k_base = dims.k_offset + b * dims.k_b + h / dims.group * dims.k_h;
+  let v_base = dims.v_offset + b * dims.v_b + h / dims.group * dims.v_h;
+  let m_at = dims.m_offset + b * dims.m_b + h * dims.m_h + row * dims.m_t;
+  var x = array<vec4f, VECTORS>(); // q, scaled
+  var y = array<vec4f, VECTORS>(); // o
+  for (var d = 0u; d < D4; d++) { x[d] = load_q(q_at, d) * dims.scale; }
+
+  var top = FLOOR; // running maximum of the scores
+  var total = 0.0; // sum of exp2(score - top)
+  for (var base = 0u; base < end; base += keys) {
+    workgroupBarrier();
+    for (var i = lane; i < keys * D4; i += WG) {
+      let key = min(base + i / D4, length - 1u);
+      k_tile[i] = load_k(k_base + key * dims.k_t, i % D4);
+      v_tile[i] = load_v(v_base + key * dims.v_t, i % D4);
+    }
+    workgroupBarrier();
+
+    var s = array<f32, KEYS>();
+    var best = top;
+    for (var j = 0u; j < keys; j++) {
+      var sum = 0.0;
+      for (var d = 0u; d < D4; d++) { sum += dot(x[d], k_tile[j * D4 + d]); }
+      s[j] = HIDDEN;
+      if (base + j < row_end) { s[j] = modify(sum, m_at + (base + j) * dims.m_s); }
+      best = max(best, s[j]);
+    }
+    let shrink = exp2(top - best);
+    top = best;
+    total *= shrink;
+    for (var j = 0u; j < keys; j++) {
+      s[j] = exp2(s[j] - top);
+      total += s[j];
+    }
+    for (var d = 0u; d < D4; d++) {
+      var sum = y[d] * shrink;
+      for (var j = 0u; j < keys; j++) { sum += s[j] * v_tile[j * D4 + d]; }
+      y[d] = sum;
+    }
+  }
+
+  if (group.x * WG + lane >= dims.T) { return; }
+  let out = (b * dims.H + h) * dims.T + row;
+  let norm = select(0.0, 1.0 / total, total > 0.0);
+  lse[out] = select(bitcast<f32>(0xff800000u + 0u * dims.T), top + log2(total), total > 0.0);
+  for (var d = 0u; d < D4; d++) { store_o(out * dims.D, d, y[d] * norm); }
+}
