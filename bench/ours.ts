@@ -1,3 +1,4 @@
+import { currentDevice } from "../src/engine.ts";
 import * as sg from "../src/index.ts";
 import { AdamW, type AdamWOptions } from "../src/nn/index.ts";
 import { type Case, concat, type Input } from "./workloads/workload.ts";
@@ -19,6 +20,13 @@ export interface Ours {
 const put = ({ data, shape }: Input) =>
   sg.tensor(data, { shape: [...shape], dtype: data instanceof Int32Array ? "i32" : "f32" });
 
+/** Returns a value's buffer at once, as the peers' dispose() does; without it the garbage collector decides. */
+function release({ node }: sg.Tensor): void {
+  if (!node.storage || node.storage.shared) return;
+  currentDevice()!.pool.disown(node, node.storage.buffer);
+  node.storage = undefined;
+}
+
 export async function openOurs(options: Parameters<typeof sg.init>[0] = {}): Promise<Ours> {
   const device = (await sg.init({ backend: "webgpu", ...options }))!;
   return {
@@ -29,6 +37,7 @@ export async function openOurs(options: Parameters<typeof sg.init>[0] = {}): Pro
       let outputs: sg.Tensor[] = [];
       return {
         async run() {
+          outputs.forEach(release);
           outputs = [f(...resident)].flat();
           await sg.flush(outputs.map((x) => x.node));
           await sg.synchronize();

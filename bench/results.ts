@@ -1,4 +1,7 @@
 import { existsSync, readFileSync } from "node:fs";
+import type { Row } from "./harness.ts";
+import type { Roofline } from "./roofline.ts";
+import type { Cold, Overhead } from "./train.ts";
 
 /** One library on one workload, as bench/results/peers-*.json stores it. */
 export interface PeerResult {
@@ -46,3 +49,19 @@ export function ratio(results: Record<string, PeerResult>): number | undefined {
   const peer = bestPeer(results);
   return peer && results.ours?.right ? peer[1].cpuMs! / results.ours.cpuMs! : undefined;
 }
+
+/** What `npm run bench` stores in bench/results/bench-*.json. */
+export interface BenchFile {
+  adapter: string;
+  cpu: string;
+  cores: number;
+  date: string;
+  roofline: Roofline;
+  rows: Record<string, Row>;
+  overhead?: Overhead;
+  cold: Cold[];
+}
+
+/** A file name part: the adapter's own words, without versions. */
+export const adapterName = (description: string): string =>
+  /llvmpipe/.test(description) ? "llvmpipe" : description.toLowerCase().replace(/[^a-z0-9]+/g, "-").slice(0, 40);

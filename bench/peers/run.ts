@@ -3,7 +3,7 @@ import { cpus } from "node:os";
 import { parseArgs } from "node:util";
 import { median, round, type Sample, timed } from "../clock.ts";
 import { openOurs } from "../ours.ts";
-import { type PeerResult, type PeersFile, ratio, readResults } from "../results.ts";
+import { adapterName, type PeerResult, type PeersFile, ratio, readResults } from "../results.ts";
 import { allWorkloads } from "../workloads/index.ts";
 import type { Case, Workload } from "../workloads/workload.ts";
 import { installAdapter, opening } from "./adapter.ts";
@@ -141,8 +141,33 @@ async function measure(work: Workload): Promise<Record<string, PeerResult>> {
 
 const print = (columns: string[]) =>
   console.log(columns.map((text, i) => (i === 0 ? text.padEnd(26) : text.padStart(16))).join(""));
-print(["CPU ms, median", ...wanted, "ratio"]);
-const measured: PeersFile["workloads"] = {};
+print(["CPU ms (dispatches)", ...wanted, "ratio"]);
+const { device, description, vendor } = adapter.info;
+const file = `bench/results/peers-${adapterName(`${device} ${description}`)}.json`;
+
+/** Adds to what earlier runs measured; a library that was not asked for keeps its figures. */
+function store(name: string, results: Record<string, PeerResult>): void {
+  const old = readResults<PeersFile>(file);
+  const versions = Object.fromEntries(wanted.map((library) => [libraries[library].name, libraries[library].version]));
+  const stored: PeersFile = {
+    adapter: device,
+    driver: description,
+    vendor,
+    cpu: cpus()[0].model,
+    cores: cpus().length,
+    versions: { ...old?.versions, ...versions },
+    workloads: {
+      ...old?.workloads,
+      [name]: {
+        date: new Date().toISOString().slice(0, 10),
+        results: { ...old?.workloads[name]?.results, ...results },
+      },
+    },
+  };
+  mkdirSync("bench/results", { recursive: true });
+  writeFileSync(file, `${JSON.stringify(stored, null, 1)}\n`);
+}
+
 for (const work of chosen) {
   const results = await measure(work);
   const cells = wanted.map((name) => {
@@ -151,29 +176,7 @@ for (const work of chosen) {
   });
   print([work.name, ...cells, ratio(results)?.toFixed(2) ?? ""]);
   for (const name of wanted) if (results[name].absent) console.log(`  ${name}: ${results[name].absent}`);
-  measured[work.name] = { date: new Date().toISOString().slice(0, 10), results };
+  if (!options.dry) store(work.name, results);
 }
-
-if (!options.dry) {
-  const { device, description, vendor, architecture } = adapter.info;
-  const file = `bench/results/peers-${architecture || device.replace(/[^\w.]+/g, "-")}.json`;
-  const old = readResults<PeersFile>(file);
-  const versions = Object.fromEntries(wanted.map((name) => [libraries[name].name, libraries[name].version]));
-  const workloads = { ...old?.workloads };
-  for (const [name, entry] of Object.entries(measured)) {
-    workloads[name] = { date: entry.date, results: { ...workloads[name]?.results, ...entry.results } };
-  }
-  const stored: PeersFile = {
-    adapter: device,
-    driver: description,
-    vendor,
-    cpu: cpus()[0].model,
-    cores: cpus().length,
-    versions: { ...old?.versions, ...versions },
-    workloads,
-  };
-  mkdirSync("bench/results", { recursive: true });
-  writeFileSync(file, `${JSON.stringify(stored, null, 1)}\n`);
-  console.log(`stored in ${file}`);
-}
+if (!options.dry) console.log(`stored in ${file}`);
 process.exit(0); // ORT keeps handles open

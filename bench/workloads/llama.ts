@@ -70,11 +70,12 @@ export const workloads: Workload[] = [
     expected,
     ours: ({ sg, bench }, inputs) =>
       bench(
-        (x, n1, wq, wk, wv, wo, n2, gate, up, down, cos, sin) => {
+        (x, n1, wq, wk, wv, wo, n2, gate, up, down) => {
+          const positions = sg.arange(T);
           const heads = (y: typeof x) => y.reshape([1, T, H, D]).transpose(1, 2); // [1, H, T, D]
           const h = sg.rmsNorm(x, n1, eps);
-          const q = sg.applyRope(heads(h.matmul(wq)), cos, sin);
-          const k = sg.applyRope(heads(h.matmul(wk)), cos, sin);
+          const q = sg.rope(heads(h.matmul(wq)), positions);
+          const k = sg.rope(heads(h.matmul(wk)), positions);
           const o = sg.scaledDotProductAttention(q, k, heads(h.matmul(wv)), { isCausal: true });
           const mid = o.transpose(1, 2).reshape([T, M]).matmul(wo).add(x);
           const h2 = sg.rmsNorm(mid, n2, eps);

@@ -1,0 +1,86 @@
+import { mkdirSync, writeFileSync } from "node:fs";
+import { cpus } from "node:os";
+import { parseArgs } from "node:util";
+import { currentDevice } from "../src/engine.ts";
+import { round } from "./clock.ts";
+import { benchGeneration } from "./generate.ts";
+import { header, type Machine } from "./harness.ts";
+import { benchKernels } from "./kernels.ts";
+import { profile } from "./profile.ts";
+import { openOurs } from "./ours.ts";
+import { adapterName, type BenchFile, readResults } from "./results.ts";
+import { measureRoofline } from "./roofline.ts";
+import { benchTraining, coldChild, measureCold, measureOverhead } from "./train.ts";
+import { workloads } from "./workloads/train.ts";
+
+const { values: options } = parseArgs({
+  options: {
+    only: { type: "string", default: "" }, // parts of names
+    parts: { type: "string", default: "kernels,train,generate,overhead,cold" },
+    dry: { type: "boolean", default: false }, // store nothing
+    profile: { type: "string" }, // a workload, kernel by kernel
+    "cold-child": { type: "string" },
+  },
+});
+if (options["cold-child"]) {
+  await coldChild(options["cold-child"]);
+  process.exit(0);
+}
+
+if (options.profile) {
+  await profile(await openOurs(), options.profile);
+  process.exit(0);
+}
+
+const parts = options.parts.split(",");
+const only = (name: string) => options.only.split(",").some((part) => name.includes(part));
+const ours = await openOurs();
+const { device } = ours;
+const cores = cpus().length;
+const measured = await measureRoofline(currentDevice()!.gpu, device.kind === "software" ? cores : undefined);
+const roofline = { gflops: round(measured.gflops), gbs: round(measured.gbs) };
+const machine: Machine = { device, cores, roofline };
+console.log(`${device.description}; ${cpus()[0].model}, ${cores} cores`);
+console.log(`roofline: ${roofline.gflops} GFLOP/s (f32 multiply-add), ${roofline.gbs} GB/s (copy, read + write)`);
+
+const rows: BenchFile["rows"] = {};
+if (parts.includes("kernels")) {
+  header("kernels");
+  for (const row of await benchKernels(ours, machine, only)) rows[row.name] = row;
+}
+if (parts.includes("train")) {
+  header("train steps");
+  for (const row of await benchTraining(ours, machine, only)) rows[row.name] = row;
+}
+if (parts.includes("generate")) {
+  header("generation");
+  for (const row of await benchGeneration(machine, only)) rows[row.name] = row;
+}
+const overhead = parts.includes("overhead") && !options.only ? await measureOverhead() : undefined;
+if (overhead) {
+  const { dispatches, replayUs, flushUs, buildUs } = overhead;
+  console.log(`\nhost, µs a dispatch (${dispatches} a plan): replay ${replayUs}, with hashing ${flushUs}, building ${buildUs}`);
+}
+const cold = parts.includes("cold") ? workloads.filter((w) => only(w.name)).map((w) => measureCold(w.name)) : [];
+for (const { name, init, first, second, pipelines } of cold) {
+  console.log(`cold ${name}, no shader cache: init ${init} s, first step ${first} s (${pipelines} pipelines), second ${second} s`);
+}
+
+const file = `bench/results/bench-${adapterName(device.description)}.json`;
+const old = readResults<BenchFile>(file);
+const result: BenchFile = {
+  adapter: device.description,
+  cpu: cpus()[0].model,
+  cores,
+  date: new Date().toISOString().slice(0, 10),
+  roofline,
+  rows: { ...old?.rows, ...rows },
+  overhead: overhead ?? old?.overhead,
+  cold: [...(old?.cold ?? []).filter((c) => cold.every((n) => n.name !== c.name)), ...cold],
+};
+if (!options.dry) {
+  mkdirSync("bench/results", { recursive: true });
+  writeFileSync(file, `${JSON.stringify(result, null, 1)}\n`);
+}
+console.log(JSON.stringify(result));
+process.exit(0);

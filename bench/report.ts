@@ -1,0 +1,91 @@
+// `npm run bench:report`: writes the README's benchmark table from the stored results.
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { type BenchFile, bestPeer, type PeersFile, ratio, readResults } from "./results.ts";
+
+const START = "<!-- bench -->";
+const END = "<!-- /bench -->";
+const RESULTS = "bench/results";
+
+/** Rows of the README, in its order. */
+const TITLES: Record<string, string> = {
+  matmul_256: "matmul 256³",
+  matmul_512: "matmul 512³",
+  matmul_1024: "matmul 1024³",
+  bmm_32x128x64x128: "batched matmul 32 × [128, 64] × [64, 128]",
+  matvec_2048x2048: "matvec [1, 2048] × [2048, 2048]",
+  matvec_2048x8192: "matvec [1, 2048] × [2048, 8192]",
+  softmax_4096x1024: "softmax 4096 × 1024",
+  layernorm_4096x1024: "layer norm 4096 × 1024",
+  rmsnorm_4096x1024: "RMS norm 4096 × 1024",
+  gelu_chain_4M: "six elementwise ops, 4M values",
+  attn_causal_fwd_512: "causal attention, 8 × 512 × 64",
+  attn_causal_fwd_1024: "causal attention, 8 × 1024 × 64",
+  attn_causal_fwdbwd_512: "the same forward + backward, 512",
+  attn_causal_fwdbwd_1024: "the same forward + backward, 1024",
+  mlp_train_step: "MLP train step, 128 × 784-512-512-10, Adam",
+  llama_block_fwd: "LLaMA block forward, width 512, 256 tokens",
+  decoder_train_step: "decoder train step, 4 layers of 256, 4 × 128 tokens, AdamW",
+  dispatch_1000: "1,000 dependent tiny ops",
+};
+
+const LIBRARIES: Record<string, string> = { jax: "jax-js", tfjs: "TensorFlow.js", ort: "ONNX Runtime Web" };
+
+function peersTable(file: PeersFile): string {
+  const lines: string[] = [];
+  for (const [name, title] of Object.entries(TITLES)) {
+    const results = file.workloads[name]?.results;
+    const best = results && bestPeer(results);
+    const times = results && ratio(results);
+    if (!best || !times) continue;
+    const [peer, peerResult] = best;
+    lines.push(
+      `| ${title} | ${results.ours.cpuMs} | ${peerResult.cpuMs} (${LIBRARIES[peer]}) | ${times.toFixed(1)}× |` +
+        ` ${results.ours.error!.toExponential(0)} / ${peerResult.error!.toExponential(0)} |`,
+    );
+  }
+  const libraries = Object.entries(file.versions).filter(([name]) => name !== "shadegrad");
+  const versions = libraries.map(([name, version]) => `${name} ${version}`).join(", ");
+  const dates = Object.values(file.workloads).map((w) => w.date);
+  return [
+    `Interleaved runs in one process on one adapter (${file.driver.trim()}, ${file.cores} cores), latest ${dates.sort().at(-1)}: ` +
+      `median CPU milliseconds of all threads, against the fastest of ${versions} whose values are right.`,
+    "",
+    "| f32 | shadegrad | best peer | ratio | largest error, ours / theirs |",
+    "| --- | ---: | ---: | ---: | ---: |",
+    ...lines,
+  ].join("\n");
+}
+
+function ownFigures(file: BenchFile): string {
+  const { roofline, overhead, rows, cold } = file;
+  const share = rows.matmul_1024?.gflops && Math.round((100 * rows.matmul_1024.gflops) / roofline.gflops);
+  const facts = [
+    share && `matmul 1024³ runs at ${share} % of the ${roofline.gflops} GFLOP/s that its registers reach`,
+    overhead && `replaying a plan costs the host ${overhead.replayUs} µs a dispatch`,
+    rows.decode_64?.extra &&
+      `a small LLaMA (4 layers of 256) decodes ${rows.decode_64.extra["tokens/s"]} tokens a second`,
+    ...cold.map((c) => `the first ${c.name.replaceAll("_", " ")} takes ${c.first} s with no shader cache`),
+  ].filter(Boolean);
+  return facts.length ? `On that adapter ${facts.join("; ")}.` : "";
+}
+
+/** The text between the README's markers. */
+export function benchSection(folder = RESULTS): string {
+  const files = readdirSync(folder).sort();
+  const peers = files.filter((f) => f.startsWith("peers-")).map((f) => readResults<PeersFile>(`${folder}/${f}`)!);
+  const own = files.filter((f) => f.startsWith("bench-")).map((f) => readResults<BenchFile>(`${folder}/${f}`)!);
+  const how = "`npm run bench` and `npm run bench:peers` measure them on yours; [bench/](bench/README.md) says how.";
+  return [...peers.map(peersTable), [...own.map(ownFigures), how].filter(Boolean).join(" ")].join("\n\n");
+}
+
+/** `readme` with its benchmark section written anew. */
+export function withSection(readme: string, section: string): string {
+  const [start, end] = [readme.indexOf(START), readme.indexOf(END)];
+  if (start < 0 || end < start) throw new Error(`bench:report: README.md has no ${START} … ${END}`);
+  return `${readme.slice(0, start + START.length)}\n${section}\n${readme.slice(end)}`;
+}
+
+if (process.argv.includes("--write")) {
+  writeFileSync("README.md", withSection(readFileSync("README.md", "utf8"), benchSection()));
+  console.log("README.md: benchmark table written");
+}

@@ -1,0 +1,102 @@
+import { spawnSync } from "node:child_process";
+import { Plan } from "../src/compile/plan.ts";
+import { flush, memoryStats, synchronize, type Tensor, tensor } from "../src/index.ts";
+import { round, timed } from "./clock.ts";
+import { type Machine, measure, print, type Row } from "./harness.ts";
+import { openOurs, type Ours } from "./ours.ts";
+import { workloads } from "./workloads/train.ts";
+
+export async function benchTraining(ours: Ours, machine: Machine, only: (name: string) => boolean): Promise<Row[]> {
+  const rows: Row[] = [];
+  for (const work of workloads.filter((w) => only(w.name))) {
+    const { run } = work.ours(ours, work.inputs());
+    const row = await measure({ ...work, run, extra: (ms) => ({ "steps/s": round(1000 / ms) }) }, machine);
+    print(row);
+    rows.push(row);
+  }
+  return rows;
+}
+
+/** What one dispatch costs the host, microseconds. */
+export interface Overhead {
+  readonly dispatches: number;
+  /** Bind, encode and submit a plan that is already there. */
+  readonly replayUs: number;
+  /** Hash the graph, find its plan and replay it. */
+  readonly flushUs: number;
+  /** Build the graph: one op a dispatch. */
+  readonly buildUs: number;
+}
+
+/** A chain of dependent ops with fusion off, so that every op is a dispatch; the GPU is idle when the host starts. */
+export async function measureOverhead(dispatches = 300, rounds = 40): Promise<Overhead> {
+  await openOurs({ fuse: false });
+  const x = tensor(new Float32Array(64));
+  const y = tensor(new Float32Array(64).fill(1));
+  let replay = 0;
+  const run = Plan.prototype.run;
+  Plan.prototype.run = function (...args) {
+    const started = performance.now();
+    run.apply(this, args);
+    replay = performance.now() - started;
+  };
+  const [build, flushes, replays]: number[][] = [[], [], []];
+  for (let i = 0; i < rounds; i++) {
+    const started = performance.now();
+    let z: Tensor = x;
+    for (let n = 0; n < dispatches; n++) z = z.add(y);
+    const built = performance.now();
+    await flush([z.node]);
+    build.push(built - started);
+    flushes.push(performance.now() - built);
+    replays.push(replay);
+    await synchronize();
+  }
+  Plan.prototype.run = run;
+  await openOurs();
+  // The least of the rounds: whatever else the machine does only adds to it.
+  const each = (ms: number[]) => round((1000 * Math.min(...ms)) / dispatches);
+  return { dispatches, replayUs: each(replays), flushUs: each(flushes), buildUs: each(build) };
+}
+
+/** A train step in a new process without shader cache, seconds of wall time. */
+export interface Cold {
+  readonly name: string;
+  /** Open the device. */
+  readonly init: number;
+  /** First step: graph, plan, every pipeline, run. */
+  readonly first: number;
+  readonly second: number;
+  readonly pipelines: number;
+  /** CPU seconds of the first step, all threads. */
+  readonly cpu: number;
+}
+
+/** The body of the child process. */
+export async function coldChild(name: string): Promise<void> {
+  const work = workloads.find((w) => w.name === name)!;
+  let ours!: Ours;
+  const init = await timed(async () => (ours = await openOurs()));
+  const { run } = work.ours(ours, work.inputs());
+  const first = await timed(run);
+  const second = await timed(run);
+  const seconds = (ms: number) => round(ms / 1000);
+  const cold: Cold = {
+    name,
+    init: seconds(init.wall),
+    first: seconds(first.wall),
+    second: seconds(second.wall),
+    pipelines: memoryStats().pipelines,
+    cpu: seconds(first.cpu),
+  };
+  console.log(JSON.stringify(cold));
+}
+
+export function measureCold(name: string): Cold {
+  const child = spawnSync(process.execPath, [process.argv[1], "--cold-child", name], {
+    encoding: "utf8",
+    env: { ...process.env, MESA_SHADER_CACHE_DISABLE: "true" },
+  });
+  if (child.status !== 0) throw new Error(`cold start of ${name} failed:\n${child.stderr}`);
+  return JSON.parse(child.stdout.trim().split("\n").at(-1)!) as Cold;
+}
