@@ -3,7 +3,7 @@
  * - `Projector`: linear or MLP on every token (LLaVA, arXiv 2304.08485 and 2310.03744)
  * - `Abstractor`: learnable queries that read the image by cross-attention (mPLUG-Owl, arXiv 2304.14178)
  */
-import { activation, constant, LayerNorm, Linear, Module, truncatedNormal, type Activation } from "../src/nn/index.ts";
+import { type Activation, activation, constant, LayerNorm, Linear, Module, truncatedNormal } from "../src/nn/index.ts";
 import { show } from "../src/shape.ts";
 import { cat, scaledDotProductAttention, type Tensor } from "../src/tensor.ts";
 
@@ -35,9 +35,11 @@ export class Projector extends Module implements Adapter {
     super();
     const { type, bias = true, act = "gelu", pixelShuffle = 1, meanToken = false } = options;
     const depth = type === "identity" ? 0 : type === "linear" ? 1 : Number(/^mlp(\d+)x_gelu$/.exec(type)?.[1] ?? NaN);
-    if (Number.isNaN(depth)) throw new Error(`projector type "${type}" is not supported; known are identity, linear, mlp<n>x_gelu`);
+    if (Number.isNaN(depth))
+      throw new Error(`projector type "${type}" is not supported; known are identity, linear, mlp<n>x_gelu`);
     const wide = inDim * pixelShuffle ** 2;
-    if (depth === 0 && wide !== outDim) throw new Error(`projector identity: features are ${wide} wide, the language model ${outDim}`);
+    if (depth === 0 && wide !== outDim)
+      throw new Error(`projector identity: features are ${wide} wide, the language model ${outDim}`);
     for (let i = 0; i < depth; i++) this.#layers.push(new Linear(i ? outDim : wide, outDim, { bias }));
     this.#act = activation(act);
     this.#shuffle = pixelShuffle;
@@ -87,7 +89,11 @@ class AbstractorAttention extends Module {
   key: Linear;
   value: Linear;
 
-  constructor(dim: number, source: number, readonly heads: number) {
+  constructor(
+    dim: number,
+    source: number,
+    readonly heads: number,
+  ) {
     super();
     this.query = new Linear(dim, dim);
     this.key = new Linear(source, dim);
@@ -98,7 +104,11 @@ class AbstractorAttention extends Module {
   forward(x: Tensor, source: Tensor): Tensor {
     const [n, q, d] = x.shape;
     const split = (y: Tensor) => y.reshape([n, y.shape[1], this.heads, d / this.heads]).transpose(1, 2); // [N, H, Q, D/H]
-    const y = scaledDotProductAttention(split(this.query.forward(x)), split(this.key.forward(source)), split(this.value.forward(source)));
+    const y = scaledDotProductAttention(
+      split(this.query.forward(x)),
+      split(this.key.forward(source)),
+      split(this.value.forward(source)),
+    );
     return y.transpose(1, 2).reshape([n, q, d]);
   }
 }
@@ -145,7 +155,10 @@ class AbstractorCrossAttention extends Module {
   constructor(config: AbstractorConfig) {
     super();
     const { hidden_size: d, encoder_hidden_size: source = d, num_attention_heads: heads } = config;
-    if (source !== d) throw new RangeError(`Abstractor: encoder_hidden_size ${source} must equal hidden_size ${d}: queries and features are read together`);
+    if (source !== d)
+      throw new RangeError(
+        `Abstractor: encoder_hidden_size ${source} must equal hidden_size ${d}: queries and features are read together`,
+      );
     this.attention = new AbstractorAttention(d, source, heads);
     this.output = new AbstractorOutput(config);
     this.norm1 = new LayerNorm(d);
@@ -186,7 +199,10 @@ export class Abstractor extends Module {
   visual_fc: Linear;
   vit_eos: Tensor; // [1, 1, D']
 
-  constructor(readonly config: AbstractorConfig, readonly outDim: number) {
+  constructor(
+    readonly config: AbstractorConfig,
+    readonly outDim: number,
+  ) {
     super();
     this.encoder = new AbstractorEncoder(config);
     this.visual_fc = new Linear(config.hidden_size, outDim);
@@ -207,7 +223,10 @@ export class Abstractor extends Module {
 export class SlotEmbedding extends Module {
   weight: Tensor; // [slots, D']
 
-  constructor(readonly slots: number, dim: number) {
+  constructor(
+    readonly slots: number,
+    dim: number,
+  ) {
     super();
     this.weight = constant([slots, dim], 0);
   }

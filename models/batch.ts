@@ -13,7 +13,9 @@ export function hostIds(ids: Tensor): HostArray | undefined {
 export function requireHost(op: string, name: string, ids: Tensor): HostArray {
   const data = hostIds(ids);
   if (ids.ndim !== 2 || !data) {
-    throw new Error(`${op}: ${name} must be a matrix [B,T] given from the host, as tensor(ids, { dtype: "i32" }); got ${show(ids.shape)}${data ? "" : ", computed"}`);
+    throw new Error(
+      `${op}: ${name} must be a matrix [B,T] given from the host, as tensor(ids, { dtype: "i32" }); got ${show(ids.shape)}${data ? "" : ", computed"}`,
+    );
   }
   return data;
 }
@@ -40,11 +42,16 @@ export function answerRows(labels: Tensor, vocabulary: number): { rows: Tensor; 
   for (let i = 0; i < b * t; i++) {
     if (i % t === 0 || data[i] === IGNORE_INDEX) continue;
     if (data[i] < 0 || data[i] >= vocabulary) {
-      throw new RangeError(`loss: label ${data[i]} of sample ${Math.floor(i / t)} at ${i % t} is outside the vocabulary of ${vocabulary}`);
+      throw new RangeError(
+        `loss: label ${data[i]} of sample ${Math.floor(i / t)} at ${i % t} is outside the vocabulary of ${vocabulary}`,
+      );
     }
     rows.push(i - 1);
   }
-  if (rows.length === 0) throw new Error(`loss: all labels of the batch ${show(labels.shape)} are ${IGNORE_INDEX}: there is nothing to learn from`);
+  if (rows.length === 0)
+    throw new Error(
+      `loss: all labels of the batch ${show(labels.shape)} are ${IGNORE_INDEX}: there is nothing to learn from`,
+    );
   const count = bucket(rows.length);
   const targets = new Int32Array(count).fill(IGNORE_INDEX);
   rows.forEach((row, i) => (targets[i] = data[row + 1]));
@@ -132,7 +139,9 @@ export function layOut(inputIds: Tensor, options: LayoutOptions): Layout {
       else for (let k = 0; k < width; k++) sample.push({ id: 0, feature: next++, segment, label: IGNORE_INDEX });
     }
     if (expanded && counts[s] % per) {
-      throw new Error(`Llava: sample ${s} has ${counts[s]} image tokens, expected a multiple of ${per} (the positions of an image)`);
+      throw new Error(
+        `Llava: sample ${s} has ${counts[s]} image tokens, expected a multiple of ${per} (the positions of an image)`,
+      );
     }
     if (counts[s] === 0 && skip) next += per;
     samples.push(sample);
@@ -140,7 +149,8 @@ export function layOut(inputIds: Tensor, options: LayoutOptions): Layout {
   const longest = Math.max(...samples.map((sample) => sample.length));
   const length = options.padTo?.(longest) ?? longest;
   if (longest === 0) throw new Error("Llava: the batch has no tokens, only padding");
-  if (length < longest) throw new Error(`Llava: a sample is ${longest} tokens long with its images, it does not fit ${length}`);
+  if (length < longest)
+    throw new Error(`Llava: a sample is ${longest} tokens long with its images, it does not fit ${length}`);
   const filled = (value: number) => new Int32Array(b * length).fill(value);
   const out = { ids: filled(0), features: filled(-1), segments: filled(-1), labels: filled(IGNORE_INDEX) };
   samples.forEach((sample, s) => {

@@ -18,7 +18,11 @@ export class KVCache {
   lengths: number[];
   #starts?: Tensor; // i32 [B], of the forward pass under way
 
-  constructor({ layers, kvHeads, headDim }: CacheSizes, readonly batch: number, readonly capacity: number) {
+  constructor(
+    { layers, kvHeads, headDim }: CacheSizes,
+    readonly batch: number,
+    readonly capacity: number,
+  ) {
     const make = () => zeros(batch, kvHeads, capacity, headDim);
     this.#keys = Array.from({ length: layers }, make);
     this.#values = Array.from({ length: layers }, make);
@@ -50,6 +54,10 @@ export class KVCache {
     assign(keys, writeAt(keys, k, starts));
     assign(values, writeAt(values, v, starts));
     if (this.lengths.every((n) => n === 0)) return scaledDotProductAttention(q, k, v, { isCausal: true }); // nothing older
-    return scaledDotProductAttention(q, keys, values, { lengths: starts.add(t), isCausal: true, align: "bottom-right" });
+    return scaledDotProductAttention(q, keys, values, {
+      lengths: starts.add(t),
+      isCausal: true,
+      align: "bottom-right",
+    });
   }
 }

@@ -51,7 +51,8 @@ const v1: Template = { style: "two", system: helpful("user"), roles: users, sep:
 const llama2: Template = { style: "llama2", system: safe, roles: users, sep: "<s>", sep2: "</s>" };
 const mpt: Template = {
   style: "mpt",
-  system: "<|im_start|>system\nA conversation between a user and an LLM-based AI assistant. The assistant gives helpful and honest answers.",
+  system:
+    "<|im_start|>system\nA conversation between a user and an LLM-based AI assistant. The assistant gives helpful and honest answers.",
   roles: ["<|im_start|>user\n", "<|im_start|>assistant\n"],
   sep: "<|im_end|>",
 };
@@ -131,7 +132,12 @@ export interface TrainingOptions {
  * Ids and labels of one training conversation, token for token as LLaVA makes them: only answers (and the separator
  * after them) are learned. A sample whose pieces do not tokenise to the whole is masked altogether, as there.
  */
-export function trainingSample(tokenizer: Tokenizer, t: Template, conversation: readonly Turn[], { hasImage, legacy = true }: TrainingOptions): TrainingSample {
+export function trainingSample(
+  tokenizer: Tokenizer,
+  t: Template,
+  conversation: readonly Turn[],
+  { hasImage, legacy = true }: TrainingOptions,
+): TrainingSample {
   if (conversation.length === 0) throw new Error("conversation: a training sample needs at least one turn");
   let turns = hasImage ? conversation.map((turn) => imageFirst(turn, t.imageTags)) : [...conversation];
   const encode = (text: string): number[] => (hasImage ? tokenizePrompt(tokenizer, text) : tokenizer.encode(text));
@@ -139,9 +145,13 @@ export function trainingSample(tokenizer: Tokenizer, t: Template, conversation: 
   if (t.style === "single") return singleSample(encode, t, turns);
   if (turns[0].from !== "human") turns = turns.slice(1);
   turns.forEach((turn, i) => {
-    if (turn.from !== (i % 2 ? "gpt" : "human")) throw new Error(`conversation: turn ${i} is from ${turn.from}, expected ${i % 2 ? "gpt" : "human"}`);
+    if (turn.from !== (i % 2 ? "gpt" : "human"))
+      throw new Error(`conversation: turn ${i} is from ${turn.from}, expected ${i % 2 ? "gpt" : "human"}`);
   });
-  const prompt = renderPrompt(t, turns.map((turn) => turn.value));
+  const prompt = renderPrompt(
+    t,
+    turns.map((turn) => turn.value),
+  );
   return roundsSample(encode, t, prompt, legacy);
 }
 
@@ -174,7 +184,12 @@ function singleSample(encode: (text: string) => number[], t: Template, turns: Tu
 }
 
 /** `v1`, `llama_2`, `mpt`: rounds of question and answer; lengths are those of the rounds tokenised alone. */
-function roundsSample(encode: (text: string) => number[], t: Template, prompt: string, legacy: boolean): TrainingSample {
+function roundsSample(
+  encode: (text: string) => number[],
+  t: Template,
+  prompt: string,
+  legacy: boolean,
+): TrainingSample {
   const inputIds = encode(prompt);
   const labels = [...inputIds];
   const answer = t.style === "two" ? `${t.sep}${t.roles[1]}: ` : t.style === "mpt" ? t.sep + t.roles[1] : "[/INST] ";

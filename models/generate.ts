@@ -52,7 +52,8 @@ export interface Step {
 
 /** A prompt of token ids alone. */
 export function textPrompt(model: LlamaForCausalLM, ids: readonly (readonly number[])[]): Prompt {
-  if (ids.length === 0 || ids.some((row) => row.length === 0)) throw new Error("generate: the batch or one of its prompts is empty");
+  if (ids.length === 0 || ids.some((row) => row.length === 0))
+    throw new Error("generate: the batch or one of its prompts is empty");
   const lengths = ids.map((row) => row.length);
   const length = bucket(Math.max(...lengths));
   const flat = Int32Array.from(ids.flatMap((row) => [...row, ...new Array<number>(length - row.length).fill(0)]));
@@ -60,18 +61,29 @@ export function textPrompt(model: LlamaForCausalLM, ids: readonly (readonly numb
 }
 
 /** Launches steps one by one; the caller decides when to await their ids. `keepLogits` makes them readable. */
-export function* steps(model: LlamaForCausalLM, prompt: Prompt, options: SamplingOptions = {}, keepLogits = false): Generator<Step> {
+export function* steps(
+  model: LlamaForCausalLM,
+  prompt: Prompt,
+  options: SamplingOptions = {},
+  keepLogits = false,
+): Generator<Step> {
   const { maxTokens = 256, seed = drawSeed() } = options;
   const settings = checkOptions(model, prompt, options);
   const [b, t, d] = prompt.embeds.shape;
   const cache: KVCache = model.cache(b, bucket(Math.max(t, ...prompt.lengths.map((n) => n + maxTokens))));
   const token = tensor(new Int32Array(b));
-  const penalty = options.repetitionPenalty === undefined || options.repetitionPenalty === 1 ? undefined : new Penalty(model.config.vocab_size, prompt.history, options.repetitionPenalty);
+  const penalty =
+    options.repetitionPenalty === undefined || options.repetitionPenalty === 1
+      ? undefined
+      : new Penalty(model.config.vocab_size, prompt.history, options.repetitionPenalty);
   for (let i = 0; i < maxTokens; i++) {
     yield noGrad(() => {
       const embeds = i === 0 ? prompt.embeds : model.model.embed(token.reshape([b, 1]));
       const hidden = model.model.forward({ inputsEmbeds: embeds, cache }).pop()!; // [B, T, D]
-      const last = i === 0 ? hidden.reshape([b * t, d]).indexSelect(0, tensor(Int32Array.from(prompt.lengths, (n, s) => s * t + n - 1))) : hidden.reshape([b, d]);
+      const last =
+        i === 0
+          ? hidden.reshape([b * t, d]).indexSelect(0, tensor(Int32Array.from(prompt.lengths, (n, s) => s * t + n - 1)))
+          : hidden.reshape([b, d]);
       if (i === 0) cache.lengths = [...prompt.lengths];
       const logits = model.logits(last); // [B, V]
       const uniform = tensor(Float32Array.from({ length: b }, (_, s) => mix(mix(seed + i) + s) / 2 ** 32));
@@ -87,7 +99,11 @@ export function* steps(model: LlamaForCausalLM, prompt: Prompt, options: Samplin
 }
 
 /** New ids of every sample, up to and without its end token. */
-export async function generate(model: LlamaForCausalLM, prompt: Prompt, options: GenerateOptions = {}): Promise<number[][]> {
+export async function generate(
+  model: LlamaForCausalLM,
+  prompt: Prompt,
+  options: GenerateOptions = {},
+): Promise<number[][]> {
   const rows: number[][] = prompt.lengths.map(() => []);
   const ended = rows.map(() => false);
   const ends = endTokens(model, options);
@@ -102,8 +118,14 @@ export async function generate(model: LlamaForCausalLM, prompt: Prompt, options:
 }
 
 /** Text of one sample in pieces, as it comes. Nothing of a stop string is ever given out. */
-export async function* generateText(model: LlamaForCausalLM, tokenizer: Tokenizer, prompt: Prompt, options: GenerateOptions = {}): AsyncGenerator<string> {
-  if (prompt.lengths.length !== 1) throw new Error(`generateText: one prompt expected, got ${prompt.lengths.length}; use generate for batches`);
+export async function* generateText(
+  model: LlamaForCausalLM,
+  tokenizer: Tokenizer,
+  prompt: Prompt,
+  options: GenerateOptions = {},
+): AsyncGenerator<string> {
+  if (prompt.lengths.length !== 1)
+    throw new Error(`generateText: one prompt expected, got ${prompt.lengths.length}; use generate for batches`);
   const { stop = [], signal } = options;
   const ends = endTokens(model, options);
   const text = tokenizer.stream();
@@ -147,7 +169,11 @@ class Penalty {
   readonly #seen: Tensor; // f32 [B, V], 1 where seen
   readonly #factor: Tensor; // 0-d
 
-  constructor(readonly vocabulary: number, history: readonly (readonly number[])[], factor: number) {
+  constructor(
+    readonly vocabulary: number,
+    history: readonly (readonly number[])[],
+    factor: number,
+  ) {
     const seen = new Float32Array(history.length * vocabulary);
     history.forEach((ids, s) => ids.forEach((id) => (seen[s * vocabulary + id] = 1)));
     this.#seen = tensor(seen, { shape: [history.length, vocabulary] });
@@ -180,11 +206,17 @@ function checkOptions(model: LlamaForCausalLM, prompt: Prompt, options: Sampling
   check(Number.isInteger(topK) && topK >= 0, "topK must be a whole number (0 = off)", topK);
   check(topP > 0 && topP <= 1, "topP must be in (0, 1]", topP);
   check(minP >= 0 && minP <= 1, "minP must be in [0, 1]", minP);
-  check(repetitionPenalty > 0 && Number.isFinite(repetitionPenalty), "repetitionPenalty must be positive", repetitionPenalty);
+  check(
+    repetitionPenalty > 0 && Number.isFinite(repetitionPenalty),
+    "repetitionPenalty must be positive",
+    repetitionPenalty,
+  );
   const longest = Math.max(...prompt.lengths);
   const limit = model.config.max_position_embeddings ?? Infinity;
   if (longest + maxTokens > limit) {
-    throw new RangeError(`generate: a prompt of ${longest} tokens and maxTokens ${maxTokens} exceed max_position_embeddings ${limit}`);
+    throw new RangeError(
+      `generate: a prompt of ${longest} tokens and maxTokens ${maxTokens} exceed max_position_embeddings ${limit}`,
+    );
   }
   return tensor([[temperature, topK, topP, minP]]);
 }

@@ -27,9 +27,12 @@ const kernels: Record<Exclude<Filter, "nearest">, { support: number; at(x: numbe
 /** @throws if sizes are not positive integers or `data` has another length than they say. */
 export function checkImage(image: Image): void {
   const { width, height, channels, data } = image;
-  if (![width, height, channels].every((n) => Number.isInteger(n) && n > 0)) throw new Error(`image: bad size ${width} x ${height} x ${channels}`);
+  if (![width, height, channels].every((n) => Number.isInteger(n) && n > 0))
+    throw new Error(`image: bad size ${width} x ${height} x ${channels}`);
   if (data.length !== width * height * channels) {
-    throw new Error(`image: ${width} x ${height} x ${channels} needs ${width * height * channels} bytes, got ${data.length}`);
+    throw new Error(
+      `image: ${width} x ${height} x ${channels} needs ${width * height * channels} bytes, got ${data.length}`,
+    );
   }
 }
 
@@ -50,13 +53,39 @@ export function toRGB(image: Image): Image {
  */
 export function resize(image: Image, width: number, height: number, filter: Filter = "bicubic"): Image {
   checkImage(image);
-  if (!(Number.isInteger(width) && Number.isInteger(height) && width > 0 && height > 0)) throw new Error(`resize: bad size ${width} x ${height}`);
+  if (!(Number.isInteger(width) && Number.isInteger(height) && width > 0 && height > 0))
+    throw new Error(`resize: bad size ${width} x ${height}`);
   if (filter === "nearest") return nearest(image, width, height);
-  if (!kernels[filter]) throw new Error(`resize: no filter "${filter}"; there are nearest, ${Object.keys(kernels).join(", ")}`);
+  if (!kernels[filter])
+    throw new Error(`resize: no filter "${filter}"; there are nearest, ${Object.keys(kernels).join(", ")}`);
   const { channels } = image;
   let { data } = image;
-  if (width !== image.width) data = pass(data, image.height, image.width, width, channels, image.width * channels, width * channels, channels, channels, filter);
-  if (height !== image.height) data = pass(data, width, image.height, height, channels, channels, channels, width * channels, width * channels, filter);
+  if (width !== image.width)
+    data = pass(
+      data,
+      image.height,
+      image.width,
+      width,
+      channels,
+      image.width * channels,
+      width * channels,
+      channels,
+      channels,
+      filter,
+    );
+  if (height !== image.height)
+    data = pass(
+      data,
+      width,
+      image.height,
+      height,
+      channels,
+      channels,
+      channels,
+      width * channels,
+      width * channels,
+      filter,
+    );
   return { width, height, channels, data };
 }
 
@@ -64,8 +93,16 @@ const PRECISION = 22;
 
 /** Resamples `lines` lines from `from` to `to` samples; strides are bytes between lines and between samples. */
 function pass(
-  data: Uint8Array | Uint8ClampedArray, lines: number, from: number, to: number, channels: number,
-  lineIn: number, lineOut: number, stepIn: number, stepOut: number, filter: Exclude<Filter, "nearest">,
+  data: Uint8Array | Uint8ClampedArray,
+  lines: number,
+  from: number,
+  to: number,
+  channels: number,
+  lineIn: number,
+  lineOut: number,
+  stepIn: number,
+  stepOut: number,
+  filter: Exclude<Filter, "nearest">,
 ): Uint8Array {
   const { support: radius, at } = kernels[filter];
   const scale = from / to;
@@ -85,7 +122,8 @@ function pass(
     for (let line = 0; line < lines; line++) {
       for (let c = 0; c < channels; c++) {
         let sum = 1 << (PRECISION - 1);
-        for (let i = 0, p = line * lineIn + start * stepIn + c; i < fixed.length; i++, p += stepIn) sum += data[p] * fixed[i];
+        for (let i = 0, p = line * lineIn + start * stepIn + c; i < fixed.length; i++, p += stepIn)
+          sum += data[p] * fixed[i];
         out[line * lineOut + x * stepOut + c] = Math.min(255, Math.max(0, sum >> PRECISION));
       }
     }
@@ -123,7 +161,10 @@ function paste(image: Image, width: number, height: number, x: number, y: number
     const to = Math.min(image.width, width - x);
     if (to <= from) continue;
     const source = (row - y) * image.width;
-    out.set(image.data.subarray((source + from) * channels, (source + to) * channels), (row * width + x + from) * channels);
+    out.set(
+      image.data.subarray((source + from) * channels, (source + to) * channels),
+      (row * width + x + from) * channels,
+    );
   }
   return { width, height, channels, data: out };
 }
@@ -132,7 +173,8 @@ function paste(image: Image, width: number, height: number, x: number, y: number
 export function centerCrop(image: Image, width: number, height: number): Image {
   const inside = width <= image.width && height <= image.height;
   // Odd differences: cropping rounds the offset down; padding puts the extra pixel first.
-  const offset = (size: number, crop: number): number => (inside || size >= crop ? -Math.floor((size - crop) / 2) : Math.ceil((crop - size) / 2));
+  const offset = (size: number, crop: number): number =>
+    inside || size >= crop ? -Math.floor((size - crop) / 2) : Math.ceil((crop - size) / 2);
   return paste(image, width, height, offset(image.width, width), offset(image.height, height), []);
 }
 
@@ -147,7 +189,8 @@ export function normalize(image: Image, mean: readonly number[], std: readonly n
   const { width, height, channels, data } = image;
   const plane = width * height;
   const out = new Float32Array(plane * channels);
-  for (let i = 0; i < plane; i++) for (let c = 0; c < channels; c++) out[c * plane + i] = (data[i * channels + c] / 255 - mean[c]) / std[c];
+  for (let i = 0; i < plane; i++)
+    for (let c = 0; c < channels; c++) out[c * plane + i] = (data[i * channels + c] / 255 - mean[c]) / std[c];
   return out;
 }
 
@@ -172,11 +215,19 @@ const pillowFilters: readonly Filter[] = ["nearest", "lanczos", "bilinear", "bic
  * @param aspect "pad" squares the image on the mean colour first (LLaVA-1.5).
  * @returns pixel values [3, H, W] and their size.
  */
-export function preprocess(image: Image, config: PreprocessorConfig = {}, aspect?: "pad"): { data: Float32Array; width: number; height: number } {
+export function preprocess(
+  image: Image,
+  config: PreprocessorConfig = {},
+  aspect?: "pad",
+): { data: Float32Array; width: number; height: number } {
   const mean = config.image_mean ?? CLIP_MEAN;
   const filter = pillowFilters[config.resample ?? 3];
   let rgb = toRGB(image);
-  if (aspect === "pad") rgb = padToSquare(rgb, mean.map((m) => Math.trunc(m * 255)));
+  if (aspect === "pad")
+    rgb = padToSquare(
+      rgb,
+      mean.map((m) => Math.trunc(m * 255)),
+    );
   if (config.do_resize !== false) {
     const size = config.size ?? 224;
     if (typeof size === "number") rgb = resizeShortestEdge(rgb, size, filter);

@@ -11,7 +11,11 @@ export type Rename = readonly [RegExp, string | null | ((...match: string[]) => 
  * Loads every tensor of `model` from files, under names after `renames`. All missing, unexpected and wrongly
  * shaped tensors are reported before anything is read. A tensor of a later file replaces one of an earlier.
  */
-export async function loadWeights(model: Module, files: readonly Safetensors[], renames: readonly Rename[] = []): Promise<void> {
+export async function loadWeights(
+  model: Module,
+  files: readonly Safetensors[],
+  renames: readonly Rename[] = [],
+): Promise<void> {
   const own = model.stateDict();
   const found = new Map<string, { file: Safetensors; name: string }>();
   const problems: string[] = [];
@@ -24,12 +28,18 @@ export async function loadWeights(model: Module, files: readonly Safetensors[], 
         problems.push(`unexpected ${name} ${show(shape)}`);
         continue;
       }
-      if (!sameShape(shape, own[target].shape)) problems.push(`${name} has shape ${show(shape)}, expected ${show(own[target].shape)}`);
+      if (!sameShape(shape, own[target].shape))
+        problems.push(`${name} has shape ${show(shape)}, expected ${show(own[target].shape)}`);
       found.set(target, { file, name });
     }
   }
-  problems.push(...Object.keys(own).filter((name) => !found.has(name)).map((name) => `missing ${name} ${show(own[name].shape)}`));
-  if (problems.length) throw new Error(`${model.constructor.name}: the weights do not fit the config: ${problems.join("; ")}`);
+  problems.push(
+    ...Object.keys(own)
+      .filter((name) => !found.has(name))
+      .map((name) => `missing ${name} ${show(own[name].shape)}`),
+  );
+  if (problems.length)
+    throw new Error(`${model.constructor.name}: the weights do not fit the config: ${problems.join("; ")}`);
   for (const [target, { file, name }] of found) {
     model.loadStateDict({ [target]: await file.read(name) }, { strict: false });
   }
@@ -56,6 +66,10 @@ export async function loadLlama(where: string | FileSource): Promise<LlamaForCau
 export async function loadCLIPVision(where: string | FileSource): Promise<CLIPVisionModel> {
   const { config, tensors } = await openCheckpoint(await openFolder(where));
   const model = withoutInit(() => new CLIPVisionModel(config.vision_config ?? config));
-  await loadWeights(model, [tensors], [[/position_ids$|^text_model\.|^visual_projection\.|^text_projection\.|^logit_scale$/, null]]);
+  await loadWeights(
+    model,
+    [tensors],
+    [[/position_ids$|^text_model\.|^visual_projection\.|^text_projection\.|^logit_scale$/, null]],
+  );
   return model;
 }

@@ -1,7 +1,14 @@
 /** The parts of a Hugging Face `tokenizer.json` that BPE models of the GPT-2, LLaMA and Qwen families use. */
 export interface TokenizerJson {
   version?: string;
-  added_tokens?: { id: number; content: string; special?: boolean; lstrip?: boolean; rstrip?: boolean; normalized?: boolean }[];
+  added_tokens?: {
+    id: number;
+    content: string;
+    special?: boolean;
+    lstrip?: boolean;
+    rstrip?: boolean;
+    normalized?: boolean;
+  }[];
   normalizer?: Component | null;
   pre_tokenizer?: Component | null;
   post_processor?: Component | null;
@@ -28,11 +35,11 @@ export interface DecodeOptions {
   skipSpecialTokens?: boolean;
 }
 
-const GPT2_PATTERN = "'(?:s|t|re|ve|m|ll|d)| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
+export const GPT2_PATTERN = "'(?:s|t|re|ve|m|ll|d)| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 const utf8 = new TextEncoder();
 
 /** GPT-2's printable stand-ins: byte -> character. Bytes that print as themselves keep their character. */
-const byteToChar: readonly string[] = (() => {
+export const byteToChar: readonly string[] = (() => {
   let next = 256;
   return Array.from({ length: 256 }, (_, b) => {
     const prints = (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174;
@@ -78,12 +85,15 @@ export class Tokenizer {
       if (special) this.special.add(id);
     }
     this.size = this.tokens.length;
-    const escaped = [...this.added.keys()].sort((a, b) => b.length - a.length).map((t) => t.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&"));
+    const escaped = [...this.added.keys()]
+      .sort((a, b) => b.length - a.length)
+      .map((t) => t.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&"));
     this.addedPattern = escaped.length ? new RegExp(`(${escaped.join("|")})`) : null;
     model.merges.forEach((merge, rank) => {
       const [left, right] = typeof merge === "string" ? merge.split(" ") : merge;
       const [l, r, id] = [this.vocab.get(left), this.vocab.get(right), this.vocab.get(left + right)];
-      if (l === undefined || r === undefined || id === undefined) throw new Error(`tokenizer: merge "${left} ${right}" is not in the vocabulary`);
+      if (l === undefined || r === undefined || id === undefined)
+        throw new Error(`tokenizer: merge "${left} ${right}" is not in the vocabulary`);
       this.merges.set(l * 2 ** 26 + r, { rank, id });
     });
     this.normalize = normalizer(json.normalizer);
@@ -158,9 +168,12 @@ export class Tokenizer {
         ids.push(id);
         continue;
       }
-      const bytes = fallback ? Array.from(utf8.encode(char), (b) => this.vocab.get(`<0x${b.toString(16).toUpperCase().padStart(2, "0")}>`)) : [undefined];
+      const bytes = fallback
+        ? Array.from(utf8.encode(char), (b) => this.vocab.get(`<0x${b.toString(16).toUpperCase().padStart(2, "0")}>`))
+        : [undefined];
       if (bytes.every((b) => b !== undefined)) ids.push(...(bytes as number[]));
-      else if (unkId === undefined) throw new Error(`tokenizer: ${JSON.stringify(char)} is not in the vocabulary, and there is no unknown token`);
+      else if (unkId === undefined)
+        throw new Error(`tokenizer: ${JSON.stringify(char)} is not in the vocabulary, and there is no unknown token`);
       else if (!fuse || ids[ids.length - 1] !== unkId) ids.push(unkId);
     }
     return ids;
@@ -230,7 +243,8 @@ function mergePairs(ids: number[], merges: Map<number, { rank: number; id: numbe
 
 function heapPush(heap: number[], value: number): void {
   let i = heap.push(value) - 1;
-  for (let parent = (i - 1) >> 1; i > 0 && heap[parent] > value; i = parent, parent = (i - 1) >> 1) heap[i] = heap[parent];
+  for (let parent = (i - 1) >> 1; i > 0 && heap[parent] > value; i = parent, parent = (i - 1) >> 1)
+    heap[i] = heap[parent];
   heap[i] = value;
 }
 
@@ -283,11 +297,18 @@ function preTokenizer(spec: Component | null | undefined): (pieces: string[], fi
     }
     case "ByteLevel": {
       const pattern = spec.use_regex === false ? null : regex(GPT2_PATTERN);
-      const prefix = spec.add_prefix_space ? (piece: string): string => (piece.startsWith(" ") ? piece : ` ${piece}`) : (piece: string): string => piece;
-      return (pieces) => pieces.map(prefix).flatMap((piece) => (pattern ? isolate(piece, pattern) : [piece])).map(toByteLevel);
+      const prefix = spec.add_prefix_space
+        ? (piece: string): string => (piece.startsWith(" ") ? piece : ` ${piece}`)
+        : (piece: string): string => piece;
+      return (pieces) =>
+        pieces
+          .map(prefix)
+          .flatMap((piece) => (pattern ? isolate(piece, pattern) : [piece]))
+          .map(toByteLevel);
     }
     case "Split": {
-      if (spec.behavior !== "Isolated" || spec.invert) throw new Error(`tokenizer: Split is supported as Isolated only, got ${spec.behavior}`);
+      if (spec.behavior !== "Isolated" || spec.invert)
+        throw new Error(`tokenizer: Split is supported as Isolated only, got ${spec.behavior}`);
       const pattern = regex(spec.pattern.Regex ?? escapeRegex(spec.pattern.String));
       return (pieces) => pieces.flatMap((piece) => isolate(piece, pattern));
     }
@@ -301,8 +322,11 @@ function preTokenizer(spec: Component | null | undefined): (pieces: string[], fi
       return (pieces, first) =>
         pieces.flatMap((piece) => {
           let text = piece.replaceAll(" ", mark);
-          if (text && !text.startsWith(mark) && (scheme === "always" || (scheme === "first" && first))) text = mark + text;
-          return spec.split === false ? [text] : text.split(new RegExp(`(?=${escapeRegex(mark)})`, "u")).filter(Boolean);
+          if (text && !text.startsWith(mark) && (scheme === "always" || (scheme === "first" && first)))
+            text = mark + text;
+          return spec.split === false
+            ? [text]
+            : text.split(new RegExp(`(?=${escapeRegex(mark)})`, "u")).filter(Boolean);
         });
     }
     default:
@@ -313,7 +337,7 @@ function preTokenizer(spec: Component | null | undefined): (pieces: string[], fi
 const escapeRegex = (text: string): string => text.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&");
 
 /** Oniguruma patterns of published tokenizers as JavaScript ones: inline `(?i:…)` becomes character classes. */
-function regex(source: string): RegExp {
+export function regex(source: string): RegExp {
   const plain = source.replace(/\(\?i:([^()]*)\)/g, (_, body: string) => {
     return `(?:${body.replace(/[a-z]/gi, (c) => `[${c.toLowerCase()}${c.toUpperCase()}]`)})`;
   });
@@ -321,7 +345,7 @@ function regex(source: string): RegExp {
 }
 
 /** Matches and the text between them, in order. */
-function isolate(text: string, pattern: RegExp): string[] {
+export function isolate(text: string, pattern: RegExp): string[] {
   const pieces: string[] = [];
   let end = 0;
   for (const match of text.matchAll(pattern)) {
@@ -331,84 +355,4 @@ function isolate(text: string, pattern: RegExp): string[] {
   }
   if (end < text.length) pieces.push(text.slice(end));
   return pieces;
-}
-
-export interface TrainOptions {
-  /** Total number of ids: special tokens + 256 bytes + merges. */
-  vocabSize: number;
-  /** Get the first ids, in this order. */
-  specialTokens?: readonly string[];
-}
-
-/**
- * Trains a byte-level BPE tokenizer on `[text, count]` pairs (Sennrich et al. 2016, over bytes as in GPT-2) and
- * returns its `tokenizer.json`. Stops early when no pair occurs twice.
- */
-export function trainBPE(corpus: Iterable<readonly [string, number]>, { vocabSize, specialTokens = [] }: TrainOptions): TokenizerJson {
-  const floor = specialTokens.length + 256;
-  if (!(vocabSize >= floor)) throw new Error(`trainBPE: vocabSize is ${vocabSize}, special tokens and bytes alone need ${floor}`);
-  const pattern = regex(GPT2_PATTERN);
-  const counts = new Map<string, number>();
-  for (const [text, count] of corpus) {
-    for (const piece of isolate(text, pattern)) counts.set(piece, (counts.get(piece) ?? 0) + count);
-  }
-  const tokens = [...specialTokens, ...byteToChar];
-  const words = [...counts].map(([piece, count]) => ({ count, ids: Array.from(utf8.encode(piece), (b) => b + specialTokens.length) }));
-  // For every pair of neighbours: how often it occurs, and in which words.
-  const pairs = new Map<number, { count: number; words: Set<number> }>();
-  const note = (word: number, sign: 1 | -1): void => {
-    const { ids, count } = words[word];
-    for (let i = 0; i + 1 < ids.length; i++) {
-      const key = ids[i] * 65536 + ids[i + 1];
-      let pair = pairs.get(key);
-      if (!pair) pairs.set(key, (pair = { count: 0, words: new Set() }));
-      pair.count += sign * count;
-      if (sign > 0) pair.words.add(word);
-    }
-  };
-  words.forEach((_, word) => note(word, 1));
-  const merges: string[] = [];
-  while (tokens.length < vocabSize) {
-    let [best, key] = [1, -1];
-    for (const [k, { count }] of pairs) if (count > best || (count === best && key >= 0 && k < key)) [best, key] = [count, k];
-    if (key < 0) break;
-    const [left, right] = [Math.floor(key / 65536), key % 65536];
-    const merged = tokens.push(tokens[left] + tokens[right]) - 1;
-    merges.push(`${tokens[left]} ${tokens[right]}`);
-    for (const word of pairs.get(key)!.words) {
-      note(word, -1);
-      const { ids } = words[word];
-      const out: number[] = [];
-      for (let i = 0; i < ids.length; i++) out.push(ids[i] === left && ids[i + 1] === right ? (i++, merged) : ids[i]);
-      words[word].ids = out;
-      note(word, 1);
-    }
-    pairs.delete(key);
-  }
-  return byteLevelJson(tokens, merges, specialTokens);
-}
-
-function byteLevelJson(tokens: string[], merges: string[], specialTokens: readonly string[]): TokenizerJson {
-  const byteLevel = { type: "ByteLevel", add_prefix_space: false, trim_offsets: true, use_regex: true };
-  return {
-    version: "1.0",
-    truncation: null,
-    padding: null,
-    added_tokens: specialTokens.map((content, id) => ({ id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special: true })),
-    normalizer: null,
-    pre_tokenizer: byteLevel,
-    post_processor: null,
-    decoder: byteLevel,
-    model: {
-      type: "BPE",
-      dropout: null,
-      unk_token: null,
-      continuing_subword_prefix: null,
-      end_of_word_suffix: null,
-      fuse_unk: false,
-      byte_fallback: false,
-      vocab: Object.fromEntries(tokens.map((token, id) => [token, id])),
-      merges,
-    } as TokenizerJson["model"],
-  };
 }

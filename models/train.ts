@@ -44,7 +44,8 @@ const READ_BEHIND = 2;
 export async function train<B>(options: TrainOptions<B>): Promise<TrainResult> {
   const { batches, loss, optimizer, steps = Infinity, accumulate = 1, work, onProgress, signal } = options;
   if (!(steps > 0)) throw new RangeError(`train: steps must be positive, got ${steps}`);
-  if (!Number.isInteger(accumulate) || accumulate < 1) throw new RangeError(`train: accumulate must be a positive integer, got ${accumulate}`);
+  if (!Number.isInteger(accumulate) || accumulate < 1)
+    throw new RangeError(`train: accumulate must be a positive integer, got ${accumulate}`);
   const total = Number.isFinite(steps) ? steps : undefined;
   const began = performance.now();
   const losses: number[] = [];
@@ -57,10 +58,22 @@ export async function train<B>(options: TrainOptions<B>): Promise<TrainResult> {
     const values = await Promise.all(parts.map((part) => part.item()));
     const value = values.reduce((a, b) => a + b, 0) / values.length;
     const count = losses.push(value);
-    if (!Number.isFinite(value)) throw new Error(`train: the loss of step ${count} is ${value}; lower the learning rate, or clip gradients (maxNorm)`);
+    if (!Number.isFinite(value))
+      throw new Error(
+        `train: the loss of step ${count} is ${value}; lower the learning rate, or clip gradients (maxNorm)`,
+      );
     mean = count === 1 ? value : 0.98 * mean + 0.02 * value;
     const seconds = (performance.now() - began) / 1000;
-    onProgress?.({ step: count, total, loss: value, meanLoss: mean, learningRate, stepsPerSecond: count / seconds, workPerSecond: workDone / seconds, seconds });
+    onProgress?.({
+      step: count,
+      total,
+      loss: value,
+      meanLoss: mean,
+      learningRate,
+      stepsPerSecond: count / seconds,
+      workPerSecond: workDone / seconds,
+      seconds,
+    });
   };
 
   let parts: Tensor[] = [];

@@ -4,7 +4,17 @@
  *   (`pre_layrnorm` included: the typo is in every checkpoint).
  * - `ViT`: the plain form for training from scratch: convolutional stem or patches, no class token, final norm.
  */
-import { activation, Conv2d, constant, Embedding, LayerNorm, Linear, Module, truncatedNormal, type Activation } from "../src/nn/index.ts";
+import {
+  type Activation,
+  activation,
+  Conv2d,
+  constant,
+  Embedding,
+  LayerNorm,
+  Linear,
+  Module,
+  truncatedNormal,
+} from "../src/nn/index.ts";
 import { show } from "../src/shape.ts";
 import { cat, scaledDotProductAttention, type Tensor } from "../src/tensor.ts";
 
@@ -40,7 +50,10 @@ export class VisionAttention extends Module {
   v_proj: Linear;
   out_proj: Linear;
 
-  constructor(dim: number, readonly heads: number) {
+  constructor(
+    dim: number,
+    readonly heads: number,
+  ) {
     super();
     if (dim % heads) throw new RangeError(`VisionAttention: ${heads} heads do not divide hidden size ${dim}`);
     this.q_proj = new Linear(dim, dim);
@@ -52,7 +65,11 @@ export class VisionAttention extends Module {
   forward(x: Tensor): Tensor {
     const [n, p, d] = x.shape;
     const split = (y: Tensor) => y.reshape([n, p, this.heads, d / this.heads]).transpose(1, 2); // [N, H, P, D/H]
-    const y = scaledDotProductAttention(split(this.q_proj.forward(x)), split(this.k_proj.forward(x)), split(this.v_proj.forward(x)));
+    const y = scaledDotProductAttention(
+      split(this.q_proj.forward(x)),
+      split(this.k_proj.forward(x)),
+      split(this.v_proj.forward(x)),
+    );
     return this.out_proj.forward(y.transpose(1, 2).reshape([n, p, d]));
   }
 }
@@ -168,7 +185,11 @@ export class CLIPVisionModel extends Module implements VisionTower {
   forward(pixels: Tensor): { hiddenStates: Tensor[]; lastHiddenState: Tensor; pooled: Tensor } {
     const hiddenStates = this.hiddenStates(pixels);
     const lastHiddenState = hiddenStates[hiddenStates.length - 1];
-    return { hiddenStates, lastHiddenState, pooled: this.vision_model.post_layernorm.forward(lastHiddenState.select(1, 0)) };
+    return {
+      hiddenStates,
+      lastHiddenState,
+      pooled: this.vision_model.post_layernorm.forward(lastHiddenState.select(1, 0)),
+    };
   }
 }
 
@@ -184,7 +205,9 @@ class Stem extends Module {
       return;
     }
     if (stem[stem.length - 1] !== d || 2 ** stem.length !== patch) {
-      throw new RangeError(`ViT: stem_channels [${stem}] must end in hidden_size ${d} and halve the image to patches of ${patch} pixels`);
+      throw new RangeError(
+        `ViT: stem_channels [${stem}] must end in hidden_size ${d} and halve the image to patches of ${patch} pixels`,
+      );
     }
     this.convs = stem.map((out, i) => new Conv2d(i ? stem[i - 1] : channels, out, 3, { stride: 2, padding: 1 }));
   }
@@ -232,7 +255,10 @@ export class ViTHeads extends Module {
   norm: LayerNorm;
   heads: Linear[];
 
-  constructor(dim: number, readonly classes: Readonly<Record<string, number>>) {
+  constructor(
+    dim: number,
+    readonly classes: Readonly<Record<string, number>>,
+  ) {
     super();
     this.norm = new LayerNorm(dim);
     this.heads = Object.values(classes).map((count) => new Linear(dim, count));
@@ -254,7 +280,9 @@ export function visionTower(config: VisionConfig): CLIPVisionModel | ViT {
     case "vit_conv_stem":
       return new ViT(config);
     default:
-      throw new Error(`vision tower "${config.model_type}" is not supported; known are clip_vision_model, vit_conv_stem`);
+      throw new Error(
+        `vision tower "${config.model_type}" is not supported; known are clip_vision_model, vit_conv_stem`,
+      );
   }
 }
 

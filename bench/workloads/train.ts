@@ -1,5 +1,5 @@
 import { attention, crossEntropy, matmul, mlpLosses, rmsNormRow, rows } from "./reference.ts";
-import { filled, ids, type Input, normal, type Workload } from "./workload.ts";
+import { filled, type Input, ids, normal, type Workload } from "./workload.ts";
 
 export const adam = { b1: 0.9, b2: 0.999, eps: 1e-8 };
 

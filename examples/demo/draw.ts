@@ -53,7 +53,14 @@ export function drawGround(out: Float32Array, offset: number, ground: RGB): void
 }
 
 /** Draws one picture over `ground` into `out` at `offset`: [3, 32, 32], values (v/255 - 0.5) / 0.25. Bilinear, premultiplied. */
-export function drawPicture(out: Float32Array, offset: number, set: EmojiSet, picture: Picture, ground: RGB, pose: Pose): void {
+export function drawPicture(
+  out: Float32Array,
+  offset: number,
+  set: EmojiSet,
+  picture: Picture,
+  ground: RGB,
+  pose: Pose,
+): void {
   const { pixels } = set;
   const base = (picture.emoji * 2 + picture.vendor) * SIDE * SIDE * 4;
   const plane = TILE * TILE;

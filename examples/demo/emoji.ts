@@ -53,7 +53,10 @@ export function loadEmoji(folder: string, say: (text: string) => void): EmojiSet
   }
   const set = build(folder, say);
   // Written beside and renamed, so an interrupted run leaves nothing that looks complete.
-  for (const [file, data] of [[bin, set.pixels], [json, JSON.stringify({ format: FORMAT, emoji: set.emoji })]] as const) {
+  for (const [file, data] of [
+    [bin, set.pixels],
+    [json, JSON.stringify({ format: FORMAT, emoji: set.emoji })],
+  ] as const) {
     writeFileSync(`${file}.part`, data);
     renameSync(`${file}.part`, file);
   }
@@ -65,11 +68,28 @@ function build(folder: string, say: (text: string) => void): EmojiSet {
   mkdirSync(scratch, { recursive: true });
   for (const { name, version, licence } of sources) say(`  ${name}@${version}  (${licence})`);
   const names = sources.map(({ name, version }) => `${name}@${version}`);
-  const npm = spawnSync("npm", ["install", "--prefix", scratch, "--no-save", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error", ...names], {
-    stdio: ["ignore", "ignore", "inherit"],
-    shell: process.platform === "win32",
-  });
-  if (npm.status !== 0) throw new Error(`npm could not fetch the picture packages into ${scratch} (exit ${npm.status}); is the network reachable?`);
+  const npm = spawnSync(
+    "npm",
+    [
+      "install",
+      "--prefix",
+      scratch,
+      "--no-save",
+      "--no-audit",
+      "--no-fund",
+      "--ignore-scripts",
+      "--loglevel=error",
+      ...names,
+    ],
+    {
+      stdio: ["ignore", "ignore", "inherit"],
+      shell: process.platform === "win32",
+    },
+  );
+  if (npm.status !== 0)
+    throw new Error(
+      `npm could not fetch the picture packages into ${scratch} (exit ${npm.status}); is the network reachable?`,
+    );
   const set = joinWords(join(scratch, "node_modules"), say);
   rmSync(scratch, { recursive: true });
   return set;
@@ -118,21 +138,33 @@ function joinWords(modules: string, say: (text: string) => void): EmojiSet {
     const category = categories.findIndex(({ group }) => group === en.group);
     const chinese = zh.get(joinKey(en.hexcode));
     if (category < 0 || !chinese) continue;
-    const shared = { category, subgroup: en.subgroup!, tags: [en.tags ?? [], chinese.tags ?? []] as [string[], string[]], family: family(en.label, en.subgroup!) };
+    const shared = {
+      category,
+      subgroup: en.subgroup!,
+      tags: [en.tags ?? [], chinese.tags ?? []] as [string[], string[]],
+      family: family(en.label, en.subgroup!),
+    };
     addEmoji(en.hexcode, { ...shared, tone: 0, label: [en.label, chinese.label] });
     for (const skin of en.skins ?? []) {
       if (typeof skin.tone !== "number") continue; // two people of two tones
       const [tone, ton] = tones[skin.tone];
-      addEmoji(skin.hexcode, { ...shared, tone: skin.tone, label: [`${en.label}: ${tone} skin tone`, `${chinese.label}：${ton}肤色`] });
+      addEmoji(skin.hexcode, {
+        ...shared,
+        tone: skin.tone,
+        label: [`${en.label}: ${tone} skin tone`, `${chinese.label}：${ton}肤色`],
+      });
     }
   }
-  say(`  ${emoji.length} emoji drawn by both vendors, ${emoji.filter((e) => e.tone === 0).length} of them without skin tone; decoding ${emoji.length * 2} pictures`);
+  say(
+    `  ${emoji.length} emoji drawn by both vendors, ${emoji.filter((e) => e.tone === 0).length} of them without skin tone; decoding ${emoji.length * 2} pictures`,
+  );
   const pixels = new Uint8Array(emoji.length * 2 * BYTES);
   paths.forEach((pair, i) =>
     pair.forEach((path, v) => {
       const rgba = pixels.subarray((i * 2 + v) * BYTES, (i * 2 + v + 1) * BYTES);
       const png = PNG.sync.read(readFileSync(path));
-      if (png.width !== SIDE || png.height !== SIDE) throw new Error(`${path}: expected ${SIDE} x ${SIDE} pixels, got ${png.width} x ${png.height}`);
+      if (png.width !== SIDE || png.height !== SIDE)
+        throw new Error(`${path}: expected ${SIDE} x ${SIDE} pixels, got ${png.width} x ${png.height}`);
       if (emoji[i].tone === 0) emoji[i].colour[v] = mainColour(png.data);
       for (let p = 0; p < BYTES; p += 4) {
         const alpha = png.data[p + 3];
@@ -175,8 +207,10 @@ function colourOf(r: number, g: number, b: number): number {
 }
 
 const variantWords = new Set(
-  ("man woman person men women people boy girl child left right up down leftwards rightwards left-facing right-facing facing " +
-    "red orange yellow green blue purple pink brown black white grey light dark small medium large medium-small").split(" "),
+  (
+    "man woman person men women people boy girl child left right up down leftwards rightwards left-facing right-facing facing " +
+    "red orange yellow green blue purple pink brown black white grey light dark small medium large medium-small"
+  ).split(" "),
 );
 
 /** What is left of an English label without sex, direction, size and colour; clock faces, arrows and the like are one family. */
@@ -187,8 +221,15 @@ export function family(label: string, subgroup: number): string {
   if (subgroup === 94) return "keycap";
   if (subgroup === 59 && / moon/.test(text)) return "moon";
   if (subgroup === 30) return "couple or family";
-  const head = /^(input|globe showing|japanese|flag in hole|speaker)/.exec(text)?.[0] ?? /(mailbox|place medal|index pointing|hourglass|button|square|circle|heart|book)$/.exec(text.split(" with ")[0])?.[0];
+  const head =
+    /^(input|globe showing|japanese|flag in hole|speaker)/.exec(text)?.[0] ??
+    /(mailbox|place medal|index pointing|hourglass|button|square|circle|heart|book)$/.exec(
+      text.split(" with ")[0],
+    )?.[0];
   if (head) return head;
-  const words = text.split(":")[0].split(/\s+/).filter((word) => !variantWords.has(word));
+  const words = text
+    .split(":")[0]
+    .split(/\s+/)
+    .filter((word) => !variantWords.has(word));
   return words.join(" ") || text;
 }

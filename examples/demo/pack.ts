@@ -3,7 +3,8 @@
  * All turns of a row share its image: each sees the image and itself alone (a segment of its own) and starts at the
  * same position, so a row of seven turns teaches exactly what seven single-turn conversations would.
  */
-import { Tokenizer, trainBPE } from "../../models/tokenizer.ts";
+import { trainBPE } from "../../models/bpe.ts";
+import { Tokenizer } from "../../models/tokenizer.ts";
 import type { Turn } from "./tasks.ts";
 
 export const specialTokens = ["<pad>", "<bos>", "<eos>", "<usr>", "<ast>", "<image>"] as const;
@@ -61,7 +62,13 @@ export interface Placed {
  * Fills row `row` with the image and as many of `turns` as fit, in their order; a turn that does not fit is passed
  * over. @returns the turns that were placed.
  */
-export function packRow(out: Packed, row: number, imageTokens: number, turns: readonly Turn[], texts: TextIds): Placed[] {
+export function packRow(
+  out: Packed,
+  row: number,
+  imageTokens: number,
+  turns: readonly Turn[],
+  texts: TextIds,
+): Placed[] {
   const base = row * out.length;
   const head = 1 + imageTokens;
   for (let i = 0; i < head; i++) {

@@ -28,17 +28,22 @@ export class Splits {
   /** Vendor held out, by family. */
   readonly #oneSided = new Map<string, 0 | 1>();
 
-  constructor(readonly set: EmojiSet, named: readonly number[] = namedSubgroups) {
+  constructor(
+    readonly set: EmojiSet,
+    named: readonly number[] = namedSubgroups,
+  ) {
     this.#named = new Set(named);
     const namedFamilies = new Set(set.emoji.filter((e) => this.#named.has(e.subgroup)).map((e) => e.family));
     for (const family of new Set(set.emoji.map((e) => e.family))) {
       const isNamed = namedFamilies.has(family);
       if (!isNamed && fraction(`B ${family}`) < HELD_FAMILIES) this.#unseen.add(family);
-      else if (fraction(`A ${family}`) < (isNamed ? 0.36 : 0.2)) this.#oneSided.set(family, (hash(`vendor ${family}`) % 2) as 0 | 1);
+      else if (fraction(`A ${family}`) < (isNamed ? 0.36 : 0.2))
+        this.#oneSided.set(family, (hash(`vendor ${family}`) % 2) as 0 | 1);
     }
     set.emoji.forEach((e, emoji) => {
       for (const vendor of [0, 1] as const) {
-        if (!this.#unseen.has(e.family) && this.#oneSided.get(e.family) !== vendor && !this.heldTone(e)) this.train.push({ emoji, vendor });
+        if (!this.#unseen.has(e.family) && this.#oneSided.get(e.family) !== vendor && !this.heldTone(e))
+          this.train.push({ emoji, vendor });
       }
     });
   }
@@ -70,7 +75,11 @@ export class Splits {
 
   /** Split D: base and tone never seen together; the base was, in this vendor's hand. */
   unseenTone(part: Part): Picture[] {
-    return this.#pictures(part, "D", (e, vendor) => !this.#unseen.has(e.family) && this.#oneSided.get(e.family) !== vendor && this.heldTone(e));
+    return this.#pictures(
+      part,
+      "D",
+      (e, vendor) => !this.#unseen.has(e.family) && this.#oneSided.get(e.family) !== vendor && this.heldTone(e),
+    );
   }
 
   /** Pictures in an order that has nothing to do with their names, so the first n are a fair sample. */
@@ -78,7 +87,8 @@ export class Splits {
     const list: { picture: Picture; order: number }[] = [];
     this.set.emoji.forEach((e, emoji) => {
       if (fraction(`part ${split} ${e.family}`) < VALIDATION !== (part === "validation")) return;
-      for (const vendor of [0, 1] as const) if (keep(e, vendor)) list.push({ picture: { emoji, vendor }, order: hash(`order ${e.hex} ${vendor}`) });
+      for (const vendor of [0, 1] as const)
+        if (keep(e, vendor)) list.push({ picture: { emoji, vendor }, order: hash(`order ${e.hex} ${vendor}`) });
     });
     return list.sort((a, b) => a.order - b.order).map(({ picture }) => picture);
   }

@@ -15,8 +15,17 @@ export const categories: readonly { group: number; name: Bilingual }[] = [
 ];
 
 export const colours: readonly Bilingual[] = [
-  ["red", "红色"], ["orange", "橙色"], ["yellow", "黄色"], ["green", "绿色"], ["blue", "蓝色"], ["purple", "紫色"],
-  ["pink", "粉色"], ["brown", "棕色"], ["black", "黑色"], ["grey", "灰色"], ["white", "白色"],
+  ["red", "红色"],
+  ["orange", "橙色"],
+  ["yellow", "黄色"],
+  ["green", "绿色"],
+  ["blue", "蓝色"],
+  ["purple", "紫色"],
+  ["pink", "粉色"],
+  ["brown", "棕色"],
+  ["black", "黑色"],
+  ["grey", "灰色"],
+  ["white", "白色"],
 ];
 
 /** Colours of the ground behind the pictures, 0..255. */
@@ -33,18 +42,29 @@ export const grounds: readonly { name: Bilingual; rgb: readonly [number, number,
 
 /** Skin tones 1..5 (index 0 is unused: the default yellow). */
 export const tones: readonly Bilingual[] = [
-  ["", ""], ["light", "较浅"], ["medium-light", "中等偏浅"], ["medium", "中等"], ["medium-dark", "中等偏深"], ["dark", "较深"],
+  ["", ""],
+  ["light", "较浅"],
+  ["medium-light", "中等偏浅"],
+  ["medium", "中等"],
+  ["medium-dark", "中等偏深"],
+  ["dark", "较深"],
 ];
 
 export const positions: readonly Bilingual[] = [
-  ["top left", "左上角"], ["top right", "右上角"], ["bottom left", "左下角"], ["bottom right", "右下角"],
+  ["top left", "左上角"],
+  ["top right", "右上角"],
+  ["bottom left", "左下角"],
+  ["bottom right", "右下角"],
 ];
 
 export type Task = "name" | "category" | "colour" | "ground" | "tone" | "count" | "categoryAt" | "colourAt" | "nameAt";
 
 /** Questions, `{}` standing for the position. The first wording is the one that evaluation uses. */
 export const questions: Record<Task, readonly Bilingual[]> = {
-  name: [["What is this?", "图里是什么？"], ["What is in the picture?", "这是什么？"]],
+  name: [
+    ["What is this?", "图里是什么？"],
+    ["What is in the picture?", "这是什么？"],
+  ],
   category: [["What kind of thing is it?", "它属于哪一类？"]],
   colour: [["What colour is it?", "它是什么颜色？"]],
   ground: [["What colour is the background?", "背景是什么颜色？"]],

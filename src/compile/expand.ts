@@ -1,8 +1,8 @@
+import { noGrad } from "../autograd.ts";
 import type { DType } from "../dtype.ts";
 import { Node } from "../node.ts";
 import { allOps, defineOp, type Op } from "../ops/define.ts";
 import type { Device } from "../runtime/device.ts";
-import { noGrad } from "../autograd.ts";
 import { Tensor } from "../tensor.ts";
 import type { Graph } from "./graph.ts";
 import type { BufferRef, KernelCall, LowerContext, Temp } from "./lower.ts";
@@ -48,7 +48,9 @@ export function expand(graph: Graph, device: Device): Expanded {
   for (const n of graph.order) for (const s of n.src) consumers.set(s, (consumers.get(s) ?? 0) + 1);
   for (const r of graph.roots) consumers.set(r.node, 2);
   const sole = new Map<Node, Node>(); // matmuls whose only consumer is their transpose
-  for (const n of graph.order) if (isTranspose(n) && n.src[0].op.name === "matmul" && !n.src[0].realized && consumers.get(n.src[0]) === 1) sole.set(n.src[0], n);
+  for (const n of graph.order)
+    if (isTranspose(n) && n.src[0].op.name === "matmul" && !n.src[0].realized && consumers.get(n.src[0]) === 1)
+      sole.set(n.src[0], n);
 
   const place = (n: Node, seq: number): void => {
     if (sole.has(n)) return;
@@ -70,7 +72,8 @@ export function expand(graph: Graph, device: Device): Expanded {
     }
     let src = n.src.map((s) => standIn.get(s) ?? s);
     if (n.op.name === "pack") src = packSources(n.op, src, seq);
-    else if (n.op.inPlace) src = src.map((s, i) => (n.op.inPlace!.includes(i) && !mayOverwrite(s) ? copyOf(s, seq) : s));
+    else if (n.op.inPlace)
+      src = src.map((s, i) => (n.op.inPlace!.includes(i) && !mayOverwrite(s) ? copyOf(s, seq) : s));
     if (n.op.kind === "kernel" && (n.dtype === "f16" || src.some((s) => s.dtype === "f16"))) {
       widened(n, src, seq);
       return;
@@ -93,16 +96,29 @@ export function expand(graph: Graph, device: Device): Expanded {
   /** Templates compute in f32: halves are widened before and results rounded after. */
   const widened = (n: Node, src: Node[], seq: number): void => {
     const cast = allOps().get("cast")!;
-    const to = (s: Node, dtype: DType): Node => (s.dtype === dtype ? s : emit(new Node(cast, [s], { dtype }, s.shape, dtype), seq));
+    const to = (s: Node, dtype: DType): Node =>
+      s.dtype === dtype ? s : emit(new Node(cast, [s], { dtype }, s.shape, dtype), seq);
     const wide = (dtype: DType): DType => (dtype === "f16" ? "f32" : dtype);
     const outputs = n.outputs?.map((o) => ({ shape: o.shape, dtype: wide(o.dtype) }));
-    const node = new Node(n.op, src.map((s) => to(s, wide(s.dtype))), n.attrs, n.shape, wide(n.dtype), outputs);
+    const node = new Node(
+      n.op,
+      src.map((s) => to(s, wide(s.dtype))),
+      n.attrs,
+      n.shape,
+      wide(n.dtype),
+      outputs,
+    );
     place(node, seq);
     if (!n.outputs) standIn.set(n, to(standIn.get(node)!, n.dtype));
     else {
       const pick = allOps().get("pick")!;
-      const parts = several.get(node) ?? outputs!.map((o, output) => emit(new Node(pick, [standIn.get(node)!], { output }, o.shape, o.dtype), seq));
-      several.set(n, parts.map((part, i) => to(part, n.outputs![i].dtype)));
+      const parts =
+        several.get(node) ??
+        outputs!.map((o, output) => emit(new Node(pick, [standIn.get(node)!], { output }, o.shape, o.dtype), seq));
+      several.set(
+        n,
+        parts.map((part, i) => to(part, n.outputs![i].dtype)),
+      );
     }
   };
 
@@ -129,7 +145,12 @@ export function expand(graph: Graph, device: Device): Expanded {
 
   const fallbackOf = (n: Node, seq: number): readonly Node[] => {
     if (!n.op.fallback) throw new Error(`${n.op.name}: no kernel for these shapes and no fallback`);
-    const result = noGrad(() => n.op.fallback!(n.src.map((s) => new Tensor(s)), n.attrs));
+    const result = noGrad(() =>
+      n.op.fallback!(
+        n.src.map((s) => new Tensor(s)),
+        n.attrs,
+      ),
+    );
     const outputs = (Array.isArray(result) ? result : [result]).map((t) => t.node);
     for (const inner of below(outputs, (s) => s.realized || sequence.has(s) || standIn.has(s))) place(inner, seq);
     return outputs.map((o) => standIn.get(o) ?? o);
@@ -139,7 +160,11 @@ export function expand(graph: Graph, device: Device): Expanded {
   return { order, standIn, calls, sequence };
 }
 
-const swapLast = (shape: readonly number[]): number[] => [...shape.slice(0, -2), shape[shape.length - 1], shape[shape.length - 2]];
+const swapLast = (shape: readonly number[]): number[] => [
+  ...shape.slice(0, -2),
+  shape[shape.length - 1],
+  shape[shape.length - 2],
+];
 
 /** Swaps the last two dims and nothing else. */
 function isTranspose(n: Node): boolean {

@@ -1,13 +1,35 @@
 import type { DType } from "../dtype.ts";
 import type { Node } from "../node.ts";
 import type { Op } from "../ops/define.ts";
-import { type Index, type IndexVector, type Range, dynamic, linearize, sameIndex, substitute, viewIndex } from "./index-map.ts";
+import {
+  dynamic,
+  type Index,
+  type IndexVector,
+  linearize,
+  type Range,
+  sameIndex,
+  substitute,
+  viewIndex,
+} from "./index-map.ts";
 
 /** The scalar computed at one point of a kernel's iteration space. Shared subexpressions are shared objects. */
 export type Expr =
   | { readonly kind: "load"; readonly node: Node; readonly address: Index; readonly dtype: DType }
-  | { readonly kind: "op"; readonly op: Op; readonly attrs: any; readonly args: readonly Expr[]; readonly linear?: Index; readonly dtype: DType }
-  | { readonly kind: "guard"; readonly ranges: readonly Range[]; readonly value: Expr; readonly otherwise: number; readonly dtype: DType }
+  | {
+      readonly kind: "op";
+      readonly op: Op;
+      readonly attrs: any;
+      readonly args: readonly Expr[];
+      readonly linear?: Index;
+      readonly dtype: DType;
+    }
+  | {
+      readonly kind: "guard";
+      readonly ranges: readonly Range[];
+      readonly value: Expr;
+      readonly otherwise: number;
+      readonly dtype: DType;
+    }
   /** A value that the surrounding kernel holds: a template's result, a reduction's accumulator. */
   | { readonly kind: "register"; readonly name: string; readonly width: 1 | 4; readonly dtype: DType };
 
@@ -110,7 +132,8 @@ export function rewrite(roots: readonly Expr[], replace: (id: number, size: numb
     let out: Expr = e;
     if (e.kind === "load") out = { ...e, address: index(e.address) };
     else if (e.kind === "op") out = { ...e, args: e.args.map(go), linear: e.linear && index(e.linear) };
-    else if (e.kind === "guard") out = { ...e, value: go(e.value), ranges: e.ranges.map((r) => ({ index: index(r.index), size: r.size })) };
+    else if (e.kind === "guard")
+      out = { ...e, value: go(e.value), ranges: e.ranges.map((r) => ({ index: index(r.index), size: r.size })) };
     done.set(e, out);
     return out;
   };

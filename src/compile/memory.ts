@@ -10,7 +10,9 @@ export interface Lifetime {
  * Whole buffers, because WebGPU forbids one buffer as input and output of a dispatch even on disjoint ranges.
  */
 export function planMemory(lifetimes: readonly Lifetime[]): { slots: number[]; sizes: number[]; lowerBound: number } {
-  const order = lifetimes.map((_, i) => i).sort((a, b) => lifetimes[a].from - lifetimes[b].from || lifetimes[b].bytes - lifetimes[a].bytes);
+  const order = lifetimes
+    .map((_, i) => i)
+    .sort((a, b) => lifetimes[a].from - lifetimes[b].from || lifetimes[b].bytes - lifetimes[a].bytes);
   const slots = new Array<number>(lifetimes.length);
   const sizes: number[] = [];
   const busyUntil: number[] = [];

@@ -1,4 +1,4 @@
-import { type HostArray, byteSize, fromHalf, toHalf } from "../dtype.ts";
+import { byteSize, fromHalf, type HostArray, toHalf } from "../dtype.ts";
 import type { Node } from "../node.ts";
 import type { Device } from "../runtime/device.ts";
 import type { Pipeline } from "../runtime/pipeline.ts";
@@ -84,7 +84,10 @@ export class Plan {
   }
 
   /** Runs the plan on a graph with its key. Host values of `read` roots arrive later, in `node.reading`. */
-  run(graph: Graph, timer?: { pass(index: number): GPUComputePassDescriptor; resolve(encoder: GPUCommandEncoder): void }): void {
+  run(
+    graph: Graph,
+    timer?: { pass(index: number): GPUComputePassDescriptor; resolve(encoder: GPUCommandEncoder): void },
+  ): void {
     const { gpu, pool } = this.device;
     this.runs++;
     const leaves = this.placeLeaves(graph);
@@ -185,7 +188,8 @@ export class Plan {
     const stale = new Set<number>();
     if (this.runs === 1) this.parts.steps.forEach((_, i) => stale.add(i));
     leaves.forEach((storage, i) => {
-      if (this.bound[i] !== storage.buffer || this.boundOffsets[i] !== storage.offset) for (const step of this.usersOfLeaf[i]) stale.add(step);
+      if (this.bound[i] !== storage.buffer || this.boundOffsets[i] !== storage.offset)
+        for (const step of this.usersOfLeaf[i]) stale.add(step);
       this.bound[i] = storage.buffer;
       this.boundOffsets[i] = storage.offset;
     });
@@ -202,7 +206,11 @@ export class Plan {
     }
   }
 
-  private readBack(staging: GPUBuffer, bytes: number, reads: readonly { node: Node; at: number; bytes: number }[]): void {
+  private readBack(
+    staging: GPUBuffer,
+    bytes: number,
+    reads: readonly { node: Node; at: number; bytes: number }[],
+  ): void {
     const arrived = staging.mapAsync(1 /* GPUMapMode.READ */, 0, bytes).then(
       () => {
         const mapped = staging.getMappedRange(0, bytes);
@@ -231,7 +239,12 @@ export function toWords(node: Node): Uint32Array {
     return words;
   }
   if (host instanceof Float64Array) {
-    const typed = node.dtype === "f32" ? Float32Array.from(host) : node.dtype === "i32" ? Int32Array.from(host) : Uint32Array.from(host);
+    const typed =
+      node.dtype === "f32"
+        ? Float32Array.from(host)
+        : node.dtype === "i32"
+          ? Int32Array.from(host)
+          : Uint32Array.from(host);
     return new Uint32Array(typed.buffer);
   }
   return new Uint32Array(host.buffer, host.byteOffset, host.length);

@@ -1,5 +1,5 @@
 import { type Expr, indicesOf, rewrite, walk } from "./expr.ts";
-import { type Index, add, constant, scale, variable } from "./index-map.ts";
+import { add, constant, type Index, scale, variable } from "./index-map.ts";
 
 /** An iteration space and the expressions over its variables (variable d = position in dim d). */
 export interface Space {
@@ -19,21 +19,34 @@ function allIndices(exprs: readonly Expr[], extra: readonly Index[]): Index[] {
   return out;
 }
 
-const coefOf = (ix: Index, id: number): number => ix.terms.find((t) => t.atom.kind === "var" && t.atom.id === id)?.coef ?? 0;
+const coefOf = (ix: Index, id: number): number =>
+  ix.terms.find((t) => t.atom.kind === "var" && t.atom.id === id)?.coef ?? 0;
 
 /**
  * Rewrites expressions so that quotients and remainders of single variables disappear (the variable is split in two),
  * and neighbouring dims that every index walks as one become one. `extra` are indices to keep in step (stores).
  * Variables never mix across `barrier` (outer dims of a reduction before it, reduced dims after it).
  */
-export function normalize(space: Space, extra: readonly Index[], barrier = space.sizes.length): { space: Space; extra: Index[]; barrier: number } {
+export function normalize(
+  space: Space,
+  extra: readonly Index[],
+  barrier = space.sizes.length,
+): { space: Space; extra: Index[]; barrier: number } {
   let { sizes, exprs } = { sizes: [...space.sizes], exprs: [...space.exprs] };
   let kept = [...extra];
   let at = barrier;
   const replaceAll = (replace: (id: number, size: number) => Index, next: number[]): void => {
     // The stores ride along as loads of nothing: one rewrite keeps shared subexpressions shared.
     exprs = rewrite(exprs, replace);
-    kept = kept.map((ix) => ix.terms.reduce((sum, t) => (t.atom.kind === "var" ? add(sum, scale(replace(t.atom.id, t.atom.size), t.coef)) : add(sum, { offset: 0, terms: [t] })), constant(ix.offset)));
+    kept = kept.map((ix) =>
+      ix.terms.reduce(
+        (sum, t) =>
+          t.atom.kind === "var"
+            ? add(sum, scale(replace(t.atom.id, t.atom.size), t.coef))
+            : add(sum, { offset: 0, terms: [t] }),
+        constant(ix.offset),
+      ),
+    );
     sizes = next;
   };
   for (;;) {
@@ -49,7 +62,9 @@ export function normalize(space: Space, extra: readonly Index[], barrier = space
   }
   for (let d = sizes.length - 2; d >= 0; d--) {
     if (d + 1 === at) continue;
-    const mergeable = allIndices(exprs, kept).every((ix) => coefOf(ix, d) === coefOf(ix, d + 1) * sizes[d + 1] || sizes[d] === 1 || sizes[d + 1] === 1);
+    const mergeable = allIndices(exprs, kept).every(
+      (ix) => coefOf(ix, d) === coefOf(ix, d + 1) * sizes[d + 1] || sizes[d] === 1 || sizes[d + 1] === 1,
+    );
     if (!mergeable) continue;
     const [outer, inner] = [sizes[d], sizes[d + 1]];
     const next = [...sizes.slice(0, d), outer * inner, ...sizes.slice(d + 2)];
@@ -71,7 +86,8 @@ function findSplit(indices: readonly Index[], sizes: readonly number[]): { id: n
       const { of, by } = atom;
       if (of.offset !== 0 || of.terms.length !== 1 || of.terms[0].coef !== 1) continue;
       const inner = of.terms[0].atom;
-      if (inner.kind === "var" && sizes[inner.id] % by === 0 && by > 1 && by < sizes[inner.id]) return { id: inner.id, by };
+      if (inner.kind === "var" && sizes[inner.id] % by === 0 && by > 1 && by < sizes[inner.id])
+        return { id: inner.id, by };
     }
   }
   return undefined;

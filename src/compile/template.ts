@@ -35,7 +35,10 @@ export function bindings(code: string): Binding[] {
 }
 
 /** Names a template offers: parameters with their types and defaults, and hooks. */
-export function declarations(code: string): { params: Map<string, { type: string; value: string }>; hooks: Set<string> } {
+export function declarations(code: string): {
+  params: Map<string, { type: string; value: string }>;
+  hooks: Set<string>;
+} {
   const params = new Map<string, { type: string; value: string }>();
   const hooks = new Set<string>();
   for (const line of code.split("\n")) {
@@ -48,13 +51,18 @@ export function declarations(code: string): { params: Map<string, { type: string
 }
 
 /** The template with parameters and hook bodies put in; every name must exist and every value fit its type. */
-export function specialize(code: string, { params = {}, hooks = {}, extraBindings = [], helpers }: Specialization): string {
+export function specialize(
+  code: string,
+  { params = {}, hooks = {}, extraBindings = [], helpers }: Specialization,
+): string {
   const known = declarations(code);
   for (const name of Object.keys(params)) {
-    if (!known.params.has(name)) throw new Error(`kernel has no param ${name}; it has ${[...known.params.keys()].join(", ") || "none"}`);
+    if (!known.params.has(name))
+      throw new Error(`kernel has no param ${name}; it has ${[...known.params.keys()].join(", ") || "none"}`);
   }
   for (const name of Object.keys(hooks)) {
-    if (!known.hooks.has(name)) throw new Error(`kernel has no hook ${name}; it has ${[...known.hooks].join(", ") || "none"}`);
+    if (!known.hooks.has(name))
+      throw new Error(`kernel has no hook ${name}; it has ${[...known.hooks].join(", ") || "none"}`);
   }
   const out: string[] = [];
   let replaced = false; // inside the old body of a replaced hook
@@ -76,7 +84,8 @@ export function specialize(code: string, { params = {}, hooks = {}, extraBinding
     }
   }
   let next = bindings(code).length;
-  for (const declaration of extraBindings) out.push(`@group(0) @binding(${next++}) ${declaration.replace(/;?\s*$/, ";")}`);
+  for (const declaration of extraBindings)
+    out.push(`@group(0) @binding(${next++}) ${declaration.replace(/;?\s*$/, ";")}`);
   if (helpers) out.push(helpers);
   return out.join("\n");
 }
@@ -91,7 +100,9 @@ function literal(name: string, type: string, value: number | string | boolean): 
     case "bool":
       return typeof value === "boolean" ? String(value) : value === 0 || value === 1 ? String(value === 1) : fail();
     case "u32":
-      return typeof value === "number" && Number.isInteger(value) && value >= 0 && value < 2 ** 32 ? `${value}u` : fail();
+      return typeof value === "number" && Number.isInteger(value) && value >= 0 && value < 2 ** 32
+        ? `${value}u`
+        : fail();
     case "i32":
       return typeof value === "number" && Number.isInteger(value) && Math.abs(value) < 2 ** 31 ? `${value}i` : fail();
     case "f32":

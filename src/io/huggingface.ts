@@ -28,11 +28,18 @@ export interface SaveOptions extends WriteOptions {
 }
 
 /** Tensors to save: anything that has a shape and can be read. */
-export type Saveable = Readonly<Record<string, { readonly shape: Shape; readonly dtype: DType; data(): Promise<WriteData> }>>;
+export type Saveable = Readonly<
+  Record<string, { readonly shape: Shape; readonly dtype: DType; data(): Promise<WriteData> }>
+>;
 type WriteData = Awaited<ReturnType<WriteEntry["read"]>>;
 
 /** Writes config.json and the weights. The config comes last, so a folder with a config is complete. */
-export async function saveCheckpoint(source: FileSource, config: object, state: Saveable, options: SaveOptions = {}): Promise<void> {
+export async function saveCheckpoint(
+  source: FileSource,
+  config: object,
+  state: Saveable,
+  options: SaveOptions = {},
+): Promise<void> {
   const { maxShardBytes = 2 ** 32, ...write } = options;
   const width = write.float && write.float !== "F32" ? 2 : 4;
   const shards: Record<string, WriteEntry>[] = [{}];
@@ -58,7 +65,9 @@ export async function saveCheckpoint(source: FileSource, config: object, state: 
       await saveSafetensors(source, file, shard, write);
       for (const name of Object.keys(shard)) weightMap[name] = file;
     }
-    await writeFile(source, "model.safetensors.index.json", [jsonBytes({ metadata: { total_size: total }, weight_map: weightMap })]);
+    await writeFile(source, "model.safetensors.index.json", [
+      jsonBytes({ metadata: { total_size: total }, weight_map: weightMap }),
+    ]);
   }
   await writeFile(source, "config.json", [jsonBytes(config)]);
 }

@@ -68,7 +68,8 @@ export class Safetensors {
       await add(file, new Set(Object.keys(weightMap).filter((name) => weightMap[name] === file)));
     }
     const missing = Object.keys(weightMap).filter((name) => !table.has(name));
-    if (missing.length) throw new Error(`${source.location}/${path}: not in the file it is listed for: ${missing.join(", ")}`);
+    if (missing.length)
+      throw new Error(`${source.location}/${path}: not in the file it is listed for: ${missing.join(", ")}`);
     return new Safetensors(source, table, metadata);
   }
 
@@ -89,7 +90,9 @@ export class Safetensors {
     const { file, entry } = this.locate(name);
     const bytes = await this.source.read(file, entry.start, entry.end);
     if (bytes.byteLength !== entry.end - entry.start) {
-      throw new Error(`${this.source.location}/${file}: tensor ${name}: got ${bytes.byteLength} of ${entry.end - entry.start} bytes`);
+      throw new Error(
+        `${this.source.location}/${file}: tensor ${name}: got ${bytes.byteLength} of ${entry.end - entry.start} bytes`,
+      );
     }
     return bytes;
   }
@@ -103,7 +106,10 @@ export class Safetensors {
 
   private locate(name: string) {
     const found = this.table.get(name);
-    if (!found) throw new Error(`${this.source.location}: there is no tensor ${name}; there are ${this.names.slice(0, 8).join(", ")}, …`);
+    if (!found)
+      throw new Error(
+        `${this.source.location}: there is no tensor ${name}; there are ${this.names.slice(0, 8).join(", ")}, …`,
+      );
     return found;
   }
 }
@@ -123,7 +129,12 @@ function decode(bytes: Uint8Array, { dtype, shape }: Entry, name: string): HostA
     return new Float32Array(words.buffer);
   }
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const out = format.as === "f32" ? new Float32Array(count) : format.as === "i32" ? new Int32Array(count) : new Uint32Array(count);
+  const out =
+    format.as === "f32"
+      ? new Float32Array(count)
+      : format.as === "i32"
+        ? new Int32Array(count)
+        : new Uint32Array(count);
   for (let i = 0; i < count; i++) {
     const value = format.get(view, i * format.bytes);
     out[i] = value;
@@ -138,7 +149,8 @@ async function readHeader(source: FileSource, path: string) {
   const where = `${source.location}/${path}`;
   const size = await source.size(path);
   if (size === undefined) throw new Error(`${where}: no such file`);
-  if (size < 8) throw new Error(`${where} is not a safetensors file: it has ${size} bytes, a header length alone takes 8`);
+  if (size < 8)
+    throw new Error(`${where} is not a safetensors file: it has ${size} bytes, a header length alone takes 8`);
   const head = await source.read(path, 0, 8);
   const length = Number(new DataView(head.buffer, head.byteOffset, 8).getBigUint64(0, true));
   if (length < 2 || 8 + length > size) {
@@ -153,7 +165,8 @@ async function readHeader(source: FileSource, path: string) {
   }
   const { __metadata__: metadata = {}, ...tensors } = parsed;
   const entries = new Map<string, Entry>();
-  for (const [name, info] of Object.entries(tensors)) entries.set(name, checkEntry(where, name, info, 8 + length, size));
+  for (const [name, info] of Object.entries(tensors))
+    entries.set(name, checkEntry(where, name, info, 8 + length, size));
   checkOverlap(where, entries);
   return { metadata: metadata as Record<string, string>, entries };
 }
@@ -161,7 +174,13 @@ async function readHeader(source: FileSource, path: string) {
 function checkEntry(where: string, name: string, info: any, base: number, size: number): Entry {
   const { dtype, shape, data_offsets: offsets } = info ?? {};
   const isSize = (n: unknown) => Number.isSafeInteger(n) && (n as number) >= 0;
-  if (!Array.isArray(shape) || !shape.every(isSize) || !Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isSize)) {
+  if (
+    !Array.isArray(shape) ||
+    !shape.every(isSize) ||
+    !Array.isArray(offsets) ||
+    offsets.length !== 2 ||
+    !offsets.every(isSize)
+  ) {
     throw new Error(`${where}: tensor ${name}: expected dtype, shape and data_offsets, got ${JSON.stringify(info)}`);
   }
   if (!(dtype in formats)) {
@@ -169,7 +188,10 @@ function checkEntry(where: string, name: string, info: any, base: number, size: 
   }
   const [start, end] = [base + offsets[0], base + offsets[1]];
   const bytes = numel(shape) * formats[dtype as StoredType].bytes;
-  if (end - start !== bytes) throw new Error(`${where}: tensor ${name}: ${dtype} ${show(shape)} takes ${bytes} bytes, the header gives ${end - start}`);
+  if (end - start !== bytes)
+    throw new Error(
+      `${where}: tensor ${name}: ${dtype} ${show(shape)} takes ${bytes} bytes, the header gives ${end - start}`,
+    );
   if (end > size) throw new Error(`${where} is truncated: tensor ${name} ends at byte ${end}, the file at ${size}`);
   return { dtype, shape, start, end };
 }
@@ -178,7 +200,8 @@ function checkEntry(where: string, name: string, info: any, base: number, size: 
 function checkOverlap(where: string, entries: ReadonlyMap<string, Entry>): void {
   const sorted = [...entries].filter(([, e]) => e.end > e.start).sort((a, b) => a[1].start - b[1].start);
   for (let i = 1; i < sorted.length; i++) {
-    if (sorted[i][1].start < sorted[i - 1][1].end) throw new Error(`${where}: tensors ${sorted[i - 1][0]} and ${sorted[i][0]} overlap`);
+    if (sorted[i][1].start < sorted[i - 1][1].end)
+      throw new Error(`${where}: tensors ${sorted[i - 1][0]} and ${sorted[i][0]} overlap`);
   }
 }
 
@@ -220,7 +243,8 @@ export async function saveSafetensors(
     yield head;
     for (const [name, { shape, dtype, read }] of Object.entries(tensors)) {
       const data = await read();
-      if (data.length !== numel(shape)) throw new Error(`saveSafetensors: ${name}: ${data.length} values for shape ${show(shape)}`);
+      if (data.length !== numel(shape))
+        throw new Error(`saveSafetensors: ${name}: ${data.length} values for shape ${show(shape)}`);
       yield encode(data, storedType(dtype, float));
     }
   }

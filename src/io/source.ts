@@ -17,7 +17,9 @@ export interface FileSource {
 export type ByteChunks = Iterable<Uint8Array> | AsyncIterable<Uint8Array>;
 
 /** Files in memory: for tests, uploads in a page, and checkpoints that never touch a disk. */
-export function memoryFiles(files: Map<string, Uint8Array> = new Map()): FileSource & { files: Map<string, Uint8Array> } {
+export function memoryFiles(
+  files: Map<string, Uint8Array> = new Map(),
+): FileSource & { files: Map<string, Uint8Array> } {
   return {
     files,
     location: "memory",
@@ -42,7 +44,9 @@ export function httpFiles(base: string): FileSource {
     location: base,
     async read(path, start = 0, end) {
       const ranged = start > 0 || end !== undefined;
-      const headers: Record<string, string> = ranged ? { Range: `bytes=${start}-${end === undefined ? "" : end - 1}` } : {};
+      const headers: Record<string, string> = ranged
+        ? { Range: `bytes=${start}-${end === undefined ? "" : end - 1}` }
+        : {};
       const response = await fetch(url(path), { headers });
       if (!response.ok) throw new Error(`${url(path)}: HTTP ${response.status} ${response.statusText}`);
       const bytes = new Uint8Array(await response.arrayBuffer());
@@ -90,7 +94,8 @@ export async function readJson(source: FileSource, path: string): Promise<any> {
   }
 }
 
-export const jsonBytes = (value: unknown): Uint8Array => new TextEncoder().encode(`${JSON.stringify(value, null, 2)}\n`);
+export const jsonBytes = (value: unknown): Uint8Array =>
+  new TextEncoder().encode(`${JSON.stringify(value, null, 2)}\n`);
 
 function concatBytes(parts: readonly Uint8Array[]): Uint8Array {
   const out = new Uint8Array(parts.reduce((n, part) => n + part.byteLength, 0));

@@ -1,5 +1,15 @@
 export { constant, normal, truncatedNormal, uniform, withoutInit } from "./init.ts";
-export { type Activation, activation, Conv2d, type Conv2dOptions, Dropout, Embedding, LayerNorm, Linear, RMSNorm } from "./layers.ts";
+export {
+  type Activation,
+  activation,
+  Conv2d,
+  type Conv2dOptions,
+  Dropout,
+  Embedding,
+  LayerNorm,
+  Linear,
+  RMSNorm,
+} from "./layers.ts";
 export { addLoRA, LoRA, type LoRAOptions, loraStateDict, mergeLoRA, unmergeLoRA } from "./lora.ts";
 export { type Layer, Module, Sequential, type StateDict } from "./module.ts";
 export {

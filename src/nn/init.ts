@@ -1,9 +1,9 @@
 import { assign } from "../engine.ts";
-import { numel, type Shape } from "../shape.ts";
+import type { HostTensor } from "../io/safetensors.ts";
 import { mix } from "../ops/math.ts";
 import { drawSeed } from "../random.ts";
+import { numel, type Shape } from "../shape.ts";
 import { type Tensor, tensor, zeros } from "../tensor.ts";
-import type { HostTensor } from "../io/safetensors.ts";
 
 // Initial values are drawn on the host: the same seed gives the same weights, bit for bit, on every adapter.
 

@@ -11,7 +11,11 @@ export class Linear extends Module {
   /** A low-rank update beside the weight, put there by `addLoRA`. */
   lora?: LoRA;
 
-  constructor(readonly inFeatures: number, readonly outFeatures: number, { bias = true } = {}) {
+  constructor(
+    readonly inFeatures: number,
+    readonly outFeatures: number,
+    { bias = true } = {},
+  ) {
     super();
     checkSizes("Linear", { inFeatures, outFeatures });
     const bound = 1 / Math.sqrt(inFeatures);
@@ -29,7 +33,10 @@ export class Linear extends Module {
 export class Embedding extends Module {
   weight: Tensor; // [count, dim]
 
-  constructor(readonly count: number, readonly dim: number) {
+  constructor(
+    readonly count: number,
+    readonly dim: number,
+  ) {
     super();
     checkSizes("Embedding", { count, dim });
     this.weight = normal([count, dim]);
@@ -45,7 +52,10 @@ export class LayerNorm extends Module {
   weight: Tensor; // [dim]
   bias: Tensor; // [dim]
 
-  constructor(dim: number, readonly eps = 1e-5) {
+  constructor(
+    dim: number,
+    readonly eps = 1e-5,
+  ) {
     super();
     checkSizes("LayerNorm", { dim });
     this.weight = constant([dim], 1);
@@ -61,7 +71,10 @@ export class LayerNorm extends Module {
 export class RMSNorm extends Module {
   weight: Tensor; // [dim]
 
-  constructor(dim: number, readonly eps = 1e-6) {
+  constructor(
+    dim: number,
+    readonly eps = 1e-6,
+  ) {
     super();
     checkSizes("RMSNorm", { dim });
     this.weight = constant([dim], 1);
@@ -102,7 +115,9 @@ export class Conv2d extends Module {
     const { stride = 1, padding = 0, groups = 1, bias = true } = options;
     checkSizes("Conv2d", { inChannels, outChannels, size, stride, groups });
     if (inChannels % groups || outChannels % groups) {
-      throw new RangeError(`Conv2d: ${groups} groups do not divide ${inChannels} input and ${outChannels} output channels`);
+      throw new RangeError(
+        `Conv2d: ${groups} groups do not divide ${inChannels} input and ${outChannels} output channels`,
+      );
     }
     this.#options = { stride, padding, groups };
     const shape: Shape = [outChannels, inChannels / groups, size, size];
@@ -137,6 +152,7 @@ const activations: Record<string, Activation> = {
 
 function checkSizes(layer: string, sizes: Record<string, number>): void {
   for (const [name, value] of Object.entries(sizes)) {
-    if (!Number.isInteger(value) || value < 1) throw new RangeError(`${layer}: ${name} must be a positive integer, got ${value}`);
+    if (!Number.isInteger(value) || value < 1)
+      throw new RangeError(`${layer}: ${name} must be a positive integer, got ${value}`);
   }
 }

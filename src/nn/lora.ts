@@ -49,9 +49,15 @@ export class LoRA extends Module {
  * Returns the names. Further parts can be trained in full with `requiresGrad_()` afterwards.
  */
 export function addLoRA(model: Module, match: RegExp | readonly string[], options: LoRAOptions): string[] {
-  const chosen = [...linears(model)].filter(([name]) => (match instanceof RegExp ? match.test(name) : match.some((m) => name === m || name.endsWith(`.${m}`))));
+  const chosen = [...linears(model)].filter(([name]) =>
+    match instanceof RegExp ? match.test(name) : match.some((m) => name === m || name.endsWith(`.${m}`)),
+  );
   if (chosen.length === 0) {
-    throw new Error(`addLoRA: no Linear matches ${String(match)}; there are ${Array.from(linears(model), ([name]) => name).slice(0, 12).join(", ")}, …`);
+    throw new Error(
+      `addLoRA: no Linear matches ${String(match)}; there are ${Array.from(linears(model), ([name]) => name)
+        .slice(0, 12)
+        .join(", ")}, …`,
+    );
   }
   const taken = chosen.find(([, layer]) => layer.lora);
   if (taken) throw new Error(`addLoRA: ${taken[0]} has a LoRA already`);

@@ -1,6 +1,6 @@
+import type { HostTensor } from "../io/safetensors.ts";
 import { sameShape, show } from "../shape.ts";
 import { Tensor } from "../tensor.ts";
-import type { HostTensor } from "../io/safetensors.ts";
 import { setParameter } from "./init.ts";
 
 export type StateDict = Record<string, Tensor>;
@@ -62,7 +62,12 @@ export abstract class Module {
         problems.push(`${name} has shape ${show(value.shape)}, expected ${show(tensor.shape)}`);
       }
     }
-    if (strict) problems.push(...Object.keys(state).filter((name) => !own[name]).map((name) => `unexpected ${name} ${show(state[name].shape)}`));
+    if (strict)
+      problems.push(
+        ...Object.keys(state)
+          .filter((name) => !own[name])
+          .map((name) => `unexpected ${name} ${show(state[name].shape)}`),
+      );
     if (problems.length) throw new Error(`loadStateDict (${this.constructor.name}): ${problems.join("; ")}`);
     for (const [name, tensor] of Object.entries(own)) {
       if (state[name]) setParameter(tensor, state[name]);

@@ -64,28 +64,44 @@ export abstract class Optimizer {
   #micro = 0; // backward passes in `accumulated`
   readonly #packed: Promise<unknown>;
 
-  constructor(name: string, params: Iterable<Tensor> | readonly ParameterGroup[], options: OptimizerOptions, stateNames: readonly string[]) {
+  constructor(
+    name: string,
+    params: Iterable<Tensor> | readonly ParameterGroup[],
+    options: OptimizerOptions,
+    stateNames: readonly string[],
+  ) {
     const { lr = 1e-3, weightDecay = 0, schedule = constantSchedule(), maxNorm } = options;
     checkFinite(name, { lr, weightDecay });
-    if (maxNorm !== undefined && !(maxNorm > 0 && Number.isFinite(maxNorm))) throw new RangeError(`${name}: maxNorm must be positive, got ${maxNorm}`);
+    if (maxNorm !== undefined && !(maxNorm > 0 && Number.isFinite(maxNorm)))
+      throw new RangeError(`${name}: maxNorm must be positive, got ${maxNorm}`);
     const list = [...params] as Tensor[] | ParameterGroup[];
-    const given: ParameterGroup[] = list.length > 0 && "params" in list[0] ? (list as ParameterGroup[]) : [{ params: list as Tensor[] }];
+    const given: ParameterGroup[] =
+      list.length > 0 && "params" in list[0] ? (list as ParameterGroup[]) : [{ params: list as Tensor[] }];
     const seen = new Set<Tensor>();
     this.groups = given.flatMap((group) => {
       const trained = [...group.params].filter((p) => p.requiresGrad);
       for (const p of trained) {
         if (seen.has(p)) throw new Error(`${name}: a parameter of shape ${show(p.shape)} is listed twice`);
-        if (p.dtype !== "f32") throw new TypeError(`${name}: parameters must be f32, one of shape ${show(p.shape)} is ${p.dtype}`);
+        if (p.dtype !== "f32")
+          throw new TypeError(`${name}: parameters must be f32, one of shape ${show(p.shape)} is ${p.dtype}`);
         seen.add(p);
       }
       if (trained.length === 0) return [];
       const { offsets, total: size } = packOffsets(trained.map((p) => numel(p.shape)));
       const state = Object.fromEntries(stateNames.map((key) => [key, flat(size)]));
-      const made = { params: trained, offsets, size, lr: group.lr ?? lr, weightDecay: group.weightDecay ?? weightDecay, state };
+      const made = {
+        params: trained,
+        offsets,
+        size,
+        lr: group.lr ?? lr,
+        weightDecay: group.weightDecay ?? weightDecay,
+        state,
+      };
       checkFinite(name, { lr: made.lr, weightDecay: made.weightDecay });
       return [made];
     });
-    if (this.groups.length === 0) throw new Error(`${name}: no parameters to train: the list is empty, or all of it is frozen`);
+    if (this.groups.length === 0)
+      throw new Error(`${name}: no parameters to train: the list is empty, or all of it is frozen`);
     this.#options = options;
     this.#schedule = schedule;
     this.#packed = Promise.all(this.groups.map((group) => packParameters(group.params)));
@@ -110,8 +126,17 @@ export abstract class Optimizer {
       const gradients = this.#meanGradients();
       const scale = this.#clip(gradients);
       this.groups.forEach((group, i) => {
-        const p = this.update({ group, step: this.steps + 1, p: pack(group.params), g: gradients[i], lr: rates[i], scale });
-        group.params.forEach((param, k) => assign(param, p.narrow(0, group.offsets[k], numel(param.shape)).reshape(param.shape)));
+        const p = this.update({
+          group,
+          step: this.steps + 1,
+          p: pack(group.params),
+          g: gradients[i],
+          lr: rates[i],
+          scale,
+        });
+        group.params.forEach((param, k) =>
+          assign(param, p.narrow(0, group.offsets[k], numel(param.shape)).reshape(param.shape)),
+        );
       });
     });
     await flush([]);
@@ -142,7 +167,9 @@ export abstract class Optimizer {
 
   /** The state by name: handles, not copies. With the parameters it is all that training needs to go on. */
   stateDict(): StateDict {
-    const entries = this.groups.flatMap(({ state }, i) => Object.entries(state).map(([key, t]): [string, Tensor] => [`group.${i}.${key}`, t]));
+    const entries = this.groups.flatMap(({ state }, i) =>
+      Object.entries(state).map(([key, t]): [string, Tensor] => [`group.${i}.${key}`, t]),
+    );
     return { steps: tensor(Int32Array.of(this.steps)), ...Object.fromEntries(entries) };
   }
 
@@ -152,7 +179,9 @@ export abstract class Optimizer {
     for (const [name, { shape }] of Object.entries(own)) {
       if (!saved[name]) throw new Error(`${this.constructor.name}.loadStateDict: missing ${name}`);
       if (!sameShape(saved[name].shape, shape)) {
-        throw new Error(`${this.constructor.name}.loadStateDict: ${name} has shape ${show(saved[name].shape)}, expected ${show(shape)}: other parameters?`);
+        throw new Error(
+          `${this.constructor.name}.loadStateDict: ${name} has shape ${show(saved[name].shape)}, expected ${show(shape)}: other parameters?`,
+        );
       }
     }
     this.steps = await saved.steps.item();
@@ -175,7 +204,10 @@ export abstract class Optimizer {
   #gradients({ params }: Group): Tensor {
     const missing = params.filter((p) => !p.grad);
     if (missing.length) {
-      const shapes = missing.slice(0, 6).map((p) => show(p.shape)).join(" ");
+      const shapes = missing
+        .slice(0, 6)
+        .map((p) => show(p.shape))
+        .join(" ");
       throw new Error(
         `${this.constructor.name}: ${missing.length} of ${params.length} parameters have no gradient (${shapes}${missing.length > 6 ? " …" : ""}): ` +
           "call backward() on a loss they take part in, or leave them out or freeze them before making the optimizer",
@@ -260,11 +292,15 @@ export class SGD extends Optimizer {
  * An optimizer's `maxNorm` does the same inside its step.
  */
 export function clipGradNorm(params: Iterable<Tensor>, maxNorm: number): Tensor {
-  if (!(maxNorm > 0 && Number.isFinite(maxNorm))) throw new RangeError(`clipGradNorm: maxNorm must be positive, got ${maxNorm}`);
+  if (!(maxNorm > 0 && Number.isFinite(maxNorm)))
+    throw new RangeError(`clipGradNorm: maxNorm must be positive, got ${maxNorm}`);
   const graded = [...params].filter((p) => p.grad);
   if (graded.length === 0) throw new Error("clipGradNorm: no parameter has a gradient");
   return building(() => {
-    const { norm, scale } = clipScale(graded.map((p) => p.grad!), maxNorm);
+    const { norm, scale } = clipScale(
+      graded.map((p) => p.grad!),
+      maxNorm,
+    );
     for (const p of graded) p.grad = p.grad!.mul(scale);
     return norm.keep();
   });
@@ -281,7 +317,10 @@ export function decayMatrices(params: Iterable<Tensor>, weightDecay: number, lr?
 
 /** The factor of torch's clip_grad_norm_: maxNorm / (norm + 1e-6), at most 1. */
 function clipScale(gradients: readonly Tensor[], maxNorm: number): { norm: Tensor; scale: Tensor } {
-  const norm = gradients.map((g) => g.square().sum()).reduce((a, b) => a.add(b)).sqrt();
+  const norm = gradients
+    .map((g) => g.square().sum())
+    .reduce((a, b) => a.add(b))
+    .sqrt();
   return { norm, scale: scalar(maxNorm).div(norm.add(1e-6)).minimum(1) };
 }
 
@@ -295,6 +334,7 @@ const building = <T>(fn: () => T): T => noGrad(() => untracked(fn));
 
 function checkFinite(name: string, values: Record<string, number>): void {
   for (const [key, value] of Object.entries(values)) {
-    if (!(Number.isFinite(value) && value >= 0)) throw new RangeError(`${name}: ${key} must be a finite number >= 0, got ${value}`);
+    if (!(Number.isFinite(value) && value >= 0))
+      throw new RangeError(`${name}: ${key} must be a finite number >= 0, got ${value}`);
   }
 }

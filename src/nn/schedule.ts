@@ -19,7 +19,8 @@ export const constantSchedule = ({ warmup = 0 }: { warmup?: number } = {}): Sche
 /** Linear warm-up, then linear decay to `min`, which holds afterwards. */
 export const linearSchedule = ({ warmup = 0, total, min = 0 }: ScheduleOptions): Schedule => {
   checkCounts("linearSchedule", warmup, total, min);
-  return (step) => (step < warmup ? step / warmup : min + (1 - min) * Math.max(0, (total - step) / Math.max(1, total - warmup)));
+  return (step) =>
+    step < warmup ? step / warmup : min + (1 - min) * Math.max(0, (total - step) / Math.max(1, total - warmup));
 };
 
 /** Linear warm-up, then half a cosine down to `min` at `total`; beyond it the cosine goes on (and rises), as in transformers. */
@@ -33,6 +34,7 @@ export const cosineSchedule = ({ warmup = 0, total, min = 0 }: ScheduleOptions):
 };
 
 function checkCounts(name: string, warmup: number, total: number, min: number): void {
-  if (!(warmup >= 0 && total > 0 && warmup <= total)) throw new RangeError(`${name}: expected 0 <= warmup <= total, got warmup ${warmup}, total ${total}`);
+  if (!(warmup >= 0 && total > 0 && warmup <= total))
+    throw new RangeError(`${name}: expected 0 <= warmup <= total, got warmup ${warmup}, total ${total}`);
   if (!(min >= 0 && min <= 1)) throw new RangeError(`${name}: min is a fraction of the learning rate, got ${min}`);
 }

@@ -1,6 +1,6 @@
+import type { Lower } from "../compile/lower.ts";
 import type { DType } from "../dtype.ts";
 import type { Attrs, Node, OutputSpec } from "../node.ts";
-import type { Lower } from "../compile/lower.ts";
 import type { Tensor } from "../tensor.ts";
 
 /** A value of the f64 reference interpreter. Integers and booleans are exact in it. */

@@ -3,7 +3,9 @@ import type { Plan } from "../compile/plan.ts";
 import type { Device } from "./device.ts";
 
 /** SHADEGRAD_DEBUG: 1 plans and compiles, 2 one line per kernel, 3 fused graphs, 4 WGSL. */
-export const debugLevel = Number((globalThis as { process?: { env?: Record<string, string> } }).process?.env?.SHADEGRAD_DEBUG ?? 0);
+export const debugLevel = Number(
+  (globalThis as { process?: { env?: Record<string, string> } }).process?.env?.SHADEGRAD_DEBUG ?? 0,
+);
 
 export function log(level: number, text: string): void {
   if (debugLevel >= level) console.error(`[shadegrad] ${text}`);
@@ -30,7 +32,8 @@ export async function profile(device: Device, plan: Plan, graph: Graph): Promise
   const count = plan.steps.length;
   const { gpu } = device;
   const times = new Float64Array(count);
-  for (let from = 0; from < count; from += 2048) if (from > 0) throw new Error("timing: more than 2,048 kernels in a plan");
+  for (let from = 0; from < count; from += 2048)
+    if (from > 0) throw new Error("timing: more than 2,048 kernels in a plan");
   const querySet = gpu.createQuerySet({ type: "timestamp", count: 2 * count });
   const resolved = gpu.createBuffer({ size: 16 * count, usage: 0x200 | 0x04 }); // QUERY_RESOLVE | COPY_SRC
   const staging = gpu.createBuffer({ size: 16 * count, usage: 0x01 | 0x08 }); // MAP_READ | COPY_DST
@@ -47,7 +50,9 @@ export async function profile(device: Device, plan: Plan, graph: Graph): Promise
   staging.destroy();
   resolved.destroy();
   querySet.destroy();
-  const report = plan.steps.map((s, i): KernelTime => ({ label: s.label, grid: s.grid, flops: s.flops, bytes: s.bytes, ms: times[i] }));
+  const report = plan.steps.map(
+    (s, i): KernelTime => ({ label: s.label, grid: s.grid, flops: s.flops, bytes: s.bytes, ms: times[i] }),
+  );
   for (const t of report) log(2, line(t));
   listener?.(report);
 }

@@ -52,7 +52,8 @@ export class Device {
 
   /** Throws if the device was lost or a GPU call failed since the last check. */
   check(): void {
-    if (this.lost !== undefined) throw new Error(`the GPU device was lost (${this.lost}); call init() again and reload your weights`);
+    if (this.lost !== undefined)
+      throw new Error(`the GPU device was lost (${this.lost}); call init() again and reload your weights`);
     if (this.error !== undefined) {
       const message = this.error;
       this.error = undefined;
@@ -77,7 +78,8 @@ let dawnGpu: GPU | undefined;
 async function findGpu(): Promise<GPU | undefined> {
   const found = (globalThis as { navigator?: Navigator }).navigator?.gpu;
   if (found) return found;
-  if ((globalThis as { process?: { versions?: { node?: string } } }).process?.versions?.node === undefined) return undefined;
+  if ((globalThis as { process?: { versions?: { node?: string } } }).process?.versions?.node === undefined)
+    return undefined;
   const name = "webgpu"; // a computed specifier: bundlers must not follow it
   const dawn = await import(/* @vite-ignore */ name).catch(() => undefined);
   if (!dawn) return undefined;
@@ -98,11 +100,17 @@ export const ADAPTER_ROUTES = `No WebGPU adapter was found. Ways to get one:
 
 /** A device on the best adapter, or undefined when there is none. */
 export async function openDevice(options: InitOptions): Promise<Device | undefined> {
-  if (options.device) return new Device(options.device, describe(options.device, (options.device as { adapterInfo?: GPUAdapterInfo }).adapterInfo, options));
+  if (options.device)
+    return new Device(
+      options.device,
+      describe(options.device, (options.device as { adapterInfo?: GPUAdapterInfo }).adapterInfo, options),
+    );
   const gpu = await findGpu();
   const adapter = await gpu?.requestAdapter({ powerPreference: options.powerPreference ?? "high-performance" });
   if (!adapter) return undefined;
-  const wanted = ["shader-f16", "subgroups", "timestamp-query"].filter((f) => adapter.features.has(f) && !options.disable?.includes(f as never));
+  const wanted = ["shader-f16", "subgroups", "timestamp-query"].filter(
+    (f) => adapter.features.has(f) && !options.disable?.includes(f as never),
+  );
   const requiredLimits: Record<string, number> = {};
   if (!options.defaultLimits) for (const name of LIMITS) requiredLimits[name] = adapter.limits[name];
   const device = await adapter.requestDevice({ requiredFeatures: wanted as GPUFeatureName[], requiredLimits });

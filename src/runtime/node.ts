@@ -18,7 +18,8 @@ export function folder(root: string): FileSource {
         const bytes = new Uint8Array(Math.max(0, Math.min(end ?? size, size) - start));
         for (let done = 0; done < bytes.length; ) {
           const { bytesRead } = await file.read(bytes, done, Math.min(bytes.length - done, 1 << 30), start + done);
-          if (bytesRead === 0) throw new Error(`${join(root, path)}: the file ended at byte ${start + done} while it was read`);
+          if (bytesRead === 0)
+            throw new Error(`${join(root, path)}: the file ended at byte ${start + done} while it was read`);
           done += bytesRead;
         }
         return bytes;

@@ -35,7 +35,9 @@ export class Pool {
 
   private create(bytes: number, usage: number): GPUBuffer {
     if (bytes > this.maxBufferBytes) {
-      throw new RangeError(`a tensor of ${bytes} bytes is larger than the ${this.maxBufferBytes} bytes this adapter can bind`);
+      throw new RangeError(
+        `a tensor of ${bytes} bytes is larger than the ${this.maxBufferBytes} bytes this adapter can bind`,
+      );
     }
     this.liveBytes += bytes;
     this.liveBuffers++;

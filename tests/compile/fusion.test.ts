@@ -1,13 +1,14 @@
 import fc from "fast-check";
 import { beforeAll, describe, expect, test } from "vitest";
-import { init } from "../../src/engine.ts";
-import { type Tensor, arange, tensor } from "../../src/tensor.ts";
 import type { HostArray } from "../../src/dtype.ts";
+import { init } from "../../src/engine.ts";
+import { arange, type Tensor, tensor } from "../../src/tensor.ts";
 
 /** A step of a random program: picks earlier values and combines them. Shapes stay within a few broadcastable ones. */
 type Step = { kind: number; a: number; b: number; k: number };
 
-const values = (n: number, seed: number): Float32Array => Float32Array.from({ length: n }, (_, i) => Math.sin(seed * 12.9898 + i * 78.233) * 1.5);
+const values = (n: number, seed: number): Float32Array =>
+  Float32Array.from({ length: n }, (_, i) => Math.sin(seed * 12.9898 + i * 78.233) * 1.5);
 
 function build(shape: readonly [number, number, number], steps: readonly Step[]): Tensor[] {
   const [B, M, N] = shape;
@@ -26,17 +27,52 @@ function build(shape: readonly [number, number, number], steps: readonly Step[])
         () => x.add(y),
         () => x.mul(y).sigmoid(),
         () => x.sub(y).tanh(),
-        () => x.sum(k % 3, true).mul(0.1).tanh().expand(shape),
+        () =>
+          x
+            .sum(k % 3, true)
+            .mul(0.1)
+            .tanh()
+            .expand(shape),
         () => x.amax([0, 2], true).add(y),
         () => x.permute([1, 0, 2]).reshape(shape).mul(y),
         () => x.flip([k % 3]).add(1),
-        () => x.pad([[0, 0], [1, 0], [0, 2]], 0.5).slice([[null, null], [0, M], [2, N + 2]]).maximum(y),
-        () => x.transpose(1, 2).reshape([B, N * M]).sin().reshape([B, N, M]).transpose(1, 2),
+        () =>
+          x
+            .pad(
+              [
+                [0, 0],
+                [1, 0],
+                [0, 2],
+              ],
+              0.5,
+            )
+            .slice([
+              [null, null],
+              [0, M],
+              [2, N + 2],
+            ])
+            .maximum(y),
+        () =>
+          x
+            .transpose(1, 2)
+            .reshape([B, N * M])
+            .sin()
+            .reshape([B, N, M])
+            .transpose(1, 2),
         () => x.gt(y).where(x, y.neg()),
         () => x.mean([1, 2], true).expand(shape).minimum(y),
         () => x.matmul(y.transpose(1, 2)).mul(0.1).matmul(y).tanh(),
-        () => x.reshape([B * M, N]).indexSelect(0, tensor(Int32Array.from({ length: B * M }, (_, i) => (i * 7 + k) % (B * M)))).reshape(shape).add(y),
-        () => x.mul(0.3).cumsum(k % 3).tanh(),
+        () =>
+          x
+            .reshape([B * M, N])
+            .indexSelect(0, tensor(Int32Array.from({ length: B * M }, (_, i) => (i * 7 + k) % (B * M))))
+            .reshape(shape)
+            .add(y),
+        () =>
+          x
+            .mul(0.3)
+            .cumsum(k % 3)
+            .tanh(),
       ][kind % 14](),
     );
   }
@@ -49,8 +85,15 @@ async function evaluate(shape: readonly [number, number, number], steps: readonl
   return out;
 }
 
-const program = fc.array(fc.record({ kind: fc.nat(12), a: fc.nat(20), b: fc.nat(20), k: fc.nat(5) }), { minLength: 1, maxLength: 9 });
-const sizes = fc.tuple(fc.integer({ min: 1, max: 3 }), fc.constantFrom(1, 2, 4, 5, 7), fc.constantFrom(1, 3, 4, 8, 9, 12));
+const program = fc.array(fc.record({ kind: fc.nat(12), a: fc.nat(20), b: fc.nat(20), k: fc.nat(5) }), {
+  minLength: 1,
+  maxLength: 9,
+});
+const sizes = fc.tuple(
+  fc.integer({ min: 1, max: 3 }),
+  fc.constantFrom(1, 2, 4, 5, 7),
+  fc.constantFrom(1, 3, 4, 8, 9, 12),
+);
 
 describe("random graphs", () => {
   let wanted: { shape: readonly [number, number, number]; steps: Step[]; values: HostArray[] }[];
@@ -68,7 +111,8 @@ describe("random graphs", () => {
       const replayed = await evaluate(shape, steps); // the same graph again: a replayed plan
       want.forEach((w, i) => {
         for (let j = 0; j < w.length; j++) {
-          if (!(Math.abs(got[i][j] - w[j]) <= 2e-4 + 2e-4 * Math.abs(w[j]))) expect.fail(`${JSON.stringify({ shape, steps })} output ${i} at ${j}: got ${got[i][j]}, want ${w[j]}`);
+          if (!(Math.abs(got[i][j] - w[j]) <= 2e-4 + 2e-4 * Math.abs(w[j])))
+            expect.fail(`${JSON.stringify({ shape, steps })} output ${i} at ${j}: got ${got[i][j]}, want ${w[j]}`);
         }
         expect(replayed[i]).toEqual(got[i]);
       });

@@ -10,17 +10,20 @@ beforeAll(async () => {
 const values = (n: number): Float32Array => Float32Array.from({ length: n }, (_, i) => Math.sin(i * 1.3) * 4);
 const half = (v: number): number => fromHalf(toHalf(v));
 
-test.each([[1], [3], [4], [7], [2, 5], [3, 8], [2, 3, 5]])("f16 is stored in pairs whatever the shape: %s", async (...shape) => {
-  const n = shape.reduce((a, b) => a * b, 1);
-  const x = tensor(values(n), { shape, dtype: "f16" });
-  const y = x.add(1).to("f16");
-  await flush([y.node]);
-  expect([...(await y.data())]).toEqual([...values(n)].map((v) => half(half(v) + 1)));
-  const transposed = y.reshape([n, 1]).expand([n, 3]).t();
-  const want = [0, 1, 2].flatMap(() => [...values(n)].map((v) => half(half(v) + 1)));
-  expect([...(await transposed.to("f32").data())]).toEqual(want);
-  expect(y.dtype).toBe("f16");
-});
+test.each([[1], [3], [4], [7], [2, 5], [3, 8], [2, 3, 5]])(
+  "f16 is stored in pairs whatever the shape: %s",
+  async (...shape) => {
+    const n = shape.reduce((a, b) => a * b, 1);
+    const x = tensor(values(n), { shape, dtype: "f16" });
+    const y = x.add(1).to("f16");
+    await flush([y.node]);
+    expect([...(await y.data())]).toEqual([...values(n)].map((v) => half(half(v) + 1)));
+    const transposed = y.reshape([n, 1]).expand([n, 3]).t();
+    const want = [0, 1, 2].flatMap(() => [...values(n)].map((v) => half(half(v) + 1)));
+    expect([...(await transposed.to("f32").data())]).toEqual(want);
+    expect(y.dtype).toBe("f16");
+  },
+);
 
 test("f16 operands of a heavy kernel are widened, the result rounded", async () => {
   const a = tensor(values(15), { shape: [3, 5], dtype: "f16" });

@@ -11,16 +11,26 @@ beforeEach(async () => {
 
 describe("plans", () => {
   test("the same graph on other data replays the plan", async () => {
-    const f = async (k: number) => tensor(values(12).map((v) => v * k)).mul(2).add(1).data();
+    const f = async (k: number) =>
+      tensor(values(12).map((v) => v * k))
+        .mul(2)
+        .add(1)
+        .data();
     const first = await f(1);
     const { plans, pipelines } = memoryStats();
     const second = await f(3);
     expect(memoryStats()).toMatchObject({ plans, pipelines });
-    expect([...second]).toEqual([...first].map((_, i) => Math.fround(Math.fround(Math.fround(values(12)[i]) * 3) * 2 + 1)));
+    expect([...second]).toEqual(
+      [...first].map((_, i) => Math.fround(Math.fround(Math.fround(values(12)[i]) * 3) * 2 + 1)),
+    );
   });
 
   test("other sizes share pipelines", async () => {
-    const f = (n: number) => tensor(values(n * 8), { shape: [n, 8] }).add(tensor(values(8))).relu().data();
+    const f = (n: number) =>
+      tensor(values(n * 8), { shape: [n, 8] })
+        .add(tensor(values(8)))
+        .relu()
+        .data();
     await f(4);
     const { pipelines } = memoryStats();
     await f(16);
@@ -69,7 +79,11 @@ describe("in-place values", () => {
 describe("errors leave the engine usable", () => {
   test("a tensor larger than the adapter binds", async () => {
     const { maxBindingBytes } = currentDevice()!.info;
-    await expect(zeros(maxBindingBytes / 4 + 64).add(1).data()).rejects.toThrow(/larger than/);
+    await expect(
+      zeros(maxBindingBytes / 4 + 64)
+        .add(1)
+        .data(),
+    ).rejects.toThrow(/larger than/);
     expect(await tensor([1, 2]).sum().item()).toBe(3);
   });
 

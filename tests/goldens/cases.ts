@@ -21,14 +21,21 @@ export interface Case {
 export function listCases(kind: string): Case[] {
   const root = join(goldens, kind);
   if (!existsSync(root)) return [];
-  const found = readdirSync(root, { recursive: true, withFileTypes: true }).filter((entry) => entry.name === "case.json");
+  const found = readdirSync(root, { recursive: true, withFileTypes: true }).filter(
+    (entry) => entry.name === "case.json",
+  );
   return found
     .map((entry) => entry.parentPath)
     .sort()
-    .map((path) => ({ name: path.slice(root.length + 1), path, json: JSON.parse(readFileSync(join(path, "case.json"), "utf8")) }));
+    .map((path) => ({
+      name: path.slice(root.length + 1),
+      path,
+      json: JSON.parse(readFileSync(join(path, "case.json"), "utf8")),
+    }));
 }
 
-export const openCase = (path: string, file: string): Promise<Safetensors> => Safetensors.open(folder(path), `${file}.safetensors`);
+export const openCase = (path: string, file: string): Promise<Safetensors> =>
+  Safetensors.open(folder(path), `${file}.safetensors`);
 
 export interface Tolerance {
   readonly atol: number;
@@ -36,7 +43,12 @@ export interface Tolerance {
 }
 
 /** The element furthest outside `atol + rtol*|want|`, as a message; undefined when all are within. */
-export function mismatch(got: ArrayLike<number>, want: ArrayLike<number>, tol: Tolerance, keep?: (i: number) => boolean): string | undefined {
+export function mismatch(
+  got: ArrayLike<number>,
+  want: ArrayLike<number>,
+  tol: Tolerance,
+  keep?: (i: number) => boolean,
+): string | undefined {
   if (got.length !== want.length) return `${got.length} values, expected ${want.length}`;
   let worst = 1;
   let message: string | undefined;
@@ -53,7 +65,11 @@ export function mismatch(got: ArrayLike<number>, want: ArrayLike<number>, tol: T
 }
 
 /** The rule for gradients of whole tensors: ||got - want|| <= relL2 ||want|| + floor sqrt(n). */
-export function gradientMismatch(got: HostArray, want: HostArray, tol: { rel_l2: number; abs_floor: number }): string | undefined {
+export function gradientMismatch(
+  got: HostArray,
+  want: HostArray,
+  tol: { rel_l2: number; abs_floor: number },
+): string | undefined {
   if (got.length !== want.length) return `${got.length} values, expected ${want.length}`;
   let difference = 0;
   let norm = 0;

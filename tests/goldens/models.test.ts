@@ -1,14 +1,14 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
-import type { Safetensors } from "../../src/io/safetensors.ts";
-import { folder } from "../../src/runtime/node.ts";
-import { type Tensor, tensor } from "../../src/tensor.ts";
 import { type Prompt, steps, textPrompt } from "../../models/generate.ts";
 import type { LlamaForCausalLM } from "../../models/llama.ts";
 import { loadCLIPVision, loadLlama } from "../../models/load.ts";
 import { Llava, type LlavaInput } from "../../models/vlm.ts";
+import type { Safetensors } from "../../src/io/safetensors.ts";
 import type { Module } from "../../src/nn/index.ts";
+import { folder } from "../../src/runtime/node.ts";
+import { type Tensor, tensor } from "../../src/tensor.ts";
 import { openBackend } from "../backend.ts";
 import { type Case, gradientMismatch, listCases, mismatch, openCase } from "./cases.ts";
 
@@ -39,11 +39,17 @@ class Scenario {
     const want = await this.outputs.read(`${this.name}/${name}`);
     expect(got.shape, name).toEqual(want.shape);
     const width = want.shape[want.shape.length - 1] ?? 1;
-    const message = mismatch(await got.data(), want.data, this.golden.json.tol[kind], rows && ((i) => rows[Math.floor(i / width)] !== 0));
+    const message = mismatch(
+      await got.data(),
+      want.data,
+      this.golden.json.tol[kind],
+      rows && ((i) => rows[Math.floor(i / width)] !== 0),
+    );
     expect(message, `${this.golden.name}/${this.name}: ${name}`).toBeUndefined();
   }
   async hiddenStates(states: readonly Tensor[], rows?: ArrayLike<number>): Promise<void> {
-    for (const [i, state] of states.entries()) if (this.has(`hidden_states.${i}`)) await this.expect(`hidden_states.${i}`, state, "hidden", rows);
+    for (const [i, state] of states.entries())
+      if (this.has(`hidden_states.${i}`)) await this.expect(`hidden_states.${i}`, state, "hidden", rows);
   }
   /** Compares the gradients of `model`, names given by `nameOf`, with all stored for this scenario. */
   async gradients(model: Module, nameOf = (name: string) => name, others: Record<string, Tensor> = {}): Promise<void> {
@@ -57,7 +63,10 @@ class Scenario {
     for (const name of wanted) {
       const grad = found[name.slice(prefix.length)]?.grad;
       expect(grad, `${this.golden.name}: no gradient of ${name}`).toBeTruthy();
-      expect(gradientMismatch(await grad!.data(), (await file.read(name)).data, this.golden.json.tol.grad), name).toBeUndefined();
+      expect(
+        gradientMismatch(await grad!.data(), (await file.read(name)).data, this.golden.json.tol.grad),
+        name,
+      ).toBeUndefined();
     }
     model.parameters().forEach((p) => (p.grad = null));
   }
@@ -73,7 +82,10 @@ class Scenario {
       for (let s = 0; s < b; s++) {
         expect(ids[s], `token ${i} of sample ${s}`).toBe(want.data[s * count + i]);
         const at = (s * count + i) * v;
-        expect(mismatch(got.slice(s * v, (s + 1) * v), logits.data.slice(at, at + v), this.golden.json.tol.logits), `logits of step ${i}`).toBeUndefined();
+        expect(
+          mismatch(got.slice(s * v, (s + 1) * v), logits.data.slice(at, at + v), this.golden.json.tol.logits),
+          `logits of step ${i}`,
+        ).toBeUndefined();
       }
       i++;
     }
@@ -90,7 +102,13 @@ const llama: Runner = async ({ path }) => {
     if (s.has("tokens")) {
       const [b, t] = inputIds.shape;
       const ids = Array.from((await inputIds.data()) as Int32Array);
-      return s.greedy(model, textPrompt(model, Array.from({ length: b }, (_, i) => ids.slice(i * t, (i + 1) * t))));
+      return s.greedy(
+        model,
+        textPrompt(
+          model,
+          Array.from({ length: b }, (_, i) => ids.slice(i * t, (i + 1) * t)),
+        ),
+      );
     }
     const mask = await s.input("attention_mask");
     const rows = await mask?.data();
@@ -136,7 +154,8 @@ const llava: Runner = async ({ path, json }) => {
   const model = await Llava.fromPretrained(source);
   const original = json.image_token_index === -200;
   const linear = model.config.mm_projector_type === "linear";
-  const nameOf = (name: string) => (original ? originalNames(name).replace("mm_projector.0.", linear ? "mm_projector." : "mm_projector.0.") : name);
+  const nameOf = (name: string) =>
+    original ? originalNames(name).replace("mm_projector.0.", linear ? "mm_projector." : "mm_projector.0.") : name;
   return async (s) => {
     if (s.name === "select_full") {
       const full = await Llava.fromPretrained(source);
@@ -156,7 +175,12 @@ async function runLlava(model: Llava, s: Scenario, nameOf: (name: string) => str
     if (!inputIds) continue;
     const fits = attentionMask && attentionMask.shape[1] === inputIds.shape[1];
     if (attentionMask && !fits) continue; // the mask is given for the other form
-    forms.push({ inputIds, pixelValues, attentionMask: fits ? attentionMask : undefined, labels: await s.input(`labels${suffix}`) });
+    forms.push({
+      inputIds,
+      pixelValues,
+      attentionMask: fits ? attentionMask : undefined,
+      labels: await s.input(`labels${suffix}`),
+    });
   }
   expect(forms.length).toBeGreaterThan(0);
   for (const input of forms) {
@@ -206,11 +230,16 @@ describe.each(known)("models/$name", (golden) => {
     run = await runners[modelType(golden)](golden);
   });
   test.each(Object.keys(golden.json.scenarios))("%s", async (name) => {
-    await run(new Scenario(golden, name, await openCase(golden.path, "inputs"), await openCase(golden.path, "outputs")));
+    await run(
+      new Scenario(golden, name, await openCase(golden.path, "inputs"), await openCase(golden.path, "outputs")),
+    );
   });
 });
 
 describe("models without a runner here", () => {
-  test.skip.each(unknown.map((golden) => `${golden.name}: model_type ${modelType(golden)} is not supported`))("models/%s", () => {});
+  test.skip.each(unknown.map((golden) => `${golden.name}: model_type ${modelType(golden)} is not supported`))(
+    "models/%s",
+    () => {},
+  );
   test("are not most of them", () => expect(known.length).toBeGreaterThanOrEqual(5));
 });

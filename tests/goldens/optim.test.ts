@@ -1,5 +1,14 @@
 import { beforeAll, describe, expect, test } from "vitest";
-import { AdamW, cosineSchedule, linearSchedule, Linear, Module, type Optimizer, type OptimizerOptions, SGD } from "../../src/nn/index.ts";
+import {
+  AdamW,
+  cosineSchedule,
+  Linear,
+  linearSchedule,
+  Module,
+  type Optimizer,
+  type OptimizerOptions,
+  SGD,
+} from "../../src/nn/index.ts";
 import { type Tensor, tensor } from "../../src/tensor.ts";
 import { openBackend } from "../backend.ts";
 import { type Case, listCases, mismatch, openCase } from "./cases.ts";
@@ -13,16 +22,41 @@ class MLP extends Module {
 }
 
 function makeOptimizer({ name, json: { hyper } }: Case, model: MLP): Optimizer {
-  const known = ["lr", "betas", "eps", "weight_decay", "max_norm", "momentum", "nesterov", "dampening", "groups", "warmup_steps", "total_steps"];
+  const known = [
+    "lr",
+    "betas",
+    "eps",
+    "weight_decay",
+    "max_norm",
+    "momentum",
+    "nesterov",
+    "dampening",
+    "groups",
+    "warmup_steps",
+    "total_steps",
+  ];
   const unknown = Object.keys(hyper).filter((key) => !known.includes(key));
   if (unknown.length) throw new Error(`optim/${name}: hyper-parameters of an unknown kind: ${unknown}`);
-  const schedule = hyper.total_steps === undefined ? undefined : cosineSchedule({ warmup: hyper.warmup_steps, total: hyper.total_steps });
-  const options: OptimizerOptions = { lr: hyper.lr, weightDecay: hyper.weight_decay, maxNorm: hyper.max_norm, schedule };
+  const schedule =
+    hyper.total_steps === undefined
+      ? undefined
+      : cosineSchedule({ warmup: hyper.warmup_steps, total: hyper.total_steps });
+  const options: OptimizerOptions = {
+    lr: hyper.lr,
+    weightDecay: hyper.weight_decay,
+    maxNorm: hyper.max_norm,
+    schedule,
+  };
   const state = model.stateDict();
   const params = hyper.groups
-    ? hyper.groups.map((group: any) => ({ params: group.params.map((key: string) => state[key]), lr: group.lr, weightDecay: group.weight_decay }))
+    ? hyper.groups.map((group: any) => ({
+        params: group.params.map((key: string) => state[key]),
+        lr: group.lr,
+        weightDecay: group.weight_decay,
+      }))
     : model.parameters();
-  if (name.startsWith("sgd")) return new SGD(params, { ...options, momentum: hyper.momentum, nesterov: hyper.nesterov });
+  if (name.startsWith("sgd"))
+    return new SGD(params, { ...options, momentum: hyper.momentum, nesterov: hyper.nesterov });
   return new AdamW(params, { ...options, betas: hyper.betas, eps: hyper.eps });
 }
 
@@ -43,7 +77,8 @@ describe.each(cases.filter(({ json }) => json.hyper))("optim/$name", (golden) =>
     const [xs, ys] = [await inputs.read("run/x"), await inputs.read("run/y")];
     const [steps, rows] = xs.shape;
     for (let step = 0; step < steps; step++) {
-      const at = ({ data, shape }: typeof xs) => tensor(data.slice(step * rows * shape[2], (step + 1) * rows * shape[2]), { shape: [rows, shape[2]] });
+      const at = ({ data, shape }: typeof xs) =>
+        tensor(data.slice(step * rows * shape[2], (step + 1) * rows * shape[2]), { shape: [rows, shape[2]] });
       const loss = model.forward(at(xs)).sub(at(ys)).square().mean();
       loss.backward();
       const grads = model.stateDict();
@@ -54,7 +89,10 @@ describe.each(cases.filter(({ json }) => json.hyper))("optim/$name", (golden) =>
       if (json.grad_norm) expect(await optimizer.gradNorm!.item()).toBeCloseTo(json.grad_norm[step], 4);
       for (const [name, grad] of graded) {
         const want = await outputs.read(`run/step${step}/grad.${name}`);
-        expect(mismatch(await grad.data(), want.data, json.tol.grad), `gradient of ${name} at step ${step}`).toBeUndefined();
+        expect(
+          mismatch(await grad.data(), want.data, json.tol.grad),
+          `gradient of ${name} at step ${step}`,
+        ).toBeUndefined();
       }
       for (const [name, p] of model.namedParameters()) {
         const want = await outputs.read(`run/step${step}/param.${name}`);
@@ -65,12 +103,17 @@ describe.each(cases.filter(({ json }) => json.hyper))("optim/$name", (golden) =>
 });
 
 describe.each(cases.filter(({ json }) => json.schedules))("optim/$name", ({ json }) => {
-  test.each(json.schedules as any[])("$kind, $warmup_steps of $total_steps steps warm-up", ({ kind, warmup_steps: warmup, total_steps: total, base_lr, lr_per_step }) => {
-    const make = { cosine: cosineSchedule, linear: linearSchedule }[kind as string];
-    if (!make) throw new Error(`schedule of an unknown kind: ${kind}`);
-    const schedule = make({ warmup, total });
-    lr_per_step.forEach((want: number, step: number) => expect(Math.abs(base_lr * schedule(step) - want)).toBeLessThanOrEqual(1e-9 * want + 1e-15));
-  });
+  test.each(json.schedules as any[])(
+    "$kind, $warmup_steps of $total_steps steps warm-up",
+    ({ kind, warmup_steps: warmup, total_steps: total, base_lr, lr_per_step }) => {
+      const make = { cosine: cosineSchedule, linear: linearSchedule }[kind as string];
+      if (!make) throw new Error(`schedule of an unknown kind: ${kind}`);
+      const schedule = make({ warmup, total });
+      lr_per_step.forEach((want: number, step: number) =>
+        expect(Math.abs(base_lr * schedule(step) - want)).toBeLessThanOrEqual(1e-9 * want + 1e-15),
+      );
+    },
+  );
 });
 
 test("every case is of a kind this file runs", () => {

@@ -33,7 +33,10 @@ describe.each(cases.filter(({ name }) => name === "llava-two-stage"))("training/
     ] as const) {
       for (const part of parts) part.requiresGrad_();
       // Clipping at a norm never reached changes nothing, and gives the norms.
-      const optimizer = new AdamW(parts.flatMap((part) => part.parameters()), { lr, weightDecay: 0, maxNorm: 1e9 });
+      const optimizer = new AdamW(
+        parts.flatMap((part) => part.parameters()),
+        { lr, weightDecay: 0, maxNorm: 1e9 },
+      );
       for (let step = 0; step < 5; step++) {
         const loss = model.loss(batch);
         loss.backward();
@@ -51,7 +54,9 @@ describe.each(cases.filter(({ name }) => name === "llava-two-stage"))("training/
       }
     }
     losses.push(await model.loss(batch).item());
-    expect(mismatch(losses, [...json.loss_float64, json.final_loss_after_10_steps.float64], json.tol.loss)).toBeUndefined();
+    expect(
+      mismatch(losses, [...json.loss_float64, json.final_loss_after_10_steps.float64], json.tol.loss),
+    ).toBeUndefined();
     expect(mismatch(norms, json.grad_norm_float64, json.tol.grad_norm)).toBeUndefined();
   });
 });

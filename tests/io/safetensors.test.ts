@@ -7,7 +7,11 @@ import { Safetensors, saveSafetensors, type WriteEntry } from "../../src/io/safe
 import { memoryFiles } from "../../src/io/source.ts";
 import { folder } from "../../src/runtime/node.ts";
 
-const f32 = (values: number[], shape: number[]): WriteEntry => ({ shape, dtype: "f32", read: () => Float32Array.from(values) });
+const f32 = (values: number[], shape: number[]): WriteEntry => ({
+  shape,
+  dtype: "f32",
+  read: () => Float32Array.from(values),
+});
 
 /** A file with an arbitrary header, for the ways a file can be broken. */
 function file(header: string, data = new Uint8Array(0), length = header.length) {
@@ -18,7 +22,8 @@ function file(header: string, data = new Uint8Array(0), length = header.length) 
   return memoryFiles(new Map([["x.safetensors", bytes]]));
 }
 
-const entry = (dtype: string, shape: number[], offsets: number[]) => JSON.stringify({ w: { dtype, shape, data_offsets: offsets } });
+const entry = (dtype: string, shape: number[], offsets: number[]) =>
+  JSON.stringify({ w: { dtype, shape, data_offsets: offsets } });
 
 describe("safetensors", () => {
   test("what is written is read back, with names, shapes, types and metadata", async () => {
@@ -42,8 +47,18 @@ describe("safetensors", () => {
 
   test("16-bit files round to nearest even and load as f32", async () => {
     const files = memoryFiles();
-    await saveSafetensors(files, "h.safetensors", { w: f32([1, 1 + 2 ** -11, 1 + 3 * 2 ** -11, 65504, 1e6], [5]) }, { float: "F16" });
-    await saveSafetensors(files, "b.safetensors", { w: f32([1, 1 + 2 ** -8, 1 + 3 * 2 ** -8], [3]) }, { float: "BF16" });
+    await saveSafetensors(
+      files,
+      "h.safetensors",
+      { w: f32([1, 1 + 2 ** -11, 1 + 3 * 2 ** -11, 65504, 1e6], [5]) },
+      { float: "F16" },
+    );
+    await saveSafetensors(
+      files,
+      "b.safetensors",
+      { w: f32([1, 1 + 2 ** -8, 1 + 3 * 2 ** -8], [3]) },
+      { float: "BF16" },
+    );
     const half = await Safetensors.open(files, "h.safetensors");
     expect([...(await half.read("w")).data]).toEqual([1, 1, 1 + 2 ** -9, 65504, Infinity]);
     const brain = await Safetensors.open(files, "b.safetensors");
@@ -57,11 +72,21 @@ describe("safetensors", () => {
     ["a header that is no JSON", file("{oops"), /header is not valid JSON/],
     ["an unknown dtype", file(entry("F9", [1], [0, 4]), new Uint8Array(4)), /dtype F9; known are F64 F32/],
     ["a tensor beyond the end", file(entry("F32", [2], [0, 8]), new Uint8Array(5)), /truncated: tensor w ends/],
-    ["sizes that contradict the shape", file(entry("F32", [2], [0, 4]), new Uint8Array(4)), /F32 \[2\] takes 8 bytes, the header gives 4/],
+    [
+      "sizes that contradict the shape",
+      file(entry("F32", [2], [0, 4]), new Uint8Array(4)),
+      /F32 \[2\] takes 8 bytes, the header gives 4/,
+    ],
     ["a negative dim", file(entry("F32", [-1], [0, 4]), new Uint8Array(4)), /expected dtype, shape and data_offsets/],
     [
       "tensors that overlap",
-      file(JSON.stringify({ a: { dtype: "F32", shape: [1], data_offsets: [0, 4] }, b: { dtype: "F32", shape: [1], data_offsets: [2, 6] } }), new Uint8Array(6)),
+      file(
+        JSON.stringify({
+          a: { dtype: "F32", shape: [1], data_offsets: [0, 4] },
+          b: { dtype: "F32", shape: [1], data_offsets: [2, 6] },
+        }),
+        new Uint8Array(6),
+      ),
       /tensors a and b overlap/,
     ],
   ])("%s is refused", async (_, files, message) => {
@@ -79,7 +104,10 @@ describe("safetensors", () => {
 describe("checkpoint folders", () => {
   const state = () =>
     Object.fromEntries(
-      ["a", "b", "c"].map((name, i) => [name, { shape: [4], dtype: "f32" as const, data: async () => Float32Array.of(i, 1, 2, 3) }]),
+      ["a", "b", "c"].map((name, i) => [
+        name,
+        { shape: [4], dtype: "f32" as const, data: async () => Float32Array.of(i, 1, 2, 3) },
+      ]),
     );
 
   test("a large state is cut into shards with an index, on disk, and read back", async () => {
@@ -107,7 +135,9 @@ describe("checkpoint folders", () => {
       bad: { shape: [2], dtype: "f32", read: () => Promise.reject(new Error("device lost")) },
     };
     await expect(saveSafetensors(disk, "model.safetensors", broken)).rejects.toThrow("device lost");
-    await expect(saveSafetensors(disk, "other.safetensors", { w: f32([1, 2], [1]) })).rejects.toThrow("w: 2 values for shape [1]");
+    await expect(saveSafetensors(disk, "other.safetensors", { w: f32([1, 2], [1]) })).rejects.toThrow(
+      "w: 2 values for shape [1]",
+    );
     expect(await readdir(path)).toEqual(["model.safetensors"]);
     expect(await readFile(join(path, "model.safetensors"))).toEqual(before);
   });
@@ -121,7 +151,10 @@ describe("checkpoint folders", () => {
     files.files.delete(shard);
     await expect(openCheckpoint(files)).rejects.toThrow(`${shard}: no such file`);
     files.files.set(shard, bytes);
-    files.files.set("model.safetensors.index.json", new TextEncoder().encode(JSON.stringify({ weight_map: { a: shard } })));
+    files.files.set(
+      "model.safetensors.index.json",
+      new TextEncoder().encode(JSON.stringify({ weight_map: { a: shard } })),
+    );
     await expect(openCheckpoint(files)).rejects.toThrow("not in the file it is listed for: a");
     files.files.delete("model.safetensors.index.json");
     await expect(openCheckpoint(files)).rejects.toThrow("expected model.safetensors or model.safetensors.index.json");

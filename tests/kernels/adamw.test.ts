@@ -11,9 +11,15 @@ test.each([1, 3, 64, 1000, 100_003])("three steps over %i parameters", async (n)
     const hyper = Float32Array.of(lr, beta1, beta2, eps, decay, 1 - beta1 ** t, 1 - beta2 ** t, scale);
     const sources = [p, g, m, v].map((data) => ({ data, shape: [n] }));
     const spec = { shape: [n], dtype: "f32" as const };
-    const op = await lowerOp(lowerAdamw, [...sources, { data: hyper, shape: [8] }], {}, [spec, spec, spec], { inPlace: [0, 2, 3] });
+    const op = await lowerOp(lowerAdamw, [...sources, { data: hyper, shape: [8] }], {}, [spec, spec, spec], {
+      inPlace: [0, 2, 3],
+    });
     await submit(op.dispatches);
-    [p, m, v] = (await Promise.all([op.read(0), op.read(1), op.read(2)])) as [Float32Array<ArrayBuffer>, Float32Array<ArrayBuffer>, Float32Array<ArrayBuffer>];
+    [p, m, v] = (await Promise.all([op.read(0), op.read(1), op.read(2)])) as [
+      Float32Array<ArrayBuffer>,
+      Float32Array<ArrayBuffer>,
+      Float32Array<ArrayBuffer>,
+    ];
     for (let i = 0; i < n; i++) {
       const grad = g[i] * scale;
       want.p[i] *= 1 - lr * decay;

@@ -2,9 +2,9 @@
 import { readFileSync } from "node:fs";
 import { create, globals } from "webgpu";
 import type { BufferRef, KernelCall, Lower, LowerContext, Operand, Temp } from "../../src/compile/lower.ts";
-import { bindings, specialize, type Specialization } from "../../src/compile/template.ts";
+import { bindings, type Specialization, specialize } from "../../src/compile/template.ts";
 import { byteSize } from "../../src/dtype.ts";
-import { Node, type Attrs, type OutputSpec } from "../../src/node.ts";
+import { type Attrs, Node, type OutputSpec } from "../../src/node.ts";
 import type { Op } from "../../src/ops/define.ts";
 import type { DeviceInfo } from "../../src/runtime/device.ts";
 import { contiguousStrides, numel } from "../../src/shape.ts";
@@ -41,7 +41,8 @@ export function open(): Promise<{ device: GPUDevice; info: DeviceInfo }> {
   return opened;
 }
 
-export const kernelSource = (name: string): string => readFileSync(new URL(`../../kernels/${name}.wgsl`, import.meta.url), "utf8");
+export const kernelSource = (name: string): string =>
+  readFileSync(new URL(`../../kernels/${name}.wgsl`, import.meta.url), "utf8");
 
 const pipelines = new Map<string, GPUComputePipeline>();
 
@@ -52,16 +53,19 @@ export async function pipeline(code: string): Promise<GPUComputePipeline> {
   const { device } = await open();
   device.pushErrorScope("validation");
   const module = device.createShaderModule({ code });
-  const entries = bindings(code).map((b): GPUBindGroupLayoutEntry => ({
-    binding: b.index,
-    visibility: GPUShaderStage.COMPUTE,
-    buffer: { type: b.kind === "uniform" ? "uniform" : b.kind === "read" ? "read-only-storage" : "storage" },
-  }));
+  const entries = bindings(code).map(
+    (b): GPUBindGroupLayoutEntry => ({
+      binding: b.index,
+      visibility: GPUShaderStage.COMPUTE,
+      buffer: { type: b.kind === "uniform" ? "uniform" : b.kind === "read" ? "read-only-storage" : "storage" },
+    }),
+  );
   const layout = device.createPipelineLayout({ bindGroupLayouts: [device.createBindGroupLayout({ entries })] });
   const made = device.createComputePipeline({ layout, compute: { module } });
   const messages = (await module.getCompilationInfo()).messages.filter((m) => m.type === "error");
   const error = await device.popErrorScope();
-  if (error) throw new Error(`${error.message}\n${messages.map((m) => `${m.lineNum}:${m.linePos} ${m.message}`).join("\n")}`);
+  if (error)
+    throw new Error(`${error.message}\n${messages.map((m) => `${m.lineNum}:${m.linePos} ${m.message}`).join("\n")}`);
   pipelines.set(code, made);
   return made;
 }
@@ -98,13 +102,22 @@ export interface Dispatch {
 }
 
 /** A dispatch of `code` with `dims` in the uniform at binding 0 and `buffers` from binding 1 on. */
-export async function prepare(code: string, dims: readonly number[], buffers: GPUBuffer[], grid: readonly [number, number, number]): Promise<Dispatch> {
+export async function prepare(
+  code: string,
+  dims: readonly number[],
+  buffers: GPUBuffer[],
+  grid: readonly [number, number, number],
+): Promise<Dispatch> {
   const { device } = await open();
   const made = await pipeline(code);
   const kinds = bindings(code);
-  if (kinds.length !== buffers.length + 1) throw new Error(`kernel binds ${kinds.length - 1} buffers, the call gives ${buffers.length}`);
+  if (kinds.length !== buffers.length + 1)
+    throw new Error(`kernel binds ${kinds.length - 1} buffers, the call gives ${buffers.length}`);
   if (grid.some((g) => g > 65_535)) throw new Error(`grid ${grid} exceeds 65535`);
-  const uniform = await upload(new Uint32Array(Math.ceil(dims.length / 4) * 4).map((_, i) => dims[i] ?? 0), GPUBufferUsage.UNIFORM);
+  const uniform = await upload(
+    new Uint32Array(Math.ceil(dims.length / 4) * 4).map((_, i) => dims[i] ?? 0),
+    GPUBufferUsage.UNIFORM,
+  );
   const entries = [uniform, ...buffers].map((buffer, binding) => ({ binding, resource: { buffer } }));
   return { pipeline: made, group: device.createBindGroup({ layout: made.getBindGroupLayout(0), entries }), grid };
 }
@@ -125,7 +138,10 @@ export async function submit(dispatches: readonly Dispatch[]): Promise<void> {
 }
 
 /** Median and minimum CPU milliseconds of several jobs, run in turn so that load hits all alike. */
-export async function compare(jobs: Record<string, readonly Dispatch[]>, runs = 9): Promise<Record<string, { median: number; min: number }>> {
+export async function compare(
+  jobs: Record<string, readonly Dispatch[]>,
+  runs = 9,
+): Promise<Record<string, { median: number; min: number }>> {
   const times: Record<string, number[]> = {};
   for (const job of Object.values(jobs)) await submit(job);
   for (let i = 0; i < runs; i++) {
@@ -136,10 +152,12 @@ export async function compare(jobs: Record<string, readonly Dispatch[]>, runs = 
       (times[name] ??= []).push((user + system) / 1000);
     }
   }
-  return Object.fromEntries(Object.entries(times).map(([name, t]) => {
-    t.sort((a, b) => a - b);
-    return [name, { median: t[t.length >> 1], min: t[0] }];
-  }));
+  return Object.fromEntries(
+    Object.entries(times).map(([name, t]) => {
+      t.sort((a, b) => a - b);
+      return [name, { median: t[t.length >> 1], min: t[0] }];
+    }),
+  );
 }
 
 export interface Source {
@@ -164,17 +182,39 @@ export async function lowerOp(
   sources: readonly Source[],
   attrs: Attrs,
   outputs: OutputSpec | readonly OutputSpec[],
-  options: { info?: Partial<DeviceInfo>; inPlace?: readonly number[]; epilogue?: Pick<Specialization, "hooks" | "helpers"> } = {},
+  options: {
+    info?: Partial<DeviceInfo>;
+    inPlace?: readonly number[];
+    epilogue?: Pick<Specialization, "hooks" | "helpers">;
+  } = {},
 ): Promise<Lowered> {
   const { info } = await open();
   const specs = Array.isArray(outputs) ? (outputs as readonly OutputSpec[]) : [outputs as OutputSpec];
-  const leaves = sources.map((s) => new Node(opStub("leaf"), [], {}, s.shape, s.data instanceof Int32Array ? "i32" : s.data instanceof Uint32Array ? "u32" : "f32"));
-  const node = new Node(opStub("op", options.inPlace), leaves, attrs, specs[0].shape, specs[0].dtype, specs.length > 1 ? specs : undefined);
+  const leaves = sources.map(
+    (s) =>
+      new Node(
+        opStub("leaf"),
+        [],
+        {},
+        s.shape,
+        s.data instanceof Int32Array ? "i32" : s.data instanceof Uint32Array ? "u32" : "f32",
+      ),
+  );
+  const node = new Node(
+    opStub("op", options.inPlace),
+    leaves,
+    attrs,
+    specs[0].shape,
+    specs[0].dtype,
+    specs.length > 1 ? specs : undefined,
+  );
   const inputs = await Promise.all(sources.map((s) => upload(s.data)));
-  const results = await Promise.all(specs.map((s, i) => {
-    const source = options.inPlace?.[i] ?? -1;
-    return source >= 0 ? inputs[source] : upload(new Float32Array(numel(s.shape)).fill(NaN)); // unwritten elements show
-  }));
+  const results = await Promise.all(
+    specs.map((s, i) => {
+      const source = options.inPlace?.[i] ?? -1;
+      return source >= 0 ? inputs[source] : upload(new Float32Array(numel(s.shape)).fill(NaN)); // unwritten elements show
+    }),
+  );
   const temps = new Map<Temp, GPUBuffer>();
   const buffer = async (ref: BufferRef): Promise<GPUBuffer> => {
     if ("temp" in ref) {
@@ -207,7 +247,12 @@ export async function lowerOp(
   }
   const read = async (i = 0): Promise<HostArray> => {
     const count = numel(specs[i].shape);
-    const into = specs[i].dtype === "i32" ? new Int32Array(count) : specs[i].dtype === "f32" ? new Float32Array(count) : new Uint32Array(count);
+    const into =
+      specs[i].dtype === "i32"
+        ? new Int32Array(count)
+        : specs[i].dtype === "f32"
+          ? new Float32Array(count)
+          : new Uint32Array(count);
     return download(results[i], into);
   };
   return { calls, dispatches, read };
@@ -251,5 +296,8 @@ export function normals(count: number, seed = 1): Float32Array {
     t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
     return (((t ^ (t >>> 14)) >>> 0) + 0.5) / 4294967296;
   };
-  return Float32Array.from({ length: count }, () => Math.sqrt(-2 * Math.log(uniform())) * Math.cos(2 * Math.PI * uniform()));
+  return Float32Array.from(
+    { length: count },
+    () => Math.sqrt(-2 * Math.log(uniform())) * Math.cos(2 * Math.PI * uniform()),
+  );
 }

@@ -8,13 +8,27 @@ import { maxError, normals, runTwice } from "./harness.ts";
 const ids = (count: number, size: number, seed = 1): Int32Array =>
   Int32Array.from(normals(count, seed), (v) => Math.floor(Math.abs(v) * 1e4) % size);
 
-describe.each<[string, Partial<DeviceInfo>]>([["software", {}], ["discrete", { kind: "discrete" }]])("%s schedule", (_, info) => {
+describe.each<[string, Partial<DeviceInfo>]>([
+  ["software", {}],
+  ["discrete", { kind: "discrete" }],
+])("%s schedule", (_, info) => {
   test.each([
-    [[1, 4], 0, 1], [[7, 5], 0, 20], [[1000, 64], 0, 300], [[50, 12], 0, 3000], [[3, 9, 8], 1, 30], [[4, 6, 5], 2, 17], [[300_000, 4], 0, 5], [[5, 4], 0, 0],
+    [[1, 4], 0, 1],
+    [[7, 5], 0, 20],
+    [[1000, 64], 0, 300],
+    [[50, 12], 0, 3000],
+    [[3, 9, 8], 1, 30],
+    [[4, 6, 5], 2, 17],
+    [[300_000, 4], 0, 5],
+    [[5, 4], 0, 0],
   ])("index_add into %j along %i from %i rows", async (shape, dim, count) => {
     const sourceShape = shape.map((n, d) => (d === dim ? count : n));
     const [x, index, source] = [normals(numel(shape)), ids(count, shape[dim]), normals(numel(sourceShape), 2)];
-    const sources = [{ data: x, shape }, { data: index, shape: [count] }, { data: source, shape: sourceShape }];
+    const sources = [
+      { data: x, shape },
+      { data: index, shape: [count] },
+      { data: source, shape: sourceShape },
+    ];
     const [got] = await runTwice(lowerIndexAdd, sources, { dim }, { shape, dtype: "f32" }, { info });
     const want = Float64Array.from(x);
     const inner = numel(shape.slice(dim + 1));
@@ -28,7 +42,11 @@ describe.each<[string, Partial<DeviceInfo>]>([["software", {}], ["discrete", { k
 
   test("index_add of integers, and one id for all", async () => {
     const source = Int32Array.from({ length: 400 }, (_, i) => 1_000_003 * i);
-    const sources = [{ data: new Int32Array(12).fill(5), shape: [3, 4] }, { data: new Int32Array(100).fill(2), shape: [100] }, { data: source, shape: [100, 4] }];
+    const sources = [
+      { data: new Int32Array(12).fill(5), shape: [3, 4] },
+      { data: new Int32Array(100).fill(2), shape: [100] },
+      { data: source, shape: [100, 4] },
+    ];
     const [got] = await runTwice(lowerIndexAdd, sources, { dim: 0 }, { shape: [3, 4], dtype: "i32" }, { info });
     const want = new Int32Array(12).fill(5);
     source.forEach((v, i) => (want[8 + (i % 4)] += v));
@@ -36,42 +54,91 @@ describe.each<[string, Partial<DeviceInfo>]>([["software", {}], ["discrete", { k
   });
 
   test.each([
-    [[9], [30], 0], [[5, 7], [5, 20], 1], [[20, 6], [3, 4], 0], [[2, 3, 4, 5], [2, 2, 9, 3], 2], [[70_000, 3], [70_000, 2], 1], [[4, 3], [0, 3], 0], [[2, 1, 3, 2, 1, 2, 3], [2, 1, 2, 2, 1, 2, 3], 4],
+    [[9], [30], 0],
+    [[5, 7], [5, 20], 1],
+    [[20, 6], [3, 4], 0],
+    [[2, 3, 4, 5], [2, 2, 9, 3], 2],
+    [[70_000, 3], [70_000, 2], 1],
+    [[4, 3], [0, 3], 0],
+    [[2, 1, 3, 2, 1, 2, 3], [2, 1, 2, 2, 1, 2, 3], 4],
   ])("scatter_add into %j with index %j along %i", async (shape, part, dim) => {
     const [x, index, source] = [normals(numel(shape)), ids(numel(part), shape[dim]), normals(numel(part), 2)];
-    const sources = [{ data: x, shape }, { data: index, shape: part }, { data: source, shape: part }];
+    const sources = [
+      { data: x, shape },
+      { data: index, shape: part },
+      { data: source, shape: part },
+    ];
     const [got] = await runTwice(lowerScatterAdd, sources, { dim }, { shape, dtype: "f32" }, { info });
     const want = Float64Array.from(x);
     const [strides, partStrides] = [contiguousStrides(shape), contiguousStrides(part)];
     for (let i = 0; i < numel(part); i++) {
       let at = 0;
-      for (let d = 0; d < shape.length; d++) at += (d === dim ? index[i] : Math.floor(i / partStrides[d]) % part[d]) * strides[d];
+      for (let d = 0; d < shape.length; d++)
+        at += (d === dim ? index[i] : Math.floor(i / partStrides[d]) % part[d]) * strides[d];
       want[at] += source[i];
     }
     expect(maxError(got, want)).toBeLessThan(1e-5);
   });
 
-  test.each([[1, 1], [1, 7], [3, 300], [20, 33], [1, 50_000], [70_001, 2]])("cumsum of %i x %i", async (rows, cols) => {
+  test.each([
+    [1, 1],
+    [1, 7],
+    [3, 300],
+    [20, 33],
+    [1, 50_000],
+    [70_001, 2],
+  ])("cumsum of %i x %i", async (rows, cols) => {
     const x = normals(rows * cols);
-    const [got] = await runTwice(lowerCumsum, [{ data: x, shape: [rows, cols] }], {}, { shape: [rows, cols], dtype: "f32" }, { info });
+    const [got] = await runTwice(
+      lowerCumsum,
+      [{ data: x, shape: [rows, cols] }],
+      {},
+      { shape: [rows, cols], dtype: "f32" },
+      { info },
+    );
     const want = Float64Array.from(x);
     for (let i = 0; i < want.length; i++) if (i % cols) want[i] += want[i - 1];
     expect(maxError(got, want)).toBeLessThan(2e-6 * (1 + Math.sqrt(cols))); // sums near zero after large ones
     const whole = Int32Array.from(x, (v) => Math.trunc(100 * v));
-    const [exact] = await runTwice(lowerCumsum, [{ data: whole, shape: [rows, cols] }], {}, { shape: [rows, cols], dtype: "i32" }, { info });
+    const [exact] = await runTwice(
+      lowerCumsum,
+      [{ data: whole, shape: [rows, cols] }],
+      {},
+      { shape: [rows, cols], dtype: "i32" },
+      { info },
+    );
     const sums = whole.slice();
     for (let i = 0; i < sums.length; i++) if (i % cols) sums[i] += sums[i - 1];
     expect(exact).toEqual(sums);
   });
 
-  test.each([[1, 1, 1], [1, 7, 7], [3, 300, 5], [20, 33, 33], [1, 50_000, 20], [70_001, 3, 2]])("topk of %i x %i, k %i", async (rows, cols, k) => {
+  test.each([
+    [1, 1, 1],
+    [1, 7, 7],
+    [3, 300, 5],
+    [20, 33, 33],
+    [1, 50_000, 20],
+    [70_001, 3, 2],
+  ])("topk of %i x %i, k %i", async (rows, cols, k) => {
     // Rounded, so that there are ties.
-    for (const x of [normals(rows * cols).map((v) => Math.round(20 * v) / 8), Int32Array.from(normals(rows * cols), (v) => 30 * v)]) {
-      const [got] = await runTwice(lowerTopk, [{ data: x, shape: [rows, cols] }], { k }, { shape: [rows, k], dtype: "i32" }, { info });
+    for (const x of [
+      normals(rows * cols).map((v) => Math.round(20 * v) / 8),
+      Int32Array.from(normals(rows * cols), (v) => 30 * v),
+    ]) {
+      const [got] = await runTwice(
+        lowerTopk,
+        [{ data: x, shape: [rows, cols] }],
+        { k },
+        { shape: [rows, k], dtype: "i32" },
+        { info },
+      );
       const want: number[] = [];
       for (let r = 0; r < rows; r++) {
         const row = x.subarray(r * cols, (r + 1) * cols);
-        for (const c of Array.from(row, (_, c) => c).sort((a, b) => row[b] - row[a] || a - b).slice(0, k)) want.push(c);
+        for (const c of Array.from(row, (_, c) => c)
+          .sort((a, b) => row[b] - row[a] || a - b)
+          .slice(0, k))
+          want.push(c);
       }
       expect(maxError(got, want)).toBe(0);
     }
@@ -79,7 +146,13 @@ describe.each<[string, Partial<DeviceInfo>]>([["software", {}], ["discrete", { k
 
   test("topk orders NaN, infinities and zeros as torch does", async () => {
     const data = Float32Array.of(-0, 1, -Infinity, NaN, 0, Infinity, -1, 0, -0);
-    const [got] = await runTwice(lowerTopk, [{ data, shape: [1, 9] }], { k: 9 }, { shape: [1, 9], dtype: "i32" }, { info });
+    const [got] = await runTwice(
+      lowerTopk,
+      [{ data, shape: [1, 9] }],
+      { k: 9 },
+      { shape: [1, 9], dtype: "i32" },
+      { info },
+    );
     expect([...got]).toEqual([3, 5, 1, 0, 4, 7, 8, 6, 2]);
   });
 });

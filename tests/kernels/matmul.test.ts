@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { lowerMatmul } from "../../src/ops/lower/matmul.ts";
 import { contiguousStrides, numel } from "../../src/shape.ts";
-import { lowerOp, maxError, normals, open, runTwice, submit, type Source } from "./harness.ts";
+import { lowerOp, maxError, normals, open, runTwice, type Source, submit } from "./harness.ts";
 
 /** A source of `shape` stored with its dims in the order `order` (a permuted view), `offset` elements into its buffer. */
 function stored(shape: readonly number[], seed: number, order = shape.map((_, i) => i), offset = 0): Source {
@@ -47,9 +47,35 @@ async function check(a: Source, b: Source, batch: readonly number[] = [], subgro
   return (await lowerOp(lowerMatmul, [a, b], {}, spec, { info })).calls.map((c) => c.kernel);
 }
 
-const layouts = { "A.B": [[0, 1], [0, 1]], "At.B": [[1, 0], [0, 1]], "A.Bt": [[0, 1], [1, 0]], "At.Bt": [[1, 0], [1, 0]] };
+const layouts = {
+  "A.B": [
+    [0, 1],
+    [0, 1],
+  ],
+  "At.B": [
+    [1, 0],
+    [0, 1],
+  ],
+  "A.Bt": [
+    [0, 1],
+    [1, 0],
+  ],
+  "At.Bt": [
+    [1, 0],
+    [1, 0],
+  ],
+};
 const sizes = [
-  [1, 1, 1], [7, 5, 3], [16, 32, 4], [17, 33, 5], [64, 64, 64], [100, 36, 52], [5, 64, 260], [31, 127, 61], [3, 8, 1], [130, 4, 9],
+  [1, 1, 1],
+  [7, 5, 3],
+  [16, 32, 4],
+  [17, 33, 5],
+  [64, 64, 64],
+  [100, 36, 52],
+  [5, 64, 260],
+  [31, 127, 61],
+  [3, 8, 1],
+  [130, 4, 9],
 ];
 
 describe.each([undefined, 0])("matmul, subgroup size %s", (subgroupSize) => {
@@ -73,7 +99,12 @@ describe.each([undefined, 0])("matmul, subgroup size %s", (subgroupSize) => {
     const data = new Float32Array(40 * 40).fill(NaN);
     const x = normals(17 * 7);
     for (let m = 0; m < 17; m++) for (let k = 0; k < 7; k++) data[m * 40 + k] = x[m * 7 + k];
-    await check({ data, shape: [17, 7], strides: [40, 1] }, { data, shape: [7, 17], strides: [1, 40] }, [], subgroupSize);
+    await check(
+      { data, shape: [17, 7], strides: [40, 1] },
+      { data, shape: [7, 17], strides: [1, 40] },
+      [],
+      subgroupSize,
+    );
   });
 
   test("batches: heads permuted from [B, T, H, D]", async () => {
@@ -99,7 +130,10 @@ describe.each([undefined, 0])("matmul, subgroup size %s", (subgroupSize) => {
   });
 
   test("few tiles and a long K are split", async () => {
-    expect(await check(stored([5, 3001], 1), stored([3001, 7], 2), [], subgroupSize)).toEqual([subgroupSize === 0 ? "matmul_tiled" : "matmul", "sum_parts"]);
+    expect(await check(stored([5, 3001], 1), stored([3001, 7], 2), [], subgroupSize)).toEqual([
+      subgroupSize === 0 ? "matmul_tiled" : "matmul",
+      "sum_parts",
+    ]);
     await check(stored([2, 20, 1040], 1, [0, 2, 1]), stored([2, 1040, 12], 2), [2], subgroupSize);
   });
 
@@ -111,12 +145,30 @@ describe.each([undefined, 0])("matmul, subgroup size %s", (subgroupSize) => {
   });
 
   test("an epilogue sees batch, row and column", async () => {
-    const epilogue = { hooks: { epilogue: "return value * 0.0 + f32(i.x) * 10000.0 + f32(i.y) * 100.0 + vec4f(vec4u(i.z) + vec4u(0u, 1u, 2u, 3u));" } };
-    for (const [M, N, K] of [[18, 37, 5], [1, 37, 64], [3, 9, 2000]]) {
+    const epilogue = {
+      hooks: {
+        epilogue:
+          "return value * 0.0 + f32(i.x) * 10000.0 + f32(i.y) * 100.0 + vec4f(vec4u(i.z) + vec4u(0u, 1u, 2u, 3u));",
+      },
+    };
+    for (const [M, N, K] of [
+      [18, 37, 5],
+      [1, 37, 64],
+      [3, 9, 2000],
+    ]) {
       const sources = [stored([2, M, K], 1), stored([2, K, N], 2, [0, 2, 1])];
-      const op = await lowerOp(lowerMatmul, sources, {}, { shape: [2, M, N], dtype: "f32" }, { epilogue, info: subgroupSize === 0 ? { subgroupSize } : {} });
+      const op = await lowerOp(
+        lowerMatmul,
+        sources,
+        {},
+        { shape: [2, M, N], dtype: "f32" },
+        { epilogue, info: subgroupSize === 0 ? { subgroupSize } : {} },
+      );
       await submit(op.dispatches);
-      const want = Float64Array.from({ length: 2 * M * N }, (_, i) => Math.floor(i / N / M) * 10000 + (Math.floor(i / N) % M) * 100 + (i % N));
+      const want = Float64Array.from(
+        { length: 2 * M * N },
+        (_, i) => Math.floor(i / N / M) * 10000 + (Math.floor(i / N) % M) * 100 + (i % N),
+      );
       expect(maxError(await op.read(), want)).toBe(0);
     }
   });

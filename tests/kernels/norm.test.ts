@@ -1,13 +1,28 @@
 import { describe, expect, test } from "vitest";
-import { lowerLayerNorm, lowerLayerNormBackward, lowerRmsNorm, lowerRmsNormBackward } from "../../src/ops/lower/rows.ts";
+import {
+  lowerLayerNorm,
+  lowerLayerNormBackward,
+  lowerRmsNorm,
+  lowerRmsNormBackward,
+} from "../../src/ops/lower/rows.ts";
 import type { DeviceInfo } from "../../src/runtime/device.ts";
 import { lowerOp, maxError, normals, runTwice, submit } from "./harness.ts";
 
 const eps = 1e-5;
 const spec = (shape: number[]) => ({ shape, dtype: "f32" as const });
 
-function reference(x: ArrayLike<number>, cols: number, center: boolean, weight?: ArrayLike<number>, bias?: ArrayLike<number>) {
-  const [y, normal, scales] = [new Float64Array(x.length), new Float64Array(x.length), new Float64Array(x.length / cols)];
+function reference(
+  x: ArrayLike<number>,
+  cols: number,
+  center: boolean,
+  weight?: ArrayLike<number>,
+  bias?: ArrayLike<number>,
+) {
+  const [y, normal, scales] = [
+    new Float64Array(x.length),
+    new Float64Array(x.length),
+    new Float64Array(x.length / cols),
+  ];
   for (let r = 0; r < x.length / cols; r++) {
     let [mean, square] = [0, 0];
     if (center) for (let c = 0; c < cols; c++) mean += x[r * cols + c] / cols;
@@ -21,7 +36,13 @@ function reference(x: ArrayLike<number>, cols: number, center: boolean, weight?:
   return { y, normal, scales };
 }
 
-function referenceBackward(g: ArrayLike<number>, x: ArrayLike<number>, cols: number, center: boolean, weight?: ArrayLike<number>) {
+function referenceBackward(
+  g: ArrayLike<number>,
+  x: ArrayLike<number>,
+  cols: number,
+  center: boolean,
+  weight?: ArrayLike<number>,
+) {
   const { normal, scales } = reference(x, cols, center);
   const [dx, dw, db] = [new Float64Array(x.length), new Float64Array(cols), new Float64Array(cols)];
   for (let r = 0; r < scales.length; r++) {
@@ -41,13 +62,28 @@ function referenceBackward(g: ArrayLike<number>, x: ArrayLike<number>, cols: num
   return [dx, dw, db];
 }
 
-const shapes = [[1, 1], [3, 5], [1, 7], [17, 13], [16, 8], [37, 64], [200, 129], [2, 1000], [1, 50_000], [1000, 16], [70_001, 3]];
+const shapes = [
+  [1, 1],
+  [3, 5],
+  [1, 7],
+  [17, 13],
+  [16, 8],
+  [37, 64],
+  [200, 129],
+  [2, 1000],
+  [1, 50_000],
+  [1000, 16],
+  [70_001, 3],
+];
 const norms = [
   { name: "layer norm", center: true, forward: lowerLayerNorm, backward: lowerLayerNormBackward },
   { name: "rms norm", center: false, forward: lowerRmsNorm, backward: lowerRmsNormBackward },
 ];
 
-describe.each<[string, Partial<DeviceInfo>]>([["software", {}], ["discrete", { kind: "discrete" }]])("%s schedule", (_, info) => {
+describe.each<[string, Partial<DeviceInfo>]>([
+  ["software", {}],
+  ["discrete", { kind: "discrete" }],
+])("%s schedule", (_, info) => {
   describe.each(norms)("$name", ({ center, forward, backward }) => {
     test.each(shapes)("forward of %i x %i", async (rows, cols) => {
       const x = normals(rows * cols).map((v) => 3 * v + 1);
@@ -64,8 +100,17 @@ describe.each<[string, Partial<DeviceInfo>]>([["software", {}], ["discrete", { k
 
     test.each(shapes)("backward of %i x %i", async (rows, cols) => {
       const [g, x, weight] = [normals(rows * cols, 4), normals(rows * cols), normals(cols, 2)];
-      const sources = [{ data: g, shape: [rows, cols] }, { data: x, shape: [rows, cols] }, { data: weight, shape: [cols] }];
-      for (const [count, outputs] of [[2, 1], [3, 1], [3, 2], [3, 3]]) {
+      const sources = [
+        { data: g, shape: [rows, cols] },
+        { data: x, shape: [rows, cols] },
+        { data: weight, shape: [cols] },
+      ];
+      for (const [count, outputs] of [
+        [2, 1],
+        [3, 1],
+        [3, 2],
+        [3, 3],
+      ]) {
         const specs = [spec([rows, cols]), spec([cols]), spec([cols])].slice(0, outputs);
         const got = await runTwice(backward, sources.slice(0, count), { eps }, specs, { info });
         const want = referenceBackward(g, x, cols, center, count > 2 ? weight : undefined);
@@ -81,10 +126,20 @@ describe.each<[string, Partial<DeviceInfo>]>([["software", {}], ["discrete", { k
     });
 
     test("an epilogue sees row and column", async () => {
-      const epilogue = { hooks: { epilogue: "return value * 0.0 + f32(i.y) * 100.0 + vec4f(vec4u(i.z) + vec4u(0u, 1u, 2u, 3u));" } };
-      const op = await lowerOp(forward, [{ data: normals(240), shape: [20, 12] }], { eps }, spec([20, 12]), { epilogue, info });
+      const epilogue = {
+        hooks: { epilogue: "return value * 0.0 + f32(i.y) * 100.0 + vec4f(vec4u(i.z) + vec4u(0u, 1u, 2u, 3u));" },
+      };
+      const op = await lowerOp(forward, [{ data: normals(240), shape: [20, 12] }], { eps }, spec([20, 12]), {
+        epilogue,
+        info,
+      });
       await submit(op.dispatches);
-      expect(maxError(await op.read(), Float64Array.from({ length: 240 }, (_, i) => Math.floor(i / 12) * 100 + (i % 12)))).toBe(0);
+      expect(
+        maxError(
+          await op.read(),
+          Float64Array.from({ length: 240 }, (_, i) => Math.floor(i / 12) * 100 + (i % 12)),
+        ),
+      ).toBe(0);
     });
   });
 });

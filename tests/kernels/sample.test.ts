@@ -7,7 +7,13 @@ const OFF = { temperature: 1, topK: 0, topP: 1, minP: 0 };
 type Params = typeof OFF;
 const info = { software: { kind: "software" }, discrete: { kind: "discrete" } } as const;
 
-async function draw(logits: Float32Array, rows: number, params: Params[], uniform: number[], kind: keyof typeof info): Promise<number[]> {
+async function draw(
+  logits: Float32Array,
+  rows: number,
+  params: Params[],
+  uniform: number[],
+  kind: keyof typeof info,
+): Promise<number[]> {
   const V = logits.length / rows;
   const values = Float32Array.from(params.flatMap((p) => [p.temperature, p.topK, p.topP, p.minP]));
   const sources = [
@@ -21,8 +27,16 @@ async function draw(logits: Float32Array, rows: number, params: Params[], unifor
 
 /** The ids that may be drawn, with their shares, from the f64 definition: a fine sweep of the uniform. */
 function reference(logits: Float32Array, p: Params, uniform: number): number {
-  const f64 = (data: ArrayLike<number>, shape: number[]) => ({ data: Float64Array.from(data), shape, dtype: "f32" as const });
-  const x = [f64(logits, [1, logits.length]), f64([p.temperature, p.topK, p.topP, p.minP], [1, 4]), f64([uniform], [1])];
+  const f64 = (data: ArrayLike<number>, shape: number[]) => ({
+    data: Float64Array.from(data),
+    shape,
+    dtype: "f32" as const,
+  });
+  const x = [
+    f64(logits, [1, logits.length]),
+    f64([p.temperature, p.topK, p.topP, p.minP], [1, 4]),
+    f64([uniform], [1]),
+  ];
   const out = sampleOp.reference!(x, {}, { shape: [1], dtype: "i32" } as never);
   return (Array.isArray(out) ? out[0] : out).data[0];
 }
@@ -46,11 +60,16 @@ for (const kind of ["software", "discrete"] as const) {
     test("top-k beyond V", () => sweep(normals(20, 3), { ...OFF, topK: 50 }));
     test("top-k keeps equal logits", () => sweep(Float32Array.of(1, 3, 2, 2, 2, 0, -1), { ...OFF, topK: 3 }));
     test("top-p", () => sweep(normals(300, 4), { ...OFF, topP: 0.6 }));
-    test("top-p keeps the first of equal logits", () => sweep(Float32Array.of(0, 2, 1, 1, 1, 1, 1, 0, -3), { ...OFF, topP: 0.62 }));
+    test("top-p keeps the first of equal logits", () =>
+      sweep(Float32Array.of(0, 2, 1, 1, 1, 1, 1, 0, -3), { ...OFF, topP: 0.62 }));
     test("top-p of next to nothing keeps one", () => sweep(normals(50, 5), { ...OFF, topP: 1e-9 }, 5));
     test("min-p", () => sweep(normals(300, 6), { ...OFF, minP: 0.1 }));
     test("all at once", () => sweep(normals(1000, 7), { temperature: 0.8, topK: 50, topP: 0.9, minP: 0.05 }));
-    test("suppressed ids are never drawn", () => sweep(normals(64, 8).map((x, i) => (i % 3 ? -Infinity : x)), { ...OFF, topP: 0.99 }));
+    test("suppressed ids are never drawn", () =>
+      sweep(
+        normals(64, 8).map((x, i) => (i % 3 ? -Infinity : x)),
+        { ...OFF, topP: 0.99 },
+      ));
 
     test("temperature 0: the first largest", async () => {
       const logits = normals(2 * 500, 9);
@@ -62,7 +81,10 @@ for (const kind of ["software", "discrete"] as const) {
     test("a large vocabulary, parameters by row", async () => {
       const V = 200_000;
       const logits = normals(2 * V, 10).map((x) => 3 * x);
-      const params = [{ ...OFF, temperature: 0.7, topK: 40 }, { ...OFF, topP: 0.3 }];
+      const params = [
+        { ...OFF, temperature: 0.7, topK: 40 },
+        { ...OFF, topP: 0.3 },
+      ];
       const got = await draw(logits, 2, params, [0.31, 0.87], kind);
       expect(got[0]).toBe(reference(logits.subarray(0, V), params[0], Math.fround(0.31)));
       // Nearly flat: f32 and f64 sums of thousands of kept ids may disagree on which id the draw falls on, not on where.

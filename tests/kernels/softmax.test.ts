@@ -1,5 +1,10 @@
 import { describe, expect, test } from "vitest";
-import { lowerLogSoftmax, lowerLogSoftmaxBackward, lowerSoftmax, lowerSoftmaxBackward } from "../../src/ops/lower/rows.ts";
+import {
+  lowerLogSoftmax,
+  lowerLogSoftmaxBackward,
+  lowerSoftmax,
+  lowerSoftmaxBackward,
+} from "../../src/ops/lower/rows.ts";
 import type { DeviceInfo } from "../../src/runtime/device.ts";
 import { lowerOp, maxError, normals, runTwice, submit } from "./harness.ts";
 
@@ -26,17 +31,48 @@ function referenceBackward(g: ArrayLike<number>, y: ArrayLike<number>, cols: num
   return dx;
 }
 
-const shapes = [[1, 1], [3, 1], [1, 7], [5, 13], [16, 8], [37, 64], [40, 129], [2, 1000], [1, 50_000], [17, 4], [70_001, 3], [600_000, 4]];
+const shapes = [
+  [1, 1],
+  [3, 1],
+  [1, 7],
+  [5, 13],
+  [16, 8],
+  [37, 64],
+  [40, 129],
+  [2, 1000],
+  [1, 50_000],
+  [17, 4],
+  [70_001, 3],
+  [600_000, 4],
+];
 
-describe.each<[string, Partial<DeviceInfo>]>([["software", {}], ["discrete", { kind: "discrete" }]])("%s schedule", (_, info) => {
+describe.each<[string, Partial<DeviceInfo>]>([
+  ["software", {}],
+  ["discrete", { kind: "discrete" }],
+])("%s schedule", (_, info) => {
   test.each(shapes)("softmax and log-softmax of %i x %i", async (rows, cols) => {
     const x = normals(rows * cols).map((v) => 5 * v);
     for (const log of [false, true]) {
-      const [y] = await runTwice(log ? lowerLogSoftmax : lowerSoftmax, [{ data: x, shape: [rows, cols] }], {}, spec([rows, cols]), { info });
+      const [y] = await runTwice(
+        log ? lowerLogSoftmax : lowerSoftmax,
+        [{ data: x, shape: [rows, cols] }],
+        {},
+        spec([rows, cols]),
+        { info },
+      );
       expect(maxError(y, reference(x, cols, log))).toBeLessThan(1e-6);
       const g = normals(rows * cols, 2);
-      const sources = [{ data: g, shape: [rows, cols] }, { data: y, shape: [rows, cols] }];
-      const [dx] = await runTwice(log ? lowerLogSoftmaxBackward : lowerSoftmaxBackward, sources, {}, spec([rows, cols]), { info });
+      const sources = [
+        { data: g, shape: [rows, cols] },
+        { data: y, shape: [rows, cols] },
+      ];
+      const [dx] = await runTwice(
+        log ? lowerLogSoftmaxBackward : lowerSoftmaxBackward,
+        sources,
+        {},
+        spec([rows, cols]),
+        { info },
+      );
       expect(maxError(dx, referenceBackward(g, y, cols, log))).toBeLessThan(log ? 1e-5 : 1e-6); // log: the sum of g cancels
     }
   });
@@ -45,23 +81,46 @@ describe.each<[string, Partial<DeviceInfo>]>([["software", {}], ["discrete", { k
     const I = -Infinity;
     const x = Float32Array.from([1e30, 1e30, -1e30, 0, I, I, 3, 4, 2, I, I, I, -3e38, -3e38, I, -3e38]);
     for (const log of [false, true]) {
-      const [y] = await runTwice(log ? lowerLogSoftmax : lowerSoftmax, [{ data: x, shape: [4, 4] }], {}, spec([4, 4]), { info });
+      const [y] = await runTwice(log ? lowerLogSoftmax : lowerSoftmax, [{ data: x, shape: [4, 4] }], {}, spec([4, 4]), {
+        info,
+      });
       expect(maxError(y, reference(x, 4, log))).toBeLessThan(1e-6);
     }
   });
 
   test("a row of -inf alone is NaN, as in torch", async () => {
-    const [y] = await runTwice(lowerSoftmax, [{ data: new Float32Array(8).fill(-Infinity), shape: [2, 4] }], {}, spec([2, 4]), { info });
+    const [y] = await runTwice(
+      lowerSoftmax,
+      [{ data: new Float32Array(8).fill(-Infinity), shape: [2, 4] }],
+      {},
+      spec([2, 4]),
+      { info },
+    );
     expect(y.every(Number.isNaN)).toBe(true);
   });
 
   test("an epilogue sees row and column", async () => {
-    for (const [rows, cols] of [[20, 12], [20, 7], [3, 40]]) {
+    for (const [rows, cols] of [
+      [20, 12],
+      [20, 7],
+      [3, 40],
+    ]) {
       const lanes = cols % 4 ? "f32(i.z)" : "vec4f(vec4u(i.z) + vec4u(0u, 1u, 2u, 3u))";
       const epilogue = { hooks: { epilogue: `return value * 0.0 + f32(i.y) * 100.0 + ${lanes};` } };
-      const op = await lowerOp(lowerSoftmax, [{ data: normals(rows * cols), shape: [rows, cols] }], {}, spec([rows, cols]), { epilogue, info });
+      const op = await lowerOp(
+        lowerSoftmax,
+        [{ data: normals(rows * cols), shape: [rows, cols] }],
+        {},
+        spec([rows, cols]),
+        { epilogue, info },
+      );
       await submit(op.dispatches);
-      expect(maxError(await op.read(), Float64Array.from({ length: rows * cols }, (_, i) => Math.floor(i / cols) * 100 + (i % cols)))).toBe(0);
+      expect(
+        maxError(
+          await op.read(),
+          Float64Array.from({ length: rows * cols }, (_, i) => Math.floor(i / cols) * 100 + (i % cols)),
+        ),
+      ).toBe(0);
     }
   });
 });

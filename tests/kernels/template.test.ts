@@ -23,7 +23,11 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
 
 describe("template", () => {
   test("lists bindings, params and hooks", () => {
-    expect(bindings(code).map((b) => `${b.index}${b.name}:${b.kind}`)).toEqual(["0dims:uniform", "1x:read", "2y:read_write"]);
+    expect(bindings(code).map((b) => `${b.index}${b.name}:${b.kind}`)).toEqual([
+      "0dims:uniform",
+      "1x:read",
+      "2y:read_write",
+    ]);
     const { params, hooks } = declarations(code);
     expect([...params.keys()]).toEqual(["WG", "SCALE", "ON", "T"]);
     expect([...hooks]).toEqual(["epilogue"]);

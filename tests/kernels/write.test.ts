@@ -1,8 +1,13 @@
 import { expect, test } from "vitest";
 import { lowerWriteAt } from "../../src/ops/lower/write.ts";
-import { lowerOp, normals, submit, type Source } from "./harness.ts";
+import { lowerOp, normals, type Source, submit } from "./harness.ts";
 
-async function write(cache: Source, value: Source, positions: number[], dtype: "f32" | "f16" = "f32"): Promise<ArrayLike<number>> {
+async function write(
+  cache: Source,
+  value: Source,
+  positions: number[],
+  dtype: "f32" | "f16" = "f32",
+): Promise<ArrayLike<number>> {
   const position = { data: Int32Array.from(positions), shape: positions.length === 1 ? [] : [positions.length] };
   const op = await lowerOp(lowerWriteAt, [cache, value, position], {}, { shape: cache.shape, dtype }, { inPlace: [0] });
   await submit(op.dispatches);
@@ -15,9 +20,13 @@ for (const [name, positions] of Object.entries({ "one position": [3], "a positio
     const cache = { data: normals(B * H * S * D, 1), shape: [B, H, S, D] };
     const value = { data: normals(B * H * t * D, 2), shape: [B, H, t, D], strides: [t * H * D, D, H * D, 1] };
     const want = cache.data.slice();
-    for (let b = 0; b < B; b++) for (let h = 0; h < H; h++) for (let r = 0; r < t; r++) for (let d = 0; d < D; d++) {
-      want[((b * H + h) * S + (positions[b] ?? positions[0]) + r) * D + d] = value.data[((b * t + r) * H + h) * D + d];
-    }
+    for (let b = 0; b < B; b++)
+      for (let h = 0; h < H; h++)
+        for (let r = 0; r < t; r++)
+          for (let d = 0; d < D; d++) {
+            want[((b * H + h) * S + (positions[b] ?? positions[0]) + r) * D + d] =
+              value.data[((b * t + r) * H + h) * D + d];
+          }
     expect(await write(cache, value, positions)).toEqual(want);
   });
 }

@@ -1,11 +1,21 @@
 import { beforeAll, describe, expect, test } from "vitest";
-import { generate, generateText, type GenerateOptions, steps, textPrompt } from "../../models/generate.ts";
+import { trainBPE } from "../../models/bpe.ts";
+import { type GenerateOptions, generate, generateText, steps, textPrompt } from "../../models/generate.ts";
 import { LlamaForCausalLM } from "../../models/llama.ts";
-import { Tokenizer, trainBPE } from "../../models/tokenizer.ts";
+import { Tokenizer } from "../../models/tokenizer.ts";
 import { init } from "../../src/engine.ts";
 import { manualSeed, type Tensor, tensor } from "../../src/tensor.ts";
 
-const config = { vocab_size: 40, hidden_size: 16, intermediate_size: 24, num_hidden_layers: 2, num_attention_heads: 4, num_key_value_heads: 2, max_position_embeddings: 64, eos_token_id: 2 };
+const config = {
+  vocab_size: 40,
+  hidden_size: 16,
+  intermediate_size: 24,
+  num_hidden_layers: 2,
+  num_attention_heads: 4,
+  num_key_value_heads: 2,
+  max_position_embeddings: 64,
+  eos_token_id: 2,
+};
 
 let model: LlamaForCausalLM;
 beforeAll(async () => {
@@ -15,14 +25,20 @@ beforeAll(async () => {
 });
 
 const prompts = [[5, 6, 7], [8, 9, 10, 11, 12, 13], [14]];
-const run = (options: GenerateOptions = {}, ids: number[][] = prompts) => generate(model, textPrompt(model, ids), { maxTokens: 12, eos: [], ...options });
+const run = (options: GenerateOptions = {}, ids: number[][] = prompts) =>
+  generate(model, textPrompt(model, ids), { maxTokens: 12, eos: [], ...options });
 
 /** The likeliest next token by a full forward pass over all tokens, without a cache. */
 async function fullGreedy(ids: number[], count: number): Promise<number[]> {
   const all = [...ids];
   for (let i = 0; i < count; i++) {
     const { logits } = model.forward({ inputIds: tensor([all], { dtype: "i32" }) });
-    all.push(await logits.select(1, all.length - 1).argmax(-1).item());
+    all.push(
+      await logits
+        .select(1, all.length - 1)
+        .argmax(-1)
+        .item(),
+    );
   }
   return all.slice(ids.length);
 }
@@ -41,7 +57,9 @@ test("several tokens can be added to a filled cache at once", async () => {
   const want = await full.data();
   (await logits.data()).forEach((x, i) => expect(x).toBeCloseTo(want[i], 5));
   expect(cache.lengths).toEqual([5]);
-  expect(() => model.forward({ inputIds: at(new Array(12).fill(1)), cache })).toThrow("5 tokens and 12 new ones exceed the capacity of 16");
+  expect(() => model.forward({ inputIds: at(new Array(12).fill(1)), cache })).toThrow(
+    "5 tokens and 12 new ones exceed the capacity of 16",
+  );
 });
 
 describe("sampling", () => {
@@ -53,7 +71,8 @@ describe("sampling", () => {
 
   test("from one token is greedy, whichever filter leaves one", async () => {
     const greedy = await run();
-    for (const filter of [{ topK: 1 }, { topP: 1e-6 }, { minP: 1 }]) expect(await run({ temperature: 1, ...filter })).toEqual(greedy);
+    for (const filter of [{ topK: 1 }, { topP: 1e-6 }, { minP: 1 }])
+      expect(await run({ temperature: 1, ...filter })).toEqual(greedy);
   });
 
   test("a strong repetition penalty never repeats", async () => {
@@ -67,19 +86,26 @@ describe("sampling", () => {
     const free = await run();
     const eos = free[0][3];
     const rows = await run({ eos });
-    rows.forEach((row, i) => expect(row).toEqual(free[i].includes(eos) ? free[i].slice(0, free[i].indexOf(eos)) : free[i]));
+    rows.forEach((row, i) =>
+      expect(row).toEqual(free[i].includes(eos) ? free[i].slice(0, free[i].indexOf(eos)) : free[i]),
+    );
     expect(rows[0].length).toBe(free[0].indexOf(eos));
   });
 });
 
 describe("text", () => {
-  const tokenizer = () => new Tokenizer(trainBPE([["ab abc abcd 你好", 5]], { vocabSize: 300, specialTokens: ["<eos>"] }));
+  const tokenizer = () =>
+    new Tokenizer(trainBPE([["ab abc abcd 你好", 5]], { vocabSize: 300, specialTokens: ["<eos>"] }));
 
   /** A model that says `ids` whatever it reads. */
   function parrot(ids: readonly number[], size: number): LlamaForCausalLM {
     const made = new LlamaForCausalLM({ ...config, vocab_size: size, eos_token_id: 0 });
     let calls = 0;
-    made.logits = (hidden: Tensor) => tensor(Float32Array.from({ length: size }, (_, i) => (i === ids[calls] ? 1 : 0)), { shape: [hidden.shape[0], size] });
+    made.logits = (hidden: Tensor) =>
+      tensor(
+        Float32Array.from({ length: size }, (_, i) => (i === ids[calls] ? 1 : 0)),
+        { shape: [hidden.shape[0], size] },
+      );
     const { forward } = made.model;
     made.model.forward = (input) => {
       calls = input.cache!.lengths[0] - 1 < 0 ? 0 : calls + 1;
@@ -93,7 +119,11 @@ describe("text", () => {
     const ids = [...t.encode(text), 0];
     const speaker = parrot(ids, t.size);
     const pieces: string[] = [];
-    for await (const piece of generateText(speaker, t, textPrompt(speaker, [[1]]), { maxTokens: ids.length, ...options })) pieces.push(piece);
+    for await (const piece of generateText(speaker, t, textPrompt(speaker, [[1]]), {
+      maxTokens: ids.length,
+      ...options,
+    }))
+      pieces.push(piece);
     return pieces;
   }
 

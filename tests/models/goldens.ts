@@ -2,7 +2,9 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
 /** The golden data: the folder that SHADEGRAD_GOLDENS names, else the full set beside the checkout, else the copy in tests/. */
-const root = [process.env.SHADEGRAD_GOLDENS, "../shared/goldens", "tests/goldens"].find((dir) => dir && existsSync(dir));
+const root = [process.env.SHADEGRAD_GOLDENS, "../shared/goldens", "tests/goldens"].find(
+  (dir) => dir && existsSync(dir),
+);
 
 /** A file of the golden data, or null when this copy has no such case. */
 export function goldenPath(...path: string[]): string | null {
@@ -18,12 +20,26 @@ export function readJson<T>(file: string): T {
 export function readTensors(file: string): Record<string, { shape: number[]; data: Float32Array | Uint8Array }> {
   const bytes = readFileSync(file);
   const length = Number(bytes.readBigUInt64LE(0));
-  const header = JSON.parse(bytes.toString("utf8", 8, 8 + length)) as Record<string, { dtype: string; shape: number[]; data_offsets: [number, number] }>;
+  const header = JSON.parse(bytes.toString("utf8", 8, 8 + length)) as Record<
+    string,
+    { dtype: string; shape: number[]; data_offsets: [number, number] }
+  >;
   return Object.fromEntries(
-    Object.entries(header).filter(([name]) => name !== "__metadata__").map(([name, { dtype, shape, data_offsets: [from, to] }]) => {
-      const raw = Uint8Array.from(bytes.subarray(8 + length + from, 8 + length + to));
-      if (dtype !== "F32" && dtype !== "U8") throw new Error(`${name}: ${dtype} is not expected here`);
-      return [name, { shape, data: dtype === "F32" ? new Float32Array(raw.buffer) : raw }];
-    }),
+    Object.entries(header)
+      .filter(([name]) => name !== "__metadata__")
+      .map(
+        ([
+          name,
+          {
+            dtype,
+            shape,
+            data_offsets: [from, to],
+          },
+        ]) => {
+          const raw = Uint8Array.from(bytes.subarray(8 + length + from, 8 + length + to));
+          if (dtype !== "F32" && dtype !== "U8") throw new Error(`${name}: ${dtype} is not expected here`);
+          return [name, { shape, data: dtype === "F32" ? new Float32Array(raw.buffer) : raw }];
+        },
+      ),
   );
 }

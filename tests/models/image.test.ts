@@ -1,7 +1,15 @@
 import { readFileSync } from "node:fs";
 import { PNG } from "pngjs";
 import { describe, expect, it } from "vitest";
-import { type Filter, type Image, padToSquare, preprocess, resize, resizeShortestEdge, toRGB } from "../../models/image.ts";
+import {
+  type Filter,
+  type Image,
+  padToSquare,
+  preprocess,
+  resize,
+  resizeShortestEdge,
+  toRGB,
+} from "../../models/image.ts";
 import { goldenPath, readJson, readTensors } from "./goldens.ts";
 
 const file = goldenPath("preprocess", "clip", "case.json");
@@ -34,22 +42,34 @@ describe.skipIf(!file)("image preprocessing", () => {
       if (pixels) {
         const half = [0.5, 0.5, 0.5];
         const got =
-          kind === "siglip" ? preprocess(image, { size: { height: 24, width: 28 }, do_center_crop: false, image_mean: half, image_std: half })
-          : kind === "crop" ? preprocess(image, { size: 20, crop_size: 27 })
-          : preprocess(image, { size, crop_size: size }, kind.startsWith("pad") ? "pad" : undefined);
+          kind === "siglip"
+            ? preprocess(image, {
+                size: { height: 24, width: 28 },
+                do_center_crop: false,
+                image_mean: half,
+                image_std: half,
+              })
+            : kind === "crop"
+              ? preprocess(image, { size: 20, crop_size: 27 })
+              : preprocess(image, { size, crop_size: size }, kind.startsWith("pad") ? "pad" : undefined);
         expect([3, got.height, got.width]).toEqual(pixels.shape);
         const { atol, rtol } = golden.tol.pixel_values;
         got.data.forEach((v, i) => {
           const want = pixels.data[i];
-          if (!(Math.abs(v - want) <= atol + rtol * Math.abs(want))) throw new Error(`pixel ${i}: got ${v}, want ${want}`);
+          if (!(Math.abs(v - want) <= atol + rtol * Math.abs(want)))
+            throw new Error(`pixel ${i}: got ${v}, want ${want}`);
         });
       }
     });
   }
 
   it("says what is wrong with an image", () => {
-    expect(() => resize({ width: 2, height: 2, channels: 3, data: new Uint8Array(5) }, 1, 1)).toThrow(/needs 12 bytes, got 5/);
+    expect(() => resize({ width: 2, height: 2, channels: 3, data: new Uint8Array(5) }, 1, 1)).toThrow(
+      /needs 12 bytes, got 5/,
+    );
     expect(() => resize({ width: 0, height: 2, channels: 3, data: new Uint8Array(0) }, 1, 1)).toThrow(/bad size/);
-    expect(() => padToSquare(resize({ width: 1, height: 1, channels: 3, data: new Uint8Array(3) }, 0, 1))).toThrow(/resize: bad size/);
+    expect(() => padToSquare(resize({ width: 1, height: 1, channels: 3, data: new Uint8Array(3) }, 0, 1))).toThrow(
+      /resize: bad size/,
+    );
   });
 });

@@ -7,13 +7,29 @@ export function llama2Json(): TokenizerJson {
   const ranked = [...merges].sort((a, b) => a[1] - b[1]).map(([pair]) => pair);
   return {
     added_tokens: ["<unk>", "<s>", "</s>"].map((content, id) => ({ id, content, special: true })),
-    normalizer: { type: "Sequence", normalizers: [{ type: "Prepend", prepend: "▁" }, { type: "Replace", pattern: { String: " " }, content: "▁" }] },
+    normalizer: {
+      type: "Sequence",
+      normalizers: [
+        { type: "Prepend", prepend: "▁" },
+        { type: "Replace", pattern: { String: " " }, content: "▁" },
+      ],
+    },
     post_processor: {
       type: "TemplateProcessing",
       single: [{ SpecialToken: { id: "<s>", type_id: 0 } }, { Sequence: { id: "A", type_id: 0 } }],
       special_tokens: { "<s>": { id: "<s>", ids: [1], tokens: ["<s>"] } },
     },
-    decoder: { type: "Sequence", decoders: [{ type: "ByteFallback" }, { type: "Strip", content: " ", start: 1, stop: 0 }] },
-    model: { type: "BPE", unk_token: "<unk>", byte_fallback: true, fuse_unk: true, vocab: Object.fromEntries(vocabById.map((t, i) => [t, i])), merges: ranked },
+    decoder: {
+      type: "Sequence",
+      decoders: [{ type: "ByteFallback" }, { type: "Strip", content: " ", start: 1, stop: 0 }],
+    },
+    model: {
+      type: "BPE",
+      unk_token: "<unk>",
+      byte_fallback: true,
+      fuse_unk: true,
+      vocab: Object.fromEntries(vocabById.map((t, i) => [t, i])),
+      merges: ranked,
+    },
   };
 }

@@ -1,13 +1,18 @@
 import { Tokenizer as Oracle } from "@huggingface/tokenizers";
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { Tokenizer, trainBPE, type TokenizerJson } from "../../models/tokenizer.ts";
+import { trainBPE } from "../../models/bpe.ts";
+import { Tokenizer, type TokenizerJson } from "../../models/tokenizer.ts";
 import { goldenPath, readJson } from "./goldens.ts";
 import { llama2Json } from "./llama2.ts";
 
 const corpus: [string, number][] = [
-  ["What is this? It's a red apple.", 20], ["这是什么？红苹果", 20], ["How many things are there? 3", 10],
-  ["图中有几个东西？", 10], ["a waving hand: medium-light skin tone", 5], ["挥手：中等浅肤色", 5],
+  ["What is this? It's a red apple.", 20],
+  ["这是什么？红苹果", 20],
+  ["How many things are there? 3", 10],
+  ["图中有几个东西？", 10],
+  ["a waving hand: medium-light skin tone", 5],
+  ["挥手：中等浅肤色", 5],
 ];
 const special = ["<pad>", "<bos>", "<eos>", "<usr>", "<ast>", "<image>"];
 const json = trainBPE(corpus, { vocabSize: 400, specialTokens: special });
@@ -31,11 +36,14 @@ describe("byte-level BPE", () => {
   it("gives every text back, and the ids of @huggingface/tokenizers", () => {
     const oracle = new Oracle(json as never, {});
     fc.assert(
-      fc.property(fc.oneof(fc.string({ unit: "grapheme", maxLength: 40 }), fc.stringMatching(/^[ a-z'红苹果0-9?？\n]{0,40}$/)), (text) => {
-        const ids = tokenizer.encode(text);
-        expect(ids).toEqual(oracle.encode(text).ids);
-        if (!special.some((s) => text.includes(s))) expect(tokenizer.decode(ids)).toBe(text);
-      }),
+      fc.property(
+        fc.oneof(fc.string({ unit: "grapheme", maxLength: 40 }), fc.stringMatching(/^[ a-z'红苹果0-9?？\n]{0,40}$/)),
+        (text) => {
+          const ids = tokenizer.encode(text);
+          expect(ids).toEqual(oracle.encode(text).ids);
+          if (!special.some((s) => text.includes(s))) expect(tokenizer.decode(ids)).toBe(text);
+        },
+      ),
       { numRuns: 300, seed: 7 },
     );
   });
@@ -58,7 +66,9 @@ describe("byte-level BPE", () => {
 
   it("rejects a vocabulary smaller than its bytes, unknown parts and foreign ids", () => {
     expect(() => trainBPE(corpus, { vocabSize: 200 })).toThrow(/vocabSize is 200/);
-    expect(() => new Tokenizer({ ...json, normalizer: { type: "BertNormalizer" } })).toThrow(/BertNormalizer is not supported/);
+    expect(() => new Tokenizer({ ...json, normalizer: { type: "BertNormalizer" } })).toThrow(
+      /BertNormalizer is not supported/,
+    );
     expect(() => new Tokenizer({ model: { type: "WordPiece", vocab: {}, merges: [] } })).toThrow(/BPE/);
     expect(() => tokenizer.decode([5000])).toThrow(/id 5000 is outside/);
   });
@@ -66,7 +76,9 @@ describe("byte-level BPE", () => {
 
 interface GoldenString {
   text: string;
-  [tokenizer: string]: string | { input_ids: number[]; sentencepiece_ids: number[]; sentencepiece_decoded: string; decoded_skip_special: string };
+  [tokenizer: string]:
+    | string
+    | { input_ids: number[]; sentencepiece_ids: number[]; sentencepiece_decoded: string; decoded_skip_special: string };
 }
 const golden = goldenPath("tokenizer", "case.json");
 const tiny = goldenPath("conversation", "llava", "tokenizer", "tokenizer.json");
@@ -79,7 +91,8 @@ describe.skipIf(!golden || !tiny)("SentencePiece BPE", () => {
       for (const string of strings) {
         const want = string[name] as Exclude<GoldenString[string], string>;
         expect(sp.encode(string.text), string.text).toEqual(want.input_ids);
-        if (!/<\/?s>|<unk>/.test(string.text)) expect(sp.decode(want.sentencepiece_ids), string.text).toBe(want.sentencepiece_decoded);
+        if (!/<\/?s>|<unk>/.test(string.text))
+          expect(sp.decode(want.sentencepiece_ids), string.text).toBe(want.sentencepiece_decoded);
       }
       expect(strings.length).toBeGreaterThan(5);
     });

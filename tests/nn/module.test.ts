@@ -1,5 +1,14 @@
 import { describe, expect, test } from "vitest";
-import { addLoRA, Linear, loraStateDict, mergeLoRA, Module, Sequential, unmergeLoRA, withoutInit } from "../../src/nn/index.ts";
+import {
+  addLoRA,
+  Linear,
+  loraStateDict,
+  Module,
+  mergeLoRA,
+  Sequential,
+  unmergeLoRA,
+  withoutInit,
+} from "../../src/nn/index.ts";
 import { manualSeed, type Tensor, tensor } from "../../src/tensor.ts";
 
 class Block extends Module {
@@ -52,7 +61,11 @@ describe("Module", () => {
   test("refuses a state that does not fit, naming everything, and changes nothing", async () => {
     const block = new Block();
     const before = await block.first.bias!.data();
-    const state: Record<string, Tensor> = { ...new Block().stateDict(), extra: tensor([1]), "first.weight": tensor([[1, 2]]) };
+    const state: Record<string, Tensor> = {
+      ...new Block().stateDict(),
+      extra: tensor([1]),
+      "first.weight": tensor([[1, 2]]),
+    };
     delete state["rest.1.bias"];
     expect(() => block.loadStateDict(state)).toThrow(
       "loadStateDict (Block): first.weight has shape [1,2], expected [4,3]; missing rest.1.bias [2]; unexpected extra [1]",
@@ -81,7 +94,8 @@ describe("LoRA", () => {
 
     const trained = block.parameters().filter((p) => p.requiresGrad);
     expect(trained.length).toBe(4);
-    for (const { lora } of block.rest) lora!.lora_B = tensor(await lora!.lora_B.add(0.5).data(), { shape: lora!.lora_B.shape, requiresGrad: true });
+    for (const { lora } of block.rest)
+      lora!.lora_B = tensor(await lora!.lora_B.add(0.5).data(), { shape: lora!.lora_B.shape, requiresGrad: true });
     const moved = await block.forward(x()).data();
     expect(moved).not.toEqual(before);
     mergeLoRA(block);
@@ -93,7 +107,9 @@ describe("LoRA", () => {
   });
 
   test("names the layers when none matches", () => {
-    expect(() => addLoRA(new Block(), ["q_proj"], { r: 2 })).toThrow("no Linear matches q_proj; there are first, rest.0, rest.1");
+    expect(() => addLoRA(new Block(), ["q_proj"], { r: 2 })).toThrow(
+      "no Linear matches q_proj; there are first, rest.0, rest.1",
+    );
     expect(() => addLoRA(new Block(), /first/, { r: 0 })).toThrow("r must be a positive integer");
   });
 });

@@ -1,9 +1,19 @@
 import { beforeAll, describe, expect, test } from "vitest";
-import { train, parameterTable } from "../../models/train.ts";
+import { parameterTable, train } from "../../models/train.ts";
 import { init } from "../../src/engine.ts";
-import { saveSafetensors, Safetensors } from "../../src/io/safetensors.ts";
+import { Safetensors, saveSafetensors } from "../../src/io/safetensors.ts";
 import { memoryFiles } from "../../src/io/source.ts";
-import { AdamW, clipGradNorm, cosineSchedule, decayMatrices, Linear, linearSchedule, Module, type OptimizerOptions, SGD } from "../../src/nn/index.ts";
+import {
+  AdamW,
+  clipGradNorm,
+  cosineSchedule,
+  decayMatrices,
+  Linear,
+  linearSchedule,
+  Module,
+  type OptimizerOptions,
+  SGD,
+} from "../../src/nn/index.ts";
 import { manualSeed, randn, type Tensor, tensor } from "../../src/tensor.ts";
 
 beforeAll(() => init({ backend: "reference" }));
@@ -25,7 +35,8 @@ const data = () => {
   return { x: randn(8, 3), y: randn(8, 1) };
 };
 const loss = (model: Net, { x, y }: { x: Tensor; y: Tensor }) => model.forward(x).sub(y).square().mean();
-const weights = async (model: Module) => (await Promise.all(model.parameters().map((p) => p.data()))).flatMap((d) => [...d]);
+const weights = async (model: Module) =>
+  (await Promise.all(model.parameters().map((p) => p.data()))).flatMap((d) => [...d]);
 const close = (a: number[], b: number[], digits = 6) => a.forEach((x, i) => expect(x).toBeCloseTo(b[i], digits));
 
 describe("accumulation", () => {
@@ -74,7 +85,11 @@ test("a saved state goes on as if nothing had happened", async () => {
   for (let i = 0; i < 3; i++) await step(model, optimizer);
   const files = memoryFiles();
   const entries = Object.entries({ ...optimizer.stateDict(), ...model.stateDict() });
-  await saveSafetensors(files, "state.safetensors", Object.fromEntries(entries.map(([name, t]) => [name, { shape: t.shape, dtype: t.dtype, read: () => t.data() }])));
+  await saveSafetensors(
+    files,
+    "state.safetensors",
+    Object.fromEntries(entries.map(([name, t]) => [name, { shape: t.shape, dtype: t.dtype, read: () => t.data() }])),
+  );
   for (let i = 0; i < 3; i++) await step(model, optimizer);
 
   const saved = await Safetensors.open(files, "state.safetensors");
@@ -83,13 +98,21 @@ test("a saved state goes on as if nothing had happened", async () => {
     return tensor(data, { shape, dtype });
   };
   const resumed = net();
-  resumed.loadStateDict(Object.fromEntries(await Promise.all(Object.keys(resumed.stateDict()).map(async (name) => [name, await read(name)]))));
+  resumed.loadStateDict(
+    Object.fromEntries(
+      await Promise.all(Object.keys(resumed.stateDict()).map(async (name) => [name, await read(name)])),
+    ),
+  );
   const again = new AdamW(resumed.parameters(), options);
-  await again.loadStateDict(Object.fromEntries(await Promise.all(Object.keys(again.stateDict()).map(async (name) => [name, await read(name)]))));
+  await again.loadStateDict(
+    Object.fromEntries(await Promise.all(Object.keys(again.stateDict()).map(async (name) => [name, await read(name)]))),
+  );
   expect(again.steps).toBe(3);
   for (let i = 0; i < 3; i++) await step(resumed, again);
   close(await weights(resumed), await weights(model));
-  await expect(new AdamW(new Linear(2, 2).parameters()).loadStateDict(again.stateDict())).rejects.toThrow("other parameters?");
+  await expect(new AdamW(new Linear(2, 2).parameters()).loadStateDict(again.stateDict())).rejects.toThrow(
+    "other parameters?",
+  );
 });
 
 test("clipGradNorm scales to the norm, and leaves smaller gradients alone", async () => {
@@ -117,11 +140,17 @@ test("frozen parameters and biases without decay", async () => {
   model.a.requiresGrad_(false);
   const before = await weights(model.a);
   const optimizer = new AdamW(decayMatrices(model.parameters(), 0.5, 0.1));
-  expect(optimizer.groups.map(({ params, weightDecay }) => [params.length, weightDecay])).toEqual([[1, 0.5], [1, 0]]);
+  expect(optimizer.groups.map(({ params, weightDecay }) => [params.length, weightDecay])).toEqual([
+    [1, 0.5],
+    [1, 0],
+  ]);
   loss(model, data()).backward();
   await optimizer.step();
   expect(await weights(model.a)).toEqual(before);
-  expect(parameterTable(model)).toEqual([{ part: "a", values: 20, trained: 0 }, { part: "b", values: 6, trained: 6 }]);
+  expect(parameterTable(model)).toEqual([
+    { part: "a", values: 20, trained: 0 },
+    { part: "b", values: 6, trained: 6 },
+  ]);
 });
 
 describe("train", () => {
@@ -131,7 +160,14 @@ describe("train", () => {
     const model = net();
     const optimizer = new AdamW(model.parameters(), { lr: 0.05 });
     const seen: number[] = [];
-    const { losses } = await train({ batches: batches(99), loss: (b) => loss(model, b), optimizer, steps: 30, work: () => 8, onProgress: (p) => seen.push(p.step) });
+    const { losses } = await train({
+      batches: batches(99),
+      loss: (b) => loss(model, b),
+      optimizer,
+      steps: 30,
+      work: () => 8,
+      onProgress: (p) => seen.push(p.step),
+    });
     expect(seen).toEqual(Array.from({ length: 30 }, (_, i) => i + 1));
     expect(losses.length).toBe(30);
     expect(losses[29]).toBeLessThan(0.7 * losses[0]);
@@ -149,8 +185,12 @@ describe("train", () => {
     const model = net();
     const optimizer = new SGD(model.parameters(), { lr: 1e-3 });
     const broken = { x: data().x, y: data().y.mul(Infinity) };
-    await expect(train({ batches: [broken], loss: (b) => loss(model, b), optimizer })).rejects.toThrow("the loss of step 1 is");
-    await expect(train({ batches: [], loss: (b: typeof broken) => loss(model, b), optimizer })).rejects.toThrow("no batches");
+    await expect(train({ batches: [broken], loss: (b) => loss(model, b), optimizer })).rejects.toThrow(
+      "the loss of step 1 is",
+    );
+    await expect(train({ batches: [], loss: (b: typeof broken) => loss(model, b), optimizer })).rejects.toThrow(
+      "no batches",
+    );
   });
 });
 
@@ -167,7 +207,13 @@ describe("bad input is named", () => {
     [() => new SGD([p()], { momentum: 1 }), "momentum must be in [0, 1)"],
     [() => new SGD([p()], { nesterov: true }), "nesterov needs a momentum"],
     [() => cosineSchedule({ warmup: 5, total: 3 }), "expected 0 <= warmup <= total"],
-    [() => { const q = p(); return new AdamW([q, q]); }, "a parameter of shape [2] is listed twice"],
+    [
+      () => {
+        const q = p();
+        return new AdamW([q, q]);
+      },
+      "a parameter of shape [2] is listed twice",
+    ],
   ])("%#", (make, message) => expect(make).toThrow(message));
 
   test("a parameter outside the loss, and a schedule that goes wrong", async () => {

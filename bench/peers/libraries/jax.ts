@@ -1,6 +1,6 @@
 import type * as Jaxjs from "@jax-js/jax";
-import { opening, type Opened } from "../adapter.ts";
-import { concat, type Case, type Input } from "../../workloads/workload.ts";
+import { type Case, concat, type Input } from "../../workloads/workload.ts";
+import { type Opened, opening } from "../adapter.ts";
 
 type Array = Jaxjs.numpy.Array;
 

@@ -1,6 +1,6 @@
-import { opening, type Opened } from "../adapter.ts";
+import { type Case, concat, type Input } from "../../workloads/workload.ts";
+import { type Opened, opening } from "../adapter.ts";
 import { Graph } from "../onnx.ts";
-import { concat, type Case, type Input } from "../../workloads/workload.ts";
 
 export interface Ort {
   readonly name: string;

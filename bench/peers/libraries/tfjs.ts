@@ -1,6 +1,6 @@
 import type * as Tf from "@tensorflow/tfjs-core";
-import { opening, type Opened } from "../adapter.ts";
-import { concat, type Case, type Input } from "../../workloads/workload.ts";
+import { type Case, concat, type Input } from "../../workloads/workload.ts";
+import { type Opened, opening } from "../adapter.ts";
 
 export interface Tfjs {
   readonly name: string;

@@ -1,5 +1,5 @@
-import type { Input } from "../../workloads/workload.ts";
 import { D, eps, H, M, T } from "../../workloads/llama.ts";
+import type { Input } from "../../workloads/workload.ts";
 import type { Variants } from "../variants.ts";
 
 const block: Variants = {

@@ -16,10 +16,21 @@ export function busyGroups(device: DeviceInfo): number {
 }
 
 /** out [batches, M, N] = sum over the first dim of parts [count, batches, M, N]. */
-export function sumParts(parts: BufferRef, out: BufferRef, count: number, batches: number, M: number, N: number): KernelCall {
+export function sumParts(
+  parts: BufferRef,
+  out: BufferRef,
+  count: number,
+  batches: number,
+  M: number,
+  N: number,
+): KernelCall {
   const quads = Math.ceil(N / 4);
   return {
-    kernel: "sum_parts", params: { WG: 64 }, dims: [count, batches, M, N, quads], bind: [parts, out],
-    grid: grid2d(Math.ceil((batches * M * quads) / 64)), epilogue: { shape: [batches, M, N], type: "vec4f" },
+    kernel: "sum_parts",
+    params: { WG: 64 },
+    dims: [count, batches, M, N, quads],
+    bind: [parts, out],
+    grid: grid2d(Math.ceil((batches * M * quads) / 64)),
+    epilogue: { shape: [batches, M, N], type: "vec4f" },
   };
 }

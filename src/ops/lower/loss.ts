@@ -13,10 +13,15 @@ export const lowerCrossEntropy: Lower = (node, cx) => {
   const [logits, target] = [cx.operand(0), cx.operand(1)];
   const r = rowSchedule(logits.shape, cx.device);
   if (r.rows === 0) return [];
-  return [{
-    kernel: "cross_entropy", params: { ...r.params, SMOOTH: Number(node.attrs.labelSmoothing !== 0) },
-    dims: [r.rows, r.vectors, ...words(node)], bind: [logits.buffer, target.buffer, cx.output()], grid: r.grid,
-  }];
+  return [
+    {
+      kernel: "cross_entropy",
+      params: { ...r.params, SMOOTH: Number(node.attrs.labelSmoothing !== 0) },
+      dims: [r.rows, r.vectors, ...words(node)],
+      bind: [logits.buffer, target.buffer, cx.output()],
+      grid: r.grid,
+    },
+  ];
 };
 
 /** (g [N], logits [N, C], target i32 [N]) -> gradient of the logits. */
@@ -24,8 +29,13 @@ export const lowerCrossEntropyBackward: Lower = (node, cx) => {
   const [g, logits, target] = [cx.operand(0), cx.operand(1), cx.operand(2)];
   const r = rowSchedule(logits.shape, cx.device);
   if (r.rows === 0) return [];
-  return [{
-    kernel: "cross_entropy_backward", params: r.params,
-    dims: [r.rows, r.vectors, ...words(node)], bind: [g.buffer, logits.buffer, target.buffer, cx.output()], grid: r.grid,
-  }];
+  return [
+    {
+      kernel: "cross_entropy_backward",
+      params: r.params,
+      dims: [r.rows, r.vectors, ...words(node)],
+      bind: [g.buffer, logits.buffer, target.buffer, cx.output()],
+      grid: r.grid,
+    },
+  ];
 };

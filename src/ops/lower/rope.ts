@@ -13,12 +13,25 @@ export const lowerRope: Lower = (node, cx) => {
   const heads = software ? H : Math.min(H, 4);
   const [gridX, gridZ] = grid2d(Math.ceil(lanes / WG));
   const p = positions.strides;
-  return [{
-    kernel: "rope",
-    params: { WG, INVERSE: node.attrs.inverse ? 1 : 0 },
-    dims: [lanes, H, T, D / 2, heads, x.offset, ...x.strides, positions.offset, ...(p.length === 2 ? p : [0, p[0]]), gridX],
-    bind: [x.buffer, positions.buffer, frequencies.buffer, cx.output()],
-    grid: [gridX, Math.ceil(H / heads), gridZ],
-    flops: 6 * lanes * H,
-  }];
+  return [
+    {
+      kernel: "rope",
+      params: { WG, INVERSE: node.attrs.inverse ? 1 : 0 },
+      dims: [
+        lanes,
+        H,
+        T,
+        D / 2,
+        heads,
+        x.offset,
+        ...x.strides,
+        positions.offset,
+        ...(p.length === 2 ? p : [0, p[0]]),
+        gridX,
+      ],
+      bind: [x.buffer, positions.buffer, frequencies.buffer, cx.output()],
+      grid: [gridX, Math.ceil(H / heads), gridZ],
+      flops: 6 * lanes * H,
+    },
+  ];
 };

@@ -1,9 +1,9 @@
 import type { BufferRef, KernelCall, Lower, LowerContext } from "../../compile/lower.ts";
 import { floatBits } from "../../dtype.ts";
 import type { Node } from "../../node.ts";
+import type { DeviceInfo } from "../../runtime/device.ts";
 import type { Shape } from "../../shape.ts";
 import { numel } from "../../shape.ts";
-import type { DeviceInfo } from "../../runtime/device.ts";
 import { busyGroups, grid2d, sumParts } from "./grid.ts";
 
 /** A contiguous tensor as rows of its last dim, and how a row kernel covers them. */
@@ -31,7 +31,9 @@ export function rowSchedule(shape: Shape, device: DeviceInfo): Rows {
   const LANES = software && rows >= 16 ? 1 : Math.min(most, 2 ** Math.floor(Math.log2(Math.max(vectors, 1))));
   const WG = Math.max(LANES, software ? 8 : 64);
   return {
-    rows, cols, vectors,
+    rows,
+    cols,
+    vectors,
     params: { WG, LANES, WIDTH: vec ? 4 : 1, V: vec ? "vec4f" : "f32" },
     grid: grid2d(Math.ceil(rows / (WG / LANES))),
     epilogue: { shape: [1, rows, cols], type: vec ? "vec4f" : "f32" },
@@ -43,10 +45,16 @@ function rowKernel(kernel: string, params: KernelCall["params"], sources: number
     const r = rowSchedule(node.shape, cx.device);
     if (r.rows === 0) return [];
     const bind: BufferRef[] = Array.from({ length: sources }, (_, i) => cx.operand(i).buffer);
-    return [{
-      kernel, params: { ...r.params, ...params }, dims: [r.rows, r.vectors],
-      bind: [...bind, cx.output()], grid: r.grid, epilogue: r.epilogue,
-    }];
+    return [
+      {
+        kernel,
+        params: { ...r.params, ...params },
+        dims: [r.rows, r.vectors],
+        bind: [...bind, cx.output()],
+        grid: r.grid,
+        epilogue: r.epilogue,
+      },
+    ];
   };
 }
 
@@ -65,14 +73,16 @@ function lowerNorm(node: Node, cx: LowerContext, center: boolean): KernelCall[] 
   const r = rowSchedule(node.shape, cx.device);
   if (r.rows === 0) return [];
   const [x, weight, bias] = node.src.map((_, i) => cx.operand(i).buffer);
-  return [{
-    kernel: "norm",
-    params: { ...r.params, CENTER: Number(center), WEIGHT: Number(!!weight), BIAS: Number(!!bias) },
-    dims: [r.rows, r.vectors, floatBits(node.attrs.eps as number)],
-    bind: [x, weight ?? x, bias ?? x, cx.output()],
-    grid: r.grid,
-    epilogue: r.epilogue,
-  }];
+  return [
+    {
+      kernel: "norm",
+      params: { ...r.params, CENTER: Number(center), WEIGHT: Number(!!weight), BIAS: Number(!!bias) },
+      dims: [r.rows, r.vectors, floatBits(node.attrs.eps as number)],
+      bind: [x, weight ?? x, bias ?? x, cx.output()],
+      grid: r.grid,
+      epilogue: r.epilogue,
+    },
+  ];
 }
 
 /** (g [..., C], x [..., C], weight? [C]), attrs { eps } -> dx, and, as far as the node has outputs for them, dweight, dbias. */
@@ -111,6 +121,7 @@ function lowerNormBackward(node: Node, cx: LowerContext, center: boolean): Kerne
     bind: [g, x, stats, parts[0], parts[1] ?? cx.temp(16)],
     grid: [groups, slabs, 1],
   });
-  if (slabs > 1) results.forEach((out, i) => calls.push({ ...sumParts(parts[i], out, slabs, 1, 1, r.cols), epilogue: undefined }));
+  if (slabs > 1)
+    results.forEach((out, i) => calls.push({ ...sumParts(parts[i], out, slabs, 1, 1, r.cols), epilogue: undefined }));
   return calls;
 }

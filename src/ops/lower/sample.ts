@@ -6,11 +6,13 @@ export const lowerSample: Lower = (_node, cx) => {
   const [B, V] = logits.shape;
   // Few lanes with many bins, or many lanes with few: both fit 16 KiB of workgroup memory.
   const schedule = cx.device.kind === "software" ? { LANES: 8, BITS: 8 } : { LANES: 128, BITS: 4 };
-  return [{
-    kernel: "sample",
-    params: schedule,
-    dims: [V, params.shape[0] > 1 ? 4 : 0],
-    bind: [logits.buffer, params.buffer, uniform.buffer, cx.output()],
-    grid: [B, 1, 1],
-  }];
+  return [
+    {
+      kernel: "sample",
+      params: schedule,
+      dims: [V, params.shape[0] > 1 ? 4 : 0],
+      bind: [logits.buffer, params.buffer, uniform.buffer, cx.output()],
+      grid: [B, 1, 1],
+    },
+  ];
 };

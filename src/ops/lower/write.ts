@@ -15,11 +15,13 @@ export const lowerWriteAt: Lower = (node, cx) => {
   }
   const each = position.shape.some((n) => n > 1) ? 1 : 0;
   const WG = cx.device.kind === "software" ? 8 : 64;
-  return [{
-    kernel: "write_at",
-    params: { WG },
-    dims: [H, S, t, D / perWord, ...words, position.offset, each],
-    bind: [value.buffer, position.buffer, cx.output()],
-    grid: [Math.ceil((t * D) / perWord / WG), H, B],
-  }];
+  return [
+    {
+      kernel: "write_at",
+      params: { WG },
+      dims: [H, S, t, D / perWord, ...words, position.offset, each],
+      bind: [value.buffer, position.buffer, cx.output()],
+      grid: [Math.ceil((t * D) / perWord / WG), H, B],
+    },
+  ];
 };
