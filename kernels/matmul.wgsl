@@ -8,7 +8,8 @@
 // A[batch, m, k] is at a_offset + batch strides + m * a_m + k * a_k, B[batch, k, n] at b_offset + … + k * b_k + n * b_n,
 // all in elements, so transposed, permuted and broadcast operands (stride 0) need no copy. C is contiguous
 // [splits, batch, M, N]; with splits > 1 each split sums k_chunk products and sum_parts.wgsl adds them up.
-// Grid: row tiles (fastest), column tiles, slices (batch, split) in one number y * grid_x + x.
+// Grid: row tiles and column tiles (in the order that row_step and column_step give), then slices (batch, split), in one number
+// y * grid_x + x.
 enable subgroups;
 
 const SG: u32 = 8u; // param: subgroup size, and the size of the workgroup
@@ -22,7 +23,7 @@ alias B = f32; // param: vec4f with B_VEC
 
 struct Dims {
   M: u32, N: u32, K: u32, k_chunk: u32,
-  row_tiles: u32, column_tiles: u32, first: u32, slices: u32,
+  row_tiles: u32, column_tiles: u32, row_step: u32, column_step: u32, first: u32, slices: u32,
   batches: u32, size_1: u32, size_2: u32, // batch = (i0 * size_1 + i1) * size_2 + i2
   a_offset: u32, a_0: u32, a_1: u32, a_2: u32, a_m: u32, a_k: u32,
   b_offset: u32, b_0: u32, b_1: u32, b_2: u32, b_k: u32, b_n: u32,
@@ -81,8 +82,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let tile = group.y * groups.x + group.x;
   let slice = tile / dims.row_tiles / dims.column_tiles;
   if (slice >= dims.slices) { return; }
-  let row = tile % dims.row_tiles * TM;
-  let column = (tile / dims.row_tiles % dims.column_tiles * SG + lane) * 4u;
+  let row = tile / dims.row_step % dims.row_tiles * TM;
+  let column = (tile / dims.column_step % dims.column_tiles * SG + lane) * 4u;
   let batch = slice % dims.batches;
   let i = vec3u(batch / dims.size_2 / dims.size_1, batch / dims.size_2 % dims.size_1, batch % dims.size_2);
   let begin = slice / dims.batches * dims.k_chunk;

@@ -11,7 +11,7 @@ alias B = f32; // param: vec4f with B_VEC
 
 struct Dims {
   M: u32, N: u32, K: u32, k_chunk: u32,
-  row_tiles: u32, column_tiles: u32, first: u32, slices: u32,
+  row_tiles: u32, column_tiles: u32, row_step: u32, column_step: u32, first: u32, slices: u32,
   batches: u32, size_1: u32, size_2: u32, // batch = (i0 * size_1 + i1) * size_2 + i2
   a_offset: u32, a_0: u32, a_1: u32, a_2: u32, a_m: u32, a_k: u32,
   b_offset: u32, b_0: u32, b_1: u32, b_2: u32, b_k: u32, b_n: u32,
@@ -51,8 +51,8 @@ fn load_b(at: vec4u, exists: bool) -> vec4f {
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) lane: vec3u) {
   let tile = group.y * groups.x + group.x;
   let slice = tile / dims.row_tiles / dims.column_tiles;
-  let row = (tile % dims.row_tiles * 8u + lane.y) * TM;
-  let column = (tile / dims.row_tiles % dims.column_tiles * 8u + lane.x) * 4u;
+  let row = (tile / dims.row_step % dims.row_tiles * 8u + lane.y) * TM;
+  let column = (tile / dims.column_step % dims.column_tiles * 8u + lane.x) * 4u;
   if (slice >= dims.slices || row >= dims.M || column >= dims.N) { return; }
   let batch = slice % dims.batches;
   let i = vec3u(batch / dims.size_2 / dims.size_1, batch / dims.size_2 % dims.size_1, batch % dims.size_2);

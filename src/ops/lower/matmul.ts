@@ -5,6 +5,9 @@ import { busyGroups, grid2d, MAX_GROUPS, sumParts } from "./grid.ts";
 /** Both operands of a matmul may be any strided view. */
 export const matmulStrided: readonly number[] = [0, 1];
 
+/** Elements that a core's cache is trusted to hold. */
+const CACHED = 2 ** 18;
+
 /** A matrix operand: offset, three batch strides, and the strides of its rows and columns. */
 interface Matrix {
   readonly offset: number;
@@ -68,7 +71,10 @@ function product(cx: LowerContext, M: number, N: number, K: number, sizes: numbe
   const KS = SG > 32 && TM === 16 ? 8 : 4;
   const slices = batches * split.splits;
   const strides = [A.offset, ...A.batch, A.row, A.column, B.offset, ...B.batch, B.row, B.column];
-  const dims = [M, N, K, split.chunk, rowTiles, columnTiles, first, slices, batches, sizes[1], sizes[2], ...strides];
+  // Rows first: a panel of B stays in the cache while A streams by, column tiles times over. Columns first pays when B fits whole.
+  const columnsFirst = K * N <= CACHED && K * M > CACHED;
+  const steps = columnsFirst ? [columnTiles, 1] : [1, rowTiles];
+  const dims = [M, N, K, split.chunk, rowTiles, columnTiles, ...steps, first, slices, batches, sizes[1], sizes[2], ...strides];
   const grid = grid2d(rowTiles * columnTiles * slices);
   const out = split.splits > 1 ? cx.temp(4 * slices * M * N) : cx.output();
   const size: Record<string, number> = SG > 0 ? { SG, TM, KS } : { TM: tile.rows / 8 };
