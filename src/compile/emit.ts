@@ -87,18 +87,19 @@ export class Emitter {
 
   /** `x` / `by`; through a float reciprocal where `x` < `limit` allows, since integer division is slow everywhere. */
   quotient(x: string, by: number, limit: number): string {
-    if (limit > FLOAT_EXACT) return `(${x} / ${this.number(by)})`;
+    if (limit > FLOAT_EXACT) return `(${x} / ${this.word(by)})`;
     this.helpers.add(QUOTIENT);
-    return `quotient(${x}, ${this.number(by)}, bitcast<f32>(${this.word(floatBits(1 / by))}))`;
+    return `quotient(${x}, ${this.word(by)}, bitcast<f32>(${this.word(floatBits(1 / by))}))`;
   }
 
   private remainder(x: string, by: number, limit: number): string {
-    if (limit > FLOAT_EXACT) return `(${x} % ${this.number(by)})`;
+    if (limit > FLOAT_EXACT) return `(${x} % ${this.word(by)})`;
     this.helpers.add(QUOTIENT);
-    return `remainder(${x}, ${this.number(by)}, bitcast<f32>(${this.word(floatBits(1 / by))}))`;
+    return `remainder(${x}, ${this.word(by)}, bitcast<f32>(${this.word(floatBits(1 / by))}))`;
   }
 
-  private word(bits: number): string {
+  /** A word of the uniform, whatever its value: sizes that do not change the structure. */
+  word(bits: number): string {
     const slot = this.numbers.push(bits) - 1;
     return `${this.options.prefix}n[${slot >> 2}].${"xyzw"[slot & 3]}`;
   }
@@ -147,7 +148,7 @@ export class Emitter {
         const width = this.varies(e) ? 4 : 1;
         const value = this.emit(e.value, width);
         const lanes = e.ranges.some((r) => this.indexVaries(r.index)) ? 4 : 1;
-        const test = (lane: number): string => e.ranges.map((r) => `(${this.index(r.index, lane)} < ${this.number(r.size)})`).join(" && ");
+        const test = (lane: number): string => e.ranges.map((r) => `(${this.index(r.index, lane)} < ${this.word(r.size)})`).join(" && ");
         const cond = lanes === 4 ? `vec4<bool>(${[0, 1, 2, 3].map(test).join(", ")})` : test(0);
         return { text: `select(${this.literal(e.otherwise, e.dtype, width)}, ${value}, ${cond})`, width };
       }

@@ -69,7 +69,7 @@ export class ExprBuilder {
           kind: "op",
           op,
           attrs: node.attrs,
-          args: node.src.map((s) => this.build(s, index)),
+          args: ordered(op, node.src.map((s) => this.build(s, index))),
           linear: op.indexed ? linearize(index, node.shape) : undefined,
           dtype,
         };
@@ -91,6 +91,14 @@ export class ExprBuilder {
         throw new Error(`internal: ${op.name} node ${node.id} is not in a buffer`);
     }
   }
+}
+
+const COMMUTATIVE = new Set(["add", "mul", "maximum", "minimum", "logical_and", "logical_or"]);
+
+/** What is computed before what is loaded: a + f(b) and f(b) + a are one kernel. */
+function ordered(op: Op, args: Expr[]): Expr[] {
+  const swap = COMMUTATIVE.has(op.name) && args[0].kind === "load" && args[1].kind !== "load";
+  return swap ? [args[1], args[0]] : args;
 }
 
 /** Every expression reachable from `roots` once, sources before users. */

@@ -34,10 +34,9 @@ function decode(emitter: Emitter, position: string, names: readonly string[], si
   let rest = position;
   for (let d = sizes.length - 1; d >= 0; d--) {
     let value = rest;
-    if (d > 0 && counts[d] === 1) value = "0u";
-    else if (d > 0) {
+    if (d > 0) {
       lines.push(`let q${names[d]} = ${emitter.quotient(rest, counts[d], limit)};`);
-      value = `${rest} - q${names[d]} * ${emitter.number(counts[d])}`;
+      value = `${rest} - q${names[d]} * ${emitter.word(counts[d])}`;
       rest = `q${names[d]}`;
       limit = Math.ceil(limit / counts[d]);
     }
@@ -55,8 +54,8 @@ interface Output {
 /** Puts declarations and `main` around a body. `main` returns early beyond `count` invocations. */
 function assemble(label: string, emitter: Emitter, outputs: readonly Output[], scratch: { ref: Temp; name: string; type: string; write: boolean }[], count: number, body: string): Kernel {
   const grid = gridFor(count);
-  const position = grid[1] === 1 ? "group.x" : `(group.y * ${emitter.number(grid[0])} + group.x)`;
-  const limit = emitter.number(count);
+  const position = grid[1] === 1 ? "group.x" : `(group.y * ${emitter.word(grid[0])} + group.x)`;
+  const limit = emitter.word(count);
   const bind: Bound[] = [{ words: emitter.numbers }];
   const declarations: string[] = [];
   for (const b of emitter.buffers.values()) {
@@ -111,7 +110,7 @@ export function elementwiseKernel(roots: readonly Node[], scope: ExprScope): Ker
   const address = emitter.index(extra[0]);
   body.push(emitter.take());
   const tail = width === 4 && sizes[last] % 4 !== 0;
-  if (tail) body.push(`let inside = vec4u(i${last}, i${last} + 1u, i${last} + 2u, i${last} + 3u) < vec4u(${emitter.number(sizes[last])});`);
+  if (tail) body.push(`let inside = vec4u(i${last}, i${last} + 1u, i${last} + 2u, i${last} + 3u) < vec4u(${emitter.word(sizes[last])});`);
   roots.forEach((r, i) => {
     const type = wgslType(r.dtype, width);
     const value = tail ? `select(${type}(), ${values[i]}, inside)` : values[i];
@@ -173,8 +172,8 @@ export function reduceKernels(node: Node, root: Node, scope: ExprScope, cx: Pick
   const emitter = new Emitter({ variables: names, vector, prefix: "" });
   emitter.declare(slabs === 1 ? normal.space.exprs : [expr]);
   const body: string[] = [];
-  const unit = slabs === 1 ? "id" : columns ? `id % ${emitter.number(units)}` : `id / ${emitter.number(slabs)}`;
-  const slab = slabs === 1 ? "0u" : columns ? `id / ${emitter.number(units)}` : `id % ${emitter.number(slabs)}`;
+  const unit = slabs === 1 ? "id" : columns ? `id % ${emitter.word(units)}` : `id / ${emitter.word(slabs)}`;
+  const slab = slabs === 1 ? "0u" : columns ? `id / ${emitter.word(units)}` : `id % ${emitter.word(slabs)}`;
   body.push(`let unit = ${unit};`, `let slab = ${slab};`);
   body.push(...decode(emitter, "unit", names, outer, columns ? lastOuter : -1));
   const width = columns ? 4 : 1;
@@ -188,7 +187,7 @@ export function reduceKernels(node: Node, root: Node, scope: ExprScope, cx: Pick
   const type = wgslType(dtype, stepWidth);
   body.push(`var acc = ${type}(${literal(reducer.init(float))});`);
   if (arg) body.push("var at = 0u;");
-  body.push(`for (var t = slab; t < ${emitter.number(count)}; t += ${emitter.number(slabs)}) {`);
+  body.push(`for (var t = slab; t < ${emitter.word(count)}; t += ${emitter.word(slabs)}) {`);
   body.push(...decode(emitter, "t", names.slice(outer.length), inner, rows ? inner.length - 1 : -1));
   const value = emitter.emit(expr, stepWidth);
   body.push(emitter.take());
@@ -205,7 +204,7 @@ export function reduceKernels(node: Node, root: Node, scope: ExprScope, cx: Pick
   }
   const temp = cx.temp(slabs * outputs * 4);
   const scratch = { ref: temp, name: "partial", type: wgslType(dtype, width) };
-  body.push(`partial[slab * ${emitter.number(units)} + unit] = total;`);
+  body.push(`partial[slab * ${emitter.word(units)} + unit] = total;`);
   const first = assemble(label, emitter, [], [{ ...scratch, write: true }], units * slabs, body.join("\n"));
 
   const second = new Emitter({ variables: variables("i", outer), vector: columns ? lastOuter : -1, prefix: "" });
@@ -213,7 +212,7 @@ export function reduceKernels(node: Node, root: Node, scope: ExprScope, cx: Pick
   const lines = [
     ...decode(second, "id", variables("i", outer), outer, columns ? lastOuter : -1),
     `var total = partial[id];`,
-    `for (var s = 1u; s < ${second.number(slabs)}; s++) { total = ${reducer.step("total", `partial[s * ${second.number(units)} + id]`)}; }`,
+    `for (var s = 1u; s < ${second.word(slabs)}; s++) { total = ${reducer.step("total", `partial[s * ${second.word(units)} + id]`)}; }`,
     ...finish(second, after, normal.extra[0], root, width),
   ];
   return [first, assemble(`${label} finish`, second, [{ ref: root, node: root, vector: width === 4 }], [{ ...scratch, write: false }], units, lines.join("\n"))];
