@@ -3,7 +3,7 @@
  * (arXiv 2302.13971, 2307.09288). Weight names, config keys and maths are those of Hugging Face; Qwen2 differs
  * by biases on q, k, v alone and is covered.
  */
-import { activation, Embedding, Linear, Module, RMSNorm, type Activation } from "../src/nn/index.ts";
+import { type Activation, activation, Embedding, Linear, Module, RMSNorm } from "../src/nn/index.ts";
 import { show } from "../src/shape.ts";
 import { arange, crossEntropy, linear, rope, scaledDotProductAttention, type Tensor, tensor } from "../src/tensor.ts";
 import { answerRows, hostIds } from "./batch.ts";
@@ -67,9 +67,14 @@ export function inverseFrequencies(config: LlamaConfig): Float32Array {
   if (!scaling || type === "default") return plain;
   const { factor = 1 } = scaling;
   if (type === "linear") return plain.map((f) => f / factor);
-  if (type !== "llama3") throw new Error(`rope_scaling type "${type}" is not supported; known are default, linear, llama3`);
+  if (type !== "llama3")
+    throw new Error(`rope_scaling type "${type}" is not supported; known are default, linear, llama3`);
   // Long wavelengths are stretched by `factor`, short ones kept, those between interpolated (Llama 3.1).
-  const { low_freq_factor: low = 1, high_freq_factor: high = 4, original_max_position_embeddings: length = 8192 } = scaling;
+  const {
+    low_freq_factor: low = 1,
+    high_freq_factor: high = 4,
+    original_max_position_embeddings: length = 8192,
+  } = scaling;
   return plain.map((f) => {
     const turns = (length * f) / (2 * Math.PI); // within the original context
     const keep = Math.min(1, Math.max(0, (turns - low) / (high - low)));
@@ -96,9 +101,17 @@ class LlamaAttention extends Module {
   readonly #kvHeads: number;
   readonly #headDim: number;
 
-  constructor(config: LlamaConfig, readonly layer: number) {
+  constructor(
+    config: LlamaConfig,
+    readonly layer: number,
+  ) {
     super();
-    const { hidden_size: d, num_attention_heads: heads, num_key_value_heads: kv = heads, attention_bias: bias = false } = config;
+    const {
+      hidden_size: d,
+      num_attention_heads: heads,
+      num_key_value_heads: kv = heads,
+      attention_bias: bias = false,
+    } = config;
     const qwen = config.model_type === "qwen2";
     this.#heads = heads;
     this.#kvHeads = kv;
@@ -178,7 +191,9 @@ class LlamaModel extends Module {
   embed(ids: Tensor): Tensor {
     hostIds(ids)?.forEach((id, i) => {
       if (id < 0 || id >= this.config.vocab_size) {
-        throw new RangeError(`token id ${id} in sample ${Math.floor(i / ids.shape[1])} is outside the vocabulary of ${this.config.vocab_size}`);
+        throw new RangeError(
+          `token id ${id} in sample ${Math.floor(i / ids.shape[1])} is outside the vocabulary of ${this.config.vocab_size}`,
+        );
       }
     });
     return this.embed_tokens.forward(ids);
@@ -265,10 +280,18 @@ export class LlamaForCausalLM extends Module {
 const architectures = ["llama", "qwen2", "mistral", "llava_llama", "llava"];
 
 function checkConfig(config: LlamaConfig & { sliding_window?: number | null; use_sliding_window?: boolean }): void {
-  const { model_type: type = "llama", hidden_size: d, num_attention_heads: heads, num_key_value_heads: kv = heads } = config;
-  if (!architectures.includes(type)) throw new Error(`Llama: model_type "${type}" is not supported; known are ${architectures.join(", ")}`);
-  if (config.sliding_window && type === "mistral") throw new Error(`Llama: sliding_window ${config.sliding_window} is not supported`);
-  if (config.head_dim === undefined && d % heads) throw new RangeError(`Llama: ${heads} heads do not divide hidden size ${d}`);
+  const {
+    model_type: type = "llama",
+    hidden_size: d,
+    num_attention_heads: heads,
+    num_key_value_heads: kv = heads,
+  } = config;
+  if (!architectures.includes(type))
+    throw new Error(`Llama: model_type "${type}" is not supported; known are ${architectures.join(", ")}`);
+  if (config.sliding_window && type === "mistral")
+    throw new Error(`Llama: sliding_window ${config.sliding_window} is not supported`);
+  if (config.head_dim === undefined && d % heads)
+    throw new RangeError(`Llama: ${heads} heads do not divide hidden size ${d}`);
   if (headDim(config) % 2) throw new RangeError(`Llama: head_dim ${headDim(config)} must be even for rotary positions`);
   if (heads % kv) throw new RangeError(`Llama: ${kv} key/value heads do not divide ${heads} heads`);
 }

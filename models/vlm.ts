@@ -3,16 +3,33 @@
  * its word embeddings. Loads the Hugging Face layout (files from before and after transformers 4.52) and the
  * original one (model.mm_projector, the tower in a folder of its own).
  */
-import { type FileSource, openCheckpoint, openFolder, openWeights, saveCheckpoint, type SaveOptions, subfolder } from "../src/io/index.ts";
+import {
+  type FileSource,
+  openCheckpoint,
+  openFolder,
+  openWeights,
+  type SaveOptions,
+  saveCheckpoint,
+  subfolder,
+} from "../src/io/index.ts";
 import { readJson } from "../src/io/source.ts";
 import { Module, withoutInit } from "../src/nn/index.ts";
 import { type Shape, show } from "../src/shape.ts";
 import { cat, type Tensor, tensor } from "../src/tensor.ts";
 import { Projector, SlotEmbedding } from "./adapter.ts";
-import { bucket, ids2d, isPlainCausal, type Layout, layOut, positionsOf, requireHost, segmentsOfMask } from "./batch.ts";
+import {
+  bucket,
+  ids2d,
+  isPlainCausal,
+  type Layout,
+  layOut,
+  positionsOf,
+  requireHost,
+  segmentsOfMask,
+} from "./batch.ts";
 import type { Prompt } from "./generate.ts";
-import { loadWeights, type Rename } from "./load.ts";
 import { type DecoderInput, type LlamaConfig, LlamaForCausalLM } from "./llama.ts";
+import { loadWeights, type Rename } from "./load.ts";
 import { type VisionConfig, type VisionTower, visionTower } from "./vit.ts";
 
 /** The keys of config.json, those of Hugging Face where it has them. */
@@ -87,7 +104,8 @@ export class Llava extends Module {
     const { vision_feature_layer: layer = -2, vision_feature_select_strategy: strategy = "default" } = this.config;
     const states = this.vision_tower.hiddenStates(pixels);
     const state = states.at(layer);
-    if (!state) throw new RangeError(`Llava: vision_feature_layer ${layer} of a tower with ${states.length} hidden states`);
+    if (!state)
+      throw new RangeError(`Llava: vision_feature_layer ${layer} of a tower with ${states.length} hidden states`);
     const drop = strategy === "full" ? 0 : this.vision_tower.prefixTokens;
     return drop ? state.narrow(1, drop, state.shape[1] - drop) : state;
   }
@@ -108,7 +126,11 @@ export class Llava extends Module {
     const { inputIds, pixelValues, tilesPerImage = 1, labels } = input;
     const features = pixelValues && this.imageFeatures(pixelValues, tilesPerImage); // [N, P, D]
     const token = this.config.image_token_index;
-    for (const [name, other] of Object.entries({ attentionMask: input.attentionMask, segments: input.segments, labels })) {
+    for (const [name, other] of Object.entries({
+      attentionMask: input.attentionMask,
+      segments: input.segments,
+      labels,
+    })) {
       if (other && show(other.shape) !== show(inputIds.shape)) {
         throw new Error(`Llava: ${name} has shape ${show(other.shape)}, inputIds ${show(inputIds.shape)}`);
       }
@@ -131,7 +153,10 @@ export class Llava extends Module {
         segments: isPlainCausal(segments, t) ? undefined : ids2d(b, segments),
       },
       labels: layout.labels && ids2d(b, layout.labels),
-      attentionMask: ids2d(b, segments.map((s) => (s === -1 ? 0 : 1))),
+      attentionMask: ids2d(
+        b,
+        segments.map((s) => (s === -1 ? 0 : 1)),
+      ),
     };
   }
 
@@ -145,7 +170,10 @@ export class Llava extends Module {
     const text = words(ids.filter((_, i) => rows[i] < 0));
     const rest = text.shape[1] - start;
     const parts = [start > 0 && text.narrow(1, 0, start), features, rest > 0 && text.narrow(1, start, rest)];
-    return cat(parts.filter((part) => part !== false), 1);
+    return cat(
+      parts.filter((part) => part !== false),
+      1,
+    );
   }
 
   /** logits [B, T', V] and hidden states over the merged sequence. */
@@ -169,7 +197,9 @@ export class Llava extends Module {
     mask.forEach((m, i) => (lengths[Math.floor(i / t)] += m));
     const token = this.config.image_token_index;
     const ids = Array.from(requireHost("Llava", "inputIds", input.inputIds));
-    const history = Array.from({ length: b }, (_, s) => ids.slice((s * ids.length) / b, ((s + 1) * ids.length) / b).filter((id) => id !== token));
+    const history = Array.from({ length: b }, (_, s) =>
+      ids.slice((s * ids.length) / b, ((s + 1) * ids.length) / b).filter((id) => id !== token),
+    );
     return { embeds: decoder.inputsEmbeds, lengths, history };
   }
 
@@ -197,7 +227,9 @@ export class Llava extends Module {
 function segmentsOf({ inputIds, attentionMask, segments }: LlavaInput): Int32Array {
   if (segments && attentionMask) throw new Error("Llava: give segments or attentionMask, not both");
   if (segments) return Int32Array.from(requireHost("Llava", "segments", segments));
-  return attentionMask ? segmentsOfMask(requireHost("Llava", "attentionMask", attentionMask)) : new Int32Array(inputIds.shape[0] * inputIds.shape[1]);
+  return attentionMask
+    ? segmentsOfMask(requireHost("Llava", "attentionMask", attentionMask))
+    : new Int32Array(inputIds.shape[0] * inputIds.shape[1]);
 }
 
 /** Where the one image of every sample begins, if all begin at the same position and are whole; else undefined. */
@@ -216,8 +248,14 @@ function commonRun(rows: Int32Array, batch: number, [images, per]: Shape): numbe
 function splice(text: Tensor, features: Tensor, rows: Int32Array): Tensor {
   const [b, t, d] = text.shape;
   const index = tensor(rows.map((row) => Math.max(row, 0)));
-  const isText = tensor(Uint32Array.from(rows, (row) => (row < 0 ? 1 : 0)), { shape: [b, t, 1], dtype: "bool" });
-  const images = features.reshape([features.shape[0] * features.shape[1], d]).indexSelect(0, index).reshape([b, t, d]);
+  const isText = tensor(
+    Uint32Array.from(rows, (row) => (row < 0 ? 1 : 0)),
+    { shape: [b, t, 1], dtype: "bool" },
+  );
+  const images = features
+    .reshape([features.shape[0] * features.shape[1], d])
+    .indexSelect(0, index)
+    .reshape([b, t, d]);
   return text.where(isText, images);
 }
 
@@ -237,20 +275,29 @@ const renames: Rename[] = [
 /** The vision tower of an original checkpoint: a subfolder that the config names, or another folder. */
 async function openTower(source: FileSource, config: any) {
   const name = config.mm_vision_tower;
-  if (typeof name !== "string") throw new Error(`${source.location}: config.json has neither text_config nor mm_vision_tower: not a LLaVA model`);
+  if (typeof name !== "string")
+    throw new Error(`${source.location}: config.json has neither text_config nor mm_vision_tower: not a LLaVA model`);
   for (const folder of [name, "vision_tower"]) {
     const inside = subfolder(source, folder);
     if ((await inside.size("config.json")) === undefined) continue;
     const found = await readJson(inside, "config.json");
     return { config: (found.vision_config ?? found) as VisionConfig, tensors: await openWeights(inside) };
   }
-  throw new Error(`${source.location}: the vision tower "${name}" is not here: put its config.json and weights in the subfolder vision_tower`);
+  throw new Error(
+    `${source.location}: the vision tower "${name}" is not here: put its config.json and weights in the subfolder vision_tower`,
+  );
 }
 
 /** The original flat config as one with text_config and vision_config. */
 function fromOriginal(config: any, vision: VisionConfig): LlavaConfig {
-  const { mm_projector_type: type = "linear", mm_vision_select_layer: layer = -2, mm_vision_select_feature: feature = "patch", ...text } = config;
-  if (!["patch", "cls_patch"].includes(feature)) throw new Error(`mm_vision_select_feature "${feature}" is not supported; known are patch, cls_patch`);
+  const {
+    mm_projector_type: type = "linear",
+    mm_vision_select_layer: layer = -2,
+    mm_vision_select_feature: feature = "patch",
+    ...text
+  } = config;
+  if (!["patch", "cls_patch"].includes(feature))
+    throw new Error(`mm_vision_select_feature "${feature}" is not supported; known are patch, cls_patch`);
   return {
     model_type: "llava",
     text_config: { ...text, model_type: "llama" },

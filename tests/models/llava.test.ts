@@ -1,21 +1,37 @@
 import { beforeAll, describe, expect, test } from "vitest";
 import { layOut, positionsOf } from "../../models/batch.ts";
 import { Llava, type LlavaConfig } from "../../models/vlm.ts";
+import { init } from "../../src/engine.ts";
 import { openCheckpoint, saveCheckpoint } from "../../src/io/huggingface.ts";
 import { memoryFiles, subfolder } from "../../src/io/source.ts";
-import { init } from "../../src/engine.ts";
 import { cat, manualSeed, rand, type Tensor, tensor } from "../../src/tensor.ts";
 
 const IMAGE = 9;
 const config: LlavaConfig = {
-  text_config: { vocab_size: 12, hidden_size: 16, intermediate_size: 24, num_hidden_layers: 2, num_attention_heads: 2, num_key_value_heads: 1, rms_norm_eps: 1e-5 },
-  vision_config: { hidden_size: 8, intermediate_size: 12, num_hidden_layers: 2, num_attention_heads: 2, image_size: 4, patch_size: 2 },
+  text_config: {
+    vocab_size: 12,
+    hidden_size: 16,
+    intermediate_size: 24,
+    num_hidden_layers: 2,
+    num_attention_heads: 2,
+    num_key_value_heads: 1,
+    rms_norm_eps: 1e-5,
+  },
+  vision_config: {
+    hidden_size: 8,
+    intermediate_size: 12,
+    num_hidden_layers: 2,
+    num_attention_heads: 2,
+    image_size: 4,
+    patch_size: 2,
+  },
   image_token_index: IMAGE,
 };
 const ids = (...rows: number[][]) => tensor(rows, { dtype: "i32" });
 const pixels = (n: number) => rand(n, 3, 4, 4);
 const close = (a: ArrayLike<number>, b: ArrayLike<number>) => Array.from(a, (x, i) => expect(x).toBeCloseTo(b[i], 5));
-const logitsAt = async (logits: Tensor, sample: number, position: number) => (await logits.select(0, sample).select(0, position).data()).slice();
+const logitsAt = async (logits: Tensor, sample: number, position: number) =>
+  (await logits.select(0, sample).select(0, position).data()).slice();
 
 let model: Llava;
 beforeAll(async () => {
@@ -37,10 +53,18 @@ describe("images among words", () => {
     const pixelValues = pixels(1);
     const alone = model.forward({ inputIds: ids([1, IMAGE, 2, 3]), pixelValues });
     const want = await logitsAt(alone.logits, 0, 6);
-    const right = model.forward({ inputIds: ids([4, 5, 6, 7, 8], [1, IMAGE, 2, 3, 0]), attentionMask: ids([1, 1, 1, 1, 1], [1, 1, 1, 1, 0]), pixelValues });
+    const right = model.forward({
+      inputIds: ids([4, 5, 6, 7, 8], [1, IMAGE, 2, 3, 0]),
+      attentionMask: ids([1, 1, 1, 1, 1], [1, 1, 1, 1, 0]),
+      pixelValues,
+    });
     expect(right.logits.shape).toEqual([2, 7, 12]);
     close(await logitsAt(right.logits, 1, 6), want);
-    const left = model.forward({ inputIds: ids([1, IMAGE, 2, 3, 4], [0, 1, 5, 2, 3]), attentionMask: ids([1, 1, 1, 1, 1], [0, 1, 1, 1, 1]), pixelValues });
+    const left = model.forward({
+      inputIds: ids([1, IMAGE, 2, 3, 4], [0, 1, 5, 2, 3]),
+      attentionMask: ids([1, 1, 1, 1, 1], [0, 1, 1, 1, 1]),
+      pixelValues,
+    });
     expect(left.logits.shape).toEqual([2, 8, 12]);
     expect([...(await left.attentionMask.data())].slice(8)).toEqual([0, 0, 0, 0, 1, 1, 1, 1]);
     close(await logitsAt(left.logits, 0, 6), want);
@@ -56,7 +80,11 @@ describe("images among words", () => {
       pixelValues,
     });
     expect([...(await packed.decoder.positions.data())]).toEqual([0, 1, 2, 3, 4, 5, 6, 5, 6, 7, 5]);
-    for (const [turn, at] of [[[2, 3], 6], [[4, 5, 6], 9], [[7], 10]] as const) {
+    for (const [turn, at] of [
+      [[2, 3], 6],
+      [[4, 5, 6], 9],
+      [[7], 10],
+    ] as const) {
       const alone = model.forward({ inputIds: ids([1, IMAGE, ...turn]), pixelValues });
       close(await logitsAt(packed.logits, 0, at), await logitsAt(alone.logits, 0, 4 + turn.length));
     }
@@ -64,7 +92,10 @@ describe("images among words", () => {
 
   test("images in one common place are joined as images anywhere are", async () => {
     const [a, b] = [pixels(1), pixels(1)];
-    const alone = [model.forward({ inputIds: ids([1, IMAGE, 2, 3]), pixelValues: a }), model.forward({ inputIds: ids([4, 5, IMAGE, 6]), pixelValues: b })];
+    const alone = [
+      model.forward({ inputIds: ids([1, IMAGE, 2, 3]), pixelValues: a }),
+      model.forward({ inputIds: ids([4, 5, IMAGE, 6]), pixelValues: b }),
+    ];
     const want = [await logitsAt(alone[0].logits, 0, 6), await logitsAt(alone[1].logits, 0, 6)];
     const common = model.forward({ inputIds: ids([1, IMAGE, 2, 3], [1, IMAGE, 2, 3]), pixelValues: cat([b, a]) });
     close(await logitsAt(common.logits, 1, 6), want[0]);
@@ -127,30 +158,80 @@ describe("loss", () => {
 describe("bad input is named", () => {
   const run = (input: Parameters<Llava["forward"]>[0]) => () => model.forward(input);
   test.each([
-    ["an image token without an image", () => run({ inputIds: ids([1, IMAGE, 2]) }), "0 image(s) need 0 image token(s), the batch has 1: sample 0 has 1"],
-    ["too many images", () => run({ inputIds: ids([1, 2], [1, IMAGE]), pixelValues: pixels(3) }), "3 image(s) need 3 image token(s) (or 12, one for each position), the batch has 1: sample 0 has 0, sample 1 has 1"],
-    ["an id outside the vocabulary", () => run({ inputIds: ids([1, 2], [3, 12]) }), "token id 12 in sample 1 is outside the vocabulary of 12"],
-    ["a mask of another shape", () => run({ inputIds: ids([1, 2]), attentionMask: ids([1, 1, 1]) }), "attentionMask has shape [1,3], inputIds [1,2]"],
-    ["pixels of another size", () => run({ inputIds: ids([IMAGE]), pixelValues: rand(1, 3, 8, 8) }), "pixels have shape [1,3,8,8], expected [N,3,4,4]"],
-    ["ids that are not on the host", () => run({ inputIds: ids([1, 2]).add(1) }), "inputIds must be a matrix [B,T] given from the host"],
-    ["a batch of padding", () => run({ inputIds: ids([1, 2]), attentionMask: ids([0, 0]) }), "the batch has no tokens, only padding"],
-    ["a length too short", () => run({ inputIds: ids([1, 2, 3]), padTo: 2 }), "a sample is 3 tokens long with its images, it does not fit 2"],
-    ["no label at all", () => () => model.loss({ inputIds: ids([1, 2]), labels: ids([-100, -100]) }), "all labels of the batch [1,2] are -100"],
-    ["a label outside the vocabulary", () => () => model.loss({ inputIds: ids([1, 2]), labels: ids([-100, 12]) }), "label 12 of sample 0 at 1 is outside the vocabulary of 12"],
+    [
+      "an image token without an image",
+      () => run({ inputIds: ids([1, IMAGE, 2]) }),
+      "0 image(s) need 0 image token(s), the batch has 1: sample 0 has 1",
+    ],
+    [
+      "too many images",
+      () => run({ inputIds: ids([1, 2], [1, IMAGE]), pixelValues: pixels(3) }),
+      "3 image(s) need 3 image token(s) (or 12, one for each position), the batch has 1: sample 0 has 0, sample 1 has 1",
+    ],
+    [
+      "an id outside the vocabulary",
+      () => run({ inputIds: ids([1, 2], [3, 12]) }),
+      "token id 12 in sample 1 is outside the vocabulary of 12",
+    ],
+    [
+      "a mask of another shape",
+      () => run({ inputIds: ids([1, 2]), attentionMask: ids([1, 1, 1]) }),
+      "attentionMask has shape [1,3], inputIds [1,2]",
+    ],
+    [
+      "pixels of another size",
+      () => run({ inputIds: ids([IMAGE]), pixelValues: rand(1, 3, 8, 8) }),
+      "pixels have shape [1,3,8,8], expected [N,3,4,4]",
+    ],
+    [
+      "ids that are not on the host",
+      () => run({ inputIds: ids([1, 2]).add(1) }),
+      "inputIds must be a matrix [B,T] given from the host",
+    ],
+    [
+      "a batch of padding",
+      () => run({ inputIds: ids([1, 2]), attentionMask: ids([0, 0]) }),
+      "the batch has no tokens, only padding",
+    ],
+    [
+      "a length too short",
+      () => run({ inputIds: ids([1, 2, 3]), padTo: 2 }),
+      "a sample is 3 tokens long with its images, it does not fit 2",
+    ],
+    [
+      "no label at all",
+      () => () => model.loss({ inputIds: ids([1, 2]), labels: ids([-100, -100]) }),
+      "all labels of the batch [1,2] are -100",
+    ],
+    [
+      "a label outside the vocabulary",
+      () => () => model.loss({ inputIds: ids([1, 2]), labels: ids([-100, 12]) }),
+      "label 12 of sample 0 at 1 is outside the vocabulary of 12",
+    ],
   ])("%s", (_, make, message) => expect(make()).toThrow(message));
 
   test("a run of image tokens cut between samples", () => {
     const split = { images: 2, tokensPerImage: 2, isImage: (id: number) => id === IMAGE, segments: new Int32Array(8) };
-    expect(() => layOut(ids([1, IMAGE, IMAGE, IMAGE], [1, 2, 3, IMAGE]), split)).toThrow("sample 0 has 3 image tokens, expected a multiple of 2");
+    expect(() => layOut(ids([1, IMAGE, IMAGE, IMAGE], [1, 2, 3, IMAGE]), split)).toThrow(
+      "sample 0 has 3 image tokens, expected a multiple of 2",
+    );
   });
 });
 
 test("positions count the earlier tokens that a token sees", () => {
-  expect([...positionsOf(Int32Array.of(0, 0, 0, 0, -1, 0, 0, 1, 1, 2, -1, -1, 0, 0), 7)]).toEqual([0, 1, 2, 3, 0, 4, 5, 0, 1, 0, 0, 1, 0, 1]);
+  expect([...positionsOf(Int32Array.of(0, 0, 0, 0, -1, 0, 0, 1, 1, 2, -1, -1, 0, 0), 7)]).toEqual([
+    0, 1, 2, 3, 0, 4, 5, 0, 1, 0, 0, 1, 0, 1,
+  ]);
 });
 
 describe("checkpoints", () => {
-  const input = () => ({ inputIds: ids([1, IMAGE, 2, 3]), pixelValues: tensor(Float32Array.from({ length: 48 }, (_, i) => Math.sin(i)), { shape: [1, 3, 4, 4] }) });
+  const input = () => ({
+    inputIds: ids([1, IMAGE, 2, 3]),
+    pixelValues: tensor(
+      Float32Array.from({ length: 48 }, (_, i) => Math.sin(i)),
+      { shape: [1, 3, 4, 4] },
+    ),
+  });
 
   test("a saved model loads as the same model, in either Hugging Face layout", async () => {
     const files = memoryFiles();
@@ -160,7 +241,11 @@ describe("checkpoints", () => {
 
     const modern = Object.fromEntries(
       Object.entries(model.stateDict()).map(([name, t]) => [
-        name.startsWith("language_model.lm_head") ? name.slice(15) : name.startsWith("language_model.model.") ? `model.language_model.${name.slice(21)}` : `model.${name}`,
+        name.startsWith("language_model.lm_head")
+          ? name.slice(15)
+          : name.startsWith("language_model.model.")
+            ? `model.language_model.${name.slice(21)}`
+            : `model.${name}`,
         t,
       ]),
     );
@@ -177,14 +262,20 @@ describe("checkpoints", () => {
     const [a, b] = [full, half].map((f) => f.files.get("model.safetensors")!.byteLength);
     expect(b).toBeLessThan(0.7 * a);
     const want = await model.forward(input()).logits.data();
-    (await (await Llava.fromPretrained(half)).forward(input()).logits.data()).forEach((x, i) => expect(Math.abs(x - want[i])).toBeLessThan(0.02));
+    (await (await Llava.fromPretrained(half)).forward(input()).logits.data()).forEach((x, i) =>
+      expect(Math.abs(x - want[i])).toBeLessThan(0.02),
+    );
   });
 
   test("weights that do not fit the config are all named", async () => {
     const files = memoryFiles();
     const state = model.stateDict();
     const { ["language_model.lm_head.weight"]: _, ...rest } = state;
-    await saveCheckpoint(files, { ...config, model_type: "llava" }, { ...rest, odd: tensor([1]), "multi_modal_projector.linear_1.bias": tensor([1, 2]) });
+    await saveCheckpoint(
+      files,
+      { ...config, model_type: "llava" },
+      { ...rest, odd: tensor([1]), "multi_modal_projector.linear_1.bias": tensor([1, 2]) },
+    );
     await expect(Llava.fromPretrained(files)).rejects.toThrow(
       "linear_1.bias has shape [2], expected [16]; unexpected odd [1]; missing language_model.lm_head.weight [12,16]",
     );
@@ -192,8 +283,15 @@ describe("checkpoints", () => {
 
   test("an original checkpoint without its tower says what to do", async () => {
     const files = memoryFiles();
-    await saveCheckpoint(files, { model_type: "llava_llama", mm_vision_tower: "openai/clip", ...config.text_config }, { w: tensor([1]) });
+    await saveCheckpoint(
+      files,
+      { model_type: "llava_llama", mm_vision_tower: "openai/clip", ...config.text_config },
+      { w: tensor([1]) },
+    );
     await expect(Llava.fromPretrained(files)).rejects.toThrow('the vision tower "openai/clip" is not here');
-    expect((await openCheckpoint(subfolder(memoryFiles(new Map([...files.files].map(([k, v]) => [`x/${k}`, v]))), "x"))).config.model_type).toBe("llava_llama");
+    expect(
+      (await openCheckpoint(subfolder(memoryFiles(new Map([...files.files].map(([k, v]) => [`x/${k}`, v]))), "x")))
+        .config.model_type,
+    ).toBe("llava_llama");
   });
 });

@@ -31,7 +31,9 @@ async function run(backend: "reference" | "webgpu", count: number): Promise<Reco
     await optimizer.step();
     losses.push(await loss.item());
   }
-  const values = await Promise.all([...model.namedParameters()].map(async ([name, p]) => [name, [...(await p.data())]] as const));
+  const values = await Promise.all(
+    [...model.namedParameters()].map(async ([name, p]) => [name, [...(await p.data())]] as const),
+  );
   return { losses, ...Object.fromEntries(values) };
 }
 
