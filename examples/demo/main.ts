@@ -25,7 +25,7 @@ const help = `npm run demo -- [options]
 Train, evaluate, and write a report:
   (no options)     about 4 TFLOP: 10 to 20 minutes on two CPU cores
   --quick          3 minutes: enough for colours, backgrounds and kinds
-  --full           hours on two CPU cores, for a GPU: more names, better answers
+  --full           about an hour on two CPU cores: more names, better answers
   --out <folder>   where report.html and the checkpoint go (default .cache/demo/run)
   --seed <n>       default 1; the same seed shows the same pictures in the same order
   --scale <x>      multiplies the number of steps of all stages
@@ -103,7 +103,7 @@ async function chat({ image, ask, checkpoint, temperature }: Options): Promise<v
 
 async function trainAndReport({ preset: name, seed, scale, out }: Options): Promise<void> {
   const began = performance.now();
-  const { size, recipe, about } = presets[name];
+  const { size, recipe, named, about } = presets[name];
   for (const stage of ["vision", "text", "projector", "joint"] as const) recipe[stage].steps = Math.max(2, Math.round(recipe[stage].steps * scale));
   const device = await init();
   say(`${bold("shadegrad demo")}: a bilingual LLaVA on emoji artwork, from nothing (${name}: ${about})`);
@@ -113,7 +113,7 @@ async function trainAndReport({ preset: name, seed, scale, out }: Options): Prom
   const cache = join(root, ".cache/demo");
   mkdirSync(cache, { recursive: true });
   const set = loadEmoji(cache, say);
-  const splits = new Splits(set);
+  const splits = new Splits(set, named);
   const tokenizer = trainTokenizer(Batcher.corpus(splits), size.vocabulary);
   const texts = new TextIds(tokenizer);
   const batcher = new Batcher(splits, texts, new Random(seed));
