@@ -163,17 +163,30 @@ export function backward(output: Tensor, gradient?: Tensor, { createGraph = fals
   untracked(() => withRecording(createGraph, () => leaves.forEach(([t, g]) => (t.grad = t.grad ? t.grad.add(g) : g))));
 }
 
+export interface GradOptions {
+  /** Records the gradients' own graph, for gradients of gradients. */
+  createGraph?: boolean;
+  /** Default 1, for an output of one element. */
+  gradOutput?: Tensor;
+  /** Gives null, rather than an error, for inputs that the output does not depend on. */
+  allowUnused?: boolean;
+}
+
 /** Gradients of `output` with respect to `inputs` (leaves or not); `.grad` stays untouched. */
 export function grad(
   output: Tensor,
   inputs: readonly Tensor[],
-  { createGraph = false, gradOutput }: { createGraph?: boolean; gradOutput?: Tensor } = {},
-): Tensor[] {
-  const wanted = new Map<Node, Tensor | undefined>(inputs.map((t) => [t.node, undefined]));
+  options?: GradOptions & { allowUnused?: false },
+): Tensor[];
+export function grad(output: Tensor, inputs: readonly Tensor[], options: GradOptions): (Tensor | null)[];
+export function grad(output: Tensor, inputs: readonly Tensor[], options: GradOptions = {}): (Tensor | null)[] {
+  const { createGraph = false, gradOutput, allowUnused = false } = options;
+  const wanted = new Map<Node, Tensor | null>(inputs.map((t) => [t.node, null]));
   ReverseWalk.from(output, gradOutput, createGraph, (node, g) => wanted.has(node) && wanted.set(node, g));
   return inputs.map((t, i) => {
-    const g = wanted.get(t.node);
-    if (!g) throw new Error(`grad: the output does not depend on input ${i} (or that does not require grad)`);
+    const g = wanted.get(t.node) ?? null;
+    if (!g && !allowUnused)
+      throw new Error(`grad: the output does not depend on input ${i} (or that does not require grad)`);
     return g;
   });
 }

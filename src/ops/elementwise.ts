@@ -72,12 +72,15 @@ function define<A extends Attrs>(r: Row<A>): Op<A> {
 /** Broadcasts and casts the operands, then applies the op. */
 function broadcast(op: Op, rule: Rule, x: readonly Operand[], attrs: Attrs): Tensor {
   let shape: Shape | undefined;
-  for (const v of x) if (typeof v !== "number") shape = shape ? broadcastShapes(op.name, shape, v.shape) : v.shape;
+  for (const [i, v] of x.entries()) {
+    if (typeof v === "number") continue;
+    if (!(v instanceof Tensor))
+      throw new TypeError(`${op.name}: operand ${i} must be a tensor or a number, got ${typeof v}`);
+    shape = shape ? broadcastShapes(op.name, shape, v.shape) : v.shape;
+  }
   if (!shape) throw new TypeError(`${op.name}: no operand is a tensor`);
   const { args, out } = rule(x);
   const sources = x.map((v, i) => {
-    if (typeof v !== "number" && !(v instanceof Tensor))
-      throw new TypeError(`${op.name}: operand ${i} must be a tensor or a number, got ${typeof v}`);
     const dtype = typeof args === "string" ? args : args[i];
     return typeof v === "number" ? full(shape, v, dtype) : expand(cast(v, dtype), shape);
   });
