@@ -18,7 +18,10 @@ export const lowerIndexAdd: Lower = (node, cx) => {
   const [head, next] = [cx.temp(4 * size), cx.temp(4 * Math.max(count, 4))];
   const serial = cx.device.kind === "software";
   const link = (START: number, SERIAL: number, lanes: number): KernelCall => ({
-    kernel: "index_links", params: { WG: SERIAL ? 1 : WG, START, SERIAL }, dims: [count, size], bind: [ids, head, next],
+    kernel: "index_links",
+    params: { WG: SERIAL ? 1 : WG, START, SERIAL },
+    dims: [count, size],
+    bind: [ids, head, next],
     grid: grid2d(SERIAL ? 1 : Math.max(1, Math.ceil(lanes / WG))),
   });
   const vec = inner % 4 === 0;
@@ -29,8 +32,11 @@ export const lowerIndexAdd: Lower = (node, cx) => {
     link(1, 0, size),
     link(0, Number(serial), count),
     {
-      kernel: "index_add", params: { WG, LANES, V: vec ? `vec4<${type}>` : type }, dims: [outer, size, count, vectors],
-      bind: [x, source, head, next, cx.output()], grid: grid2d(Math.ceil((outer * size * LANES) / WG)),
+      kernel: "index_add",
+      params: { WG, LANES, V: vec ? `vec4<${type}>` : type },
+      dims: [outer, size, count, vectors],
+      bind: [x, source, head, next, cx.output()],
+      grid: grid2d(Math.ceil((outer * size * LANES) / WG)),
     },
   ];
 };
@@ -41,26 +47,37 @@ export const lowerScatterAdd: Lower = (node, cx) => {
   const [shape, part] = [node.shape, node.src[1].shape];
   if (numel(shape) === 0) return [];
   const [xStrides, indexStrides] = [contiguousStrides(shape), contiguousStrides(part)];
-  const others = shape.flatMap((size, d) => (d === dim || size === 1 ? [] : [[size, part[d], xStrides[d], indexStrides[d]]]));
+  const others = shape.flatMap((size, d) =>
+    d === dim || size === 1 ? [] : [[size, part[d], xStrides[d], indexStrides[d]]],
+  );
   if (others.length > 6) throw new Error(`scatterAdd: at most 7 dims, got ${show(shape)}`);
   while (others.length < 6) others.unshift([1, 1, 0, 0]);
   const lines = numel(shape) / shape[dim];
   const count = numel(part) === 0 ? 0 : part[dim];
-  return [{
-    kernel: "scatter_add", params: { WG, T: wordType(node.dtype) },
-    dims: [lines, shape[dim], count, xStrides[dim], indexStrides[dim], 0, 0, 0, ...others.flat()],
-    bind: [...[0, 1, 2].map((i) => cx.operand(i).buffer), cx.output()], grid: grid2d(Math.ceil(lines / WG)),
-  }];
+  return [
+    {
+      kernel: "scatter_add",
+      params: { WG, T: wordType(node.dtype) },
+      dims: [lines, shape[dim], count, xStrides[dim], indexStrides[dim], 0, 0, 0, ...others.flat()],
+      bind: [...[0, 1, 2].map((i) => cx.operand(i).buffer), cx.output()],
+      grid: grid2d(Math.ceil(lines / WG)),
+    },
+  ];
 };
 
 /** x [..., C] -> running sums. */
 export const lowerCumsum: Lower = (node, cx) => {
   const r = rowSchedule(node.shape, cx.device);
   if (r.rows === 0) return [];
-  return [{
-    kernel: "cumsum", params: { WG: r.params.WG, LANES: r.params.LANES, T: wordType(node.dtype) },
-    dims: [r.rows, r.cols], bind: [cx.operand(0).buffer, cx.output()], grid: r.grid,
-  }];
+  return [
+    {
+      kernel: "cumsum",
+      params: { WG: r.params.WG, LANES: r.params.LANES, T: wordType(node.dtype) },
+      dims: [r.rows, r.cols],
+      bind: [cx.operand(0).buffer, cx.output()],
+      grid: r.grid,
+    },
+  ];
 };
 
 /** x [..., C], attrs { k } -> i32 [..., k]. */
@@ -69,8 +86,13 @@ export const lowerTopk: Lower = (node, cx) => {
   const r = rowSchedule(shape, cx.device);
   if (r.rows === 0) return [];
   const KIND = dtype === "f32" ? 0 : dtype === "i32" ? 1 : 2;
-  return [{
-    kernel: "topk", params: { WG: r.params.WG, LANES: r.params.LANES, KIND, T: wordType(dtype) },
-    dims: [r.rows, r.cols, node.attrs.k as number], bind: [cx.operand(0).buffer, cx.output()], grid: r.grid,
-  }];
+  return [
+    {
+      kernel: "topk",
+      params: { WG: r.params.WG, LANES: r.params.LANES, KIND, T: wordType(dtype) },
+      dims: [r.rows, r.cols, node.attrs.k as number],
+      bind: [cx.operand(0).buffer, cx.output()],
+      grid: r.grid,
+    },
+  ];
 };

@@ -45,7 +45,17 @@ export const lowerMatmul: Lower = (node, cx) => {
   return calls;
 };
 
-function product(cx: LowerContext, M: number, N: number, K: number, sizes: number[], A: Matrix, B: Matrix, first: number, only: boolean): KernelCall[] {
+function product(
+  cx: LowerContext,
+  M: number,
+  N: number,
+  K: number,
+  sizes: number[],
+  A: Matrix,
+  B: Matrix,
+  first: number,
+  only: boolean,
+): KernelCall[] {
   const { device } = cx;
   const SG = device.subgroupSize;
   const batches = numel(sizes);
@@ -57,35 +67,71 @@ function product(cx: LowerContext, M: number, N: number, K: number, sizes: numbe
   if (M === 1 && SG > 0 && B.row === 1 && only && K >= 4 * SG && N > 4) {
     const vec = K % 4 === 0 && A.column === 1 && aligned(A, "column") && aligned(B, "row");
     const [x, y] = grid2d(Math.ceil(N / 4));
-    return [{
-      kernel: "matvec", params: { SG, VEC: Number(vec), T: vec ? "vec4f" : "f32" },
-      dims: [N, K, batches, sizes[1], sizes[2], A.offset, ...A.batch, A.column, B.offset, ...B.batch, B.column],
-      bind: [...bind, cx.output()], grid: [x, y, Math.min(batches, MAX_GROUPS)], ...epilogue, flops,
-    }];
+    return [
+      {
+        kernel: "matvec",
+        params: { SG, VEC: Number(vec), T: vec ? "vec4f" : "f32" },
+        dims: [N, K, batches, sizes[1], sizes[2], A.offset, ...A.batch, A.column, B.offset, ...B.batch, B.column],
+        bind: [...bind, cx.output()],
+        grid: [x, y, Math.min(batches, MAX_GROUPS)],
+        ...epilogue,
+        flops,
+      },
+    ];
   }
 
   const TM = M > 8 ? 16 : M > 4 ? 8 : 4;
   const tile = SG > 0 ? { rows: TM, columns: 4 * SG } : { rows: M > 8 ? 32 : 8, columns: 32 };
   const [rowTiles, columnTiles] = [Math.ceil(M / tile.rows), Math.ceil(N / tile.columns)];
-  const split = only ? splitK(K, rowTiles * columnTiles * batches, busyGroups(device)) : { splits: 1, chunk: Math.max(K, 1) };
+  const split = only
+    ? splitK(K, rowTiles * columnTiles * batches, busyGroups(device))
+    : { splits: 1, chunk: Math.max(K, 1) };
   const KS = SG > 32 && TM === 16 ? 8 : 4;
   const slices = batches * split.splits;
   const strides = [A.offset, ...A.batch, A.row, A.column, B.offset, ...B.batch, B.row, B.column];
   // Rows first: a panel of B stays in the cache while A streams by, column tiles times over. Columns first pays when B fits whole.
   const columnsFirst = K * N <= CACHED && K * M > CACHED;
   const steps = columnsFirst ? [columnTiles, 1] : [1, rowTiles];
-  const dims = [M, N, K, split.chunk, rowTiles, columnTiles, ...steps, first, slices, batches, sizes[1], sizes[2], ...strides];
+  const dims = [
+    M,
+    N,
+    K,
+    split.chunk,
+    rowTiles,
+    columnTiles,
+    ...steps,
+    first,
+    slices,
+    batches,
+    sizes[1],
+    sizes[2],
+    ...strides,
+  ];
   const grid = grid2d(rowTiles * columnTiles * slices);
   const out = split.splits > 1 ? cx.temp(4 * slices * M * N) : cx.output();
   const size: Record<string, number> = SG > 0 ? { SG, TM, KS } : { TM: tile.rows / 8 };
   const params = { ...size, K_GUARD: Number(K % KS !== 0), ...loads(SG, M, N, K, A, B) };
-  const main: KernelCall = { kernel: SG > 0 ? "matmul" : "matmul_tiled", params, dims, bind: [...bind, out], grid, flops };
+  const main: KernelCall = {
+    kernel: SG > 0 ? "matmul" : "matmul_tiled",
+    params,
+    dims,
+    bind: [...bind, out],
+    grid,
+    flops,
+  };
   if (split.splits === 1) return [{ ...main, ...epilogue }];
   return [main, sumParts(out, cx.output(), split.splits, batches, M, N)];
 }
 
 /** How the operands are read: as vectors where stride 1 and alignment allow. */
-function loads(SG: number, M: number, N: number, K: number, A: Matrix, B: Matrix): { A_VEC: number; B_VEC: number; A: string; B: string } {
+function loads(
+  SG: number,
+  M: number,
+  N: number,
+  K: number,
+  A: Matrix,
+  B: Matrix,
+): { A_VEC: number; B_VEC: number; A: string; B: string } {
   const alongK = K % 4 === 0 && aligned(A, "column");
   const alongM = SG > 0 && M % 4 === 0 && aligned(A, "row");
   const A_VEC = alongK ? 1 : alongM ? 2 : 0;
