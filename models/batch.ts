@@ -113,7 +113,7 @@ export interface LayoutOptions {
  */
 export function layOut(inputIds: Tensor, options: LayoutOptions): Layout {
   const { images, tokensPerImage: per, isImage, segments, labels, padRight = false } = options;
-  const ids = requireHost("Llava", "inputIds", inputIds);
+  const ids = requireHost("batch", "inputIds", inputIds);
   const [b, t] = inputIds.shape;
   const counts = new Array<number>(b).fill(0);
   ids.forEach((id, i) => (counts[Math.floor(i / t)] += isImage(id) ? 1 : 0));
@@ -123,7 +123,7 @@ export function layOut(inputIds: Tensor, options: LayoutOptions): Layout {
   if (total !== images && !expanded && !skip) {
     const each = per > 1 ? ` (or ${images * per}, one for each position)` : "";
     throw new Error(
-      `Llava: ${images} image(s) need ${images} image token(s)${each}, the batch has ${total}: ${counts.map((c, s) => `sample ${s} has ${c}`).join(", ")}`,
+      `batch: ${images} image(s) need ${images} image token(s)${each}, the batch has ${total}: ${counts.map((c, s) => `sample ${s} has ${c}`).join(", ")}`,
     );
   }
   const width = expanded ? 1 : per;
@@ -140,7 +140,7 @@ export function layOut(inputIds: Tensor, options: LayoutOptions): Layout {
     }
     if (expanded && counts[s] % per) {
       throw new Error(
-        `Llava: sample ${s} has ${counts[s]} image tokens, expected a multiple of ${per} (the positions of an image)`,
+        `batch: sample ${s} has ${counts[s]} image tokens, expected a multiple of ${per} (the positions of an image)`,
       );
     }
     if (counts[s] === 0 && skip) next += per;
@@ -148,9 +148,9 @@ export function layOut(inputIds: Tensor, options: LayoutOptions): Layout {
   }
   const longest = Math.max(...samples.map((sample) => sample.length));
   const length = options.padTo?.(longest) ?? longest;
-  if (longest === 0) throw new Error("Llava: the batch has no tokens, only padding");
+  if (longest === 0) throw new Error("batch: the batch has no tokens, only padding");
   if (length < longest)
-    throw new Error(`Llava: a sample is ${longest} tokens long with its images, it does not fit ${length}`);
+    throw new Error(`batch: a sample is ${longest} tokens long with its images, it does not fit ${length}`);
   const filled = (value: number) => new Int32Array(b * length).fill(value);
   const out = { ids: filled(0), features: filled(-1), segments: filled(-1), labels: filled(IGNORE_INDEX) };
   samples.forEach((sample, s) => {

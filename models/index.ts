@@ -28,8 +28,10 @@ export {
   LlamaForCausalLM,
   type RopeScaling,
 } from "./llama.ts";
-export { loadCLIPVision, loadLlama, loadWeights, type Rename } from "./load.ts";
+export { Llava, type LlavaConfig } from "./llava.ts";
+export { loadAdapter, loadCLIPVision, loadLlama, loadWeights, type Rename, saveAdapter } from "./load.ts";
+export { MplugOwl, type MplugOwlConfig, OwlVisionModel } from "./owl.ts";
 export { type DecodeOptions, type EncodeOptions, Tokenizer, type TokenizerJson } from "./tokenizer.ts";
 export { type Progress, parameterTable, type TrainOptions, type TrainResult, train } from "./train.ts";
 export { CLIPVisionModel, type VisionConfig, type VisionTower, ViT, ViTHeads, visionTower } from "./vit.ts";
-export { Llava, type LlavaConfig, type LlavaInput, type MergedInput } from "./vlm.ts";
+export { type MergedInput, type VisionLanguageInput, VisionLanguageModel } from "./vlm.ts";

@@ -290,7 +290,7 @@ function checkConfig({ image_size: size, patch_size: patch }: VisionConfig): voi
   if (size % patch) throw new RangeError(`vision config: patch_size ${patch} does not divide image_size ${size}`);
 }
 
-function checkPixels(pixels: Tensor, { image_size: size, num_channels: channels = 3 }: VisionConfig): void {
+export function checkPixels(pixels: Tensor, { image_size: size, num_channels: channels = 3 }: VisionConfig): void {
   const [, c, h, w] = pixels.shape;
   if (pixels.ndim !== 4 || c !== channels || h !== size || w !== size) {
     throw new Error(`vision tower: pixels have shape ${show(pixels.shape)}, expected [N,${channels},${size},${size}]`);

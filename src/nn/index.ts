@@ -1,4 +1,4 @@
-export { constant, normal, truncatedNormal, uniform, withoutInit } from "./init.ts";
+export { constant, normal, setParameter, truncatedNormal, uniform, withoutInit } from "./init.ts";
 export {
   type Activation,
   activation,

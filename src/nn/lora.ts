@@ -21,8 +21,11 @@ export class LoRA extends Module {
   readonly scale: number;
   readonly #dropout: Dropout;
 
+  readonly options: Required<LoRAOptions>;
+
   constructor(base: Linear, { r, alpha = r, dropout = 0 }: LoRAOptions) {
     super();
+    this.options = { r, alpha, dropout };
     if (!Number.isInteger(r) || r < 1) throw new RangeError(`LoRA: r must be a positive integer, got ${r}`);
     if (!Number.isFinite(alpha)) throw new RangeError(`LoRA: alpha must be finite, got ${alpha}`);
     this.scale = alpha / r;

@@ -3,14 +3,17 @@ import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import { type Prompt, steps, textPrompt } from "../../models/generate.ts";
 import type { LlamaForCausalLM } from "../../models/llama.ts";
-import { loadCLIPVision, loadLlama } from "../../models/load.ts";
-import { Llava, type LlavaInput } from "../../models/vlm.ts";
+import { Llava } from "../../models/llava.ts";
+import { loadAdapter, loadCLIPVision, loadLlama, saveAdapter } from "../../models/load.ts";
+import { MplugOwl } from "../../models/owl.ts";
+import type { VisionLanguageInput } from "../../models/vlm.ts";
 import type { Safetensors } from "../../src/io/safetensors.ts";
-import type { Module } from "../../src/nn/index.ts";
+import { memoryFiles } from "../../src/io/source.ts";
+import { type Module, mergeLoRA } from "../../src/nn/index.ts";
 import { folder } from "../../src/runtime/node.ts";
 import { type Tensor, tensor } from "../../src/tensor.ts";
 import { openBackend } from "../backend.ts";
-import { type Case, gradientMismatch, listCases, mismatch, openCase } from "./cases.ts";
+import { type Case, goldens, gradientMismatch, listCases, mismatch, openCase } from "./cases.ts";
 
 /** Inputs and expected values of one scenario. */
 class Scenario {
@@ -47,9 +50,9 @@ class Scenario {
     );
     expect(message, `${this.golden.name}/${this.name}: ${name}`).toBeUndefined();
   }
-  async hiddenStates(states: readonly Tensor[], rows?: ArrayLike<number>): Promise<void> {
+  async hiddenStates(states: readonly Tensor[], rows?: ArrayLike<number>, name = "hidden_states"): Promise<void> {
     for (const [i, state] of states.entries())
-      if (this.has(`hidden_states.${i}`)) await this.expect(`hidden_states.${i}`, state, "hidden", rows);
+      if (this.has(`${name}.${i}`)) await this.expect(`${name}.${i}`, state, "hidden", rows);
   }
   /** Compares the gradients of `model`, names given by `nameOf`, with all stored for this scenario. */
   async gradients(model: Module, nameOf = (name: string) => name, others: Record<string, Tensor> = {}): Promise<void> {
@@ -169,7 +172,7 @@ const llava: Runner = async ({ path, json }) => {
 async function runLlava(model: Llava, s: Scenario, nameOf: (name: string) => string): Promise<void> {
   const pixelValues = (await s.input("pixel_values")) ?? (await s.given("images"));
   const attentionMask = await s.input("attention_mask");
-  const forms: LlavaInput[] = [];
+  const forms: VisionLanguageInput[] = [];
   for (const suffix of ["", "_expanded"]) {
     const inputIds = await s.input(`input_ids${suffix}`);
     if (!inputIds) continue;
@@ -210,10 +213,68 @@ async function runLlava(model: Llava, s: Scenario, nameOf: (name: string) => str
   }
 }
 
-/** Which runner does a case, by the model_type of its config. */
-const runners: Record<string, Runner> = { llama, qwen2: llama, clip_vision_model: clip, llava, llava_llama: llava };
+const owl: Runner = async ({ path }) => {
+  const model = await MplugOwl.fromPretrained(folder(`${path}/model`));
+  return (s) => runOwl(model, s, s.name === "single" || s.name === "batch_right_pad");
+};
 
-function modelType({ path }: Case): string {
+const owlLora: Runner = async ({ path, json }) => {
+  const model = await MplugOwl.fromPretrained(folder(join(goldens, json.base, "model")));
+  await loadAdapter(model, folder(`${path}/adapter`));
+  model.eval();
+  return async (s) => {
+    await runOwl(model, s, true);
+    mergeLoRA(model);
+    await runOwl(model, s, false);
+    const files = memoryFiles();
+    await saveAdapter(model, files);
+    const again = await MplugOwl.fromPretrained(folder(join(goldens, json.base, "model")));
+    await loadAdapter(again, files);
+    again.eval();
+    await runOwl(again, s, false);
+  };
+};
+
+async function runOwl(model: MplugOwl, s: Scenario, graded: boolean): Promise<void> {
+  const pixelValues = await s.input("pixel_values");
+  const input = {
+    inputIds: await s.given("input_ids"),
+    attentionMask: await s.input("attention_mask"),
+    labels: await s.input("labels"),
+    pixelValues,
+  };
+  if (s.has("tokens")) return s.greedy(model.language_model, model.prompt(input));
+  const out = model.forward(input);
+  out.hiddenStates.forEach((state) => state.keep());
+  await s.expect("logits", out.logits, "logits", await out.attentionMask.data());
+  if (pixelValues && s.has("abstractor_output")) {
+    const { hiddenStates, lastHiddenState } = model.vision_model.forward(pixelValues);
+    const features = model.imageFeatures(pixelValues);
+    [...hiddenStates, features, lastHiddenState].forEach((t) => t.keep());
+    await s.expect("abstractor_output", features, "hidden");
+    await s.expect("vision_last_hidden_state", lastHiddenState, "hidden");
+    await s.hiddenStates(hiddenStates, undefined, "vision_hidden_states");
+  }
+  const loss = model.loss({ ...input, labels: input.labels! });
+  if (graded) loss.backward();
+  await s.expect("loss", loss, "loss");
+  if (graded)
+    await s.gradients(model, (name) => name.replace(/^(.*)\.lora\.(lora_[AB])$/, "base_model.model.$1.$2.weight"));
+}
+
+/** Which runner does a case, by the model_type of its config. */
+const runners: Record<string, Runner> = {
+  llama,
+  qwen2: llama,
+  clip_vision_model: clip,
+  llava,
+  llava_llama: llava,
+  "mplug-owl": owl,
+  "mplug-owl with an adapter": owlLora,
+};
+
+function modelType({ path, json }: Case): string {
+  if (json.base === "models/mplug-owl" && existsSync(join(path, "adapter"))) return "mplug-owl with an adapter";
   const config = join(path, "model/config.json");
   return existsSync(config) ? JSON.parse(readFileSync(config, "utf8")).model_type : "none (no model/config.json)";
 }

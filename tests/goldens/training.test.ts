@@ -1,5 +1,5 @@
 import { beforeAll, describe, expect, test } from "vitest";
-import { Llava } from "../../models/vlm.ts";
+import { Llava } from "../../models/llava.ts";
 import { AdamW } from "../../src/nn/index.ts";
 import { folder } from "../../src/runtime/node.ts";
 import { tensor } from "../../src/tensor.ts";

@@ -1,6 +1,6 @@
 import { beforeAll, describe, expect, test } from "vitest";
 import { layOut, positionsOf } from "../../models/batch.ts";
-import { Llava, type LlavaConfig } from "../../models/vlm.ts";
+import { Llava, type LlavaConfig } from "../../models/llava.ts";
 import { init } from "../../src/engine.ts";
 import { openCheckpoint, saveCheckpoint } from "../../src/io/huggingface.ts";
 import { memoryFiles, subfolder } from "../../src/io/source.ts";

@@ -1,0 +1,157 @@
+/**
+ * mPLUG-Owl (arXiv 2304.14178): CLIP's vision maths under its own names, the visual abstractor, LLaMA.
+ * An image stands as a run of negative ids, one for each query and one for the end token.
+ */
+import { type FileSource, openCheckpoint, openFolder, type SaveOptions, saveCheckpoint } from "../src/io/index.ts";
+import { Conv2d, LayerNorm, Linear, Module, truncatedNormal, withoutInit } from "../src/nn/index.ts";
+import { cat, scaledDotProductAttention, type Tensor } from "../src/tensor.ts";
+import { Abstractor, type AbstractorConfig } from "./adapter.ts";
+import { type LlamaConfig, LlamaForCausalLM } from "./llama.ts";
+import { loadWeights } from "./load.ts";
+import { checkPixels, type VisionConfig, VisionMLP } from "./vit.ts";
+import { VisionLanguageModel } from "./vlm.ts";
+
+export interface MplugOwlConfig {
+  model_type?: string;
+  num_query_tokens: number;
+  vision_config: VisionConfig;
+  visual_abstractor_config: AbstractorConfig;
+  text_config: LlamaConfig;
+}
+
+/** Full attention; q, k and v of each head lie side by side in one projection. */
+class OwlAttention extends Module {
+  query_key_value: Linear;
+  dense: Linear;
+
+  constructor(
+    dim: number,
+    readonly heads: number,
+  ) {
+    super();
+    this.query_key_value = new Linear(dim, 3 * dim);
+    this.dense = new Linear(dim, dim);
+  }
+
+  forward(x: Tensor): Tensor {
+    const [n, p, d] = x.shape;
+    const fused = this.query_key_value.forward(x).reshape([n, p, this.heads, 3, d / this.heads]);
+    const part = (i: number) => fused.select(3, i).transpose(1, 2); // [N, H, P, D/H]
+    const y = scaledDotProductAttention(part(0), part(1), part(2));
+    return this.dense.forward(y.transpose(1, 2).reshape([n, p, d]));
+  }
+}
+
+class OwlVisionLayer extends Module {
+  self_attn: OwlAttention;
+  input_layernorm: LayerNorm;
+  mlp: VisionMLP;
+  post_attention_layernorm: LayerNorm;
+
+  constructor({ hidden_size: d, ...config }: VisionConfig) {
+    super();
+    const { layer_norm_eps: eps = 1e-6, hidden_act = "quick_gelu" } = config;
+    this.self_attn = new OwlAttention(d, config.num_attention_heads);
+    this.input_layernorm = new LayerNorm(d, eps);
+    this.mlp = new VisionMLP(d, config.intermediate_size, hidden_act);
+    this.post_attention_layernorm = new LayerNorm(d, eps);
+  }
+
+  forward(x: Tensor): Tensor {
+    const y = x.add(this.self_attn.forward(this.input_layernorm.forward(x))); // [N, P, D]
+    return y.add(this.mlp.forward(this.post_attention_layernorm.forward(y)));
+  }
+}
+
+class OwlVisionEmbeddings extends Module {
+  cls_token: Tensor; // [1, 1, D]
+  patch_embed: Conv2d;
+  position_embedding: Tensor; // [1, P, D]
+  pre_layernorm: LayerNorm;
+
+  constructor(readonly config: VisionConfig) {
+    super();
+    const { hidden_size: d, patch_size: patch, image_size: size, num_channels: channels = 3 } = config;
+    this.cls_token = truncatedNormal([1, 1, d], d ** -0.5);
+    this.patch_embed = new Conv2d(channels, d, patch, { stride: patch, bias: false });
+    this.position_embedding = truncatedNormal([1, (size / patch) ** 2 + 1, d], 0.02);
+    this.pre_layernorm = new LayerNorm(d, config.layer_norm_eps ?? 1e-6);
+  }
+
+  forward(pixels: Tensor): Tensor {
+    checkPixels(pixels, this.config);
+    const patches = this.patch_embed.forward(pixels).flatten(2).transpose(1, 2); // [N, P-1, D]
+    const tokens = cat([this.cls_token.expand([pixels.shape[0], 1, this.config.hidden_size]), patches], 1);
+    return this.pre_layernorm.forward(tokens.add(this.position_embedding));
+  }
+}
+
+class OwlVisionEncoder extends Module {
+  layers: OwlVisionLayer[];
+
+  constructor(config: VisionConfig) {
+    super();
+    this.layers = Array.from({ length: config.num_hidden_layers }, () => new OwlVisionLayer(config));
+  }
+}
+
+export class OwlVisionModel extends Module {
+  embeddings: OwlVisionEmbeddings;
+  encoder: OwlVisionEncoder;
+  post_layernorm: LayerNorm;
+
+  constructor(config: VisionConfig) {
+    super();
+    this.embeddings = new OwlVisionEmbeddings(config);
+    this.encoder = new OwlVisionEncoder(config);
+    this.post_layernorm = new LayerNorm(config.hidden_size, config.layer_norm_eps ?? 1e-6);
+  }
+
+  /** pixels [N, C, H, W]; all tokens are normalised at the end, the class token included. */
+  forward(pixels: Tensor): { hiddenStates: Tensor[]; lastHiddenState: Tensor } {
+    const hiddenStates = [this.embeddings.forward(pixels)]; // each [N, P, D]
+    for (const layer of this.encoder.layers) hiddenStates.push(layer.forward(hiddenStates[hiddenStates.length - 1]));
+    return { hiddenStates, lastHiddenState: this.post_layernorm.forward(hiddenStates[hiddenStates.length - 1]) };
+  }
+}
+
+export class MplugOwl extends VisionLanguageModel {
+  vision_model: OwlVisionModel;
+  query_tokens: Tensor; // [1, Q, D]
+  abstractor: Abstractor;
+  language_model: LlamaForCausalLM;
+
+  constructor(readonly config: MplugOwlConfig) {
+    super();
+    const { visual_abstractor_config: abstractor, text_config: text } = config;
+    this.vision_model = new OwlVisionModel(config.vision_config);
+    this.query_tokens = truncatedNormal([1, config.num_query_tokens, abstractor.hidden_size], 0.02);
+    this.abstractor = new Abstractor(abstractor, text.hidden_size);
+    this.language_model = new LlamaForCausalLM(text);
+  }
+
+  protected isImageToken(id: number): boolean {
+    return id < 0;
+  }
+
+  /** pixels [N, C, H, W] to [N, Q + 1, D']. */
+  imageFeatures(pixels: Tensor): Tensor {
+    return this.abstractor.forward(this.query_tokens, this.vision_model.forward(pixels).lastHiddenState);
+  }
+
+  static async fromPretrained(where: string | FileSource): Promise<MplugOwl> {
+    const { config, tensors } = await openCheckpoint(await openFolder(where));
+    const model = withoutInit(() => new MplugOwl(config));
+    await loadWeights(model, [tensors], [[/rotary_emb\.inv_freq$/, null]]);
+    return model;
+  }
+
+  async savePretrained(where: string | FileSource, options?: SaveOptions): Promise<void> {
+    await saveCheckpoint(
+      await openFolder(where),
+      { ...this.config, model_type: "mplug-owl" },
+      this.stateDict(),
+      options,
+    );
+  }
+}
