@@ -37,7 +37,7 @@ describe("examples of the guide", () => {
     const file = join(folder, `${title.replace(/\W+/g, "-")}.ts`);
     writeFileSync(file, code);
     const printed = execFileSync(process.execPath, [await bundle(file)], { encoding: "utf8", env: childEnvironment() });
-    // A line that prints says at its end what: compared where the comment is a value.
+    // A line that prints may say what, at its end; descriptions begin with an article.
     for (const [, comment] of code.matchAll(/console\.log\(.*\); \/\/ ([[\d].*|true|false)$/gm)) {
       expect(printed.replace(/\s+/g, " ")).toContain(
         comment.replace(/\s+/g, " ").replaceAll("[", "[ ").replaceAll("]", " ]"),
