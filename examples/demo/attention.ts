@@ -13,7 +13,12 @@ export interface WordAttention {
 }
 
 /** Attention of the positions that predict `answer`, token by token. */
-export async function wordAttention({ model, texts }: Chat, tiles: Tiles, question: string, answer: string): Promise<WordAttention[]> {
+export async function wordAttention(
+  { model, texts }: Chat,
+  tiles: Tiles,
+  question: string,
+  answer: string,
+): Promise<WordAttention[]> {
   const words = texts.of(answer);
   const count = tiles.count * TILE_TOKENS;
   const ids = [BOS, IMAGE, ...texts.prompt(question), ...words];
@@ -26,7 +31,9 @@ export async function wordAttention({ model, texts }: Chat, tiles: Tiles, questi
     const states = model.language_model.model.forward(decoder);
     const frequencies = tensor(inverseFrequencies(model.config.text_config));
     const split = (x: Tensor): Promise<ArrayLike<number>> =>
-      rope(x.reshape([1, length, heads, size]).transpose(1, 2), decoder.positions, { inverseFrequencies: frequencies }).data(); // [1, H, T, D]
+      rope(x.reshape([1, length, heads, size]).transpose(1, 2), decoder.positions, {
+        inverseFrequencies: frequencies,
+      }).data(); // [1, H, T, D]
     return model.language_model.model.layers.map(({ self_attn: a, input_layernorm: norm }, i) => {
       const x = norm.forward(states[i]);
       return [split(a.q_proj.forward(x)), split(a.k_proj.forward(x))] as const;

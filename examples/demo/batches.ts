@@ -1,7 +1,7 @@
 /** Training batches: pictures with labels for the heads of stage 0, text alone, and packed conversations. */
 import { drawGround, drawPicture, randomPose, still, stillCell, TILE_FLOATS, waver } from "./draw.ts";
 import type { EmojiSet } from "./emoji.ts";
-import { emptyRows, IGNORE, packRow, type Packed, type Placed, type TextIds } from "./pack.ts";
+import { emptyRows, IGNORE, type Packed, type Placed, packRow, type TextIds } from "./pack.ts";
 import type { Random } from "./random.ts";
 import type { Splits } from "./splits.ts";
 import { isComposite, type Scene, SceneSampler, type Turn, turnsOf } from "./tasks.ts";
@@ -41,13 +41,24 @@ export function drawScene(out: Float32Array, first: number, set: EmojiSet, scene
   scene.cells.forEach((picture, i) => {
     const offset = (first + i) * TILE_FLOATS;
     if (!picture) return drawGround(out, offset, ground);
-    const pose = random ? randomPose(random, set.emoji[picture.emoji].category, composite) : composite ? stillCell : still;
+    const pose = random
+      ? randomPose(random, set.emoji[picture.emoji].category, composite)
+      : composite
+        ? stillCell
+        : still;
     drawPicture(out, offset, set, picture, ground, pose);
   });
 }
 
 /** Scenes with their turns as one batch; all scenes have the same number of tiles. */
-export function conversationBatch(scenes: readonly Scene[], turns: readonly (readonly Turn[])[], set: EmojiSet, texts: TextIds, length: number, random?: Random): ConversationBatch {
+export function conversationBatch(
+  scenes: readonly Scene[],
+  turns: readonly (readonly Turn[])[],
+  set: EmojiSet,
+  texts: TextIds,
+  length: number,
+  random?: Random,
+): ConversationBatch {
   const tiles = scenes[0].cells.length;
   const packed = emptyRows(scenes.length, length);
   const pixels = new Float32Array(scenes.length * tiles * TILE_FLOATS);
@@ -68,7 +79,11 @@ export class Batcher {
   readonly #subgroups: readonly number[];
   readonly #tags: readonly (readonly number[])[];
 
-  constructor(readonly splits: Splits, readonly texts: TextIds, readonly random: Random) {
+  constructor(
+    readonly splits: Splits,
+    readonly texts: TextIds,
+    readonly random: Random,
+  ) {
     const { emoji } = splits.set;
     this.sampler = new SceneSampler(splits);
     const seen = [...new Set(splits.train.map((p) => p.emoji))];
@@ -81,8 +96,12 @@ export class Batcher {
     }
     this.#subgroups = [...new Set(emoji.map((e) => e.subgroup))].sort((a, b) => a - b);
     const counts = new Map<string, number>();
-    for (const i of seen) if (emoji[i].tone === 0) for (const word of emoji[i].tags.flat()) counts.set(word, (counts.get(word) ?? 0) + 1);
-    this.tagWords = [...counts].filter(([, n]) => n >= 4).map(([word]) => word).sort();
+    for (const i of seen)
+      if (emoji[i].tone === 0) for (const word of emoji[i].tags.flat()) counts.set(word, (counts.get(word) ?? 0) + 1);
+    this.tagWords = [...counts]
+      .filter(([, n]) => n >= 4)
+      .map(([word]) => word)
+      .sort();
     const ids = new Map(this.tagWords.map((word, id) => [word, id]));
     this.#tags = emoji.map((e) => e.tags.flat().flatMap((word) => ids.get(word) ?? []));
     this.classes = {
@@ -105,7 +124,14 @@ export class Batcher {
     const n = scenes.length;
     const pixels = new Float32Array(n * TILE_FLOATS);
     const column = (): Int32Array => new Int32Array(n).fill(IGNORE);
-    const classes = { identity: column(), subgroup: column(), category: column(), colour: column(), tone: column(), ground: column() };
+    const classes = {
+      identity: column(),
+      subgroup: column(),
+      category: column(),
+      colour: column(),
+      tone: column(),
+      ground: column(),
+    };
     const tags = new Float32Array(n * this.tagWords.length);
     scenes.forEach((scene, i) => {
       drawScene(pixels, i, this.splits.set, scene, random);
@@ -149,8 +175,18 @@ export class Batcher {
     const kind = random.int(3);
     const say = (ask: string, answer: string): Turn => ({ task: "name", language, question: ask, answer });
     if (kind === 0) return say(e.label[language], e.label[1 - language]);
-    if (kind === 1) return say(`${e.label[language]}${language ? "：" : ": "}${question("category", language)}`, categories[e.category].name[language]);
-    return say(e.label[language], random.shuffle([...e.tags[language]]).slice(0, 3).join(language ? "、" : ", "));
+    if (kind === 1)
+      return say(
+        `${e.label[language]}${language ? "：" : ": "}${question("category", language)}`,
+        categories[e.category].name[language],
+      );
+    return say(
+      e.label[language],
+      random
+        .shuffle([...e.tags[language]])
+        .slice(0, 3)
+        .join(language ? "、" : ", "),
+    );
   }
 
   /** What the tokenizer is trained on: training labels and tags, and the questions and answers twenty times. */

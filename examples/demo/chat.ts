@@ -2,7 +2,16 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { PNG } from "pngjs";
-import { generate, generateText, type Image, Llava, type Prompt, resize, Tokenizer, type TokenizerJson } from "../../models/index.ts";
+import {
+  generate,
+  generateText,
+  type Image,
+  Llava,
+  type Prompt,
+  resize,
+  Tokenizer,
+  type TokenizerJson,
+} from "../../models/index.ts";
 import { noGrad, tensor } from "../../src/tensor.ts";
 import { TILE, TILE_FLOATS } from "./draw.ts";
 import { BOS, IMAGE, PAD, TextIds } from "./pack.ts";
@@ -18,13 +27,18 @@ export interface Tiles {
 
 /** A model that can be asked. */
 export class Chat {
-  constructor(readonly model: Llava, readonly texts: TextIds) {}
+  constructor(
+    readonly model: Llava,
+    readonly texts: TextIds,
+  ) {}
 
   /** @param folder config.json, model.safetensors and tokenizer.json */
   static async open(folder: string): Promise<Chat> {
     const file = join(folder, "tokenizer.json");
     if (!existsSync(join(folder, "config.json")) || !existsSync(file)) {
-      throw new Error(`${folder} holds no checkpoint of the demo (config.json, model.safetensors, tokenizer.json); train one with: npm run demo`);
+      throw new Error(
+        `${folder} holds no checkpoint of the demo (config.json, model.safetensors, tokenizer.json); train one with: npm run demo`,
+      );
     }
     const tokenizer = new Tokenizer(JSON.parse(readFileSync(file, "utf8")) as TokenizerJson);
     return new Chat(await Llava.fromPretrained(folder), new TextIds(tokenizer));
@@ -40,8 +54,14 @@ export class Chat {
     asked.forEach(({ tiles }, i) => pixels.set(tiles.pixels, i * tiles.pixels.length));
     return noGrad(() =>
       this.model.prompt({
-        inputIds: tensor(flat((row) => [...row, ...new Array<number>(length - row.length).fill(PAD)]), { shape }),
-        attentionMask: tensor(flat((row) => Array.from({ length }, (_, i) => (i < row.length ? 1 : 0))), { shape }),
+        inputIds: tensor(
+          flat((row) => [...row, ...new Array<number>(length - row.length).fill(PAD)]),
+          { shape },
+        ),
+        attentionMask: tensor(
+          flat((row) => Array.from({ length }, (_, i) => (i < row.length ? 1 : 0))),
+          { shape },
+        ),
         pixelValues: pixelTensor(pixels),
         tilesPerImage: asked[0].tiles.count,
       }),
@@ -52,8 +72,12 @@ export class Chat {
   stream(tiles: Tiles, question: string, temperature = 0): AsyncGenerator<string> {
     const text = question.trim();
     if (!text) throw new Error("the question is empty; ask something, for example: What is this?");
-    if (this.texts.of(text).length > 64) throw new Error(`the question is ${this.texts.of(text).length} tokens long, at most 64 fit`);
-    return generateText(this.model.language_model, this.texts.tokenizer, this.prompt([{ tiles, question: text }]), { maxTokens: MAX_ANSWER, temperature });
+    if (this.texts.of(text).length > 64)
+      throw new Error(`the question is ${this.texts.of(text).length} tokens long, at most 64 fit`);
+    return generateText(this.model.language_model, this.texts.tokenizer, this.prompt([{ tiles, question: text }]), {
+      maxTokens: MAX_ANSWER,
+      temperature,
+    });
   }
 
   /** Greedy answers to several questions at once. */
@@ -81,12 +105,23 @@ export function toTiles(image: Image): Tiles {
   const rgb = overWhite(image);
   const { width, height } = rgb;
   const parts = isComposite(rgb)
-    ? [0, 1].flatMap((y) => [0, 1].map((x) => crop(rgb, Math.floor((x * width) / 2), Math.floor((y * height) / 2), Math.floor(width / 2), Math.floor(height / 2))))
+    ? [0, 1].flatMap((y) =>
+        [0, 1].map((x) =>
+          crop(
+            rgb,
+            Math.floor((x * width) / 2),
+            Math.floor((y * height) / 2),
+            Math.floor(width / 2),
+            Math.floor(height / 2),
+          ),
+        ),
+      )
     : [rgb];
   const pixels = new Float32Array(parts.length * TILE_FLOATS);
   parts.forEach((part, i) => {
     const tile = resize(square(part), TILE, TILE, "bilinear").data;
-    for (let p = 0; p < TILE * TILE; p++) for (let c = 0; c < 3; c++) pixels[i * TILE_FLOATS + c * TILE * TILE + p] = (tile[p * 3 + c] / 255 - 0.5) / 0.25;
+    for (let p = 0; p < TILE * TILE; p++)
+      for (let c = 0; c < 3; c++) pixels[i * TILE_FLOATS + c * TILE * TILE + p] = (tile[p * 3 + c] / 255 - 0.5) / 0.25;
   });
   return { count: parts.length, pixels };
 }
@@ -118,7 +153,11 @@ function isComposite({ width, height, data }: Image): boolean {
 
 function crop(image: Image, x: number, y: number, width: number, height: number): Image {
   const out = new Uint8Array(width * height * 3);
-  for (let row = 0; row < height; row++) out.set(image.data.subarray(((y + row) * image.width + x) * 3, ((y + row) * image.width + x + width) * 3), row * width * 3);
+  for (let row = 0; row < height; row++)
+    out.set(
+      image.data.subarray(((y + row) * image.width + x) * 3, ((y + row) * image.width + x + width) * 3),
+      row * width * 3,
+    );
   return { width, height, channels: 3, data: out };
 }
 
@@ -130,7 +169,8 @@ function square(image: Image): Image {
   const out = new Uint8Array(size * size * 3);
   for (let i = 0; i < out.length; i++) out[i] = data[i % 3];
   const [x, y] = [(size - width) >> 1, (size - height) >> 1];
-  for (let row = 0; row < height; row++) out.set(data.subarray(row * width * 3, (row + 1) * width * 3), ((y + row) * size + x) * 3);
+  for (let row = 0; row < height; row++)
+    out.set(data.subarray(row * width * 3, (row + 1) * width * 3), ((y + row) * size + x) * 3);
   return { width: size, height: size, channels: 3, data: out };
 }
 
@@ -144,7 +184,8 @@ export function tilesToPng({ count, pixels }: Tiles, scale = 1): Buffer {
       const [px, py] = [Math.floor(x / scale), Math.floor(y / scale)];
       const tile = Math.floor(py / TILE) * across + Math.floor(px / TILE);
       const from = tile * TILE_FLOATS + (py % TILE) * TILE + (px % TILE);
-      for (let c = 0; c < 3; c++) png.data[(y * size + x) * 4 + c] = Math.round((pixels[from + c * TILE * TILE] * 0.25 + 0.5) * 255);
+      for (let c = 0; c < 3; c++)
+        png.data[(y * size + x) * 4 + c] = Math.round((pixels[from + c * TILE * TILE] * 0.25 + 0.5) * 255);
       png.data[(y * size + x) * 4 + 3] = 255;
     }
   }

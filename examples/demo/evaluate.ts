@@ -91,11 +91,16 @@ const BATCH = { single: 32, composite: 16 } as const;
 const LABELS = 512;
 
 /** Items as full batches: items of one scene share rows; a row that is full goes on in another. */
-function* evaluationBatches(items: readonly Item[], splits: Splits, texts: TextIds): Generator<{ batch: ConversationBatch; items: Map<Turn, Item> }> {
+function* evaluationBatches(
+  items: readonly Item[],
+  splits: Splits,
+  texts: TextIds,
+): Generator<{ batch: ConversationBatch; items: Map<Turn, Item> }> {
   for (const kind of ["single", "composite"] as const) {
     const scenes = new Map<Scene, Item[]>();
     for (const item of items) {
-      if (isComposite(item.scene) === (kind === "composite")) scenes.set(item.scene, [...(scenes.get(item.scene) ?? []), item]);
+      if (isComposite(item.scene) === (kind === "composite"))
+        scenes.set(item.scene, [...(scenes.get(item.scene) ?? []), item]);
     }
     let queue = [...scenes];
     while (queue.length) {
@@ -114,11 +119,22 @@ function* evaluationBatches(items: readonly Item[], splits: Splits, texts: TextI
       }
       const real = taken.length;
       while (taken.length < BATCH[kind]) taken.push([taken[0][0], []]);
-      const batch = conversationBatch(taken.map(([scene]) => scene), taken.map(([, own]) => own.map(({ turn }) => turn)), splits.set, texts, ROW_LENGTH[kind]);
+      const batch = conversationBatch(
+        taken.map(([scene]) => scene),
+        taken.map(([, own]) => own.map(({ turn }) => turn)),
+        splits.set,
+        texts,
+        ROW_LENGTH[kind],
+      );
       const done = new Set(batch.placed.flat().map(({ turn }) => turn));
-      if (done.size === 0) throw new Error(`evaluation: the question "${queue[0][1][0].turn.question}" does not fit a row of ${ROW_LENGTH[kind]} tokens`);
+      if (done.size === 0)
+        throw new Error(
+          `evaluation: the question "${queue[0][1][0].turn.question}" does not fit a row of ${ROW_LENGTH[kind]} tokens`,
+        );
       yield { batch, items: new Map(taken.flatMap(([, own]) => own.map((item) => [item.turn, item]))) };
-      const rest = queue.slice(0, real).map(([scene, own]): [Scene, Item[]] => [scene, own.filter(({ turn }) => !done.has(turn))]);
+      const rest = queue
+        .slice(0, real)
+        .map(([scene, own]): [Scene, Item[]] => [scene, own.filter(({ turn }) => !done.has(turn))]);
       queue = [...rest.filter(([, own]) => own.length), ...queue.slice(real)];
     }
   }
@@ -135,7 +151,10 @@ export async function exactMatches(model: Llava, batch: ConversationBatch): Prom
     const { decoder } = model.merge(input);
     const hidden = model.language_model.model.forward(decoder).pop()!; // [B, T, D]
     const [b, t, d] = hidden.shape;
-    return model.language_model.logits(hidden.reshape([b * t, d]).indexSelect(0, tensor(rows))).argmax(-1).data();
+    return model.language_model
+      .logits(hidden.reshape([b * t, d]).indexSelect(0, tensor(rows)))
+      .argmax(-1)
+      .data();
   });
   let at = 0;
   return placed.map(({ count }) => {
@@ -146,11 +165,18 @@ export async function exactMatches(model: Llava, batch: ConversationBatch): Prom
 }
 
 /** The results table on `part`. */
-export async function evaluate(model: Llava, splits: Splits, texts: TextIds, part: Part, onProgress: (done: number, total: number) => void = () => {}): Promise<Score[]> {
+export async function evaluate(
+  model: Llava,
+  splits: Splits,
+  texts: TextIds,
+  part: Part,
+  onProgress: (done: number, total: number) => void = () => {},
+): Promise<Score[]> {
   const items = evaluationItems(splits, part);
   const scores = new Map<string, Score>();
   const answers = new Map<string, Map<string, number>>();
-  for (const { label } of rows) scores.set(label, { row: label, n: [0, 0], right: [0, 0], blank: [0, 0], majority: [0, 0] });
+  for (const { label } of rows)
+    scores.set(label, { row: label, n: [0, 0], right: [0, 0], blank: [0, 0], majority: [0, 0] });
   for (const { row, turn } of items) {
     const key = `${row} ${turn.language}`;
     const counts = answers.get(key) ?? new Map<string, number>();
@@ -162,7 +188,11 @@ export async function evaluate(model: Llava, splits: Splits, texts: TextIds, par
   // Without a picture the answer depends on the question alone: each is asked once.
   const keyOf = ({ scene, turn }: Item): string => `${scene.cells.length} ${turn.question} ${turn.answer}`;
   const unseeing = new Map<string, boolean>();
-  for (const { batch, items: byTurn } of evaluationBatches([...new Map(items.map((item) => [keyOf(item), item])).values()], splits, texts)) {
+  for (const { batch, items: byTurn } of evaluationBatches(
+    [...new Map(items.map((item) => [keyOf(item), item])).values()],
+    splits,
+    texts,
+  )) {
     const right = await exactMatches(model, { ...batch, pixels: new Float32Array(batch.tiles * TILE_FLOATS) });
     batch.placed.flat().forEach(({ turn }, i) => unseeing.set(keyOf(byTurn.get(turn)!), right[i]));
   }

@@ -7,6 +7,7 @@ import { parseArgs } from "node:util";
 import { init, manualSeed } from "../../src/index.ts";
 import { Batcher } from "./batches.ts";
 import { Chat, readPng, type Tiles, tilesToPng, toTiles } from "./chat.ts";
+import { saveCheckpoint } from "./checkpoint.ts";
 import { loadEmoji } from "./emoji.ts";
 import { evaluate } from "./evaluate.ts";
 import { createModel } from "./model.ts";
@@ -14,7 +15,6 @@ import { TextIds, trainTokenizer } from "./pack.ts";
 import { Random } from "./random.ts";
 import { type PresetName, presets } from "./recipes.ts";
 import { beats, percent, renderReport } from "./report.ts";
-import { saveCheckpoint } from "./checkpoint.ts";
 import { showcase } from "./showcase.ts";
 import { Splits } from "./splits.ts";
 import { type StageProgress, type StageResult, Trainer } from "./stages.ts";
@@ -83,7 +83,8 @@ function options() {
 type Options = ReturnType<typeof options>;
 
 async function chat({ image, ask, checkpoint, temperature }: Options): Promise<void> {
-  if (ask !== undefined && !ask.trim()) throw new Error("--ask is empty; ask something, for example: --ask \"What is this?\"");
+  if (ask !== undefined && !ask.trim())
+    throw new Error('--ask is empty; ask something, for example: --ask "What is this?"');
   const tiles = toTiles(readPng(image!));
   await init();
   const model = await Chat.open(checkpoint);
@@ -92,7 +93,11 @@ async function chat({ image, ask, checkpoint, temperature }: Options): Promise<v
     process.stdout.write("\n");
   };
   if (ask !== undefined) return answer(ask);
-  say(dim(`${shown(checkpoint)}, ${tiles.count === 1 ? "one picture" : "four cells"}; ask in English or Chinese, end with Ctrl-D`));
+  say(
+    dim(
+      `${shown(checkpoint)}, ${tiles.count === 1 ? "one picture" : "four cells"}; ask in English or Chinese, end with Ctrl-D`,
+    ),
+  );
   const lines = createInterface({ input: process.stdin, output: process.stdout, prompt: "> " });
   lines.prompt();
   for await (const line of lines) {
@@ -104,7 +109,8 @@ async function chat({ image, ask, checkpoint, temperature }: Options): Promise<v
 async function trainAndReport({ preset: name, seed, scale, out }: Options): Promise<void> {
   const began = performance.now();
   const { size, recipe, named, about } = presets[name];
-  for (const stage of ["vision", "text", "projector", "joint"] as const) recipe[stage].steps = Math.max(2, Math.round(recipe[stage].steps * scale));
+  for (const stage of ["vision", "text", "projector", "joint"] as const)
+    recipe[stage].steps = Math.max(2, Math.round(recipe[stage].steps * scale));
   const device = await init();
   say(`${bold("shadegrad demo")}: a bilingual LLaVA on emoji artwork, from nothing (${name}: ${about})`);
   say(`  ${device ? device.description : "f64 interpreter on the CPU"}`);
@@ -117,7 +123,9 @@ async function trainAndReport({ preset: name, seed, scale, out }: Options): Prom
   const tokenizer = trainTokenizer(Batcher.corpus(splits), size.vocabulary);
   const texts = new TextIds(tokenizer);
   const batcher = new Batcher(splits, texts, new Random(seed));
-  say(`  ${splits.train.length} pictures to train on, ${batcher.classes.identity} emoji taught by name, ${tokenizer.size} tokens`);
+  say(
+    `  ${splits.train.length} pictures to train on, ${batcher.classes.identity} emoji taught by name, ${tokenizer.size} tokens`,
+  );
 
   manualSeed(seed);
   const model = createModel(size, seed);
@@ -136,38 +144,81 @@ async function trainAndReport({ preset: name, seed, scale, out }: Options): Prom
   say("");
   const total = { flops: 0, seconds: 0 };
   for (const r of results) (total.flops += r.flops), (total.seconds += r.seconds);
-  const stageRow = (r: { name: string; steps: number; trained?: number; flops: number; seconds: number }, last = ""): string[] =>
-    [r.name, `${r.steps}`, r.trained === undefined ? "" : short(r.trained), `${short(r.flops)}FLOP`, duration(r.seconds), `${short(r.flops / r.seconds)}FLOP/s`, last];
+  const stageRow = (
+    r: { name: string; steps: number; trained?: number; flops: number; seconds: number },
+    last = "",
+  ): string[] => [
+    r.name,
+    `${r.steps}`,
+    r.trained === undefined ? "" : short(r.trained),
+    `${short(r.flops)}FLOP`,
+    duration(r.seconds),
+    `${short(r.flops / r.seconds)}FLOP/s`,
+    last,
+  ];
   const mean = (losses: number[]): string => (losses.reduce((a, b) => a + b, 0) / losses.length).toFixed(2);
-  say(table(["stage", "steps", "trained", "work", "time", "rate", "loss"], [
-    ...results.map((r) => stageRow(r, `${r.losses[0].toFixed(2)} → ${mean(r.losses.slice(-Math.ceil(r.losses.length / 20)))}`)),
-    stageRow({ name: "all", steps: results.reduce((n, r) => n + r.steps, 0), ...total }),
-  ]));
+  say(
+    table(
+      ["stage", "steps", "trained", "work", "time", "rate", "loss"],
+      [
+        ...results.map((r) =>
+          stageRow(r, `${r.losses[0].toFixed(2)} → ${mean(r.losses.slice(-Math.ceil(r.losses.length / 20)))}`),
+        ),
+        stageRow({ name: "all", steps: results.reduce((n, r) => n + r.steps, 0), ...total }),
+      ],
+    ),
+  );
 
   await saveCheckpoint(out, model, tokenizer);
   say(bold("\nEvaluation") + dim("  (exact match in %, English/Chinese; test splits)"));
   const judging = new Bar("evaluation");
   const scores = await evaluate(model, splits, texts, "test", (done, all) => judging.update(done, all, ""));
   judging.end();
-  say(table(["split and task", "n", "model", "blank", "majority", ""], scores.map((s) => [
-    s.row, s.n.join("/"), bold(percent(s.right, s.n)), percent(s.blank, s.n), percent(s.majority, s.n), beats(s) ? green("beats both") : yellow("does not"),
-  ])));
+  say(
+    table(
+      ["split and task", "n", "model", "blank", "majority", ""],
+      scores.map((s) => [
+        s.row,
+        s.n.join("/"),
+        bold(percent(s.right, s.n)),
+        percent(s.blank, s.n),
+        percent(s.majority, s.n),
+        beats(s) ? green("beats both") : yellow("does not"),
+      ]),
+    ),
+  );
 
   const examples = await showcase(new Chat(model, texts), splits);
   const seconds = (performance.now() - began) / 1000;
   const facts: [string, string][] = [
-    ["run", `${name}, seed ${seed}, ${duration(seconds)} in all`], ["device", device?.description ?? "f64 interpreter"],
-    ["model", `${count.toLocaleString("en")} parameters: ViT ${size.visionDim} x ${size.visionLayers}, LLaMA ${size.textDim} x ${size.textLayers}, ${tokenizer.size} tokens`],
+    ["run", `${name}, seed ${seed}, ${duration(seconds)} in all`],
+    ["device", device?.description ?? "f64 interpreter"],
+    [
+      "model",
+      `${count.toLocaleString("en")} parameters: ViT ${size.visionDim} x ${size.visionLayers}, LLaMA ${size.textDim} x ${size.textLayers}, ${tokenizer.size} tokens`,
+    ],
     ["work", `${short(total.flops)}FLOP in ${duration(total.seconds)}`],
   ];
-  writeFileSync(join(out, "report.html"), renderReport({ title: "A bilingual LLaVA trained from nothing", facts, stages: results, scores, shown: examples }));
-  writeFileSync(join(out, "results.json"), `${JSON.stringify({ run: name, seed, parameters: count, flops: total.flops, seconds, scores }, null, 1)}\n`);
+  writeFileSync(
+    join(out, "report.html"),
+    renderReport({ title: "A bilingual LLaVA trained from nothing", facts, stages: results, scores, shown: examples }),
+  );
+  writeFileSync(
+    join(out, "results.json"),
+    `${JSON.stringify({ run: name, seed, parameters: count, flops: total.flops, seconds, scores }, null, 1)}\n`,
+  );
   const sample = (list: { tiles: Tiles }[], file: string): string => {
     writeFileSync(join(out, file), tilesToPng(list[0].tiles, 4));
     return shown(join(out, file));
   };
-  const single = sample(examples.filter((s) => s.tiles.count === 1), "single.png");
-  sample(examples.filter((s) => s.tiles.count > 1), "composite.png");
+  const single = sample(
+    examples.filter((s) => s.tiles.count === 1),
+    "single.png",
+  );
+  sample(
+    examples.filter((s) => s.tiles.count > 1),
+    "composite.png",
+  );
   say(`\n${bold("Done")} in ${duration(seconds)}. Report: ${shown(join(out, "report.html"))}`);
   say(`Ask the model:  npm run demo -- --checkpoint ${shown(out)} --image ${single} --ask "图里是什么？"`);
 }
@@ -175,7 +226,13 @@ async function trainAndReport({ preset: name, seed, scale, out }: Options): Prom
 function progressFacts(p: StageProgress): string {
   const left = ((p.total! - p.step) * p.seconds) / p.step;
   const rate = (value: number, unit: string): string[] => (value ? [`${short(value / p.seconds)} ${unit}/s`] : []);
-  return [`loss ${p.meanLoss.toFixed(2)}`, ...rate(p.images, "images"), ...rate(p.tokens, "tokens"), `${(p.flops / p.seconds / 1e9).toFixed(1)} GFLOP/s`, `${duration(left)} left`].join("  ");
+  return [
+    `loss ${p.meanLoss.toFixed(2)}`,
+    ...rate(p.images, "images"),
+    ...rate(p.tokens, "tokens"),
+    `${(p.flops / p.seconds / 1e9).toFixed(1)} GFLOP/s`,
+    `${duration(left)} left`,
+  ].join("  ");
 }
 
 try {

@@ -1,10 +1,10 @@
 /** The demo's LLaVA: a small ViT, a projector with pixel shuffle and mean token, a small LLaMA. */
 import { Llava, type LlavaConfig, ViTHeads } from "../../models/index.ts";
 import type { Module } from "../../src/nn/index.ts";
-import { Random } from "./random.ts";
 import { type HeadClasses, TILE_TOKENS } from "./batches.ts";
 import { TILE } from "./draw.ts";
 import { BOS, EOS, IMAGE, PAD } from "./pack.ts";
+import { Random } from "./random.ts";
 
 export interface Size {
   visionDim: number;
@@ -103,7 +103,8 @@ export function forwardFlops(config: LlavaConfig): { tile: number; row(length: n
   });
   const patches = side * side;
   const d = v.hidden_size;
-  const tile = stem + v.num_hidden_layers * (2 * patches * (4 * d * d + 2 * d * v.intermediate_size) + 4 * patches * patches * d);
+  const tile =
+    stem + v.num_hidden_layers * (2 * patches * (4 * d * d + 2 * d * v.intermediate_size) + 4 * patches * patches * d);
   const linear = t.num_hidden_layers * (4 * t.hidden_size ** 2 + 3 * t.hidden_size * t.intermediate_size);
   return {
     tile,

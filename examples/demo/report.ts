@@ -1,6 +1,7 @@
 /** The report: one HTML file without anything to fetch, with loss curves, results, answers beside pictures, and attention. */
-import { TILE_TOKENS } from "./batches.ts";
+
 import type { WordAttention } from "./attention.ts";
+import { TILE_TOKENS } from "./batches.ts";
 import { type Tiles, tilesToPng } from "./chat.ts";
 import type { Score } from "./evaluate.ts";
 import type { StageResult } from "./stages.ts";
@@ -20,7 +21,7 @@ export interface Report {
   shown: readonly Shown[];
 }
 
-const escape = (text: string): string => text.replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
+const html = (text: string): string => text.replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
 const cells = (tag: string, list: readonly string[]): string => list.map((cell) => `<${tag}>${cell}</${tag}>`).join("");
 
 /** Percent of both languages, "47/45". */
@@ -43,19 +44,27 @@ export function beats({ n, right, blank, majority }: Score): boolean {
 export function lossCurve({ name, losses }: StageResult): string {
   const [w, h, left, bottom] = [420, 180, 40, 22];
   const bin = Math.max(1, Math.ceil(losses.length / 300));
-  const raw = Array.from({ length: Math.ceil(losses.length / bin) }, (_, i) => losses.slice(i * bin, (i + 1) * bin).reduce((a, b) => a + b, 0) / losses.slice(i * bin, (i + 1) * bin).length);
+  const raw = Array.from(
+    { length: Math.ceil(losses.length / bin) },
+    (_, i) =>
+      losses.slice(i * bin, (i + 1) * bin).reduce((a, b) => a + b, 0) / losses.slice(i * bin, (i + 1) * bin).length,
+  );
   const smooth: number[] = [];
   raw.forEach((v, i) => smooth.push(i === 0 ? v : 0.85 * smooth[i - 1] + 0.15 * v));
   const [low, high] = [0, Math.max(...raw)];
   const x = (i: number): number => left + ((w - left - 8) * i) / Math.max(1, raw.length - 1);
   const y = (v: number): number => 8 + (h - bottom - 8) * (1 - (v - low) / (high - low || 1));
-  const path = (values: number[]): string => values.map((v, i) => `${i ? "L" : "M"}${x(i).toFixed(1)} ${y(v).toFixed(1)}`).join("");
-  const ticks = [0, 0.5, 1].map((f) => `<text x="${left - 6}" y="${y(high * f) + 4}" text-anchor="end">${(high * f).toPrecision(2)}</text><path d="M${left} ${y(high * f)}H${w - 8}" class="grid"/>`);
+  const path = (values: number[]): string =>
+    values.map((v, i) => `${i ? "L" : "M"}${x(i).toFixed(1)} ${y(v).toFixed(1)}`).join("");
+  const ticks = [0, 0.5, 1].map(
+    (f) =>
+      `<text x="${left - 6}" y="${y(high * f) + 4}" text-anchor="end">${(high * f).toPrecision(2)}</text><path d="M${left} ${y(high * f)}H${w - 8}" class="grid"/>`,
+  );
   return (
-    `<figure><svg viewBox="0 0 ${w} ${h}" width="${w}" height="${h}" role="img" aria-label="loss of ${escape(name)}">${ticks.join("")}` +
+    `<figure><svg viewBox="0 0 ${w} ${h}" width="${w}" height="${h}" role="img" aria-label="loss of ${html(name)}">${ticks.join("")}` +
     `<path d="${path(raw)}" class="raw"/><path d="${path(smooth)}" class="curve"/>` +
     `<text x="${left}" y="${h - 6}">1</text><text x="${w - 8}" y="${h - 6}" text-anchor="end">step ${losses.length}</text></svg>` +
-    `<figcaption>${escape(name)}: ${losses[0].toFixed(2)} → ${smooth[smooth.length - 1].toFixed(2)}</figcaption></figure>`
+    `<figcaption>${html(name)}: ${losses[0].toFixed(2)} → ${smooth[smooth.length - 1].toFixed(2)}</figcaption></figure>`
   );
 }
 
@@ -67,7 +76,9 @@ function attended(tiles: Tiles, { word, weights }: WordAttention): string {
   const size = 96;
   const across = tiles.count > 1 ? 2 : 1;
   const cell = size / across / 2;
-  const places = weights.flatMap((weight, i) => (i % TILE_TOKENS < 4 ? [{ weight, tile: Math.floor(i / TILE_TOKENS), part: i % TILE_TOKENS }] : []));
+  const places = weights.flatMap((weight, i) =>
+    i % TILE_TOKENS < 4 ? [{ weight, tile: Math.floor(i / TILE_TOKENS), part: i % TILE_TOKENS }] : [],
+  );
   const top = Math.max(...places.map(({ weight }) => weight));
   const rects = places.map(({ weight, tile, part }) => {
     const x = (tile % across) * 2 * cell + (part % 2) * cell;
@@ -75,7 +86,7 @@ function attended(tiles: Tiles, { word, weights }: WordAttention): string {
     return `<rect x="${x}" y="${y}" width="${cell}" height="${cell}" fill="#000" fill-opacity="${(0.8 * (1 - weight / top)).toFixed(3)}"/>`;
   });
   const share = weights.reduce((a, b) => a + b, 0);
-  return `<figure class="word"><div class="stack" style="width:${size}px;height:${size}px">${picture(tiles, size)}<svg width="${size}" height="${size}">${rects.join("")}</svg></div><figcaption>${escape(word.trim() || "·")}<br><small>${Math.round(100 * share)}% on the picture</small></figcaption></figure>`;
+  return `<figure class="word"><div class="stack" style="width:${size}px;height:${size}px">${picture(tiles, size)}<svg width="${size}" height="${size}">${rects.join("")}</svg></div><figcaption>${html(word.trim() || "·")}<br><small>${Math.round(100 * share)}% on the picture</small></figcaption></figure>`;
 }
 
 function scoreRow(score: Score): string {
@@ -84,16 +95,18 @@ function scoreRow(score: Score): string {
     const at = (v: number): string => ((100 * v) / n[i]).toFixed(1);
     return `<div class="bar"><i style="width:${at(right[i])}%"></i><b style="left:${at(Math.max(blank[i], majority[i]))}%"></b></div>`;
   });
-  return `<tr class="${beats(score) ? "good" : "weak"}">${cells("td", [escape(row), n.join("/"), percent(right, n), percent(blank, n), percent(majority, n), bars.join(""), beats(score) ? "beats both" : "does not"])}</tr>`;
+  return `<tr class="${beats(score) ? "good" : "weak"}">${cells("td", [html(row), n.join("/"), percent(right, n), percent(blank, n), percent(majority, n), bars.join(""), beats(score) ? "beats both" : "does not"])}</tr>`;
 }
 
 function shownBlock({ row, tiles, turns, attention }: Shown): string {
   const lines = turns.map(({ question, expected, answer, blank }) => {
     const right = answer === expected;
-    return `<tr><td>${escape(question)}</td><td class="${right ? "right" : "wrong"}">${escape(answer) || "(nothing)"}</td><td>${right ? "" : escape(expected)}</td><td class="dim">${escape(blank)}</td></tr>`;
+    return `<tr><td>${html(question)}</td><td class="${right ? "right" : "wrong"}">${html(answer) || "(nothing)"}</td><td>${right ? "" : html(expected)}</td><td class="dim">${html(blank)}</td></tr>`;
   });
-  const words = attention ? `<div class="words"><small>${escape(attention.question)}</small>${attention.words.map((word) => attended(tiles, word)).join("")}</div>` : "";
-  return `<section class="shown">${picture(tiles, 128)}<div><h3>${escape(row)}</h3><table><tr>${cells("th", ["asked", "answer", "right answer", "without picture"])}</tr>${lines.join("")}</table>${words}</div></section>`;
+  const words = attention
+    ? `<div class="words"><small>${html(attention.question)}</small>${attention.words.map((word) => attended(tiles, word)).join("")}</div>`
+    : "";
+  return `<section class="shown">${picture(tiles, 128)}<div><h3>${html(row)}</h3><table><tr>${cells("th", ["asked", "answer", "right answer", "without picture"])}</tr>${lines.join("")}</table>${words}</div></section>`;
 }
 
 const style = `body{font:15px/1.5 system-ui,sans-serif;max-width:1080px;margin:2rem auto;padding:0 1rem;color:#1c1c1e}h1{font-size:1.6rem}h3{margin:.2rem 0;font-size:1rem}
@@ -104,10 +117,13 @@ figure{display:inline-block;margin:.5rem 1rem .5rem 0}figcaption{font-size:.85re
 .stack{position:relative}.stack img,.stack svg{position:absolute;left:0;top:0;image-rendering:pixelated}.word{margin:.3rem .6rem .3rem 0;text-align:center}.words>small{display:block;color:#555}`;
 
 export function renderReport({ title, facts, stages, scores, shown }: Report): string {
-  const stageRows = stages.map((s) => `<tr>${cells("td", [escape(s.name), `${s.steps}`, short(s.trained), short(s.flops).replace(" ", " ") + "FLOP", duration(s.seconds), `${short(s.flops / s.seconds)}FLOP/s`])}</tr>`);
-  return `<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>${escape(title)}</title><style>${style}</style>
-<h1>${escape(title)}</h1>
-<table>${facts.map(([key, value]) => `<tr><th>${escape(key)}</th><td>${escape(value)}</td></tr>`).join("")}</table>
+  const stageRows = stages.map(
+    (s) =>
+      `<tr>${cells("td", [html(s.name), `${s.steps}`, short(s.trained), short(s.flops).replace(" ", " ") + "FLOP", duration(s.seconds), `${short(s.flops / s.seconds)}FLOP/s`])}</tr>`,
+  );
+  return `<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>${html(title)}</title><style>${style}</style>
+<h1>${html(title)}</h1>
+<table>${facts.map(([key, value]) => `<tr><th>${html(key)}</th><td>${html(value)}</td></tr>`).join("")}</table>
 <h2>Results</h2>
 <p>Exact match in %, English/Chinese, on pictures and arrangements that training never showed. “Blank” is the same model without a picture, “majority” always gives the commonest answer; the red mark is the better of the two. “Beats both” means: in both languages, by more than two standard errors.</p>
 <table><tr>${cells("th", ["split and task", "n", "model", "blank", "majority", "", ""])}</tr>${scores.map(scoreRow).join("")}</table>

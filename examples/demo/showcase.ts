@@ -1,15 +1,19 @@
 /** Pictures of the test splits with the model's answers, for the report. */
+
+import { wordAttention } from "./attention.ts";
 import { drawScene } from "./batches.ts";
 import type { Chat, Tiles } from "./chat.ts";
 import { TILE_FLOATS } from "./draw.ts";
-import { wordAttention } from "./attention.ts";
 import { evaluationItems, type Item } from "./evaluate.ts";
 import type { Shown } from "./report.ts";
 import type { Splits } from "./splits.ts";
 import type { Scene } from "./tasks.ts";
 
 const titles: Record<string, string> = {
-  A: "other vendor's drawing", B: "never seen", C: "arrangement never seen", D: "base and skin tone never seen together",
+  A: "other vendor's drawing",
+  B: "never seen",
+  C: "arrangement never seen",
+  D: "base and skin tone never seen together",
 };
 /** Scenes of each split that are shown, and questions of each (both languages). */
 const SCENES = { A: 6, B: 4, D: 3, C: 6 } as const;
@@ -20,15 +24,26 @@ export async function showcase(chat: Chat, splits: Splits): Promise<Shown[]> {
   const items = evaluationItems(splits, "test");
   const list: Shown[] = [];
   for (const [split, count] of Object.entries(SCENES)) {
-    for (const [scene, asked] of scenesOf(items.filter(({ row }) => row.startsWith(split)), count)) {
+    for (const [scene, asked] of scenesOf(
+      items.filter(({ row }) => row.startsWith(split)),
+      count,
+    )) {
       const tiles = tilesOf(splits, scene);
       const blank: Tiles = { count: tiles.count, pixels: new Float32Array(tiles.pixels.length) };
       const questions = asked.map(({ turn }) => turn.question);
       const answers = await chat.answers(questions.map((question) => ({ tiles, question })));
       const blanks = await chat.answers(questions.map((question) => ({ tiles: blank, question })));
-      const turns = asked.map(({ turn }, i) => ({ question: turn.question, expected: turn.answer, answer: answers[i], blank: blanks[i] }));
+      const turns = asked.map(({ turn }, i) => ({
+        question: turn.question,
+        expected: turn.answer,
+        answer: answers[i],
+        blank: blanks[i],
+      }));
       const named = turns.find((turn, i) => asked[i].turn.task.startsWith("name") && turn.answer);
-      const attention = named && { question: named.question, words: await wordAttention(chat, tiles, named.question, named.answer) };
+      const attention = named && {
+        question: named.question,
+        words: await wordAttention(chat, tiles, named.question, named.answer),
+      };
       list.push({ row: `${split}: ${titles[split]}`, tiles, turns, attention });
     }
   }
@@ -41,10 +56,12 @@ function scenesOf(items: readonly Item[], count: number): [Scene, Item[]][] {
   for (const item of items) scenes.set(item.scene, [...(scenes.get(item.scene) ?? []), item]);
   const asksName = ([, own]: [Scene, Item[]]): number => (own.some(({ turn }) => turn.task.startsWith("name")) ? 0 : 1);
   const seen = new Set<string>();
-  const distinct = [...scenes].sort((a, b) => asksName(a) - asksName(b)).filter(([scene]) => {
-    const key = scene.cells.map((cell) => cell?.emoji).join();
-    return !seen.has(key) && seen.add(key);
-  });
+  const distinct = [...scenes]
+    .sort((a, b) => asksName(a) - asksName(b))
+    .filter(([scene]) => {
+      const key = scene.cells.map((cell) => cell?.emoji).join();
+      return !seen.has(key) && seen.add(key);
+    });
   return distinct.slice(0, count).map(([scene, own]) => {
     const named = own.filter(({ turn }) => turn.task.startsWith("name")).slice(0, 2);
     return [scene, [...named, ...own.filter((item) => !named.includes(item))].slice(0, QUESTIONS)];

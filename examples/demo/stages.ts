@@ -1,5 +1,5 @@
 /** The stages of training: the ViT on heads, the LLaMA on text, the projector alone, then projector and LLaMA. */
-import { type Llava, train, type Progress } from "../../models/index.ts";
+import { type Llava, type Progress, train } from "../../models/index.ts";
 import { AdamW, cosineSchedule, decayMatrices } from "../../src/nn/index.ts";
 import { crossEntropy, type Tensor, tensor } from "../../src/tensor.ts";
 import { type Batcher, type ConversationBatch, type HeadBatch, TILE_TOKENS } from "./batches.ts";
@@ -43,19 +43,34 @@ export interface StageProgress extends Progress {
 type OnProgress = (stage: string, progress: StageProgress) => void;
 
 const i32 = (data: Int32Array, shape: number[]): Tensor => tensor(data, { shape, dtype: "i32" });
-export const pixelTensor = (pixels: Float32Array): Tensor => tensor(pixels, { shape: [pixels.length / (3 * TILE * TILE), 3, TILE, TILE] });
+export const pixelTensor = (pixels: Float32Array): Tensor =>
+  tensor(pixels, { shape: [pixels.length / (3 * TILE * TILE), 3, TILE, TILE] });
 
 /** Weights of the losses of stage 0. */
-const headWeights = { identity: 1, subgroup: 0.5, category: 0.5, colour: 0.5, tone: 0.3, ground: 0.3, tags: 0.5 } as const;
+const headWeights = {
+  identity: 1,
+  subgroup: 0.5,
+  category: 0.5,
+  colour: 0.5,
+  tone: 0.3,
+  ground: 0.3,
+  tags: 0.5,
+} as const;
 
 /** Sum of the heads' losses; tags are soft targets. */
 export function headLoss(logits: Record<string, Tensor>, batch: HeadBatch): Tensor {
   const n = batch.classes.category.length;
   const losses = Object.entries(batch.classes).map(([task, classes]) =>
-    crossEntropy(logits[task], i32(classes, [n]), { ignoreIndex: -100 }).mul(headWeights[task as keyof typeof headWeights]),
+    crossEntropy(logits[task], i32(classes, [n]), { ignoreIndex: -100 }).mul(
+      headWeights[task as keyof typeof headWeights],
+    ),
   );
   const target = tensor(batch.tags, { shape: [n, batch.tags.length / n] });
-  const tags = logits.tags.logSoftmax(-1).mul(target).sum().mul(-headWeights.tags / n);
+  const tags = logits.tags
+    .logSoftmax(-1)
+    .mul(target)
+    .sum()
+    .mul(-headWeights.tags / n);
   return losses.reduce((a, b) => a.add(b), tags);
 }
 
@@ -75,7 +90,14 @@ export function modelInput(batch: Packed & Partial<Pick<ConversationBatch, "pixe
 export class Trainer {
   readonly #flops: ReturnType<typeof forwardFlops>;
 
-  constructor(readonly model: Llava, readonly batcher: Batcher, readonly recipe: Recipe, readonly seed: number, readonly onProgress: OnProgress, readonly signal?: AbortSignal) {
+  constructor(
+    readonly model: Llava,
+    readonly batcher: Batcher,
+    readonly recipe: Recipe,
+    readonly seed: number,
+    readonly onProgress: OnProgress,
+    readonly signal?: AbortSignal,
+  ) {
     this.#flops = forwardFlops(model.config);
   }
 
@@ -134,13 +156,23 @@ export class Trainer {
       loss: (batch) => model.loss(modelInput(batch)),
       images: (batch) => batch.tiles,
       tokens: tokensOf,
-      flops: (batch) => batch.tiles * this.#flops.tile + 3 * (batch.rows * this.#flops.row(batch.length) + labelsOf(batch) * this.#flops.label),
+      flops: (batch) =>
+        batch.tiles * this.#flops.tile +
+        3 * (batch.rows * this.#flops.row(batch.length) + labelsOf(batch) * this.#flops.label),
     });
   }
 
   async #run<B>(
-    name: string, { steps, lr }: StagePlan, parameters: Tensor[], next: () => B,
-    of: { loss: (batch: B) => Tensor; images: (batch: B) => number; tokens: (batch: B) => number; flops: (batch: B) => number },
+    name: string,
+    { steps, lr }: StagePlan,
+    parameters: Tensor[],
+    next: () => B,
+    of: {
+      loss: (batch: B) => Tensor;
+      images: (batch: B) => number;
+      tokens: (batch: B) => number;
+      flops: (batch: B) => number;
+    },
   ): Promise<StageResult> {
     const optimizer = new AdamW(decayMatrices(parameters, 0.05), {
       lr,
@@ -160,7 +192,14 @@ export class Trainer {
       }
     };
     const report = (progress: Progress): void => this.onProgress(name, { ...progress, ...totals[progress.step - 1] });
-    const { losses, seconds } = await train({ batches: batches(), loss: of.loss, optimizer, steps, onProgress: report, signal: this.signal });
+    const { losses, seconds } = await train({
+      batches: batches(),
+      loss: of.loss,
+      optimizer,
+      steps,
+      onProgress: report,
+      signal: this.signal,
+    });
     const trained = parameters.reduce((n, p) => n + p.numel, 0);
     return { name, steps, seconds, flops: sum.flops, losses, trained };
   }

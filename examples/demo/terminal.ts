@@ -1,6 +1,11 @@
 /** What the demo prints: progress bars (a line now and then where there is no terminal) and tables. */
 const colour = process.stdout.isTTY && !process.env.NO_COLOR;
-const paint = (code: number) => (text: string): string => (colour ? `\u001b[${code}m${text}\u001b[0m` : text);
+const ESC = "\u001b";
+const codes = new RegExp(`${ESC}\\[\\d+m`, "g");
+const paint =
+  (code: number) =>
+  (text: string): string =>
+    colour ? `${ESC}[${code}m${text}${ESC}[0m` : text;
 export const bold = paint(1);
 export const dim = paint(2);
 export const green = paint(32);
@@ -9,7 +14,8 @@ export const yellow = paint(33);
 /** Columns that a text takes: Chinese characters take two. */
 export function width(text: string): number {
   let n = 0;
-  for (const char of text.replace(/\u001b\[\d+m/g, "")) n += /[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe4f\uff00-\uff60]/.test(char) ? 2 : 1;
+  for (const char of text.replace(codes, ""))
+    n += /[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe4f\uff00-\uff60]/.test(char) ? 2 : 1;
   return n;
 }
 
@@ -27,7 +33,12 @@ export function table(head: readonly string[], rows: readonly (readonly string[]
 
 /** 1234567 → "1.23 M" */
 export function short(value: number): string {
-  for (const [unit, size] of [["T", 1e12], ["G", 1e9], ["M", 1e6], ["k", 1e3]] as const) {
+  for (const [unit, size] of [
+    ["T", 1e12],
+    ["G", 1e9],
+    ["M", 1e6],
+    ["k", 1e3],
+  ] as const) {
     if (Math.abs(value) >= size) return `${(value / size).toPrecision(3)} ${unit}`;
   }
   return value.toPrecision(3);
@@ -53,10 +64,10 @@ export class Bar {
     this.#last = `  ${pad(this.name, 28, false)} ${green("━".repeat(filled))}${dim("─".repeat(24 - filled))} ${pad(`${done}/${total}`, 11, true)}  ${facts}`;
     if (now - this.#drawn < (process.stdout.isTTY ? 100 : 15_000)) return;
     this.#drawn = now;
-    process.stdout.write(process.stdout.isTTY ? `\r\u001b[K${this.#last}` : `${this.#last}\n`);
+    process.stdout.write(process.stdout.isTTY ? `\r${ESC}[K${this.#last}` : `${this.#last}\n`);
   }
 
   end(): void {
-    if (this.#last) process.stdout.write(process.stdout.isTTY ? `\r\u001b[K${this.#last}\n` : `${this.#last}\n`);
+    if (this.#last) process.stdout.write(process.stdout.isTTY ? `\r${ESC}[K${this.#last}\n` : `${this.#last}\n`);
   }
 }

@@ -3,7 +3,7 @@ import { Batcher, conversationBatch, ROW_LENGTH, TILE_TOKENS } from "../../examp
 import { drawPicture, randomPose, still, TILE, TILE_FLOATS } from "../../examples/demo/draw.ts";
 import { family, mainColour } from "../../examples/demo/emoji.ts";
 import { evaluationItems } from "../../examples/demo/evaluate.ts";
-import { BOS, emptyRows, EOS, IGNORE, IMAGE, packRow, TextIds, trainTokenizer, USR } from "../../examples/demo/pack.ts";
+import { BOS, EOS, emptyRows, IGNORE, IMAGE, packRow, TextIds, trainTokenizer, USR } from "../../examples/demo/pack.ts";
 import { Random } from "../../examples/demo/random.ts";
 import { Splits } from "../../examples/demo/splits.ts";
 import { SceneSampler, turnsOf } from "../../examples/demo/tasks.ts";
@@ -29,7 +29,11 @@ describe("splits", () => {
   });
 
   it("B: nothing of the family was seen", () => {
-    const held = [...splits.unseen("test", false), ...splits.unseen("test", true), ...splits.unseen("validation", false)];
+    const held = [
+      ...splits.unseen("test", false),
+      ...splits.unseen("test", true),
+      ...splits.unseen("validation", false),
+    ];
     expect(held.length).toBeGreaterThan(10);
     for (const { emoji } of held) {
       expect(seenFamilies).not.toContain(set.emoji[emoji].family);
@@ -60,14 +64,19 @@ describe("splits", () => {
 
   it("validation and test parts share no picture, and every table row has both languages", () => {
     const key = (p: { emoji: number; vendor: number }): string => `${set.emoji[p.emoji].family}`;
-    for (const of of [(part: "test" | "validation") => splits.otherVendor(part), (part: "test" | "validation") => splits.unseen(part, false)]) {
+    for (const of of [
+      (part: "test" | "validation") => splits.otherVendor(part),
+      (part: "test" | "validation") => splits.unseen(part, false),
+    ]) {
       const test = new Set(of("test").map(key));
       for (const p of of("validation")) expect(test).not.toContain(key(p));
     }
     const items = evaluationItems(splits, "test");
     for (const row of new Set(items.map((item) => item.row))) {
       const own = items.filter((item) => item.row === row);
-      expect(own.filter(({ turn }) => turn.language === 0).length).toBe(own.filter(({ turn }) => turn.language === 1).length);
+      expect(own.filter(({ turn }) => turn.language === 0).length).toBe(
+        own.filter(({ turn }) => turn.language === 1).length,
+      );
     }
     expect(evaluationItems(splits, "test")).toEqual(items);
   });
@@ -82,12 +91,24 @@ describe("splits", () => {
 
 describe("pictures", () => {
   it("names the colour that covers most, and none where nothing does", () => {
-    const paint = (f: (i: number) => number[]): Uint8Array => Uint8Array.from(Array.from({ length: 64 }, (_, i) => f(i)).flat());
+    const paint = (f: (i: number) => number[]): Uint8Array =>
+      Uint8Array.from(Array.from({ length: 64 }, (_, i) => f(i)).flat());
     const name = (rgba: Uint8Array): string => colours[mainColour(rgba)]?.[0];
     expect(name(paint(() => [230, 30, 30, 255]))).toBe("red");
     expect(name(paint(() => [40, 90, 220, 255]))).toBe("blue");
     expect(name(paint((i) => (i % 2 ? [250, 250, 250, 255] : [0, 0, 0, 0])))).toBe("white");
-    expect(name(paint((i) => [[230, 30, 30, 255], [40, 90, 220, 255], [60, 180, 60, 255]][i % 3]))).toBeUndefined();
+    expect(
+      name(
+        paint(
+          (i) =>
+            [
+              [230, 30, 30, 255],
+              [40, 90, 220, 255],
+              [60, 180, 60, 255],
+            ][i % 3],
+        ),
+      ),
+    ).toBeUndefined();
   });
 
   it("draws a still picture as the mean of four stored pixels over the ground, and poses stay near it", () => {
@@ -96,7 +117,8 @@ describe("pictures", () => {
     const [x, y] = [16, 16];
     const p = (row: number, column: number): number => (row * 64 + column) * 4;
     let want = 0;
-    for (const at of [p(32, 32), p(32, 33), p(33, 32), p(33, 33)]) want += (set.pixels[at] + 255 * (1 - set.pixels[at + 3] / 255)) / 4;
+    for (const at of [p(32, 32), p(32, 33), p(33, 32), p(33, 33)])
+      want += (set.pixels[at] + 255 * (1 - set.pixels[at + 3] / 255)) / 4;
     expect(out[y * TILE + x]).toBeCloseTo((want / 255 - 0.5) / 0.25, 4);
     const random = new Random(5);
     for (let i = 0; i < 50; i++) {
@@ -131,7 +153,13 @@ describe("rows", () => {
       const a = batcher.conversations("composite", 8);
       const b = batcher.heads(32);
       const c = batcher.text(8);
-      return [...a.inputIds, ...a.pixels.slice(0, 5000), ...b.pixels.slice(0, 5000), ...b.classes.category, ...c.labels];
+      return [
+        ...a.inputIds,
+        ...a.pixels.slice(0, 5000),
+        ...b.pixels.slice(0, 5000),
+        ...b.classes.category,
+        ...c.labels,
+      ];
     };
     expect(make()).toEqual(make());
     const batcher = new Batcher(splits, texts, new Random(1));
@@ -147,7 +175,10 @@ describe("rows", () => {
     const scene = sampler.composite(new Random(2));
     const turns = turnsOf(scene, splits);
     const count = scene.cells.filter(Boolean).length;
-    expect(turns.filter(({ task }) => task === "count").map(({ answer }) => answer)).toEqual([String(count), String(count)]);
+    expect(turns.filter(({ task }) => task === "count").map(({ answer }) => answer)).toEqual([
+      String(count),
+      String(count),
+    ]);
     expect(turns.filter(({ task }) => task === "categoryAt").length).toBe(2 * count);
     const batch = conversationBatch([scene], [turns], set, texts, ROW_LENGTH.composite);
     expect(batch.tiles).toBe(4);
