@@ -1,10 +1,10 @@
 import type { Node } from "../node.ts";
 import { numel } from "../shape.ts";
 import { Emitter, bufferDeclaration, floatLiteral, numbersDeclaration, storeStatement, wgslType } from "./emit.ts";
-import { type Expr, ExprBuilder, type ExprScope, walk } from "./expr.ts";
-import { type Index, type IndexVector, constant, linearize, reshapeIndex, variable } from "./index-map.ts";
+import { type Expr, ExprBuilder, type ExprScope, rewrite, walk } from "./expr.ts";
+import { type Index, type IndexVector, constant, linearize, reshapeIndex, substitute, variable } from "./index-map.ts";
 import type { BufferRef, LowerContext, Temp } from "./lower.ts";
-import { normalize } from "./space.ts";
+import { type Space, normalize } from "./space.ts";
 
 /** What stands at one binding: a uniform of these words, or a buffer. */
 export type Bound = { readonly words: readonly number[] } | { readonly ref: BufferRef; readonly write: boolean };
@@ -98,7 +98,7 @@ export function elementwiseKernel(roots: readonly Node[], scope: ExprScope): Ker
   const store = flat ? linear : linearize(index, shape);
   const { space, extra } = flat
     ? { space: { sizes: [numel(shape)], exprs }, extra: [store] }
-    : normalize({ sizes: shape.length ? shape : [1], exprs }, [store]);
+    : inLoadOrder(normalize({ sizes: shape.length ? shape : [1], exprs }, [store]), half);
   const { sizes } = space;
   const last = sizes.length - 1;
   const vector = numel(sizes) >= 4 && (sizes.length === 1 || sizes[last] % 4 === 0) ? last : half ? last : -1;
@@ -107,18 +107,42 @@ export function elementwiseKernel(roots: readonly Node[], scope: ExprScope): Ker
   emitter.declare(space.exprs);
   const body = decode(emitter, "id", variables("i", sizes), sizes, vector);
   const values = space.exprs.map((e) => emitter.emit(e, width));
-  const address = emitter.index(extra[0]);
+  const strided = width === 4 && !half && strideOf(extra[0], last) !== 1;
+  const addresses = (strided ? [0, 1, 2, 3] : [0]).map((lane) => emitter.index(extra[0], lane));
   body.push(emitter.take());
   const tail = width === 4 && sizes[last] % 4 !== 0;
   if (tail) body.push(`let inside = vec4u(i${last}, i${last} + 1u, i${last} + 2u, i${last} + 3u) < vec4u(${emitter.word(sizes[last])});`);
   roots.forEach((r, i) => {
     const type = wgslType(r.dtype, width);
     const value = tail ? `select(${type}(), ${values[i]}, inside)` : values[i];
-    body.push(storeStatement(`out${i}`, r.dtype, value, address, width));
+    if (strided) addresses.forEach((at, lane) => body.push(storeStatement(`out${i}`, r.dtype, `${value}.${"xyzw"[lane]}`, at, 1)));
+    else body.push(storeStatement(`out${i}`, r.dtype, value, addresses[0], width));
   });
-  const outputs = roots.map((r) => ({ ref: r, node: r, vector: width === 4 }));
+  const outputs = roots.map((r) => ({ ref: r, node: r, vector: width === 4 && !strided }));
   return assemble(describe(space.exprs), emitter, outputs, [], Math.ceil(numel(sizes) / width), body.join("\n"));
 }
+
+/**
+ * Puts the dim that most loads walk element by element innermost, so that they become vec4 loads. Costs scattered
+ * stores, which is a bargain for many loads and one store (the gradient of a convolution).
+ */
+function inLoadOrder(normal: { space: Space; extra: Index[] }, half: boolean): { space: Space; extra: Index[] } {
+  const { sizes, exprs } = normal.space;
+  const last = sizes.length - 1;
+  if (half || last < 1) return normal;
+  const loads = walk(exprs).filter((e) => e.kind === "load");
+  const score = (d: number): number => (sizes[d] % 4 === 0 ? loads.filter((e) => strideOf(e.address, d) === 1).length : 0);
+  const best = sizes.map((_, d) => d).reduce((a, b) => (score(b) >= score(a) ? b : a));
+  if (best === last || score(best) <= score(last) + 1) return normal;
+  const move = (d: number): number => (d === best ? last : d > best ? d - 1 : d);
+  const replace = (v: number, size: number): Index => variable(move(v), size);
+  return {
+    space: { sizes: [...sizes.filter((_, d) => d !== best), sizes[best]], exprs: rewrite(exprs, replace) },
+    extra: normal.extra.map((index) => substitute(index, replace, (e) => e)),
+  };
+}
+
+const strideOf = (index: Index, d: number): number => index.terms.reduce((sum, { coef, atom }) => (atom.kind === "var" && atom.id === d ? sum + coef : sum), 0);
 
 /** The ops of an expression, for reports: "mul·add·gelu". */
 export function describe(exprs: readonly Expr[]): string {

@@ -134,7 +134,10 @@ export class Plan {
       }
     }
     gpu.queue.submit([encoder.finish()]);
-    for (const [i, storage] of outputs) graph.roots[i].node.storage = storage;
+    for (const [i, storage] of outputs) {
+      graph.roots[i].node.storage = storage;
+      graph.roots[i].node.forgetSources();
+    }
     if (staging) this.readBack(staging, readBytes, reads);
   }
 
@@ -214,7 +217,10 @@ export class Plan {
     const arrived = staging.mapAsync(1 /* GPUMapMode.READ */, 0, bytes).then(
       () => {
         const mapped = staging.getMappedRange(0, bytes);
-        for (const { node, at } of reads) node.host = fromBytes(node, mapped, at);
+        for (const { node, at } of reads) {
+          node.host = fromBytes(node, mapped, at);
+          node.forgetSources();
+        }
         staging.unmap();
         this.device.pool.returnStaging(staging);
       },

@@ -1,5 +1,5 @@
 import { type Expr, indicesOf, rewrite, walk } from "./expr.ts";
-import { add, constant, type Index, scale, variable } from "./index-map.ts";
+import { add, type Index, constant, scale, substitute, variable } from "./index-map.ts";
 
 /** An iteration space and the expressions over its variables (variable d = position in dim d). */
 export interface Space {
@@ -36,17 +36,8 @@ export function normalize(
   let kept = [...extra];
   let at = barrier;
   const replaceAll = (replace: (id: number, size: number) => Index, next: number[]): void => {
-    // The stores ride along as loads of nothing: one rewrite keeps shared subexpressions shared.
     exprs = rewrite(exprs, replace);
-    kept = kept.map((ix) =>
-      ix.terms.reduce(
-        (sum, t) =>
-          t.atom.kind === "var"
-            ? add(sum, scale(replace(t.atom.id, t.atom.size), t.coef))
-            : add(sum, { offset: 0, terms: [t] }),
-        constant(ix.offset),
-      ),
-    );
+    kept = kept.map((ix) => substitute(ix, replace, (e) => e));
     sizes = next;
   };
   for (;;) {
