@@ -9,6 +9,7 @@ export {
 } from "./adapter.ts";
 export { type BpeOptions, trainBPE } from "./bpe.ts";
 export { KVCache } from "./cache.ts";
+export { type ChatMessage, type ChatOptions, chat, Processor } from "./chat.ts";
 export * from "./conversation.ts";
 export {
   type GenerateOptions,

@@ -16,6 +16,7 @@ import { readJson } from "../src/io/source.ts";
 import { withoutInit } from "../src/nn/index.ts";
 import type { Tensor } from "../src/tensor.ts";
 import { Projector, SlotEmbedding } from "./adapter.ts";
+import { type ChatMessage, type ChatOptions, chat, Processor } from "./chat.ts";
 import { type LlamaConfig, LlamaForCausalLM } from "./llama.ts";
 import { loadWeights, type Rename } from "./load.ts";
 import { type VisionConfig, type VisionTower, visionTower } from "./vit.ts";
@@ -49,6 +50,8 @@ export class Llava extends VisionLanguageModel {
   multi_modal_projector: Projector;
   image_slots?: SlotEmbedding;
   language_model: LlamaForCausalLM;
+  /** Tokenizer and image settings, when the checkpoint folder has them: what `chat` needs. */
+  processor?: Processor;
 
   constructor(readonly config: LlavaConfig) {
     super();
@@ -95,6 +98,12 @@ export class Llava extends VisionLanguageModel {
     return this.image_slots ? this.image_slots.forward(images) : images;
   }
 
+  /** Answers the last of `messages`, the user's, in pieces of text as they are generated. */
+  chat(messages: readonly ChatMessage[], options?: ChatOptions): AsyncGenerator<string> {
+    if (!this.processor) throw new Error("Llava.chat: the model was made without a folder that has a tokenizer.json");
+    return chat(this, this.processor, this.config.image_token_index, messages, options);
+  }
+
   /** Loads a folder (path, URL or FileSource) with config.json and weights. */
   static async fromPretrained(where: string | FileSource): Promise<Llava> {
     const source = await openFolder(where);
@@ -102,11 +111,14 @@ export class Llava extends VisionLanguageModel {
     if (config.text_config) {
       const model = withoutInit(() => new Llava(config));
       await loadWeights(model, [tensors], renames);
+      model.processor = await Processor.open(source, model.config.vision_config.image_size);
       return model;
     }
     const tower = await openTower(source, config);
     const model = withoutInit(() => new Llava(fromOriginal(config, tower.config)));
     await loadWeights(model, [tower.tensors, tensors], renames);
+    const aspect = config.image_aspect_ratio === "pad" ? "pad" : undefined;
+    model.processor = await Processor.open(source, tower.config.image_size, aspect);
     return model;
   }
 

@@ -1,9 +1,12 @@
 import { beforeAll, describe, expect, test } from "vitest";
 import { trainBPE } from "../../models/bpe.ts";
+import { type ChatMessage, type ChatOptions, Processor } from "../../models/chat.ts";
 import { type GenerateOptions, generate, generateText, steps, textPrompt } from "../../models/generate.ts";
 import { LlamaForCausalLM } from "../../models/llama.ts";
+import { Llava } from "../../models/llava.ts";
 import { Tokenizer } from "../../models/tokenizer.ts";
 import { init } from "../../src/engine.ts";
+import { memoryFiles } from "../../src/io/source.ts";
 import { manualSeed, type Tensor, tensor } from "../../src/tensor.ts";
 
 const config = {
@@ -138,6 +141,73 @@ describe("text", () => {
     expect((await say("ab你a###b", { stop: ["###"] })).join("")).toBe("ab你a");
     expect((await say("ab##b", { stop: ["###"] })).join("")).toBe("ab##b");
     expect((await say("ab##", { stop: ["###", "#!"] })).join("")).toBe("ab##");
+  });
+});
+
+describe("chat", () => {
+  const tokenizer = new Tokenizer(
+    trainBPE([["USER: ASSISTANT: what is this? a red apple", 5]], {
+      vocabSize: 300,
+      specialTokens: ["</s>", "<image>"],
+    }),
+  );
+  const llava = () => {
+    manualSeed(5);
+    return new Llava({
+      text_config: { ...config, vocab_size: tokenizer.size, max_position_embeddings: 2048, eos_token_id: 0 },
+      vision_config: {
+        hidden_size: 8,
+        intermediate_size: 12,
+        num_hidden_layers: 2,
+        num_attention_heads: 2,
+        image_size: 4,
+        patch_size: 2,
+      },
+      image_token_index: 1,
+    });
+  };
+  const image = { width: 6, height: 4, channels: 3 as const, data: new Uint8Array(72).map((_, i) => i) };
+
+  test("a folder with a tokenizer answers messages with images", async () => {
+    const files = memoryFiles();
+    await llava().savePretrained(files);
+    await expect(async () => (await Llava.fromPretrained(files)).chat([])).rejects.toThrow("tokenizer.json");
+    files.files.set("tokenizer.json", new TextEncoder().encode(JSON.stringify(tokenizer.json)));
+    const loaded = await Llava.fromPretrained(files);
+    const messages: ChatMessage[] = [
+      { role: "user", content: [image, "what is this?"] },
+      { role: "assistant", content: "a red apple" },
+      { role: "user", content: ["and this? ", image] },
+    ];
+    const read = async (options: ChatOptions) => {
+      let text = "";
+      for await (const piece of loaded.chat(messages, { maxTokens: 8, ...options })) text += piece;
+      return text;
+    };
+    const { inputIds, pixelValues } = loaded.processor!.encode(messages, "vicuna_v1", 1);
+    expect(pixelValues!.shape).toEqual([2, 3, 4, 4]);
+    const ids = [...(await inputIds.data())];
+    expect(ids.filter((id) => id === 1).length).toBe(2);
+    expect(tokenizer.decode(ids)).toContain(
+      "USER: \nwhat is this? ASSISTANT: a red appleUSER: and this? \n ASSISTANT:",
+    );
+    const greedy = await generate(loaded.language_model, loaded.prompt({ inputIds, pixelValues }), { maxTokens: 8 });
+    expect(await read({})).toBe(tokenizer.decode(greedy[0]));
+    expect(await read({ temperature: 1, seed: 3 })).toBe(await read({ temperature: 1, seed: 3 }));
+  });
+
+  test("messages out of turn, and placeholders without images, are refused", () => {
+    const processor = new Processor(tokenizer, { size: 4, crop_size: 4 });
+    const encode =
+      (...messages: ChatMessage[]) =>
+      () =>
+        processor.encode(messages, "vicuna_v1", 1);
+    expect(encode({ role: "assistant", content: "a" })).toThrow("message 0 is by the assistant, expected the user");
+    expect(encode({ role: "user", content: "a" }, { role: "assistant", content: "b" })).toThrow(
+      "the last message must be the user's",
+    );
+    expect(encode({ role: "user", content: "<image> what?" })).toThrow("1 <image> in the texts for 0 images");
+    expect(() => processor.encode([{ role: "user", content: "a" }], "nope", 1)).toThrow('no template "nope"');
   });
 });
 

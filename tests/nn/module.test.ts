@@ -1,4 +1,5 @@
-import { describe, expect, test } from "vitest";
+import { beforeAll, describe, expect, test } from "vitest";
+import { init } from "../../src/engine.ts";
 import {
   addLoRA,
   Linear,
@@ -23,6 +24,8 @@ class Block extends Module {
     return this.#hidden;
   }
 }
+
+beforeAll(() => init({ backend: "reference" }));
 
 const x = () => tensor([[1, -2, 0.5]]);
 

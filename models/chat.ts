@@ -1,0 +1,91 @@
+/** Chat: messages with images in, text out, by the conversation templates of LLaVA. */
+import type { FileSource } from "../src/io/index.ts";
+import { readJson } from "../src/io/source.ts";
+import { tensor } from "../src/tensor.ts";
+import { IMAGE_TOKEN, IMAGE_TOKEN_INDEX, renderPrompt, template, tokenizePrompt } from "./conversation.ts";
+import { type GenerateOptions, generateText } from "./generate.ts";
+import { type Image, type PreprocessorConfig, preprocess } from "./image.ts";
+import { Tokenizer } from "./tokenizer.ts";
+import type { VisionLanguageInput, VisionLanguageModel } from "./vlm.ts";
+
+export interface ChatMessage {
+  role: "user" | "assistant";
+  /** Text, or texts and images in their order. */
+  content: string | readonly (string | Image)[];
+}
+
+export interface ChatOptions extends GenerateOptions {
+  /** Name of a conversation template. Default "vicuna_v1", that of LLaVA-1.5. */
+  template?: string;
+}
+
+/** What turns text and images into model inputs: the tokenizer and the image settings of a checkpoint folder. */
+export class Processor {
+  constructor(
+    readonly tokenizer: Tokenizer,
+    readonly images: PreprocessorConfig,
+    /** "pad" squares images on the mean colour first. */
+    readonly aspect?: "pad",
+  ) {}
+
+  /** Reads tokenizer.json and, where there is one, preprocessor_config.json; undefined without a tokenizer. */
+  static async open(source: FileSource, imageSize: number, aspect?: "pad"): Promise<Processor | undefined> {
+    if ((await source.size("tokenizer.json")) === undefined) return undefined;
+    const tokenizer = new Tokenizer(await readJson(source, "tokenizer.json"));
+    const known = (await source.size("preprocessor_config.json")) !== undefined;
+    const images = known
+      ? await readJson(source, "preprocessor_config.json")
+      : { size: imageSize, crop_size: imageSize };
+    return new Processor(tokenizer, images, aspect);
+  }
+
+  /** One conversation as a batch of one, `imageToken` standing for each image. */
+  encode(messages: readonly ChatMessage[], templateName: string, imageToken: number): VisionLanguageInput {
+    const images: Image[] = [];
+    const texts = messages.map(({ role, content }, i) => {
+      const expected = i % 2 ? "assistant" : "user";
+      if (role !== expected)
+        throw new Error(
+          `chat: message ${i} is by the ${role}, expected the ${expected}: they take turns, the user begins`,
+        );
+      const parts = typeof content === "string" ? [content] : content;
+      return parts.map((part) => (typeof part === "string" ? part : (images.push(part), `${IMAGE_TOKEN}\n`))).join("");
+    });
+    if (texts.length % 2 === 0) throw new Error("chat: the last message must be the user's");
+    const written = texts.join("").split(IMAGE_TOKEN).length - 1;
+    if (written !== images.length) {
+      throw new Error(
+        `chat: ${written} ${IMAGE_TOKEN} in the texts for ${images.length} images: give images as parts of the content`,
+      );
+    }
+    const ids = tokenizePrompt(this.tokenizer, renderPrompt(template(templateName), [...texts, null]));
+    return {
+      inputIds: tensor([ids.map((id) => (id === IMAGE_TOKEN_INDEX ? imageToken : id))], { dtype: "i32" }),
+      pixelValues: images.length ? this.pixels(images) : undefined,
+    };
+  }
+
+  /** Images as pixel values [N, 3, H, W]. */
+  pixels(images: readonly Image[]) {
+    const done = images.map((image) => preprocess(image, this.images, this.aspect));
+    const [{ width, height }] = done;
+    const data = new Float32Array(done.length * 3 * width * height);
+    done.forEach((image, i) => data.set(image.data, i * 3 * width * height));
+    return tensor(data, { shape: [done.length, 3, height, width] });
+  }
+}
+
+/** The answer to the last message, in pieces as it is generated. */
+export async function* chat(
+  model: VisionLanguageModel,
+  processor: Processor,
+  imageToken: number,
+  messages: readonly ChatMessage[],
+  options: ChatOptions = {},
+): AsyncGenerator<string> {
+  const { template: name = "vicuna_v1", ...generation } = options;
+  const { style, sep, sep2 } = template(name);
+  const ends = [style === "single" || style === "mpt" ? sep : sep2].filter((s) => s !== undefined);
+  const prompt = model.prompt(processor.encode(messages, name, imageToken));
+  yield* generateText(model.language_model, processor.tokenizer, prompt, { stop: ends, ...generation });
+}
