@@ -1,7 +1,7 @@
 import type { DType, HostArray } from "./dtype.ts";
 import type { Op } from "./ops/define.ts";
-import type { Storage } from "./runtime/pool.ts";
 import { debugLevel } from "./runtime/debug.ts";
+import type { Storage } from "./runtime/pool.ts";
 import type { Shape } from "./shape.ts";
 
 /** Plain data that specialises an op: part of the graph's key, so nothing that changes from step to step. */
@@ -55,5 +55,10 @@ export class Node implements OutputSpec {
 
   get realized(): boolean {
     return this.storage !== undefined || this.host !== undefined;
+  }
+
+  /** Called once the value is there: only a gradient could still ask what it was made of. */
+  forgetSources(): void {
+    if (!this.requiresGrad) this.src = [];
   }
 }

@@ -41,7 +41,10 @@ export function evaluate(nodes: readonly Node[]): void {
       if (left === 0) values.delete(s);
     }
   }
-  for (const node of nodes) if (!node.host) node.host = contiguous(values.get(node) as View).data;
+  for (const node of nodes) {
+    node.host ??= contiguous(values.get(node) as View).data;
+    node.forgetSources();
+  }
 }
 
 /** The nodes that must be computed, sources first, and how often each is used (wanted ones once more). */
