@@ -28,6 +28,7 @@ struct Dims {
   k_offset: u32, k_b: u32, k_h: u32, k_t: u32,
   v_offset: u32, v_b: u32, v_h: u32, v_t: u32,
   m_offset: u32, m_b: u32, m_h: u32, m_t: u32, m_s: u32,
+  block: u32, // BLOCK, for loops that must stay loops
 }
 
 const SG: u32 = 8u; // param
@@ -129,12 +130,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
     var at = array<u32, PER_LANE>();
     for (var j = 0u; j < PER_LANE; j++) { at[j] = min(base + j * SG + lane, length - 1u); } // never touches keys past the length
 
-    let count = min(end - base, BLOCK); // a bound that is data: these loops stay loops
     var seen = before(limits, base); // bit i: the row sees key base + i
     if (MODIFIER == 1u) {
       var bits = vec2u();
-      for (var i = 0u; i < count; i++) {
-        let m = m_at + (base + i) * dims.m_s;
+      for (var i = 0u; i < dims.block; i++) {
+        let m = m_at + min(base + i, length - 1u) * dims.m_s;
         bits |= select(vec2u(), vec2u(1u), vec2u(modifier[m.x], modifier[m.y]) != vec2u()) << vec2u(i);
       }
       seen &= bits;
@@ -158,8 +158,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
 
     if (MODIFIER == 2u) {
       var bias = array<vec2f, BLOCK>();
-      for (var i = 0u; i < count; i++) {
-        let m = m_at + (base + i) * dims.m_s;
+      for (var i = 0u; i < dims.block; i++) {
+        let m = m_at + min(base + i, length - 1u) * dims.m_s;
         bias[i] = vec2f(bitcast<f32>(modifier[m.x]), bitcast<f32>(modifier[m.y])) * LOG2E;
       }
       for (var i = 0u; i < BLOCK; i++) { s[i] = max(s[i] + bias[i], vec2f(HIDDEN)); }

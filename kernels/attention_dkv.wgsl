@@ -25,6 +25,7 @@ struct Dims {
   m_offset: u32, m_b: u32, m_h: u32, m_t: u32, m_s: u32,
   g_offset: u32, g_b: u32, g_h: u32, g_t: u32, // gradient of o
   stats_lengths: u32, // where the lengths begin in stats
+  block: u32, // BLOCK, for loops that must stay loops
 }
 
 const SG: u32 = 8u; // param
@@ -142,13 +143,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
       var at = array<u32, PER_LANE>();
       for (var j = 0u; j < PER_LANE; j++) { at[j] = min(base + j * SG + lane, dims.T - 1u); }
 
-      let count = min(dims.T - base, BLOCK); // a bound that is data: these loops stay loops
       var seen = before(vec2u(dims.T), base) & ~before(first, base); // bit i: the key is seen by row base + i
       seen = select(vec2u(), seen, t < vec2u(length));
       if (MODIFIER == 1u) {
         var bits = vec2u();
-        for (var i = 0u; i < count; i++) {
-          let m = m_base + (base + i) * dims.m_t + key * dims.m_s;
+        for (var i = 0u; i < dims.block; i++) {
+          let m = m_base + min(base + i, dims.T - 1u) * dims.m_t + key * dims.m_s;
           bits |= select(vec2u(), vec2u(1u), vec2u(modifier[m.x], modifier[m.y]) != vec2u()) << vec2u(i);
         }
         seen &= bits;
@@ -180,8 +180,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
 
       if (MODIFIER == 2u) {
         var bias = array<vec2f, BLOCK>();
-        for (var i = 0u; i < count; i++) {
-          let m = m_base + (base + i) * dims.m_t + key * dims.m_s;
+        for (var i = 0u; i < dims.block; i++) {
+          let m = m_base + min(base + i, dims.T - 1u) * dims.m_t + key * dims.m_s;
           bias[i] = vec2f(bitcast<f32>(modifier[m.x]), bitcast<f32>(modifier[m.y])) * LOG2E;
         }
         for (var i = 0u; i < BLOCK; i++) { s[i] = max(s[i] + bias[i], vec2f(HIDDEN)); }

@@ -77,6 +77,9 @@ function subgroupTile(cx: LowerContext, D4: number, planes: number): { SG: numbe
   return { SG, PER_LANE: Math.max(1, 16 / SG), SLOTS };
 }
 
+/** Keys (or query rows) that a subgroup takes at once. */
+const block = ({ SG, PER_LANE }: { SG: number; PER_LANE: number }): number => SG * PER_LANE;
+
 /** Room for D4 vectors in one of few sizes, so that few pipelines are compiled. */
 const bucket = (D4: number): number => Math.max(8, 2 ** Math.ceil(Math.log2(D4)));
 
@@ -129,7 +132,7 @@ export const lowerAttention: Lower = (node, cx) => {
   const tile = subgroupTile(cx, g.D4, 2);
   if (tile) {
     const grid = [Math.ceil((g.group * g.T) / (2 * tile.SG)), g.H / g.group, g.B] as const;
-    return [{ kernel: "attention", params: { ...tile, ...g.params }, dims: g.dims, ...call, grid }];
+    return [{ kernel: "attention", params: { ...tile, ...g.params }, dims: [...g.dims, block(tile)], ...call, grid }];
   }
   const few = g.T <= 8 ? decode(g, cx) : undefined;
   if (few) return few;
@@ -164,8 +167,8 @@ export const lowerAttentionBackward: Lower = (node, cx) => {
     const grid = (n: number, H: number) => [Math.ceil(n / (2 * tile.SG)), H, g.B] as const;
     return [
       rowsum,
-      { kernel: "attention_dq", params: { ...tile, ...g.params, CACHE: cache(3) }, dims, ...dq, grid: grid(g.T, g.H) },
-      { kernel: "attention_dkv", params: { ...tile, ...g.params, CACHE: cache(4) }, dims, ...dkv, grid: grid(g.S, heads) },
+      { kernel: "attention_dq", params: { ...tile, ...g.params, CACHE: cache(3) }, dims: [...dims, block(tile)], ...dq, grid: grid(g.T, g.H) },
+      { kernel: "attention_dkv", params: { ...tile, ...g.params, CACHE: cache(4) }, dims: [...dims, block(tile)], ...dkv, grid: grid(g.S, heads) },
     ];
   }
   const { count, ...params } = sharedTile(cx, g.D4);
