@@ -74,7 +74,8 @@ export function expand(graph: Graph, device: Device): Expanded {
     if (n.op.name === "pack") src = packSources(n.op, src, seq);
     else if (n.op.inPlace)
       src = src.map((s, i) => (n.op.inPlace!.includes(i) && !mayOverwrite(s) ? copyOf(s, seq) : s));
-    if (n.op.kind === "kernel" && (n.dtype === "f16" || src.some((s) => s.dtype === "f16"))) {
+    const accumulates = n.op.kind === "kernel" || n.op.kind === "reduce";
+    if (accumulates && (n.dtype === "f16" || src.some((s) => s.dtype === "f16"))) {
       widened(n, src, seq);
       return;
     }
@@ -93,11 +94,11 @@ export function expand(graph: Graph, device: Device): Expanded {
     standIn.set(n, emit(node, seq));
   };
 
-  /** Templates compute in f32: halves are widened before and results rounded after. */
+  /** Templates and reductions compute in f32: halves are widened before and results rounded after. */
   const widened = (n: Node, src: Node[], seq: number): void => {
     const cast = allOps().get("cast")!;
     const to = (s: Node, dtype: DType): Node =>
-      s.dtype === dtype ? s : emit(new Node(cast, [s], { dtype }, s.shape, dtype), seq);
+      s.dtype === dtype ? s : emit(new Node(cast, [s], { to: dtype }, s.shape, dtype), seq);
     const wide = (dtype: DType): DType => (dtype === "f16" ? "f32" : dtype);
     const outputs = n.outputs?.map((o) => ({ shape: o.shape, dtype: wide(o.dtype) }));
     const node = new Node(
