@@ -18,6 +18,7 @@ export interface Kernel {
   readonly flops?: number;
 }
 
+const STREAM = 1 << 18; // vec4s from which on a tensor is a long stream
 const LANES = 64; // invocations of a workgroup
 
 /** Workgroups for `count` invocations within the limit of 65,535 per dim. */
@@ -105,7 +106,11 @@ export function elementwiseKernel(roots: readonly Node[], scope: ExprScope): Ker
   const width = vector >= 0 ? 4 : 1;
   const emitter = new Emitter({ variables: variables("i", sizes), vector, prefix: "" });
   emitter.declare(space.exprs);
-  const body = decode(emitter, "id", variables("i", sizes), sizes, vector);
+  // Long streams: two vec4 a lane, half the tensor apart, so that each workgroup's start is paid once for both.
+  const count = Math.ceil(numel(sizes) / width);
+  const turns = sizes.length === 1 && count >= STREAM && count % 2 === 0 ? 2 : 1;
+  const body = turns === 2 ? [`for (var turn = 0u; turn < 2u; turn++) {`, `let at = id + turn * ${emitter.word(count / 2)};`] : [];
+  body.push(...decode(emitter, turns === 2 ? "at" : "id", variables("i", sizes), sizes, vector));
   const values = space.exprs.map((e) => emitter.emit(e, width));
   const strided = width === 4 && !half && strideOf(extra[0], last) !== 1;
   const addresses = (strided ? [0, 1, 2, 3] : [0]).map((lane) => emitter.index(extra[0], lane));
@@ -119,7 +124,8 @@ export function elementwiseKernel(roots: readonly Node[], scope: ExprScope): Ker
     else body.push(storeStatement(`out${i}`, r.dtype, value, addresses[0], width));
   });
   const outputs = roots.map((r) => ({ ref: r, node: r, vector: width === 4 && !strided }));
-  return assemble(describe(space.exprs), emitter, outputs, [], Math.ceil(numel(sizes) / width), body.join("\n"));
+  if (turns === 2) body.push("}");
+  return assemble(describe(space.exprs), emitter, outputs, [], count / turns, body.join("\n"));
 }
 
 /**

@@ -33,18 +33,30 @@ export function mix(x: number): number {
   return (b ^ (b >>> 16)) >>> 0;
 }
 
+/** Horner's rule in z, constant term first. */
+const polynomial = (type: string, c: readonly string[]): string =>
+  c.reduceRight((sum, a) => `fma(${sum}, z, ${type}(${a}))`, "").replace("fma(, z, ", "(");
+
 /**
  * Error function in f32: x P(x²) / Q(x²), fitted to the least relative error (1.4e-8; 3.4e-7 in f32 arithmetic)
  * up to 3.8325, from where on erf is 1 to f32. One division, no exponential.
  */
 export function erfWgsl(type: string): string {
-  const polynomial = (c: string[]): string =>
-    c.reduceRight((sum, a) => `fma(${sum}, z, ${type}(${a}))`, "").replace("fma(, z, ", "(");
-  const p = polynomial(["1.12837915", "0.18729792", "0.0524172031", "0.0036523227", "2.85936125e-4", "2.12324399e-6"]);
-  const q = polynomial(["1.0", "0.499321366", "0.112896243", "0.0147416294", "0.00114160773", "3.88990739e-5"]);
-  return `fn erf_${type}(x: ${type}) -> ${type} {
-  let y = clamp(x, ${type}(-3.8325), ${type}(3.8325));
-  let z = y * y;
-  return y * ${p} / ${q};
-}`;
+  const p = ["1.12837915", "0.18729792", "0.0524172031", "0.0036523227", "2.85936125e-4", "2.12324399e-6"];
+  const q = ["1.0", "0.499321366", "0.112896243", "0.0147416294", "0.00114160773", "3.88990739e-5"];
+  return rational("erf", type, "3.8325", p, q);
 }
+
+/** tanh in f32, in the same form on [-8, 8] (error 3.3e-7): no exponential that could overflow. */
+export function tanhWgsl(type: string): string {
+  const p = ["0.999999994", "0.134445029", "3.57160382e-3", "2.18947547e-5", "1.52305434e-8"];
+  const q = ["1.0", "0.467778303", "2.61644652e-2", "3.41130137e-4", "8.52249853e-7"];
+  return rational("tanh", type, "8.0", p, q);
+}
+
+const rational = (name: string, type: string, end: string, p: readonly string[], q: readonly string[]): string =>
+  `fn ${name}_${type}(x: ${type}) -> ${type} {
+  let y = clamp(x, ${type}(-${end}), ${type}(${end}));
+  let z = y * y;
+  return y * ${polynomial(type, p)} / ${polynomial(type, q)};
+}`;

@@ -119,7 +119,8 @@ export const cos = row({
 export const tanh = row({
   name: "tanh",
   rule: float,
-  wgsl: ([x], _, type) => `tanh(clamp(${x}, ${type}(-10.0), ${type}(10.0)))`, // some drivers overflow in exp
+  wgsl: ([x], _, type) => `tanh_${type}(${x})`,
+  helpers: math.tanhWgsl,
   js: Math.tanh,
   vjp: (g, y) => [g.mul(y.square().neg().add(1))],
   cost: 12,
