@@ -1,8 +1,8 @@
 import { type Machine, measure, print, type Row } from "./harness.ts";
 import type { Ours } from "./ours.ts";
 import { allWorkloads } from "./workloads/index.ts";
-import { ids, normal } from "./workloads/workload.ts";
 import type { Case, Input } from "./workloads/workload.ts";
+import { ids, normal } from "./workloads/workload.ts";
 
 interface Kernel {
   readonly name: string;
@@ -45,7 +45,11 @@ const more: Kernel[] = [
     flops: 2 * 8 * 64 * 64 * 64 * 32 * 9,
     bytes: bytesOf([8, 32, 64, 64], [64, 32, 3, 3], [8, 64, 64, 64]),
     make: ({ sg, bench }) =>
-      bench((a, w) => sg.conv2d(a, w, undefined, { padding: 1 }), normal(1, [8, 32, 64, 64]), normal(2, [64, 32, 3, 3])),
+      bench(
+        (a, w) => sg.conv2d(a, w, undefined, { padding: 1 }),
+        normal(1, [8, 32, 64, 64]),
+        normal(2, [64, 32, 3, 3]),
+      ),
   },
   {
     name: "cross_entropy_512x32000",

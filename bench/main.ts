@@ -6,8 +6,8 @@ import { round } from "./clock.ts";
 import { benchGeneration } from "./generate.ts";
 import { header, type Machine } from "./harness.ts";
 import { benchKernels } from "./kernels.ts";
-import { profile } from "./profile.ts";
 import { openOurs } from "./ours.ts";
+import { profile } from "./profile.ts";
 import { adapterName, type BenchFile, readResults } from "./results.ts";
 import { measureRoofline } from "./roofline.ts";
 import { benchTraining, coldChild, measureCold, measureOverhead } from "./train.ts";
@@ -59,11 +59,15 @@ if (parts.includes("generate")) {
 const overhead = parts.includes("overhead") && !options.only ? await measureOverhead() : undefined;
 if (overhead) {
   const { dispatches, replayUs, flushUs, buildUs } = overhead;
-  console.log(`\nhost, µs a dispatch (${dispatches} a plan): replay ${replayUs}, with hashing ${flushUs}, building ${buildUs}`);
+  console.log(
+    `\nhost, µs a dispatch (${dispatches} a plan): replay ${replayUs}, with hashing ${flushUs}, building ${buildUs}`,
+  );
 }
 const cold = parts.includes("cold") ? workloads.filter((w) => only(w.name)).map((w) => measureCold(w.name)) : [];
 for (const { name, init, first, second, pipelines } of cold) {
-  console.log(`cold ${name}, no shader cache: init ${init} s, first step ${first} s (${pipelines} pipelines), second ${second} s`);
+  console.log(
+    `cold ${name}, no shader cache: init ${init} s, first step ${first} s (${pipelines} pipelines), second ${second} s`,
+  );
 }
 
 const file = `bench/results/bench-${adapterName(device.description)}.json`;

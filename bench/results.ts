@@ -64,4 +64,9 @@ export interface BenchFile {
 
 /** A file name part: the adapter's own words, without versions. */
 export const adapterName = (description: string): string =>
-  /llvmpipe/.test(description) ? "llvmpipe" : description.toLowerCase().replace(/[^a-z0-9]+/g, "-").slice(0, 40);
+  /llvmpipe/.test(description)
+    ? "llvmpipe"
+    : description
+        .toLowerCase()
+        .replace(/[^a-z0-9]+/g, "-")
+        .slice(0, 40);

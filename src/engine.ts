@@ -1,9 +1,9 @@
 import type { CompileOptions } from "./compile/build.ts";
 import { compile } from "./compile/build.ts";
-import { type Graph, type Root, collect } from "./compile/graph.ts";
+import { collect, type Graph, type Root } from "./compile/graph.ts";
 import type { Plan } from "./compile/plan.ts";
 import { toWords } from "./compile/plan.ts";
-import { type HostArray, byteSize } from "./dtype.ts";
+import { byteSize, type HostArray } from "./dtype.ts";
 import { Node } from "./node.ts";
 import { defineOp } from "./ops/define.ts";
 import { packOffsets } from "./ops/pack.ts";
@@ -50,9 +50,14 @@ async function start(init: InitOptions & { fuse?: boolean }): Promise<void> {
   inFlight = [];
   options = { fuse: init.fuse ?? true };
   device = init.backend === "reference" ? undefined : await openDevice(init);
-  if (device) log(1, `device: ${device.info.description} (${device.info.kind}, subgroups of ${device.info.subgroupSize || "no fixed size"})`);
+  if (device)
+    log(
+      1,
+      `device: ${device.info.description} (${device.info.kind}, subgroups of ${device.info.subgroupSize || "no fixed size"})`,
+    );
   else if (init.backend === "webgpu") throw new Error(ADAPTER_ROUTES);
-  else if (init.backend !== "reference") console.warn(`${ADAPTER_ROUTES}\nUsing the f64 reference interpreter on the CPU: right, but slow.`);
+  else if (init.backend !== "reference")
+    console.warn(`${ADAPTER_ROUTES}\nUsing the f64 reference interpreter on the CPU: right, but slow.`);
 }
 
 /** The open device, or undefined on the reference backend. */
@@ -104,7 +109,10 @@ function run(keep: readonly Node[], reads: readonly Node[]): Promise<void> {
     await (started ??= start({}));
     try {
       if (device) await runOnDevice(device, keep, [...reads, ...scalars], assigns);
-      else evaluate([...new Set([...keep, ...reads, ...scalars, ...assigns.map((a) => a.node)])].filter((n) => !n.realized));
+      else
+        evaluate(
+          [...new Set([...keep, ...reads, ...scalars, ...assigns.map((a) => a.node)])].filter((n) => !n.realized),
+        );
     } catch (error) {
       for (const { leaf, node } of assigns) if (!node.realized) undo(leaf, node);
       throw error;
@@ -131,7 +139,12 @@ function settle(leaf: Node, node: Node): void {
     "a value was read after it had been overwritten in place (by optimizer.step() or a cache): await its data(), or keep() it, before the update";
 }
 
-async function runOnDevice(device: Device, keep: readonly Node[], reads: readonly Node[], assigns: readonly { leaf: Node; node: Node }[]): Promise<void> {
+async function runOnDevice(
+  device: Device,
+  keep: readonly Node[],
+  reads: readonly Node[],
+  assigns: readonly { leaf: Node; node: Node }[],
+): Promise<void> {
   device.check();
   for (const { leaf } of assigns) if (!leaf.realized) await execute(device, [{ node: leaf, mode: "keep" }]);
   for (const { leaf } of assigns) promote(device, leaf);
@@ -176,7 +189,10 @@ async function planFor(device: Device, graph: Graph): Promise<Plan> {
   if (plans.size > MAX_PLANS) plans.delete(plans.keys().next().value!);
   try {
     const plan = await made;
-    log(1, `plan ${plans.size}: ${graph.order.length} nodes, ${plan.steps.length} kernels, ${device.pipelines.size - pipelines} new pipelines, ${Math.round(plan.peakBytes / 1024)} KiB, ${Math.round(performance.now() - began)} ms`);
+    log(
+      1,
+      `plan ${plans.size}: ${graph.order.length} nodes, ${plan.steps.length} kernels, ${device.pipelines.size - pipelines} new pipelines, ${Math.round(plan.peakBytes / 1024)} KiB, ${Math.round(performance.now() - began)} ms`,
+    );
     log(3, plan.text);
     return plan;
   } catch (error) {
@@ -211,10 +227,19 @@ export async function explain(...tensors: readonly Tensor[]): Promise<string> {
 
 /** Moves tensors (parameters of an optimiser) into one buffer, so that one dispatch can update them all. */
 export async function packParameters(tensors: readonly Tensor[]): Promise<void> {
-  await run(tensors.map((t) => t.node).filter((n) => !n.storage), []);
+  await run(
+    tensors.map((t) => t.node).filter((n) => !n.storage),
+    [],
+  );
   const { offsets, total } = packOffsets(tensors.map((t) => t.numel));
   const first = tensors[0].node.storage?.buffer; // already packed for an earlier optimiser of the same parameters?
-  if (!device || tensors.every(({ node: { storage } }, i) => storage?.shared && storage.buffer === first && storage.offset === offsets[i] * 4)) return;
+  if (
+    !device ||
+    tensors.every(
+      ({ node: { storage } }, i) => storage?.shared && storage.buffer === first && storage.offset === offsets[i] * 4,
+    )
+  )
+    return;
   const buffer = device.pool.permanent(total * 4);
   const encoder = device.gpu.createCommandEncoder();
   tensors.forEach((t, i) => {
@@ -229,7 +254,19 @@ export async function packParameters(tensors: readonly Tensor[]): Promise<void> 
 }
 
 /** Bytes and buffers alive on the GPU, plans and pipelines in the caches. */
-export function memoryStats(): { liveBytes: number; liveBuffers: number; peakBytes: number; plans: number; pipelines: number } {
+export function memoryStats(): {
+  liveBytes: number;
+  liveBuffers: number;
+  peakBytes: number;
+  plans: number;
+  pipelines: number;
+} {
   const pool = device?.pool;
-  return { liveBytes: pool?.liveBytes ?? 0, liveBuffers: pool?.liveBuffers ?? 0, peakBytes: pool?.peakBytes ?? 0, plans: plans.size, pipelines: device?.pipelines.size ?? 0 };
+  return {
+    liveBytes: pool?.liveBytes ?? 0,
+    liveBuffers: pool?.liveBuffers ?? 0,
+    peakBytes: pool?.peakBytes ?? 0,
+    plans: plans.size,
+    pipelines: device?.pipelines.size ?? 0,
+  };
 }

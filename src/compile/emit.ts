@@ -71,7 +71,8 @@ export class Emitter {
     for (const e of walk(exprs)) {
       if (e.kind === "load") vector.set(e.node, (vector.get(e.node) ?? false) || this.isVectorLoad(e));
     }
-    for (const [node, v] of vector) this.buffers.set(node, { node, name: `${this.options.prefix}in${this.buffers.size}`, vector: v });
+    for (const [node, v] of vector)
+      this.buffers.set(node, { node, name: `${this.options.prefix}in${this.buffers.size}`, vector: v });
   }
 
   /** Emits `e` and returns the WGSL text of its value with `width` components. */
@@ -116,7 +117,10 @@ export class Emitter {
         text = `u32(${v.width === 4 ? `${v.text}.${"xyzw"[lane]}` : v.text})`;
       } else {
         const of = this.index(atom.of, lane);
-        text = atom.kind === "div" ? this.quotient(of, atom.by, limitOf(atom.of)) : this.remainder(of, atom.by, limitOf(atom.of));
+        text =
+          atom.kind === "div"
+            ? this.quotient(of, atom.by, limitOf(atom.of))
+            : this.remainder(of, atom.by, limitOf(atom.of));
       }
       return coef === 1 ? text : `${text} * ${this.number(coef)}`;
     });
@@ -148,7 +152,8 @@ export class Emitter {
         const width = this.varies(e) ? 4 : 1;
         const value = this.emit(e.value, width);
         const lanes = e.ranges.some((r) => this.indexVaries(r.index)) ? 4 : 1;
-        const test = (lane: number): string => e.ranges.map((r) => `(${this.index(r.index, lane)} < ${this.word(r.size)})`).join(" && ");
+        const test = (lane: number): string =>
+          e.ranges.map((r) => `(${this.index(r.index, lane)} < ${this.word(r.size)})`).join(" && ");
         const cond = lanes === 4 ? `vec4<bool>(${[0, 1, 2, 3].map(test).join(", ")})` : test(0);
         return { text: `select(${this.literal(e.otherwise, e.dtype, width)}, ${value}, ${cond})`, width };
       }
@@ -173,7 +178,8 @@ export class Emitter {
       return e.dtype === "bool" ? `(${word} != 0u)` : word;
     };
     if (!this.varies(e)) return { text: one(0), width: 1 };
-    if (!this.isVectorLoad(e)) return { text: `${wgslType(e.dtype, 4)}(${[0, 1, 2, 3].map(one).join(", ")})`, width: 4 };
+    if (!this.isVectorLoad(e))
+      return { text: `${wgslType(e.dtype, 4)}(${[0, 1, 2, 3].map(one).join(", ")})`, width: 4 };
     const at = this.index(e.address);
     if (e.dtype === "f16") {
       const word = `${at} >> 1u`;
@@ -212,7 +218,13 @@ export class Emitter {
 
   private indexVaries(ix: Index): boolean {
     if (this.last < 0) return false;
-    return ix.terms.some(({ atom }) => (atom.kind === "var" ? atom.id === this.last : atom.kind === "value" ? this.varies(atom.expr) : this.indexVaries(atom.of)));
+    return ix.terms.some(({ atom }) =>
+      atom.kind === "var"
+        ? atom.id === this.last
+        : atom.kind === "value"
+          ? this.varies(atom.expr)
+          : this.indexVaries(atom.of),
+    );
   }
 
   /** Four consecutive elements on a 16-byte boundary. */
@@ -223,7 +235,11 @@ export class Emitter {
       if (atom.kind === "var" && atom.id === this.last) {
         if (coef !== 1) return false;
         found = true;
-      } else if (coef % 4 !== 0 || (atom.kind === "value" ? this.varies(atom.expr) : atom.kind !== "var" && this.indexVaries(atom.of))) return false;
+      } else if (
+        coef % 4 !== 0 ||
+        (atom.kind === "value" ? this.varies(atom.expr) : atom.kind !== "var" && this.indexVaries(atom.of))
+      )
+        return false;
     }
     return found;
   }
@@ -248,7 +264,13 @@ export function storeStatement(name: string, dtype: DType, text: string, address
 }
 
 /** `var<storage>` declaration of a buffer. */
-export function bufferDeclaration(binding: number, name: string, dtype: DType, vector: boolean, access: "read" | "read_write"): string {
+export function bufferDeclaration(
+  binding: number,
+  name: string,
+  dtype: DType,
+  vector: boolean,
+  access: "read" | "read_write",
+): string {
   const stored = STORED[dtype];
   let type = stored;
   if (dtype === "f16") type = access === "read" ? "u32" : "vec2u";

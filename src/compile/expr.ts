@@ -69,7 +69,10 @@ export class ExprBuilder {
           kind: "op",
           op,
           attrs: node.attrs,
-          args: ordered(op, node.src.map((s) => this.build(s, index))),
+          args: ordered(
+            op,
+            node.src.map((s) => this.build(s, index)),
+          ),
           linear: op.indexed ? linearize(index, node.shape) : undefined,
           dtype,
         };

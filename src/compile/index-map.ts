@@ -1,5 +1,5 @@
-import { contiguousStrides, type Shape } from "../shape.ts";
 import type { Node } from "../node.ts";
+import { contiguousStrides, type Shape } from "../shape.ts";
 import type { Expr } from "./expr.ts";
 
 /**
@@ -97,10 +97,17 @@ function splitMultiples(a: Index, by: number): [Index, Index] {
 function divide(a: Index, by: number, size: number): Index {
   if (by === 1) return a;
   const [multiple, rest] = splitMultiples(a, by);
-  const quotient = { offset: multiple.offset / by, terms: multiple.terms.map((t) => ({ coef: t.coef / by, atom: t.atom })) };
+  const quotient = {
+    offset: multiple.offset / by,
+    terms: multiple.terms.map((t) => ({ coef: t.coef / by, atom: t.atom })),
+  };
   const [lo, hi] = bounds(rest);
   if (lo >= 0 && hi < by) return quotient;
-  if (lo >= 0) return add(quotient, { offset: 0, terms: [{ coef: 1, atom: { kind: "div", of: rest, by, size: Math.floor(hi / by) + 1 } }] });
+  if (lo >= 0)
+    return add(quotient, {
+      offset: 0,
+      terms: [{ coef: 1, atom: { kind: "div", of: rest, by, size: Math.floor(hi / by) + 1 } }],
+    });
   return { offset: 0, terms: [{ coef: 1, atom: { kind: "div", of: a, by, size } }] };
 }
 
@@ -139,7 +146,10 @@ export function reshapeIndex(index: IndexVector, to: Shape, from: Shape): IndexV
       else if (j < from.length) b *= from[(target.push(j), j++)];
       else a *= to[(group.push(i), i++)];
     } while (a !== b || (group.length === 0 && target.length === 0));
-    const linear = linearize(group.map((d) => index[d]), group.map((d) => to[d]));
+    const linear = linearize(
+      group.map((d) => index[d]),
+      group.map((d) => to[d]),
+    );
     let inner = 1;
     for (let t = target.length - 1; t >= 0; t--) {
       const size = from[target[t]];
@@ -180,7 +190,9 @@ export function viewIndex(node: Node, index: IndexVector): { index: IndexVector;
       };
     case "flip":
       return {
-        index: index.map((ix, d) => ((attrs.dims as number[]).includes(d) ? add(scale(ix, -1), constant(from[d] - 1)) : ix)),
+        index: index.map((ix, d) =>
+          (attrs.dims as number[]).includes(d) ? add(scale(ix, -1), constant(from[d] - 1)) : ix,
+        ),
       };
     case "pad": {
       const out = index.map((ix, d) => add(ix, constant(-attrs.pads[d][0])));

@@ -31,7 +31,10 @@ export function viewOf(node: Node): Operand | undefined {
     if (base.op.name === "pad") return undefined;
     base = base.src[0];
   }
-  const expr = new ExprBuilder({ isBuffer: (n) => n === base }).build(node, node.shape.map((size, d) => variable(d, size)));
+  const expr = new ExprBuilder({ isBuffer: (n) => n === base }).build(
+    node,
+    node.shape.map((size, d) => variable(d, size)),
+  );
   if (expr.kind !== "load") return undefined;
   const map = affine(expr.address, node.shape.length);
   return map && { buffer: base, shape: node.shape, ...map };
@@ -59,7 +62,12 @@ export function operandOf(node: Node, i: number): Operand {
   const source = node.src[i];
   const view = stridedSources(node).includes(i) ? viewOf(source) : undefined;
   if (view) return view;
-  return { buffer: aliasOf(source) ?? source, shape: source.shape, offset: 0, strides: contiguousStrides(source.shape) };
+  return {
+    buffer: aliasOf(source) ?? source,
+    shape: source.shape,
+    offset: 0,
+    strides: contiguousStrides(source.shape),
+  };
 }
 
 export interface ScheduleOptions {
@@ -107,9 +115,18 @@ export function schedule(order: readonly Node[], wanted: readonly Node[], option
   limitKernels(order, buffers, options.maxBuffers - 1);
   const cores = fuseEpilogues(order, consumers, buffers, new Set(wanted.map((n) => aliasOf(n) ?? n)), options);
 
-  const groups = [...buffers].filter((n) => n.op.kind !== "pick").map((root): Group => ({ root, core: cores.get(root) ?? (root.op.kind === "kernel" || root.op.kind === "reduce" ? root : undefined) }));
+  const groups = [...buffers]
+    .filter((n) => n.op.kind !== "pick")
+    .map(
+      (root): Group => ({
+        root,
+        core: cores.get(root) ?? (root.op.kind === "kernel" || root.op.kind === "reduce" ? root : undefined),
+      }),
+    );
   const position = new Map(order.map((n, i) => [n, i]));
-  groups.sort((a, b) => options.sequence(a.root) - options.sequence(b.root) || position.get(a.root)! - position.get(b.root)!);
+  groups.sort(
+    (a, b) => options.sequence(a.root) - options.sequence(b.root) || position.get(a.root)! - position.get(b.root)!,
+  );
   return { groups, buffers };
 }
 
@@ -127,7 +144,8 @@ function storeReused(order: readonly Node[], consumers: Map<Node, Node[]>, buffe
     if (growth > 1 && n.op.name !== "pad") {
       let base = n.src[0];
       while (passes(base)) base = base.src[0];
-      if (computes(base) && loads.get(base)! > 0 && (growth - 1) * cost.get(base)! > MEMORY * (growth + 1)) buffers.add(base);
+      if (computes(base) && loads.get(base)! > 0 && (growth - 1) * cost.get(base)! > MEMORY * (growth + 1))
+        buffers.add(base);
     }
   }
   const kernels = new Map<Node, Set<Node>>();
@@ -140,7 +158,8 @@ function storeReused(order: readonly Node[], consumers: Map<Node, Node[]>, buffe
     }
     kernels.set(n, users);
     const k = users.size;
-    if (k > 1 && computes(n) && !buffers.has(n) && loads.get(n)! > 0 && (k - 1) * cost.get(n)! > MEMORY * (k + 1)) buffers.add(n);
+    if (k > 1 && computes(n) && !buffers.has(n) && loads.get(n)! > 0 && (k - 1) * cost.get(n)! > MEMORY * (k + 1))
+      buffers.add(n);
   }
 }
 
@@ -150,11 +169,15 @@ function limitKernels(order: readonly Node[], buffers: Set<Node>, maxLoads: numb
   const loads = new Map<Node, Set<Node>>();
   for (const n of order) {
     const inlined = n.src.filter((s) => !s.realized && !buffers.has(s));
-    const reads = (): Set<Node> => new Set(n.src.flatMap((s) => (s.realized || buffers.has(s) ? [s] : [...loads.get(s)!])));
+    const reads = (): Set<Node> =>
+      new Set(n.src.flatMap((s) => (s.realized || buffers.has(s) ? [s] : [...loads.get(s)!])));
     let set = n.op.kind === "kernel" ? new Set<Node>() : reads();
     while (set.size > maxLoads) {
-      const heaviest = inlined.filter((s) => !buffers.has(s)).sort((a, b) => loads.get(b)!.size - loads.get(a)!.size)[0];
-      if (!heaviest || loads.get(heaviest)!.size < 2) throw new Error(`${n.op.name}: reads ${set.size} tensors at once, the adapter binds ${maxLoads}`);
+      const heaviest = inlined
+        .filter((s) => !buffers.has(s))
+        .sort((a, b) => loads.get(b)!.size - loads.get(a)!.size)[0];
+      if (!heaviest || loads.get(heaviest)!.size < 2)
+        throw new Error(`${n.op.name}: reads ${set.size} tensors at once, the adapter binds ${maxLoads}`);
       let base = heaviest;
       while (passes(base)) base = base.src[0];
       buffers.add(base.op.kind === "pick" ? heaviest : base);
@@ -174,13 +197,24 @@ function limitKernels(order: readonly Node[], buffers: Set<Node>, maxLoads: numb
 }
 
 /** Rule 2 and the epilogue half of rule 3. Returns the core of each root that took one over. */
-function fuseEpilogues(order: readonly Node[], consumers: Map<Node, Node[]>, buffers: Set<Node>, wanted: ReadonlySet<Node>, options: ScheduleOptions): Map<Node, Node> {
+function fuseEpilogues(
+  order: readonly Node[],
+  consumers: Map<Node, Node[]>,
+  buffers: Set<Node>,
+  wanted: ReadonlySet<Node>,
+  options: ScheduleOptions,
+): Map<Node, Node> {
   const cores = new Map<Node, Node>();
   if (!options.fuse) return cores;
   const absorbed = new Set<Node>();
   for (const core of order) {
     if (!buffers.has(core) || wanted.has(core)) continue;
-    const bound = core.op.kind === "reduce" ? 1 : core.op.kind === "kernel" && !core.outputs ? options.epilogueBuffers(core) : undefined;
+    const bound =
+      core.op.kind === "reduce"
+        ? 1
+        : core.op.kind === "kernel" && !core.outputs
+          ? options.epilogueBuffers(core)
+          : undefined;
     if (bound === undefined) continue;
     let root: Node | undefined;
     const chain: Node[] = [];
@@ -190,7 +224,12 @@ function fuseEpilogues(order: readonly Node[], consumers: Map<Node, Node[]>, buf
       const next = users[0];
       if (absorbed.has(next) || cores.has(next)) break;
       if (next.op.name === "reshape" && !buffers.has(next)) at = next;
-      else if (next.op.kind === "elementwise" && next.dtype === "f32" && core.dtype === "f32" && numel(next.shape) === numel(core.shape)) {
+      else if (
+        next.op.kind === "elementwise" &&
+        next.dtype === "f32" &&
+        core.dtype === "f32" &&
+        numel(next.shape) === numel(core.shape)
+      ) {
         const extra = loadsBeside(next, core, buffers);
         if (bound + extra.size > options.maxBuffers) break;
         at = root = next;
@@ -221,4 +260,3 @@ function loadsBeside(node: Node, core: Node, buffers: ReadonlySet<Node>): Set<No
   visit(node);
   return out;
 }
-

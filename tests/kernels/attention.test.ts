@@ -31,7 +31,8 @@ interface Problem {
   bias(b: number, h: number, t: number, s: number): number;
 }
 
-const at = (x: Source, ...i: number[]): number => x.data[(x.offset ?? 0) + i.reduce((sum, n, j) => sum + n * x.strides![j], 0)];
+const at = (x: Source, ...i: number[]): number =>
+  x.data[(x.offset ?? 0) + i.reduce((sum, n, j) => sum + n * x.strides![j], 0)];
 
 /** [B, N, R, D] laid out contiguously, or as a view of [B, R, N, D] some elements into a larger buffer. */
 function rows(seed: number, [B, N, R, D]: readonly number[], permuted = false): Source {
@@ -53,8 +54,18 @@ function broadcast(shape: readonly number[], data: Float32Array | Uint32Array): 
 function problem(c: Case): Problem {
   const { B = 1, H = 2, heads = H, T, S = T, D, causal = "none" } = c;
   const count = (s: readonly number[]): number => s.reduce((a, b) => a * b, 1);
-  const mask = c.mask && broadcast(c.mask, Uint32Array.from(normals(count(c.mask), 7), (x) => (x > -0.3 ? 1 : 0)));
-  const bias = c.bias && broadcast(c.bias, normals(count(c.bias), 8).map((x, i) => (i % 5 === 0 ? -Infinity : x)));
+  const mask =
+    c.mask &&
+    broadcast(
+      c.mask,
+      Uint32Array.from(normals(count(c.mask), 7), (x) => (x > -0.3 ? 1 : 0)),
+    );
+  const bias =
+    c.bias &&
+    broadcast(
+      c.bias,
+      normals(count(c.bias), 8).map((x, i) => (i % 5 === 0 ? -Infinity : x)),
+    );
   const lengths: Source | undefined = c.lengths && { data: Int32Array.from(c.lengths), shape: [B] };
   return {
     attrs: { scale: D ** -0.5, causal, hasMask: !!mask, hasBias: !!bias, hasLengths: !!lengths },
@@ -74,41 +85,51 @@ function problem(c: Case): Problem {
 }
 
 /** Everything in f64, one query row after another. */
-function reference(p: Problem): { o: Float64Array; lse: Float64Array; dq: Float64Array; dk: Float64Array; dv: Float64Array } {
+function reference(p: Problem): {
+  o: Float64Array;
+  lse: Float64Array;
+  dq: Float64Array;
+  dk: Float64Array;
+  dv: Float64Array;
+} {
   const { B, H, heads, T, S, D } = p.shape;
   const [o, dq] = [new Float64Array(B * H * T * D), new Float64Array(B * H * T * D)];
   const [dk, dv] = [new Float64Array(B * heads * S * D), new Float64Array(B * heads * S * D)];
   const lse = new Float64Array(B * H * T);
-  for (let b = 0; b < B; b++) for (let h = 0; h < H; h++) for (let t = 0; t < T; t++) {
-    const kv = Math.floor(h / (H / heads));
-    const row = (b * H + h) * T + t;
-    const seen = Array.from({ length: S }, (_, s) => s).filter((s) => p.visible(b, h, t, s) && p.bias(b, h, t, s) > -Infinity);
-    const scores = seen.map((s) => {
-      let sum = 0;
-      for (let d = 0; d < D; d++) sum += at(p.q, b, h, t, d) * at(p.k, b, kv, s, d);
-      return sum * p.attrs.scale + p.bias(b, h, t, s);
-    });
-    const top = Math.max(...scores);
-    const total = scores.reduce((sum, x) => sum + Math.exp(x - top), 0);
-    lse[row] = seen.length ? (top + Math.log(total)) * Math.LOG2E : -Infinity;
-    const weights = scores.map((x) => 2 ** (x * Math.LOG2E - lse[row]));
-    seen.forEach((s, i) => {
-      for (let d = 0; d < D; d++) o[row * D + d] += weights[i] * at(p.v, b, kv, s, d);
-    });
-    let rowsum = 0;
-    for (let d = 0; d < D; d++) rowsum += o[row * D + d] * at(p.g, b, h, t, d);
-    seen.forEach((s, i) => {
-      const key = ((b * heads + kv) * S + s) * D;
-      let dp = 0;
-      for (let d = 0; d < D; d++) dp += at(p.g, b, h, t, d) * at(p.v, b, kv, s, d);
-      const ds = weights[i] * (dp - rowsum) * p.attrs.scale;
-      for (let d = 0; d < D; d++) {
-        dq[row * D + d] += ds * at(p.k, b, kv, s, d);
-        dk[key + d] += ds * at(p.q, b, h, t, d);
-        dv[key + d] += weights[i] * at(p.g, b, h, t, d);
+  for (let b = 0; b < B; b++)
+    for (let h = 0; h < H; h++)
+      for (let t = 0; t < T; t++) {
+        const kv = Math.floor(h / (H / heads));
+        const row = (b * H + h) * T + t;
+        const seen = Array.from({ length: S }, (_, s) => s).filter(
+          (s) => p.visible(b, h, t, s) && p.bias(b, h, t, s) > -Infinity,
+        );
+        const scores = seen.map((s) => {
+          let sum = 0;
+          for (let d = 0; d < D; d++) sum += at(p.q, b, h, t, d) * at(p.k, b, kv, s, d);
+          return sum * p.attrs.scale + p.bias(b, h, t, s);
+        });
+        const top = Math.max(...scores);
+        const total = scores.reduce((sum, x) => sum + Math.exp(x - top), 0);
+        lse[row] = seen.length ? (top + Math.log(total)) * Math.LOG2E : -Infinity;
+        const weights = scores.map((x) => 2 ** (x * Math.LOG2E - lse[row]));
+        seen.forEach((s, i) => {
+          for (let d = 0; d < D; d++) o[row * D + d] += weights[i] * at(p.v, b, kv, s, d);
+        });
+        let rowsum = 0;
+        for (let d = 0; d < D; d++) rowsum += o[row * D + d] * at(p.g, b, h, t, d);
+        seen.forEach((s, i) => {
+          const key = ((b * heads + kv) * S + s) * D;
+          let dp = 0;
+          for (let d = 0; d < D; d++) dp += at(p.g, b, h, t, d) * at(p.v, b, kv, s, d);
+          const ds = weights[i] * (dp - rowsum) * p.attrs.scale;
+          for (let d = 0; d < D; d++) {
+            dq[row * D + d] += ds * at(p.k, b, kv, s, d);
+            dk[key + d] += ds * at(p.q, b, h, t, d);
+            dv[key + d] += weights[i] * at(p.g, b, h, t, d);
+          }
+        });
       }
-    });
-  }
   return { o, lse, dq, dk, dv };
 }
 
@@ -118,12 +139,24 @@ async function check(c: Case, info = {}): Promise<void> {
   const want = reference(p);
   const f32 = (shape: number[]) => ({ shape, dtype: "f32" as const });
   const attrs = { ...p.attrs };
-  const [o, lse] = await runTwice(lowerAttention, [p.q, p.k, p.v, ...p.extra], attrs, [f32([B, H, T, D]), f32([B, H, T])], { info });
+  const [o, lse] = await runTwice(
+    lowerAttention,
+    [p.q, p.k, p.v, ...p.extra],
+    attrs,
+    [f32([B, H, T, D]), f32([B, H, T])],
+    { info },
+  );
   expect(maxError(o, want.o), "o").toBeLessThan(2e-6);
   expect(maxError(lse, want.lse), "lse").toBeLessThan(2e-6);
   const saved: Source[] = [{ data: o, shape: [B, H, T, D] }, { data: lse, shape: [B, H, T] }, p.g];
   const kv = f32([B, heads, S, D]);
-  const [dq, dk, dv] = await runTwice(lowerAttentionBackward, [p.q, p.k, p.v, ...saved, ...p.extra], attrs, [f32([B, H, T, D]), kv, kv], { info });
+  const [dq, dk, dv] = await runTwice(
+    lowerAttentionBackward,
+    [p.q, p.k, p.v, ...saved, ...p.extra],
+    attrs,
+    [f32([B, H, T, D]), kv, kv],
+    { info },
+  );
   expect(maxError(dq, want.dq), "dq").toBeLessThan(1e-5);
   expect(maxError(dk, want.dk), "dk").toBeLessThan(1e-5);
   expect(maxError(dv, want.dv), "dv").toBeLessThan(1e-5);
@@ -146,9 +179,36 @@ const cases: Record<string, Case> = {
   "bias [1,H,T,S] with -inf": { B: 2, T: 23, S: 40, D: 16, bias: [1, 2, 23, 40] },
   "bias for all [1,1,1,S], causal": { T: 17, D: 64, bias: [1, 1, 1, 17], causal: "top-left" },
   "lengths, one of them 0": { B: 3, T: 19, S: 50, D: 32, lengths: [50, 0, 33] },
-  "lengths, bottom-right: a prompt in a cache": { B: 2, H: 4, heads: 2, T: 20, S: 64, D: 32, lengths: [37, 20], causal: "bottom-right" },
-  "decoding: one token, lengths": { B: 2, H: 3, T: 1, S: 600, D: 64, lengths: [311, 600], causal: "bottom-right", permuted: true },
-  "decoding: grouped heads, several tokens": { B: 1, H: 6, heads: 2, T: 3, S: 301, D: 32, lengths: [290], causal: "bottom-right" },
+  "lengths, bottom-right: a prompt in a cache": {
+    B: 2,
+    H: 4,
+    heads: 2,
+    T: 20,
+    S: 64,
+    D: 32,
+    lengths: [37, 20],
+    causal: "bottom-right",
+  },
+  "decoding: one token, lengths": {
+    B: 2,
+    H: 3,
+    T: 1,
+    S: 600,
+    D: 64,
+    lengths: [311, 600],
+    causal: "bottom-right",
+    permuted: true,
+  },
+  "decoding: grouped heads, several tokens": {
+    B: 1,
+    H: 6,
+    heads: 2,
+    T: 3,
+    S: 301,
+    D: 32,
+    lengths: [290],
+    causal: "bottom-right",
+  },
   "decoding: 20 rows a key head, D 80": { H: 4, heads: 1, T: 5, S: 65, D: 80 },
   "decoding: a mask": { B: 2, T: 2, S: 270, D: 32, mask: [2, 1, 1, 270] },
   "decoding: a bias": { T: 4, S: 40, D: 20, bias: [1, 2, 4, 40] },
@@ -165,6 +225,8 @@ describe("attention without subgroups", () => {
 // Constant loops, as for real GPUs: this adapter's driver takes long to unroll them, so few and small (tiles of 4 keys).
 describe("attention as for a real GPU", () => {
   const info = { kind: "discrete", subgroupSize: 32 } as const;
-  test("prefill", () => check({ T: 70, S: 83, D: 8, causal: "bottom-right", H: 4, heads: 2 }, { ...info, maxWorkgroupBytes: 256 }));
-  test("decoding in splits", () => check({ B: 2, H: 4, heads: 2, T: 1, S: 700, D: 8, lengths: [613, 40], causal: "bottom-right" }, info));
+  test("prefill", () =>
+    check({ T: 70, S: 83, D: 8, causal: "bottom-right", H: 4, heads: 2 }, { ...info, maxWorkgroupBytes: 256 }));
+  test("decoding in splits", () =>
+    check({ B: 2, H: 4, heads: 2, T: 1, S: 700, D: 8, lengths: [613, 40], causal: "bottom-right" }, info));
 });

@@ -9,7 +9,12 @@ test("the README's benchmark table is what the stored results say (npm run bench
 
 test("no result is compared with a peer whose values are wrong", () => {
   const right = { cpuMs: 2, right: true };
-  const results = { ours: right, jax: { cpuMs: 1, right: false }, tfjs: { cpuMs: 6, right: true }, ort: { absent: "" } };
+  const results = {
+    ours: right,
+    jax: { cpuMs: 1, right: false },
+    tfjs: { cpuMs: 6, right: true },
+    ort: { absent: "" },
+  };
   expect(bestPeer(results)?.[0]).toBe("tfjs");
   expect(ratio(results)).toBe(3);
   expect(ratio({ ...results, ours: { cpuMs: 2, right: false } })).toBeUndefined();
