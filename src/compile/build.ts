@@ -167,6 +167,7 @@ class Places {
     const outputKeys = new Map<Node, object[]>();
     const keyOf = (ref: BufferRef): object | undefined => {
       if ("temp" in ref) return ref;
+      if ("op" in ref && this.leafOf.has(ref)) return undefined; // a leaf that was picked has no source any more
       const [node, output] = "output" in ref ? [ref.node, ref.output] : ref.op.kind === "pick" ? [ref.src[0], ref.attrs.output as number] : [ref, undefined];
       if (this.leafOf.has(node) || this.located.has(node) || this.outputs.get(node)?.has(output ?? 0)) return undefined;
       if ((node.op.inPlace?.[output ?? 0] ?? -1) >= 0) {
