@@ -1,5 +1,5 @@
 import { assign } from "../src/engine.ts";
-import { scaledDotProductAttention, type Tensor, tensor, writeAt, zeros } from "../src/tensor.ts";
+import { arange, scaledDotProductAttention, type Tensor, tensor, writeAt, zeros } from "../src/tensor.ts";
 
 export interface CacheSizes {
   readonly layers: number;
@@ -46,18 +46,29 @@ export class KVCache {
     this.lengths = this.lengths.map((n, i) => n + (typeof count === "number" ? count : count[i]));
   }
 
-  /** Adds k, v [B, Hkv, T, D] of layer `layer` and attends q [B, H, T, D] over everything up to each query. */
-  attend(layer: number, q: Tensor, k: Tensor, v: Tensor): Tensor {
+  /**
+   * Adds k, v [B, Hkv, T, D] of layer `layer` and attends q [B, H, T, D] over everything up to each query, or over
+   * the last `window` tokens of it.
+   */
+  attend(layer: number, { q, k, v, window = Infinity }: { q: Tensor; k: Tensor; v: Tensor; window?: number }): Tensor {
     const starts = this.#starts!;
     const t = q.shape[2];
     const [keys, values] = [this.#keys[layer], this.#values[layer]];
     assign(keys, writeAt(keys, k, starts));
     assign(values, writeAt(values, v, starts));
-    if (this.lengths.every((n) => n === 0)) return scaledDotProductAttention(q, k, v, { isCausal: true }); // nothing older
-    return scaledDotProductAttention(q, keys, values, {
-      lengths: starts.add(t),
-      isCausal: true,
-      align: "bottom-right",
-    });
+    const queries = arange(t).reshape([t, 1]);
+    if (this.lengths.every((n) => n === 0)) {
+      // Nothing older: the new keys are all there are.
+      const mask = window < t ? withinWindow(queries, t, window) : undefined;
+      return scaledDotProductAttention(q, k, v, { isCausal: true, mask });
+    }
+    const places = starts.reshape([this.batch, 1, 1, 1]).add(queries); // [B, 1, T, 1]
+    const mask = window < this.capacity ? withinWindow(places, this.capacity, window) : undefined;
+    const lengths = starts.add(t);
+    return scaledDotProductAttention(q, keys, values, { lengths, mask, isCausal: true, align: "bottom-right" });
   }
 }
+
+/** Which of `count` keys lie less than `window` before the queries at `places` (i32 [..., T, 1]): bool [..., T, count]. */
+export const withinWindow = (places: Tensor, count: number, window: number): Tensor =>
+  arange(count).gt(places.sub(window));

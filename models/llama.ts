@@ -1,13 +1,22 @@
 /**
  * LLaMA: decoder of pre-norm blocks with RMSNorm, rotary positions, grouped-query attention and SwiGLU
- * (arXiv 2302.13971, 2307.09288). Weight names, config keys and maths are those of Hugging Face; Qwen2 differs
- * by biases on q, k, v alone and is covered.
+ * (arXiv 2302.13971, 2307.09288). Weight names, config keys and maths are those of Hugging Face. Covers Qwen2, which
+ * has biases on q, k, v alone, and Mistral, whose tokens see a sliding window (arXiv 2310.06825).
  */
 import { type Activation, activation, Embedding, Linear, Module, RMSNorm } from "../src/nn/index.ts";
 import { show } from "../src/shape.ts";
-import { arange, crossEntropy, linear, rope, scaledDotProductAttention, type Tensor, tensor } from "../src/tensor.ts";
+import {
+  arange,
+  checkpoint,
+  crossEntropy,
+  linear,
+  rope,
+  scaledDotProductAttention,
+  type Tensor,
+  tensor,
+} from "../src/tensor.ts";
 import { answerRows, hostIds } from "./batch.ts";
-import { KVCache } from "./cache.ts";
+import { KVCache, withinWindow } from "./cache.ts";
 
 /** The keys of config.json; those with `?` have the defaults of the reference class. */
 export interface LlamaConfig {
@@ -26,6 +35,8 @@ export interface LlamaConfig {
   max_position_embeddings?: number;
   tie_word_embeddings?: boolean;
   attention_bias?: boolean;
+  /** A token sees itself and the sliding_window - 1 tokens before it (Mistral); null or absent = all. */
+  sliding_window?: number | null;
   mlp_bias?: boolean;
   /** Logits are multiplied by this (default 1). */
   logit_scale?: number;
@@ -90,6 +101,7 @@ interface Context {
   frequencies: Tensor; // [head_dim / 2]
   mask?: Tensor; // bool [B, 1, T, T]
   cache?: KVCache;
+  window?: number;
 }
 
 class LlamaAttention extends Module {
@@ -122,14 +134,16 @@ class LlamaAttention extends Module {
     this.o_proj = new Linear(heads * this.#headDim, d, { bias });
   }
 
-  forward(x: Tensor, { positions, frequencies, mask, cache }: Context): Tensor {
+  forward(x: Tensor, { positions, frequencies, mask, cache, window }: Context): Tensor {
     const [b, t] = x.shape;
     const split = (y: Tensor, heads: number) => y.reshape([b, t, heads, this.#headDim]).transpose(1, 2); // [B, H, T, D/H]
     const turn = (y: Tensor) => rope(y, positions, { inverseFrequencies: frequencies });
     const q = turn(split(this.q_proj.forward(x), this.#heads));
     const k = turn(split(this.k_proj.forward(x), this.#kvHeads));
     const v = split(this.v_proj.forward(x), this.#kvHeads);
-    const y = cache ? cache.attend(this.layer, q, k, v) : scaledDotProductAttention(q, k, v, { isCausal: true, mask });
+    const y = cache
+      ? cache.attend(this.layer, { q, k, v, window })
+      : scaledDotProductAttention(q, k, v, { isCausal: true, mask });
     return this.o_proj.forward(y.transpose(1, 2).reshape([b, t, this.#heads * this.#headDim]));
   }
 }
@@ -177,6 +191,8 @@ class LlamaModel extends Module {
   embed_tokens: Embedding;
   layers: LlamaLayer[];
   norm: RMSNorm;
+  /** Whether backward computes each layer again instead of keeping what is inside it: less memory, a third more work. */
+  checkpointing = false;
   readonly #frequencies: Tensor; // follows from the config: no part of the state
 
   constructor(readonly config: LlamaConfig) {
@@ -209,27 +225,38 @@ class LlamaModel extends Module {
     if (x.ndim !== 3 || d !== this.config.hidden_size) {
       throw new Error(`Llama: embeddings have shape ${show(x.shape)}, expected [B,T,${this.config.hidden_size}]`);
     }
+    const window = slidingWindow(this.config);
     const places = cache ? cache.begin(b, t) : arange(t, { dtype: "i32" }).expand([b, t]);
     const context: Context = {
       positions: input.positions ?? places,
       frequencies: this.#frequencies,
-      mask: segments && segmentMask(segments),
+      mask: cache ? undefined : visibility(t, segments, window),
       cache,
+      window,
     };
     const states = [x];
-    for (const layer of this.layers) states.push(layer.forward(states[states.length - 1], context));
+    for (const layer of this.layers) {
+      const run = (y: Tensor) => layer.forward(y, context);
+      states.push(this.checkpointing ? checkpoint(run, states[states.length - 1]) : run(states[states.length - 1]));
+    }
     states.push(this.norm.forward(states.pop()!));
     cache?.end(t);
     return states;
   }
 }
 
-/** i32 [B, T] to bool [B, 1, T, T]: key visible to query, but for the causal order. */
-function segmentMask(segments: Tensor): Tensor {
-  const [b, t] = segments.shape;
+/** Which keys a query may see besides the causal order, bool [B, 1, T, T] or [T, T]; undefined = all. */
+function visibility(t: number, segments?: Tensor, window = Infinity): Tensor | undefined {
+  const near = window < t ? withinWindow(arange(t).reshape([t, 1]), t, window) : undefined;
+  if (!segments) return near;
+  const [b] = segments.shape;
   const keys = segments.reshape([b, 1, 1, t]);
-  return keys.eq(0).logicalOr(keys.eq(segments.reshape([b, 1, t, 1])));
+  const together = keys.eq(0).logicalOr(keys.eq(segments.reshape([b, 1, t, 1])));
+  return near ? together.logicalAnd(near) : together;
 }
+
+const slidingWindow = ({ model_type, sliding_window }: LlamaConfig): number | undefined =>
+  model_type === "mistral" ? (sliding_window ?? undefined) : undefined;
 
 export class LlamaForCausalLM extends Module {
   model: LlamaModel;
@@ -279,7 +306,7 @@ export class LlamaForCausalLM extends Module {
 
 const architectures = ["llama", "qwen2", "mistral", "llava_llama", "llava"];
 
-function checkConfig(config: LlamaConfig & { sliding_window?: number | null; use_sliding_window?: boolean }): void {
+function checkConfig(config: LlamaConfig & { use_sliding_window?: boolean }): void {
   const {
     model_type: type = "llama",
     hidden_size: d,
@@ -288,8 +315,7 @@ function checkConfig(config: LlamaConfig & { sliding_window?: number | null; use
   } = config;
   if (!architectures.includes(type))
     throw new Error(`Llama: model_type "${type}" is not supported; known are ${architectures.join(", ")}`);
-  if (config.sliding_window && type === "mistral")
-    throw new Error(`Llama: sliding_window ${config.sliding_window} is not supported`);
+  if (config.use_sliding_window) throw new Error("Llama: use_sliding_window of Qwen2 is not supported");
   if (config.head_dim === undefined && d % heads)
     throw new RangeError(`Llama: ${heads} heads do not divide hidden size ${d}`);
   if (headDim(config) % 2) throw new RangeError(`Llama: head_dim ${headDim(config)} must be even for rotary positions`);

@@ -266,6 +266,7 @@ async function runOwl(model: MplugOwl, s: Scenario, graded: boolean): Promise<vo
 const runners: Record<string, Runner> = {
   llama,
   qwen2: llama,
+  mistral: llama,
   clip_vision_model: clip,
   llava,
   llava_llama: llava,

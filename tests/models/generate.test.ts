@@ -65,6 +65,21 @@ test("several tokens can be added to a filled cache at once", async () => {
   );
 });
 
+test("checkpointed layers give the same loss and gradients", async () => {
+  const ids = tensor([[5, 6, 7, 8, 9]], { dtype: "i32" });
+  const gradients = async (checkpointing: boolean) => {
+    model.model.checkpointing = checkpointing;
+    const loss = model.loss({ inputIds: ids }, ids);
+    loss.backward();
+    const values = await Promise.all(model.parameters().map((p) => p.grad!.data()));
+    model.parameters().forEach((p) => (p.grad = null));
+    model.model.checkpointing = false;
+    return [await loss.item(), ...values.flatMap((v) => [...v])];
+  };
+  const want = await gradients(false);
+  (await gradients(true)).forEach((x, i) => expect(x).toBeCloseTo(want[i], 6));
+});
+
 describe("sampling", () => {
   test("keeps to its seed, and other seeds differ", async () => {
     const options = { temperature: 1, seed: 7 };
