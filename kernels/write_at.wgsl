@@ -2,7 +2,8 @@
 //
 // Layout: cache [B, H, S, D] contiguous, value [B, H, T, D] strided, position one i32 or one a sample (p_b = 0 or 1).
 // Everything counts 32-bit words; halves are written in pairs.
-// Grid: x = (t, d) in groups of WG, y = heads, z = batch. Rows that would fall outside the cache are dropped.
+// Grid: x = rows in groups of `rows`, y = heads, z = batch; lanes along D, so that no index needs a division.
+// Rows that would fall outside the cache are dropped.
 struct Dims {
   H: u32,
   S: u32,
@@ -10,6 +11,7 @@ struct Dims {
   D: u32,
   x_offset: u32, x_b: u32, x_h: u32, x_t: u32, x_d: u32,
   p_offset: u32, p_b: u32,
+  rows: u32,
 }
 
 const WG: u32 = 64u; // param
@@ -21,11 +23,15 @@ const WG: u32 = 64u; // param
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) local: u32) {
-  let lane = group.x * WG + local;
-  let t = lane / dims.D;
-  let d = lane % dims.D;
-  let row = position[dims.p_offset + group.z * dims.p_b] + i32(t);
-  if (t >= dims.T || row < 0 || row >= i32(dims.S)) { return; }
-  cache[((group.z * dims.H + group.y) * dims.S + u32(row)) * dims.D + d] =
-    value[dims.x_offset + group.z * dims.x_b + group.y * dims.x_h + t * dims.x_t + d * dims.x_d];
+  let start = position[dims.p_offset + group.z * dims.p_b];
+  let to = (group.z * dims.H + group.y) * dims.S;
+  let from_ = dims.x_offset + group.z * dims.x_b + group.y * dims.x_h;
+  let end = min((group.x + 1u) * dims.rows, dims.T);
+  for (var t = group.x * dims.rows; t < end; t++) {
+    let row = start + i32(t);
+    if (row < 0 || row >= i32(dims.S)) { continue; }
+    for (var d = local; d < dims.D; d += WG) {
+      cache[(to + u32(row)) * dims.D + d] = value[from_ + t * dims.x_t + d * dims.x_d];
+    }
+  }
 }

@@ -42,7 +42,8 @@ function geometry(node: Node, cx: LowerContext, extra: number): Geometry | undef
   const [q, k, v] = [cx.operand(0), cx.operand(1), cx.operand(2)];
   const [B, H, T, D] = q.shape;
   const [, heads, S] = k.shape;
-  if (node.src.slice(0, 3).some((x) => x.dtype !== "f32") || (hasMask && hasBias) || B * H * T * S * D === 0) return undefined;
+  const floats = [0, 1, 2, ...(hasBias ? [extra] : [])];
+  if (floats.some((i) => node.src[i].dtype !== "f32") || (hasMask && hasBias) || B * H * T * S * D === 0) return undefined;
   if ([q, k, v].some((x) => D > 1 && x.strides[3] !== 1)) return undefined;
   const modifier = hasMask || hasBias ? cx.operand(extra) : undefined;
   const lengths = hasLengths ? cx.operand(extra + (modifier ? 1 : 0)) : undefined;

@@ -14,14 +14,14 @@ export const lowerWriteAt: Lower = (node, cx) => {
     words.push(1);
   }
   const each = position.shape.some((n) => n > 1) ? 1 : 0;
-  const WG = cx.device.kind === "software" ? 8 : 64;
+  const [WG, rows] = cx.device.kind === "software" ? [8, 16] : [64, 1];
   return [
     {
       kernel: "write_at",
       params: { WG },
-      dims: [H, S, t, D / perWord, ...words, position.offset, each],
+      dims: [H, S, t, D / perWord, ...words, position.offset, each, rows],
       bind: [value.buffer, position.buffer, cx.output()],
-      grid: [Math.ceil((t * D) / perWord / WG), H, B],
+      grid: [Math.ceil(t / rows), H, B],
     },
   ];
 };
