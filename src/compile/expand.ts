@@ -3,7 +3,7 @@ import type { DType } from "../dtype.ts";
 import { Node } from "../node.ts";
 import { allOps, defineOp, type Op } from "../ops/define.ts";
 import type { Device } from "../runtime/device.ts";
-import { Tensor } from "../tensor.ts";
+import { Tensor, untracked } from "../tensor.ts";
 import type { Graph } from "./graph.ts";
 import type { BufferRef, KernelCall, LowerContext, Temp } from "./lower.ts";
 import { aliasOf, operandOf } from "./schedule.ts";
@@ -146,12 +146,8 @@ export function expand(graph: Graph, device: Device): Expanded {
 
   const fallbackOf = (n: Node, seq: number): readonly Node[] => {
     if (!n.op.fallback) throw new Error(`${n.op.name}: no kernel for these shapes and no fallback`);
-    const result = noGrad(() =>
-      n.op.fallback!(
-        n.src.map((s) => new Tensor(s)),
-        n.attrs,
-      ),
-    );
+    const x = n.src.map((s) => new Tensor(s));
+    const result = untracked(() => noGrad(() => n.op.fallback!(x, n.attrs)));
     const outputs = (Array.isArray(result) ? result : [result]).map((t) => t.node);
     for (const inner of below(outputs, (s) => s.realized || sequence.has(s) || standIn.has(s))) place(inner, seq);
     return outputs.map((o) => standIn.get(o) ?? o);

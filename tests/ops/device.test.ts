@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { flush, init } from "../../src/engine.ts";
+import { flush, init, memoryStats } from "../../src/engine.ts";
 import * as sg from "../../src/tensor.ts";
 import { uniform } from "../helpers/f64.ts";
 
@@ -194,4 +194,23 @@ test("composed and multi-output ops agree with the interpreter", async () => {
     const worst = Math.max(...Array.from(g, (v, i) => Math.abs(v - want[k][i]) / (1 + Math.abs(want[k][i]))));
     expect(worst, `output ${k}`).toBeLessThan(2e-5);
   });
+});
+
+test("checkpoint saves a third of the memory of a deep network's gradients, which stay the same", async () => {
+  const [depth, D] = [8, 64];
+  const run = async (saving: boolean): Promise<{ peak: number; values: ArrayLike<number> }> => {
+    await init({ backend: "webgpu" });
+    const weights = Array.from({ length: 2 * depth }, (_, i) =>
+      sg.tensor(uniform(4 * D * D, -0.1, 0.1, i), { shape: i % 2 ? [D, 4 * D] : [4 * D, D], requiresGrad: true }),
+    );
+    const block = (x: sg.Tensor, l: number): sg.Tensor =>
+      sg.linear(sg.linear(x, weights[2 * l]).gelu(), weights[2 * l + 1]).add(x);
+    let x = sg.tensor(uniform(512 * D), { shape: [512, D] });
+    for (let l = 0; l < depth; l++) x = saving ? sg.checkpoint((t) => block(t, l), x) : block(x, l);
+    const values = await sg.grad(x.square().mean(), weights)[0].data();
+    return { peak: memoryStats().peakBytes, values };
+  };
+  const [plain, saving] = [await run(false), await run(true)];
+  expect(saving.peak).toBeLessThan(plain.peak * 0.67);
+  expect(Array.from(saving.values)).toEqual(Array.from(plain.values));
 });
