@@ -8,6 +8,7 @@ import { Node } from "./node.ts";
 import { defineOp } from "./ops/define.ts";
 import { packOffsets } from "./ops/pack.ts";
 import { log, profile } from "./runtime/debug.ts";
+import { collectGarbage } from "./runtime/garbage.ts";
 import { ADAPTER_ROUTES, type Device, type DeviceInfo, type InitOptions, openDevice } from "./runtime/device.ts";
 import { evaluate } from "./runtime/reference.ts";
 import { numel } from "./shape.ts";
@@ -168,6 +169,7 @@ async function execute(device: Device, roots: Root[]): Promise<void> {
     graph = collect(wanted);
   }
   for (const leaf of graph.leaves) if (!leaf.storage) countUse(device, leaf);
+  if (device.pool.wantsCollection()) await collectGarbage();
   const plan = await planFor(device, graph);
   if (inFlight.length >= MAX_IN_FLIGHT) await inFlight.shift();
   await profile(device, plan, graph);
@@ -186,7 +188,11 @@ async function planFor(device: Device, graph: Graph): Promise<Plan> {
   const pipelines = device.pipelines.size;
   const made = compile(graph, device, options);
   plans.set(graph.key, made);
-  if (plans.size > MAX_PLANS) plans.delete(plans.keys().next().value!);
+  if (plans.size > MAX_PLANS) {
+    const [oldest, plan] = plans.entries().next().value!;
+    plans.delete(oldest);
+    void plan.then((p) => p.dispose());
+  }
   try {
     const plan = await made;
     log(
@@ -212,6 +218,14 @@ function promote(device: Device, node: Node): void {
   if (node.storage || !node.host) return;
   node.storage = device.pool.own(byteSize(node.dtype, numel(node.shape)), node);
   device.gpu.queue.writeBuffer(node.storage.buffer, 0, toWords(node) as Uint32Array<ArrayBuffer>);
+}
+
+/** Gives a computed value's GPU memory back at once (`using`, `[Symbol.dispose]`). Never needed: collection does it too. */
+export function release(node: Node): void {
+  if (!device || !node.storage || node.storage.shared || node.op.kind === "leaf") return;
+  device.pool.disown(node, node.storage.buffer);
+  node.storage = undefined;
+  node.stale = "a released tensor was used: it gave up its memory when its `using` block ended";
 }
 
 /**

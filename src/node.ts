@@ -34,6 +34,8 @@ export class Node implements OutputSpec {
   host?: HostArray | Float64Array;
   /** Settles when a value on its way from the GPU is in `host`. */
   reading?: Promise<void>;
+  /** The sources are gone: without its value the node cannot be computed again. */
+  forgetful = false;
   /** Why this value can no longer be read (it was overwritten in place). */
   stale?: string;
   requiresGrad = false;
@@ -59,6 +61,8 @@ export class Node implements OutputSpec {
 
   /** Called once the value is there: only a gradient could still ask what it was made of. */
   forgetSources(): void {
-    if (!this.requiresGrad) this.src = [];
+    if (this.requiresGrad || this.src.length === 0) return;
+    this.src = [];
+    this.forgetful = true;
   }
 }

@@ -1,6 +1,6 @@
 import { backward, detach, isGradEnabled, isLeafNode, pickOutput, setOwner } from "./autograd.ts";
 import { type DType, type HostArray, isFloat } from "./dtype.ts";
-import { notePendingScalar, read } from "./engine.ts";
+import { notePendingScalar, read, release } from "./engine.ts";
 import { type Attrs, Node, type OutputSpec } from "./node.ts";
 import type { Op } from "./ops/define.ts";
 import * as ew from "./ops/elementwise.ts";
@@ -72,6 +72,11 @@ export class Tensor {
   keep(): this {
     notePendingScalar(this.#node);
     return this;
+  }
+
+  /** Gives the GPU memory of a computed value back at the end of a `using` block. Never needed. */
+  [Symbol.dispose](): void {
+    release(this.#node);
   }
 
   /** Adds gradients to `.grad` of every leaf; `gradient` is needed unless this has one element. */

@@ -63,7 +63,7 @@ export async function compile(graph: Graph, device: Device, options: CompileOpti
     })),
   );
   const text = kernels.map((k, i) => `${String(i).padStart(4)}  ${k.label.padEnd(40)} [${k.group.root.shape.join(",")}] ${k.group.root.dtype}  ${k.grid.join("x")} workgroups${k.group.root.site ? `  ${k.group.root.site}` : ""}`).join("\n");
-  return new Plan(device, { steps, finishes: places.finishes, temps: places.temps, uploads: places.uploads, uploadBytes: places.uploadBytes, text }, graph.leaves.length);
+  return new Plan(device, { steps, finishes: places.finishes, temps: places.temps, uploads: places.uploads, uploadBytes: places.uploadBytes, uniforms: buffer, text }, graph.leaves.length);
 }
 
 function kernelsOf(group: Group, plan: Schedule, expanded: Expanded, device: Device): Kernel[] {

@@ -41,6 +41,8 @@ export interface PlanParts {
   /** For leaves that may come from the host: a temp slot (large) or an offset in the upload buffer (small). */
   readonly uploads: readonly ({ readonly slot: number } | { readonly at: number })[];
   readonly uploadBytes: number;
+  /** All uniforms of the plan. */
+  readonly uniforms: GPUBuffer;
   readonly text: string;
 }
 
@@ -77,6 +79,12 @@ export class Plan {
         if (at.in === "output") this.usersOfRoot.set(at.root, [...(this.usersOfRoot.get(at.root) ?? []), i]);
       }
     });
+  }
+
+  /** Frees what is the plan's alone; called when it leaves the cache. */
+  dispose(): void {
+    this.device.pool.destroy(this.parts.uniforms);
+    if (this.upload) this.device.pool.destroy(this.upload);
   }
 
   get steps(): readonly Step[] {

@@ -7,6 +7,7 @@ export interface Storage {
   readonly shared?: boolean;
 }
 
+const NUDGE_BYTES = 128 << 20;
 const STORAGE = 0x80 | 0x04 | 0x08; // GPUBufferUsage.STORAGE | COPY_SRC | COPY_DST
 const STAGING = 0x01 | 0x08; // MAP_READ | COPY_DST
 
@@ -22,6 +23,9 @@ export class Pool {
   liveBytes = 0;
   liveBuffers = 0;
   peakBytes = 0;
+  /** Bytes given to owned values since the last collection, and whether the free buffers did not suffice for them. */
+  private given = 0;
+  private short = false;
   private readonly free = new Map<number, GPUBuffer[]>();
   private readonly staging = new Map<number, GPUBuffer[]>();
   private readonly scratch: GPUBuffer[] = [];
@@ -48,9 +52,22 @@ export class Pool {
   /** A buffer for a value that outlives its plan; it returns to the pool when `owner` is collected. */
   own(bytes: number, owner: object): Storage {
     const size = sizeClass(bytes);
-    const buffer = this.free.get(size)?.pop() ?? this.create(size, STORAGE);
+    let buffer = this.free.get(size)?.pop();
+    if (!buffer) {
+      buffer = this.create(size, STORAGE);
+      this.short = true;
+    }
+    this.given += size;
     this.owners.register(owner, buffer, owner);
     return { buffer, offset: 0, bytes };
+  }
+
+  /** Whether dropped tensors are worth a garbage collection by now; asking ends the count. */
+  wantsCollection(): boolean {
+    if (!this.short || this.given < NUDGE_BYTES) return false;
+    this.given = 0;
+    this.short = false;
+    return true;
   }
 
   /** Gives a buffer back early. */
@@ -68,6 +85,13 @@ export class Pool {
   /** A buffer that lives as long as the device (parameters of an optimiser, plan uniforms). */
   permanent(bytes: number, usage = STORAGE): GPUBuffer {
     return this.create(Math.ceil(bytes / 16) * 16, usage);
+  }
+
+  /** Ends a permanent buffer; work already submitted may still use it. */
+  destroy(buffer: GPUBuffer): void {
+    this.liveBytes -= buffer.size;
+    this.liveBuffers--;
+    buffer.destroy();
   }
 
   /** Distinct buffers for the temporaries of one plan. Plans run one after another, so all plans share them. */

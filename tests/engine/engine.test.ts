@@ -137,6 +137,23 @@ test("1,000 train steps keep live bytes flat and one plan", async () => {
   expect(process.memoryUsage().rss - heap).toBeLessThan(150e6);
 });
 
+test("dropped results give their memory back", async () => {
+  const x = tensor(values(1 << 20));
+  await flush([x.node]);
+  let peak = 0;
+  for (let i = 0; i < 200; i++) {
+    await flush([x.mul(tensor(i)).node]); // 4 MB each, 800 MB in all
+    if (i === 100) peak = memoryStats().liveBytes;
+  }
+  expect(memoryStats().liveBytes).toBeLessThanOrEqual(peak + 40e6);
+  expect(peak).toBeLessThan(400e6);
+  const y = x.add(1);
+  await flush([y.node]);
+  y[Symbol.dispose]();
+  await expect(y.add(1).data()).rejects.toThrow(/released/);
+  await expect(x.add(1).sum().item()).resolves.toBeGreaterThan(0);
+});
+
 test("values read twice, and read while others are pending", async () => {
   const x = tensor(values(5));
   const y = x.add(1);
