@@ -169,6 +169,23 @@ function paste(image: Image, width: number, height: number, x: number, y: number
   return { width, height, channels, data: out };
 }
 
+/** The rectangle of `width` x `height` whose top left corner is (x, y); zeros where the image does not reach. */
+export const crop = (image: Image, x: number, y: number, width: number, height: number): Image =>
+  paste(image, width, height, -x, -y, []);
+
+/** RGB with what is transparent showing `colour`. */
+export function flatten(image: Image, colour: readonly number[] = [255, 255, 255]): Image {
+  checkImage(image);
+  const { width, height, data } = image;
+  if (image.channels !== 4) return toRGB(image);
+  const out = new Uint8Array(width * height * 3);
+  for (let i = 0; i < width * height; i++) {
+    const alpha = data[i * 4 + 3] / 255;
+    for (let c = 0; c < 3; c++) out[i * 3 + c] = Math.round(data[i * 4 + c] * alpha + colour[c] * (1 - alpha));
+  }
+  return { width, height, channels: 3, data: out };
+}
+
 /** The middle `width` x `height`; a smaller image is padded with zeros. */
 export function centerCrop(image: Image, width: number, height: number): Image {
   const inside = width <= image.width && height <= image.height;

@@ -3,17 +3,23 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { PNG } from "pngjs";
 import {
+  crop,
+  flatten,
+  crop,
+  flatten,
   generate,
   generateText,
   type Image,
   Llava,
+  normalize,
   type Prompt,
+  padToSquare,
   resize,
   Tokenizer,
   type TokenizerJson,
 } from "../../models/index.ts";
 import { noGrad, tensor } from "../../src/tensor.ts";
-import { TILE, TILE_FLOATS } from "./draw.ts";
+import { fromInput, MEAN, STD, TILE, TILE_FLOATS } from "./draw.ts";
 import { BOS, IMAGE, PAD, TextIds } from "./pack.ts";
 import { pixelTensor } from "./stages.ts";
 
@@ -100,41 +106,20 @@ export function readPng(file: string): Image {
   }
 }
 
+const rgb3 = (value: number): number[] => [value, value, value];
+
 /** Cuts and scales an image to tiles. A square whose middle row and column have one colour is taken as a composite. */
 export function toTiles(image: Image): Tiles {
-  const rgb = overWhite(image);
-  const { width, height } = rgb;
-  const parts = isComposite(rgb)
-    ? [0, 1].flatMap((y) =>
-        [0, 1].map((x) =>
-          crop(
-            rgb,
-            Math.floor((x * width) / 2),
-            Math.floor((y * height) / 2),
-            Math.floor(width / 2),
-            Math.floor(height / 2),
-          ),
-        ),
-      )
-    : [rgb];
+  const rgb = flatten(image);
+  const half = Math.floor(rgb.width / 2);
+  const corners = [0, half].flatMap((y) => [0, half].map((x) => [x, y] as const));
+  const parts = isComposite(rgb) ? corners.map(([x, y]) => crop(rgb, x, y, half, half)) : [rgb];
   const pixels = new Float32Array(parts.length * TILE_FLOATS);
   parts.forEach((part, i) => {
-    const tile = resize(square(part), TILE, TILE, "bilinear").data;
-    for (let p = 0; p < TILE * TILE; p++)
-      for (let c = 0; c < 3; c++) pixels[i * TILE_FLOATS + c * TILE * TILE + p] = (tile[p * 3 + c] / 255 - 0.5) / 0.25;
+    const square = padToSquare(part, [...part.data.subarray(0, 3)]);
+    pixels.set(normalize(resize(square, TILE, TILE, "bilinear"), rgb3(MEAN), rgb3(STD)), i * TILE_FLOATS);
   });
   return { count: parts.length, pixels };
-}
-
-/** RGB with transparent parts on white. */
-function overWhite({ width, height, channels, data }: Image): Image {
-  if (channels === 3) return { width, height, channels, data };
-  const out = new Uint8Array(width * height * 3);
-  for (let p = 0; p < width * height; p++) {
-    const alpha = data[p * 4 + 3] / 255;
-    for (let c = 0; c < 3; c++) out[p * 3 + c] = Math.round(data[p * 4 + c] * alpha + 255 * (1 - alpha));
-  }
-  return { width, height, channels: 3, data: out };
 }
 
 function isComposite({ width, height, data }: Image): boolean {
@@ -151,29 +136,6 @@ function isComposite({ width, height, data }: Image): boolean {
   return data.some((v, i) => Math.abs(v - at(middle, middle, i % 3)) > 8);
 }
 
-function crop(image: Image, x: number, y: number, width: number, height: number): Image {
-  const out = new Uint8Array(width * height * 3);
-  for (let row = 0; row < height; row++)
-    out.set(
-      image.data.subarray(((y + row) * image.width + x) * 3, ((y + row) * image.width + x + width) * 3),
-      row * width * 3,
-    );
-  return { width, height, channels: 3, data: out };
-}
-
-/** Centred on a square of the colour of its first pixel. */
-function square(image: Image): Image {
-  const { width, height, data } = image;
-  if (width === height) return image;
-  const size = Math.max(width, height);
-  const out = new Uint8Array(size * size * 3);
-  for (let i = 0; i < out.length; i++) out[i] = data[i % 3];
-  const [x, y] = [(size - width) >> 1, (size - height) >> 1];
-  for (let row = 0; row < height; row++)
-    out.set(data.subarray(row * width * 3, (row + 1) * width * 3), ((y + row) * size + x) * 3);
-  return { width: size, height: size, channels: 3, data: out };
-}
-
 /** Tiles as the bytes of a PNG file: one tile, or four in a square; `scale` pixels a pixel. */
 export function tilesToPng({ count, pixels }: Tiles, scale = 1): Buffer {
   const across = count > 1 ? 2 : 1;
@@ -184,8 +146,7 @@ export function tilesToPng({ count, pixels }: Tiles, scale = 1): Buffer {
       const [px, py] = [Math.floor(x / scale), Math.floor(y / scale)];
       const tile = Math.floor(py / TILE) * across + Math.floor(px / TILE);
       const from = tile * TILE_FLOATS + (py % TILE) * TILE + (px % TILE);
-      for (let c = 0; c < 3; c++)
-        png.data[(y * size + x) * 4 + c] = Math.round((pixels[from + c * TILE * TILE] * 0.25 + 0.5) * 255);
+      for (let c = 0; c < 3; c++) png.data[(y * size + x) * 4 + c] = fromInput(pixels[from + c * TILE * TILE]);
       png.data[(y * size + x) * 4 + 3] = 255;
     }
   }

@@ -1,7 +1,7 @@
 import { mkdirSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Llava, Tokenizer } from "../../models/index.ts";
-import { TILE } from "./draw.ts";
+import { MEAN, STD, TILE } from "./draw.ts";
 import { BOS, EOS, PAD, specialTokens } from "./pack.ts";
 
 /** Writes a folder in the layout of Hugging Face: weights as f16, tokenizer with chat template, preprocessing. */
@@ -31,8 +31,8 @@ export async function saveCheckpoint(folder: string, model: Llava, tokenizer: To
     do_rescale: true,
     rescale_factor: 1 / 255,
     do_normalize: true,
-    image_mean: [0.5, 0.5, 0.5],
-    image_std: [0.25, 0.25, 0.25],
+    image_mean: [MEAN, MEAN, MEAN],
+    image_std: [STD, STD, STD],
   });
   await model.savePretrained(folder, { float: "F16" });
 }

@@ -44,7 +44,11 @@ export function waver(rgb: RGB, random: Random): RGB {
   return [rgb[0] + by, rgb[1] + by, rgb[2] + by];
 }
 
-const toInput = (value: number): number => (Math.min(255, Math.max(0, value)) / 255 - 0.5) / 0.25;
+/** Pixels go into the model as (v / 255 - MEAN) / STD. */
+export const MEAN = 0.5;
+export const STD = 0.25;
+const toInput = (value: number): number => (Math.min(255, Math.max(0, value)) / 255 - MEAN) / STD;
+export const fromInput = (value: number): number => Math.round((value * STD + MEAN) * 255);
 
 /** Fills a tile with the ground alone. */
 export function drawGround(out: Float32Array, offset: number, ground: RGB): void {
@@ -52,7 +56,7 @@ export function drawGround(out: Float32Array, offset: number, ground: RGB): void
   for (let c = 0; c < 3; c++) out.fill(toInput(ground[c]), offset + c * plane, offset + (c + 1) * plane);
 }
 
-/** Draws one picture over `ground` into `out` at `offset`: [3, 32, 32], values (v/255 - 0.5) / 0.25. Bilinear, premultiplied. */
+/** Draws one picture over `ground` into `out` at `offset`: [3, 32, 32], as the model takes it. Bilinear, premultiplied. */
 export function drawPicture(
   out: Float32Array,
   offset: number,

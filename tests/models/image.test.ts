@@ -2,7 +2,9 @@ import { readFileSync } from "node:fs";
 import { PNG } from "pngjs";
 import { describe, expect, it } from "vitest";
 import {
+  crop,
   type Filter,
+  flatten,
   type Image,
   padToSquare,
   preprocess,
@@ -71,5 +73,25 @@ describe.skipIf(!file)("image preprocessing", () => {
     expect(() => padToSquare(resize({ width: 1, height: 1, channels: 3, data: new Uint8Array(3) }, 0, 1))).toThrow(
       /resize: bad size/,
     );
+  });
+});
+
+describe("pieces of an image", () => {
+  const image: Image = {
+    width: 2,
+    height: 2,
+    channels: 4,
+    data: Uint8Array.of(10, 20, 30, 255, 0, 0, 0, 0, 100, 100, 100, 51, 1, 2, 3, 255),
+  };
+
+  it("shows a colour where it is transparent", () => {
+    expect([...flatten(image).data]).toEqual([10, 20, 30, 255, 255, 255, 224, 224, 224, 1, 2, 3]);
+    expect([...flatten(image, [0, 0, 0]).data].slice(3, 6)).toEqual([0, 0, 0]);
+  });
+
+  it("cuts rectangles, zeros where the image does not reach", () => {
+    const cut = crop(image, 1, 1, 2, 1);
+    expect([cut.width, cut.height]).toEqual([2, 1]);
+    expect([...cut.data]).toEqual([1, 2, 3, 255, 0, 0, 0, 0]);
   });
 });
