@@ -5,8 +5,6 @@ import { PNG } from "pngjs";
 import {
   crop,
   flatten,
-  crop,
-  flatten,
   generate,
   generateText,
   type Image,
