@@ -22,10 +22,7 @@ export function requireHost(op: string, name: string, ids: Tensor): HostArray {
 
 export const ids2d = (rows: number, data: Int32Array): Tensor => tensor(data, { shape: [rows, data.length / rows] });
 
-/**
- * Rounds a count up to 1, 1.25, 1.5 or 1.75 times a power of two (at least 16): few distinct sizes, few plans,
- * at most a quarter wasted.
- */
+/** Rounds up to a multiple of 4, then of a quarter of the power of two below: few distinct sizes, so few plans. */
 export function bucket(count: number): number {
   const step = Math.max(16, 2 ** Math.floor(Math.log2(count))) / 4;
   return Math.ceil(count / step) * step;
@@ -116,7 +113,7 @@ export function layOut(inputIds: Tensor, options: LayoutOptions): Layout {
   const ids = requireHost("batch", "inputIds", inputIds);
   const [b, t] = inputIds.shape;
   const counts = new Array<number>(b).fill(0);
-  ids.forEach((id, i) => (counts[Math.floor(i / t)] += isImage(id) ? 1 : 0));
+  ids.forEach((id, i) => (counts[Math.floor(i / t)] += segments[i] !== -1 && isImage(id) ? 1 : 0));
   const total = counts.reduce((n, c) => n + c, 0);
   const skip = options.textTakesImage && total !== images && total + counts.filter((c) => c === 0).length === images;
   const expanded = per > 1 && total === images * per;
@@ -135,7 +132,8 @@ export function layOut(inputIds: Tensor, options: LayoutOptions): Layout {
     for (let i = s * t; i < (s + 1) * t; i++) {
       const segment = segments[i];
       if (segment === -1 && !keepPadding) continue;
-      if (!isImage(ids[i])) sample.push({ id: ids[i], feature: -1, segment, label: labels?.[i] ?? IGNORE_INDEX });
+      if (segment === -1) sample.push({ id: 0, feature: -1, segment, label: IGNORE_INDEX });
+      else if (!isImage(ids[i])) sample.push({ id: ids[i], feature: -1, segment, label: labels?.[i] ?? IGNORE_INDEX });
       else for (let k = 0; k < width; k++) sample.push({ id: 0, feature: next++, segment, label: IGNORE_INDEX });
     }
     if (expanded && counts[s] % per) {

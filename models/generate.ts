@@ -86,7 +86,7 @@ export function* steps(
           : hidden.reshape([b, d]);
       if (i === 0) cache.lengths = [...prompt.lengths];
       const logits = model.logits(last); // [B, V]
-      const uniform = tensor(Float32Array.from({ length: b }, (_, s) => mix(mix(seed + i) + s) / 2 ** 32));
+      const uniform = tensor(Float32Array.from({ length: b }, (_, s) => (mix(mix(mix(seed) + i) + s) >>> 8) / 2 ** 24));
       const next = sample(penalty?.apply(logits) ?? logits, settings, uniform);
       penalty?.add(next);
       assign(token, next);
@@ -197,7 +197,7 @@ function endTokens(model: LlamaForCausalLM, { eos = model.config.eos_token_id }:
 
 /** Checks the numbers; returns what `sample` reads, [1, 4]. */
 function checkOptions(model: LlamaForCausalLM, prompt: Prompt, options: SamplingOptions): Tensor {
-  const { maxTokens = 256, temperature = 0, topK = 0, topP = 1, minP = 0, repetitionPenalty = 1 } = options;
+  const { maxTokens = 256, temperature = 0, topK = 0, topP = 1, minP = 0, repetitionPenalty = 1, seed } = options;
   const check = (ok: boolean, what: string, value: number) => {
     if (!ok) throw new RangeError(`generate: ${what}, got ${value}`);
   };
@@ -211,6 +211,9 @@ function checkOptions(model: LlamaForCausalLM, prompt: Prompt, options: Sampling
     "repetitionPenalty must be positive",
     repetitionPenalty,
   );
+  check(seed === undefined || Number.isSafeInteger(seed), "seed must be a whole number", seed!);
+  const empty = prompt.lengths.findIndex((n) => n < 1);
+  if (empty >= 0) throw new RangeError(`generate: sample ${empty} has no tokens to continue`);
   const longest = Math.max(...prompt.lengths);
   const limit = model.config.max_position_embeddings ?? Infinity;
   if (longest + maxTokens > limit) {

@@ -15,7 +15,7 @@ import {
   type Tensor,
   tensor,
 } from "../src/tensor.ts";
-import { answerRows, hostIds } from "./batch.ts";
+import { answerRows, hostIds, ids2d, positionsOf, requireHost } from "./batch.ts";
 import { KVCache, withinWindow } from "./cache.ts";
 
 /** The keys of config.json; those with `?` have the defaults of the reference class. */
@@ -58,7 +58,7 @@ export interface RopeScaling {
 export interface DecoderInput {
   inputIds?: Tensor; // i32 [B, T]
   inputsEmbeds?: Tensor; // f32 [B, T, D]
-  /** Place of each token for the rotary embedding, i32 [B, T]; default 0..T-1. */
+  /** Place of each token for the rotary embedding, i32 [B, T]. Default: the number of earlier tokens that it sees. */
   positions?: Tensor;
   /**
    * Which tokens see each other, i32 [B, T]: a token sees earlier tokens of segment 0 and of its own segment.
@@ -68,6 +68,16 @@ export interface DecoderInput {
   /** Keys and values of earlier tokens; the new ones are added. Excludes `segments`. */
   cache?: KVCache;
 }
+
+/** Keys that published config.json files leave out: the defaults of the reference class. */
+export const llamaDefaults = {
+  vocab_size: 32000,
+  hidden_size: 4096,
+  intermediate_size: 11008,
+  num_hidden_layers: 32,
+  num_attention_heads: 32,
+  max_position_embeddings: 2048,
+} as const;
 
 /** Rotary frequencies of each pair of channels, [head_dim / 2]. */
 export function inverseFrequencies(config: LlamaConfig): Float32Array {
@@ -226,7 +236,9 @@ class LlamaModel extends Module {
       throw new Error(`Llama: embeddings have shape ${show(x.shape)}, expected [B,T,${this.config.hidden_size}]`);
     }
     const window = slidingWindow(this.config);
-    const places = cache ? cache.begin(b, t) : arange(t, { dtype: "i32" }).expand([b, t]);
+    const seen =
+      segments && !input.positions && positionsOf(Int32Array.from(requireHost("Llama", "segments", segments)), t);
+    const places = seen ? ids2d(b, seen) : cache ? cache.begin(b, t) : arange(t).expand([b, t]);
     const context: Context = {
       positions: input.positions ?? places,
       frequencies: this.#frequencies,

@@ -17,9 +17,9 @@ import { withoutInit } from "../src/nn/index.ts";
 import type { Tensor } from "../src/tensor.ts";
 import { Projector, SlotEmbedding } from "./adapter.ts";
 import { type ChatMessage, type ChatOptions, chat, Processor } from "./chat.ts";
-import { type LlamaConfig, LlamaForCausalLM } from "./llama.ts";
+import { type LlamaConfig, LlamaForCausalLM, llamaDefaults } from "./llama.ts";
 import { loadWeights, type Rename } from "./load.ts";
-import { type VisionConfig, type VisionTower, visionTower } from "./vit.ts";
+import { type VisionConfig, type VisionTower, visionDefaults, visionTower } from "./vit.ts";
 import { VisionLanguageModel } from "./vlm.ts";
 
 /** The keys of config.json, those of Hugging Face where it has them. */
@@ -109,8 +109,9 @@ export class Llava extends VisionLanguageModel {
     const source = await openFolder(where);
     const { config, tensors } = await openCheckpoint(source);
     if (config.text_config) {
-      const model = withoutInit(() => new Llava(config));
-      await loadWeights(model, [tensors], renames);
+      const model = withoutInit(() => new Llava(completeConfig(config)));
+      const tied: Rename[] = model.language_model.lm_head ? [] : [[/^(language_model\.)?lm_head\./, null]];
+      await loadWeights(model, [tensors], [...tied, ...renames]);
       model.processor = await Processor.open(source, model.config.vision_config.image_size);
       return model;
     }
@@ -157,6 +158,19 @@ async function openTower(source: FileSource, config: any) {
   );
 }
 
+/** A config as published, with the defaults of the reference classes where it leaves keys out. */
+export function completeConfig(config: any): LlavaConfig {
+  const { vision_feature_layer: layer = -2 } = config;
+  if (typeof layer !== "number")
+    throw new Error(`vision_feature_layer ${JSON.stringify(layer)} is not supported: one layer expected`);
+  return {
+    ...config,
+    image_token_index: config.image_token_index ?? config.image_token_id ?? 32000,
+    text_config: { ...llamaDefaults, ...config.text_config },
+    vision_config: { ...visionDefaults, ...config.vision_config },
+  };
+}
+
 /** The original flat config as one with text_config and vision_config. */
 function fromOriginal(config: any, vision: VisionConfig): LlavaConfig {
   const {
@@ -169,8 +183,8 @@ function fromOriginal(config: any, vision: VisionConfig): LlavaConfig {
     throw new Error(`mm_vision_select_feature "${feature}" is not supported; known are patch, cls_patch`);
   return {
     model_type: "llava",
-    text_config: { ...text, model_type: "llama" },
-    vision_config: vision,
+    text_config: { ...llamaDefaults, ...text, model_type: "llama" },
+    vision_config: { ...visionDefaults, ...vision },
     image_token_index: -200,
     vision_feature_layer: layer,
     vision_feature_select_strategy: feature === "patch" ? "default" : "full",

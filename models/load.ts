@@ -18,8 +18,8 @@ import {
   withoutInit,
 } from "../src/nn/index.ts";
 import { sameShape, show } from "../src/shape.ts";
-import { LlamaForCausalLM } from "./llama.ts";
-import { CLIPVisionModel } from "./vit.ts";
+import { LlamaForCausalLM, llamaDefaults } from "./llama.ts";
+import { CLIPVisionModel, visionDefaults } from "./vit.ts";
 
 /** Names that match are rewritten; null leaves the tensor out. The first rule that matches is the one used. */
 export type Rename = readonly [RegExp, string | null | ((...match: string[]) => string)];
@@ -72,7 +72,7 @@ function rename(name: string, rules: readonly Rename[]): string | null {
 /** A decoder alone: LLaMA, or a model of the same maths. */
 export async function loadLlama(where: string | FileSource): Promise<LlamaForCausalLM> {
   const { config, tensors } = await openCheckpoint(await openFolder(where));
-  const model = withoutInit(() => new LlamaForCausalLM(config));
+  const model = withoutInit(() => new LlamaForCausalLM({ ...llamaDefaults, ...config }));
   const tied: Rename[] = config.tie_word_embeddings ? [[/^lm_head\./, null]] : [];
   await loadWeights(model, [tensors], [[/rotary_emb\.inv_freq$/, null], ...tied]);
   return model;
@@ -81,7 +81,7 @@ export async function loadLlama(where: string | FileSource): Promise<LlamaForCau
 /** A vision tower alone. */
 export async function loadCLIPVision(where: string | FileSource): Promise<CLIPVisionModel> {
   const { config, tensors } = await openCheckpoint(await openFolder(where));
-  const model = withoutInit(() => new CLIPVisionModel(config.vision_config ?? config));
+  const model = withoutInit(() => new CLIPVisionModel({ ...visionDefaults, ...(config.vision_config ?? config) }));
   await loadWeights(
     model,
     [tensors],

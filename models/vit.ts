@@ -34,6 +34,16 @@ export interface VisionConfig {
   stem_channels?: number[];
 }
 
+/** Keys that published config.json files leave out: the defaults of the reference class of CLIP. */
+export const visionDefaults = {
+  hidden_size: 768,
+  intermediate_size: 3072,
+  num_hidden_layers: 12,
+  num_attention_heads: 12,
+  image_size: 224,
+  patch_size: 32,
+} as const;
+
 /** An encoder of images, as the models that look at them see it. */
 export interface VisionTower extends Module {
   readonly config: VisionConfig;

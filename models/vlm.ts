@@ -123,10 +123,11 @@ export abstract class VisionLanguageModel extends Module {
     const mask = requireHost("batch", "attentionMask", attentionMask);
     const lengths = new Array<number>(b).fill(0);
     mask.forEach((m, i) => (lengths[Math.floor(i / t)] += m));
-    const ids = Array.from(requireHost("batch", "inputIds", input.inputIds));
-    const history = Array.from({ length: b }, (_, s) =>
-      ids.slice((s * ids.length) / b, ((s + 1) * ids.length) / b).filter((id) => !this.isImageToken(id)),
-    );
+    const history: number[][] = lengths.map(() => []);
+    const segments = segmentsOf(input);
+    requireHost("batch", "inputIds", input.inputIds).forEach((id, i) => {
+      if (segments[i] !== -1 && !this.isImageToken(id)) history[Math.floor((i * b) / segments.length)].push(id);
+    });
     return { embeds: decoder.inputsEmbeds, lengths, history };
   }
 }

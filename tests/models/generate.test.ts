@@ -234,6 +234,7 @@ describe("bad input is named", () => {
     [{ topP: 0 }, "topP must be in (0, 1], got 0"],
     [{ minP: 2 }, "minP must be in [0, 1]"],
     [{ repetitionPenalty: 0 }, "repetitionPenalty must be positive"],
+    [{ seed: 0.5 }, "seed must be a whole number"],
     [{ maxTokens: 0 }, "maxTokens must be a positive integer"],
     [{ maxTokens: 60 }, "a prompt of 6 tokens and maxTokens 60 exceed max_position_embeddings 64"],
   ] as [GenerateOptions, string][])("%o", async (options, message) => {

@@ -1,6 +1,6 @@
 import { beforeAll, describe, expect, test } from "vitest";
 import { layOut, positionsOf } from "../../models/batch.ts";
-import { Llava, type LlavaConfig } from "../../models/llava.ts";
+import { completeConfig, Llava, type LlavaConfig } from "../../models/llava.ts";
 import { init } from "../../src/engine.ts";
 import { openCheckpoint, saveCheckpoint } from "../../src/io/huggingface.ts";
 import { memoryFiles, subfolder } from "../../src/io/source.ts";
@@ -264,6 +264,27 @@ describe("checkpoints", () => {
     const want = await model.forward(input()).logits.data();
     (await (await Llava.fromPretrained(half)).forward(input()).logits.data()).forEach((x, i) =>
       expect(Math.abs(x - want[i])).toBeLessThan(0.02),
+    );
+  });
+
+  test("a published config in its short form means the reference's sizes", () => {
+    const short = {
+      model_type: "llava",
+      image_token_id: 32000,
+      text_config: { model_type: "llama", rms_norm_eps: 1e-5, vocab_size: 32064 },
+      vision_config: { model_type: "clip_vision_model", hidden_size: 1024, image_size: 336, patch_size: 14 },
+    };
+    const { text_config: text, vision_config: vision, image_token_index: token } = completeConfig(short);
+    expect(text).toMatchObject({
+      hidden_size: 4096,
+      intermediate_size: 11008,
+      num_hidden_layers: 32,
+      vocab_size: 32064,
+    });
+    expect(vision).toMatchObject({ hidden_size: 1024, num_hidden_layers: 12, image_size: 336 });
+    expect(token).toBe(32000);
+    expect(() => completeConfig({ ...short, vision_feature_layer: [-2, -5] })).toThrow(
+      "vision_feature_layer [-2,-5] is not supported",
     );
   });
 
