@@ -3,7 +3,7 @@
 // Paper: FlashAttention-2 (https://arxiv.org/abs/2307.08691), section 3.1, algorithm 2, line 4.
 // Layout: o [B, H, T, D] and lse [B, H, T] contiguous, dO [B, H, T, D] strided (unit stride along D);
 // stats [B * H * T, 2], then the lengths [B] as floats: one buffer, so that the two kernels that follow bind at most 8.
-// Grid: x = rows in groups of ROWS, one lane per row. A row that saw no key gets a huge log-sum-exp, hence zero weights.
+// Grid: x, y = rows in groups of ROWS, one lane per row. A row that saw no key gets a huge log-sum-exp, hence zero weights.
 struct Dims {
   H: u32,
   T: u32,
@@ -13,6 +13,7 @@ struct Dims {
   batch: u32,
   has_lengths: u32,
   g_offset: u32, g_b: u32, g_h: u32, g_t: u32,
+  grid_x: u32,
 }
 
 const ROWS: u32 = 64u; // param
@@ -25,8 +26,8 @@ const ROWS: u32 = 64u; // param
 @group(0) @binding(5) var<storage, read_write> stats: array<f32>;
 
 @compute @workgroup_size(ROWS)
-fn main(@builtin(global_invocation_id) id: vec3u) {
-  let row = id.x;
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let row = (group.y * dims.grid_x + group.x) * ROWS + lane;
   if (row < dims.batch) {
     var length = dims.S;
     if (dims.has_lengths != 0u) { length = min(u32(max(lengths[row], 0)), dims.S); }

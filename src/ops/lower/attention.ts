@@ -149,12 +149,13 @@ export const lowerAttentionBackward: Lower = (node, cx) => {
   if (!g || (g.D > 1 && grad.strides[3] !== 1) || node.src[5].dtype !== "f32") return undefined;
   const rowCount = g.B * g.H * g.T;
   const stats = cx.temp((2 * rowCount + g.B) * 4);
+  const statsGrid = grid2d(Math.ceil(rowCount / 64)); // at least B rows, so it covers the lengths too
   const rowsum: KernelCall = {
     kernel: "attention_stats",
     params: { ROWS: 64 },
-    dims: [g.H, g.T, g.S, g.D, rowCount, g.B, g.hasLengths, ...rows(grad)],
+    dims: [g.H, g.T, g.S, g.D, rowCount, g.B, g.hasLengths, ...rows(grad), statsGrid[0]],
     bind: [cx.operand(3).buffer, cx.operand(4).buffer, grad.buffer, g.lengths, stats],
-    grid: [Math.ceil(Math.max(rowCount, g.B) / 64), 1, 1],
+    grid: statsGrid,
     flops: 2 * rowCount * g.D,
   };
   const dims = [...g.dims, ...rows(grad), 2 * rowCount];
