@@ -131,12 +131,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     }
   }
 
-  // A copy, so that the sums stay in registers although this loop is rolled (it holds the epilogue once).
+  // A copy, so that the sums stay in registers although this loop is rolled: it holds the epilogue once. Counting rows of C
+  // keeps drivers from unrolling it to the length of the array, which costs seconds of compilation.
   var results = sums;
-  let rows = min(TM, dims.M - row);
-  for (var r = 0u; r < rows; r++) {
-    let v = epilogue(results[r], vec3u(batch, row + r, column));
-    let at = ((dims.first + slice) * dims.M + row + r) * dims.N + column;
+  for (var m = row; m < min(row + TM, dims.M); m++) {
+    let v = epilogue(results[m - row], vec3u(batch, m, column));
+    let at = ((dims.first + slice) * dims.M + m) * dims.N + column;
     if (column < dims.N) { c[at] = v.x; }
     if (column + 1u < dims.N) { c[at + 1u] = v.y; }
     if (column + 2u < dims.N) { c[at + 2u] = v.z; }
