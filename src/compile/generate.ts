@@ -233,24 +233,25 @@ export function reduceKernels(node: Node, root: Node, scope: ExprScope, cx: Pick
     return [assemble(label, emitter, [{ ref: root, node: root, vector: width === 4 }], [], units, body.join("\n"))];
   }
   const temp = cx.temp(slabs * outputs * 4);
-  const scratch = { ref: temp, name: "partial", type: wgslType(dtype, width) };
   body.push(`partial[slab * ${emitter.word(units)} + unit] = total;`);
-  const first = assemble(label, emitter, [], [{ ...scratch, write: true }], units * slabs, body.join("\n"));
+  const first = assemble(label, emitter, [], [{ ref: temp, name: "partial", type: wgslType(dtype, width), write: true }], units * slabs, body.join("\n"));
 
-  const second = new Emitter({ variables: variables("i", outer), vector: columns ? lastOuter : -1, prefix: "" });
+  // Scalar whatever the first kernel was: without an epilogue all finishing kernels are one.
+  const second = new Emitter({ variables: variables("i", outer), vector: -1, prefix: "" });
+  register.width = 1;
   second.declare(after);
   const lines = [
-    ...decode(second, "id", variables("i", outer), outer, columns ? lastOuter : -1),
     `var total = partial[id];`,
-    `for (var s = 1u; s < ${second.word(slabs)}; s++) { total = ${reducer.step("total", `partial[s * ${second.word(units)} + id]`)}; }`,
-    ...finish(second, after, normal.extra[0], root, width),
+    `for (var s = 1u; s < ${second.word(slabs)}; s++) { total = ${reducer.step("total", `partial[s * ${second.word(outputs)} + id]`)}; }`,
+    ...(after.length ? decode(second, "id", variables("i", outer), outer, -1) : []),
+    ...finish(second, after, after.length ? normal.extra[0] : "id", root, 1),
   ];
-  return [first, assemble(`${label} finish`, second, [{ ref: root, node: root, vector: width === 4 }], [{ ...scratch, write: false }], units, lines.join("\n"))];
+  return [first, assemble(`${label} finish`, second, [{ ref: root, node: root, vector: false }], [{ ref: temp, name: "partial", type: wgslType(dtype, 1), write: false }], outputs, lines.join("\n"))];
 }
 
 /** Statements that store `total`, or what the epilogue makes of it. */
-function finish(emitter: Emitter, after: readonly Expr[], address: Index, root: Node, width: 1 | 4): string[] {
+function finish(emitter: Emitter, after: readonly Expr[], address: Index | "id", root: Node, width: 1 | 4): string[] {
   const value = after.length ? emitter.emit(after[0], width) : "total";
-  const at = emitter.index(address);
+  const at = address === "id" ? address : emitter.index(address);
   return [emitter.take(), storeStatement("out0", root.dtype, value, at, width)];
 }
