@@ -15,10 +15,10 @@ struct Dims {
   x_offset: u32, x_b: u32, x_h: u32, x_t: u32, x_d: u32,
   p_offset: u32, p_b: u32, p_t: u32,
   grid_x: u32,
+  inverse: u32, // 1 turns back (the gradient)
 }
 
 const WG: u32 = 64u; // param
-const INVERSE: bool = false; // param
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<storage, read> x: array<f32>;
@@ -77,7 +77,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lo
   let t = lane / dims.half % dims.T;
   let b = lane / dims.half / dims.T;
   var turn = rotation(positions[dims.p_offset + b * dims.p_b + t * dims.p_t], frequency[i]);
-  if (INVERSE) { turn.y = -turn.y; }
+  if (dims.inverse != 0u) { turn.y = -turn.y; }
   let end = min((group.y + 1u) * dims.heads, dims.H);
   for (var h = group.y * dims.heads; h < end; h++) {
     let at = dims.x_offset + b * dims.x_b + h * dims.x_h + t * dims.x_t + i * dims.x_d;

@@ -16,7 +16,7 @@ export const lowerRope: Lower = (node, cx) => {
   return [
     {
       kernel: "rope",
-      params: { WG, INVERSE: node.attrs.inverse ? 1 : 0 },
+      params: { WG },
       dims: [
         lanes,
         H,
@@ -28,6 +28,7 @@ export const lowerRope: Lower = (node, cx) => {
         positions.offset,
         ...(p.length === 2 ? p : [0, p[0]]),
         gridX,
+        node.attrs.inverse ? 1 : 0,
       ],
       bind: [x.buffer, positions.buffer, frequencies.buffer, cx.output()],
       grid: [gridX, Math.ceil(H / heads), gridZ],
