@@ -6,7 +6,7 @@ import { grid2d } from "./grid.ts";
 export const lowerAdamw: Lower = (node, cx) => {
   const vectors = Math.ceil(numel(node.src[0].shape) / 4);
   if (vectors === 0) return [];
-  const [WG, PER] = [cx.device.kind === "software" ? 8 : 64, 4];
+  const [WG, PER] = cx.device.kind === "software" ? [8, 16] : [64, 4];
   return [
     {
       kernel: "adamw",
