@@ -3,16 +3,16 @@ import { byteSize } from "../dtype.ts";
 import type { Node } from "../node.ts";
 import type { Device } from "../runtime/device.ts";
 import { numel } from "../shape.ts";
-import { Emitter, bufferDeclaration } from "./emit.ts";
+import { bufferDeclaration, Emitter } from "./emit.ts";
 import { type Expanded, expand, makeTemp } from "./expand.ts";
 import { type Expr, ExprBuilder } from "./expr.ts";
-import { type Bound, type Kernel, describe, elementwiseKernel, reduceKernels } from "./generate.ts";
+import { type Bound, describe, elementwiseKernel, type Kernel, reduceKernels } from "./generate.ts";
 import type { Graph } from "./graph.ts";
 import { reshapeIndex, variable } from "./index-map.ts";
 import type { BufferRef, KernelCall } from "./lower.ts";
 import { type Lifetime, planMemory } from "./memory.ts";
 import { type Finish, type Location, Plan, type Step } from "./plan.ts";
-import { type Group, type Schedule, aliasOf, isContiguous, schedule, viewOf } from "./schedule.ts";
+import { aliasOf, type Group, isContiguous, type Schedule, schedule, viewOf } from "./schedule.ts";
 import { bindings, specialize } from "./template.ts";
 
 export interface CompileOptions {
@@ -50,20 +50,41 @@ export async function compile(graph: Graph, device: Device, options: CompileOpti
   device.gpu.queue.writeBuffer(buffer, 0, new Uint32Array(words));
 
   const steps = await Promise.all(
-    kernels.map(async (k, i): Promise<Step> => ({
-      label: k.label,
-      pipeline: await device.pipelines.get(k.code, k.label),
-      grid: k.grid,
-      flops: k.flops,
-      bytes: k.bind.reduce((sum, b) => sum + ("ref" in b ? places.of(b.ref).bytes : 0), 0),
-      bind: k.bind.map((b, j): Location => {
-        const uniform = uniforms[i][j];
-        return uniform ? { in: "fixed", buffer, offset: uniform.at, bytes: uniform.bytes } : places.of((b as { ref: BufferRef }).ref);
+    kernels.map(
+      async (k, i): Promise<Step> => ({
+        label: k.label,
+        pipeline: await device.pipelines.get(k.code, k.label),
+        grid: k.grid,
+        flops: k.flops,
+        bytes: k.bind.reduce((sum, b) => sum + ("ref" in b ? places.of(b.ref).bytes : 0), 0),
+        bind: k.bind.map((b, j): Location => {
+          const uniform = uniforms[i][j];
+          return uniform
+            ? { in: "fixed", buffer, offset: uniform.at, bytes: uniform.bytes }
+            : places.of((b as { ref: BufferRef }).ref);
+        }),
       }),
-    })),
+    ),
   );
-  const text = kernels.map((k, i) => `${String(i).padStart(4)}  ${k.label.padEnd(40)} [${k.group.root.shape.join(",")}] ${k.group.root.dtype}  ${k.grid.join("x")} workgroups${k.group.root.site ? `  ${k.group.root.site}` : ""}`).join("\n");
-  return new Plan(device, { steps, finishes: places.finishes, temps: places.temps, uploads: places.uploads, uploadBytes: places.uploadBytes, uniforms: buffer, text }, graph.leaves.length);
+  const text = kernels
+    .map(
+      (k, i) =>
+        `${String(i).padStart(4)}  ${k.label.padEnd(40)} [${k.group.root.shape.join(",")}] ${k.group.root.dtype}  ${k.grid.join("x")} workgroups${k.group.root.site ? `  ${k.group.root.site}` : ""}`,
+    )
+    .join("\n");
+  return new Plan(
+    device,
+    {
+      steps,
+      finishes: places.finishes,
+      temps: places.temps,
+      uploads: places.uploads,
+      uploadBytes: places.uploadBytes,
+      uniforms: buffer,
+      text,
+    },
+    graph.leaves.length,
+  );
 }
 
 function kernelsOf(group: Group, plan: Schedule, expanded: Expanded, device: Device): Kernel[] {
@@ -79,16 +100,25 @@ function kernelsOf(group: Group, plan: Schedule, expanded: Expanded, device: Dev
 function templateKernel(call: KernelCall, core: Node, root: Node, scope: { isBuffer(n: Node): boolean }): Kernel {
   const source = kernelSource(call.kernel);
   const kinds = bindings(source);
-  const bind: Bound[] = [{ words: call.dims }, ...call.bind.map((ref, i) => ({ ref: ref === core ? root : ref, write: kinds[i + 1]?.kind === "read_write" }))];
-  if (bind.length !== kinds.length) throw new Error(`internal: kernel ${call.kernel} has ${kinds.length} bindings, its call ${bind.length}`);
+  const bind: Bound[] = [
+    { words: call.dims },
+    ...call.bind.map((ref, i) => ({ ref: ref === core ? root : ref, write: kinds[i + 1]?.kind === "read_write" })),
+  ];
+  if (bind.length !== kinds.length)
+    throw new Error(`internal: kernel ${call.kernel} has ${kinds.length} bindings, its call ${bind.length}`);
   const { params, grid, flops } = call;
-  if (root === core || !call.epilogue) return { label: call.kernel, code: specialize(source, { params }), bind, grid, flops };
+  if (root === core || !call.epilogue)
+    return { label: call.kernel, code: specialize(source, { params }), bind, grid, flops };
 
   const { shape, type } = call.epilogue;
   const width = type === "vec4f" ? 4 : 1;
   const value: Expr = { kind: "register", name: "value", width, dtype: core.dtype };
   const builder = new ExprBuilder({ isBuffer: scope.isBuffer, register: (n) => (n === core ? value : undefined) });
-  const index = reshapeIndex(shape.map((size, d) => variable(d, size)), shape, root.shape);
+  const index = reshapeIndex(
+    shape.map((size, d) => variable(d, size)),
+    shape,
+    root.shape,
+  );
   const expr = builder.build(root, index, true);
   const emitter = new Emitter({ variables: ["i.x", "i.y", "i.z"], vector: width === 4 ? 2 : -1, prefix: "e_" });
   emitter.declare([expr]);
@@ -103,7 +133,12 @@ function templateKernel(call: KernelCall, core: Node, root: Node, scope: { isBuf
   }
   extra.push(`var<uniform> e_n: array<vec4u, ${Math.max(1, Math.ceil(emitter.numbers.length / 4))}>;`);
   bind.push({ words: emitter.numbers });
-  const code = specialize(source, { params, hooks: { epilogue: body }, extraBindings: extra, helpers: [...emitter.helpers].join("\n") });
+  const code = specialize(source, {
+    params,
+    hooks: { epilogue: body },
+    extraBindings: extra,
+    helpers: [...emitter.helpers].join("\n"),
+  });
   return { label: `${call.kernel}→${describe([expr])}`, code, bind, grid, flops };
 }
 
@@ -168,7 +203,12 @@ class Places {
     const keyOf = (ref: BufferRef): object | undefined => {
       if ("temp" in ref) return ref;
       if ("op" in ref && this.leafOf.has(ref)) return undefined; // a leaf that was picked has no source any more
-      const [node, output] = "output" in ref ? [ref.node, ref.output] : ref.op.kind === "pick" ? [ref.src[0], ref.attrs.output as number] : [ref, undefined];
+      const [node, output] =
+        "output" in ref
+          ? [ref.node, ref.output]
+          : ref.op.kind === "pick"
+            ? [ref.src[0], ref.attrs.output as number]
+            : [ref, undefined];
       if (this.leafOf.has(node) || this.located.has(node) || this.outputs.get(node)?.has(output ?? 0)) return undefined;
       if ((node.op.inPlace?.[output ?? 0] ?? -1) >= 0) {
         const source = node.src[node.op.inPlace![output ?? 0]];
@@ -221,7 +261,10 @@ class Places {
     const kept = new Map<object, number>();
     this.graph.roots.forEach((r, i) => {
       const { base, view } = roots[i];
-      const key = r.mode === "keep" && !base.realized && view.offset === 0 && numel(base.shape) === numel(r.node.shape) ? keyOf(base) : undefined;
+      const key =
+        r.mode === "keep" && !base.realized && view.offset === 0 && numel(base.shape) === numel(r.node.shape)
+          ? keyOf(base)
+          : undefined;
       if (key && !kept.has(key)) kept.set(key, i);
     });
     const temps = values.filter((v) => !kept.has(v.key));
@@ -242,17 +285,23 @@ class Places {
     this.temps = sizes;
     for (const upload of this.uploads as { slot: number }[]) if ("slot" in upload) upload.slot = slots[upload.slot];
     temps.forEach((v, i) => v.set({ in: "temp", slot: slots[i], offset: 0, bytes: v.bytes }));
-    for (const v of values) if (kept.has(v.key)) v.set({ in: "output", root: kept.get(v.key)!, offset: 0, bytes: v.bytes });
+    for (const v of values)
+      if (kept.has(v.key)) v.set({ in: "output", root: kept.get(v.key)!, offset: 0, bytes: v.bytes });
 
     this.graph.roots.forEach((r, i) => {
       const { base, view } = roots[i];
       const whole = this.nodeAt(base);
       const size = base.dtype === "f16" ? 2 : 4;
-      const from = { ...whole, offset: whole.offset + view.offset * size, bytes: byteSize(r.node.dtype, numel(r.node.shape)) };
+      const from = {
+        ...whole,
+        offset: whole.offset + view.offset * size,
+        bytes: byteSize(r.node.dtype, numel(r.node.shape)),
+      };
       if (r.mode === "read") this.finishes.push({ mode: "read", root: i, from });
       else if (r.mode === "keep") {
         if (!(whole.in === "output" && whole.root === i)) this.finishes.push({ mode: "keep", root: i, from });
-      } else if (!this.sameStorage(from, r.target!)) this.finishes.push({ mode: "assign", root: i, leaf: this.leafOf.get(r.target!)!, from });
+      } else if (!this.sameStorage(from, r.target!))
+        this.finishes.push({ mode: "assign", root: i, leaf: this.leafOf.get(r.target!)!, from });
     });
   }
 
@@ -278,8 +327,19 @@ class Places {
       const { offsets, total } = root.attrs as unknown as { offsets: number[]; total: number };
       const bases = root.src.map((s) => aliasOf(s)!);
       const first = bases[0].storage;
-      if (first?.shared && bases.every((b, i) => b.storage?.buffer === first.buffer && b.storage.offset - first.offset === (offsets[i] - offsets[0]) * 4)) {
-        this.located.set(root, { in: "leaf", leaf: this.leafOf.get(bases[0])!, offset: -offsets[0] * 4, bytes: total * 4 });
+      if (
+        first?.shared &&
+        bases.every(
+          (b, i) =>
+            b.storage?.buffer === first.buffer && b.storage.offset - first.offset === (offsets[i] - offsets[0]) * 4,
+        )
+      ) {
+        this.located.set(root, {
+          in: "leaf",
+          leaf: this.leafOf.get(bases[0])!,
+          offset: -offsets[0] * 4,
+          bytes: total * 4,
+        });
         continue;
       }
       const buffer = this.device.pool.arena(offsets.join(), Math.max(16, total * 4));

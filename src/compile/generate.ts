@@ -1,10 +1,10 @@
 import type { Node } from "../node.ts";
 import { numel } from "../shape.ts";
-import { Emitter, bufferDeclaration, floatLiteral, numbersDeclaration, storeStatement, wgslType } from "./emit.ts";
+import { bufferDeclaration, Emitter, floatLiteral, numbersDeclaration, storeStatement, wgslType } from "./emit.ts";
 import { type Expr, ExprBuilder, type ExprScope, rewrite, walk } from "./expr.ts";
-import { type Index, type IndexVector, constant, linearize, reshapeIndex, substitute, variable } from "./index-map.ts";
+import { constant, type Index, type IndexVector, linearize, reshapeIndex, substitute, variable } from "./index-map.ts";
 import type { BufferRef, LowerContext, Temp } from "./lower.ts";
-import { type Space, normalize } from "./space.ts";
+import { normalize, type Space } from "./space.ts";
 
 /** What stands at one binding: a uniform of these words, or a buffer. */
 export type Bound = { readonly words: readonly number[] } | { readonly ref: BufferRef; readonly write: boolean };
@@ -28,7 +28,13 @@ function gridFor(count: number): [number, number, number] {
 }
 
 /** Declares `names` of the variables from a linear position, innermost last; the variable `vectorAt` steps by 4. */
-function decode(emitter: Emitter, position: string, names: readonly string[], sizes: readonly number[], vectorAt: number): string[] {
+function decode(
+  emitter: Emitter,
+  position: string,
+  names: readonly string[],
+  sizes: readonly number[],
+  vectorAt: number,
+): string[] {
   const lines: string[] = [];
   const counts = sizes.map((size, d) => (d === vectorAt ? Math.ceil(size / 4) : size));
   let limit = numel(counts);
@@ -53,7 +59,14 @@ interface Output {
 }
 
 /** Puts declarations and `main` around a body. `main` returns early beyond `count` invocations. */
-function assemble(label: string, emitter: Emitter, outputs: readonly Output[], scratch: { ref: Temp; name: string; type: string; write: boolean }[], count: number, body: string): Kernel {
+function assemble(
+  label: string,
+  emitter: Emitter,
+  outputs: readonly Output[],
+  scratch: { ref: Temp; name: string; type: string; write: boolean }[],
+  count: number,
+  body: string,
+): Kernel {
   const grid = gridFor(count);
   const position = grid[1] === 1 ? "group.x" : `(group.y * ${emitter.word(grid[0])} + group.x)`;
   const limit = emitter.word(count);
@@ -64,7 +77,9 @@ function assemble(label: string, emitter: Emitter, outputs: readonly Output[], s
     bind.push({ ref: b.node, write: false });
   }
   for (const t of scratch) {
-    declarations.push(`@group(0) @binding(${bind.length}) var<storage, ${t.write ? "read_write" : "read"}> ${t.name}: array<${t.type}>;`);
+    declarations.push(
+      `@group(0) @binding(${bind.length}) var<storage, ${t.write ? "read_write" : "read"}> ${t.name}: array<${t.type}>;`,
+    );
     bind.push({ ref: t.ref, write: t.write });
   }
   outputs.forEach((o, i) => {
@@ -94,7 +109,9 @@ export function elementwiseKernel(roots: readonly Node[], scope: ExprScope): Ker
   // Halves are stored in pairs, so one lane must own four consecutive elements whatever the shape.
   const flat = half && shape.at(-1)! % 4 !== 0;
   const linear = variable(0, numel(shape));
-  const index: IndexVector = flat ? reshapeIndex([linear], [numel(shape)], shape) : shape.map((size, d) => variable(d, size));
+  const index: IndexVector = flat
+    ? reshapeIndex([linear], [numel(shape)], shape)
+    : shape.map((size, d) => variable(d, size));
   const exprs = roots.map((r) => builder.build(r, index, true));
   const store = flat ? linear : linearize(index, shape);
   const { space, extra } = flat
@@ -109,18 +126,23 @@ export function elementwiseKernel(roots: readonly Node[], scope: ExprScope): Ker
   // Long streams: two vec4 a lane, half the tensor apart, so that each workgroup's start is paid once for both.
   const count = Math.ceil(numel(sizes) / width);
   const turns = sizes.length === 1 && count >= STREAM && count % 2 === 0 ? 2 : 1;
-  const body = turns === 2 ? [`for (var turn = 0u; turn < 2u; turn++) {`, `let at = id + turn * ${emitter.word(count / 2)};`] : [];
+  const body =
+    turns === 2 ? [`for (var turn = 0u; turn < 2u; turn++) {`, `let at = id + turn * ${emitter.word(count / 2)};`] : [];
   body.push(...decode(emitter, turns === 2 ? "at" : "id", variables("i", sizes), sizes, vector));
   const values = space.exprs.map((e) => emitter.emit(e, width));
   const strided = width === 4 && !half && strideOf(extra[0], last) !== 1;
   const addresses = (strided ? [0, 1, 2, 3] : [0]).map((lane) => emitter.index(extra[0], lane));
   body.push(emitter.take());
   const tail = width === 4 && sizes[last] % 4 !== 0;
-  if (tail) body.push(`let inside = vec4u(i${last}, i${last} + 1u, i${last} + 2u, i${last} + 3u) < vec4u(${emitter.word(sizes[last])});`);
+  if (tail)
+    body.push(
+      `let inside = vec4u(i${last}, i${last} + 1u, i${last} + 2u, i${last} + 3u) < vec4u(${emitter.word(sizes[last])});`,
+    );
   roots.forEach((r, i) => {
     const type = wgslType(r.dtype, width);
     const value = tail ? `select(${type}(), ${values[i]}, inside)` : values[i];
-    if (strided) addresses.forEach((at, lane) => body.push(storeStatement(`out${i}`, r.dtype, `${value}.${"xyzw"[lane]}`, at, 1)));
+    if (strided)
+      addresses.forEach((at, lane) => body.push(storeStatement(`out${i}`, r.dtype, `${value}.${"xyzw"[lane]}`, at, 1)));
     else body.push(storeStatement(`out${i}`, r.dtype, value, addresses[0], width));
   });
   const outputs = roots.map((r) => ({ ref: r, node: r, vector: width === 4 && !strided }));
@@ -137,7 +159,8 @@ function inLoadOrder(normal: { space: Space; extra: Index[] }, half: boolean): {
   const last = sizes.length - 1;
   if (half || last < 1) return normal;
   const loads = walk(exprs).filter((e) => e.kind === "load");
-  const score = (d: number): number => (sizes[d] % 4 === 0 ? loads.filter((e) => strideOf(e.address, d) === 1).length : 0);
+  const score = (d: number): number =>
+    sizes[d] % 4 === 0 ? loads.filter((e) => strideOf(e.address, d) === 1).length : 0;
   const best = sizes.map((_, d) => d).reduce((a, b) => (score(b) >= score(a) ? b : a));
   if (best === last || score(best) <= score(last) + 1) return normal;
   const move = (d: number): number => (d === best ? last : d > best ? d - 1 : d);
@@ -148,7 +171,8 @@ function inLoadOrder(normal: { space: Space; extra: Index[] }, half: boolean): {
   };
 }
 
-const strideOf = (index: Index, d: number): number => index.terms.reduce((sum, { coef, atom }) => (atom.kind === "var" && atom.id === d ? sum + coef : sum), 0);
+const strideOf = (index: Index, d: number): number =>
+  index.terms.reduce((sum, { coef, atom }) => (atom.kind === "var" && atom.id === d ? sum + coef : sum), 0);
 
 /** The ops of an expression, for reports: "mul·add·gelu". */
 export function describe(exprs: readonly Expr[]): string {
@@ -168,18 +192,34 @@ const REDUCERS: Record<string, { init: (float: boolean) => number; step: (a: str
  * A reduction with the elementwise work before it, and after it up to `root` (the reduce node itself, or an
  * elementwise node over its result). One lane walks one output; few outputs are cut into slabs that a second kernel sums.
  */
-export function reduceKernels(node: Node, root: Node, scope: ExprScope, cx: Pick<LowerContext, "device" | "temp">): Kernel[] {
+export function reduceKernels(
+  node: Node,
+  root: Node,
+  scope: ExprScope,
+  cx: Pick<LowerContext, "device" | "temp">,
+): Kernel[] {
   const source = node.src[0];
   const dims = node.attrs.dims as number[];
   const outerDims = source.shape.map((_, d) => d).filter((d) => !dims.includes(d));
   const builder = new ExprBuilder(scope);
-  const index = source.shape.map((size, d) => variable(dims.includes(d) ? outerDims.length + dims.indexOf(d) : outerDims.indexOf(d), size));
+  const index = source.shape.map((size, d) =>
+    variable(dims.includes(d) ? outerDims.length + dims.indexOf(d) : outerDims.indexOf(d), size),
+  );
   const input = builder.build(source, index);
   const outIndex: Index[] = source.shape.map((_, d) => (dims.includes(d) ? constant(0) : index[d]));
   const all = [...outerDims.map((d) => source.shape[d]), ...dims.map((d) => source.shape[d])];
   // Give either side a dim to stand on; size-1 variables never appear in an index.
   const register = { kind: "register", name: "total", width: 1 as 1 | 4, dtype: node.dtype } satisfies Expr;
-  const end = root === node ? [] : [new ExprBuilder({ ...scope, isBuffer: (n) => scope.isBuffer(n), register: (n) => (n === node ? register : undefined) }).build(root, reshapeIndex(outIndex, node.shape, root.shape), true)];
+  const end =
+    root === node
+      ? []
+      : [
+          new ExprBuilder({
+            ...scope,
+            isBuffer: (n) => scope.isBuffer(n),
+            register: (n) => (n === node ? register : undefined),
+          }).build(root, reshapeIndex(outIndex, node.shape, root.shape), true),
+        ];
   const normal = normalize({ sizes: all, exprs: [input, ...end] }, [linearize(outIndex, node.shape)], outerDims.length);
   const outer = normal.space.sizes.slice(0, normal.barrier);
   const inner = normal.space.sizes.slice(normal.barrier);
@@ -189,14 +229,20 @@ export function reduceKernels(node: Node, root: Node, scope: ExprScope, cx: Pick
 
   const lastOuter = outer.length - 1;
   const lastInner = normal.space.sizes.length - 1;
-  const contiguous = (id: number): number => walk([expr]).filter((e) => e.kind === "load" && e.address.terms.some((t) => t.atom.kind === "var" && t.atom.id === id && t.coef === 1)).length;
-  const columns = !arg && outer.length > 0 && outer[lastOuter] % 4 === 0 && contiguous(lastOuter) > contiguous(lastInner);
+  const contiguous = (id: number): number =>
+    walk([expr]).filter(
+      (e) =>
+        e.kind === "load" && e.address.terms.some((t) => t.atom.kind === "var" && t.atom.id === id && t.coef === 1),
+    ).length;
+  const columns =
+    !arg && outer.length > 0 && outer[lastOuter] % 4 === 0 && contiguous(lastOuter) > contiguous(lastInner);
   const rows = !arg && !columns && inner.length > 0 && inner.at(-1)! % 4 === 0;
   const vector = columns ? lastOuter : rows ? lastInner : -1;
   const units = columns ? outputs / 4 : outputs;
   const count = rows ? numel(inner) / 4 : numel(inner);
   const target = cx.device.kind === "software" ? 256 : 8192;
-  const slabs = arg || units >= target || count < 32 ? 1 : Math.min(Math.ceil(target / units), Math.floor(count / 8), 256);
+  const slabs =
+    arg || units >= target || count < 32 ? 1 : Math.min(Math.ceil(target / units), Math.floor(count / 8), 256);
 
   const names = [...variables("i", outer), ...variables("r", inner)];
   const emitter = new Emitter({ variables: names, vector, prefix: "" });
@@ -213,7 +259,14 @@ export function reduceKernels(node: Node, root: Node, scope: ExprScope, cx: Pick
   const float = dtype === "f32" || dtype === "f16";
   const reducer = REDUCERS[arg ? node.op.name.slice(3) : node.op.name];
   if (!reducer) throw new Error(`internal: no reducer for ${node.op.name}`);
-  const literal = (x: number): string => (float ? floatLiteral(x) : dtype === "u32" ? `${Math.max(0, x) >>> 0}u` : x === -2147483648 ? "i32(-2147483647 - 1)" : `${x}`);
+  const literal = (x: number): string =>
+    float
+      ? floatLiteral(x)
+      : dtype === "u32"
+        ? `${Math.max(0, x) >>> 0}u`
+        : x === -2147483648
+          ? "i32(-2147483647 - 1)"
+          : `${x}`;
   const type = wgslType(dtype, stepWidth);
   body.push(`var acc = ${type}(${literal(reducer.init(float))});`);
   if (arg) body.push("var at = 0u;");
@@ -234,7 +287,14 @@ export function reduceKernels(node: Node, root: Node, scope: ExprScope, cx: Pick
   }
   const temp = cx.temp(slabs * outputs * 4);
   body.push(`partial[slab * ${emitter.word(units)} + unit] = total;`);
-  const first = assemble(label, emitter, [], [{ ref: temp, name: "partial", type: wgslType(dtype, width), write: true }], units * slabs, body.join("\n"));
+  const first = assemble(
+    label,
+    emitter,
+    [],
+    [{ ref: temp, name: "partial", type: wgslType(dtype, width), write: true }],
+    units * slabs,
+    body.join("\n"),
+  );
 
   // Scalar whatever the first kernel was: without an epilogue all finishing kernels are one.
   const second = new Emitter({ variables: variables("i", outer), vector: -1, prefix: "" });
@@ -246,7 +306,17 @@ export function reduceKernels(node: Node, root: Node, scope: ExprScope, cx: Pick
     ...(after.length ? decode(second, "id", variables("i", outer), outer, -1) : []),
     ...finish(second, after, after.length ? normal.extra[0] : "id", root, 1),
   ];
-  return [first, assemble(`${label} finish`, second, [{ ref: root, node: root, vector: false }], [{ ref: temp, name: "partial", type: wgslType(dtype, 1), write: false }], outputs, lines.join("\n"))];
+  return [
+    first,
+    assemble(
+      `${label} finish`,
+      second,
+      [{ ref: root, node: root, vector: false }],
+      [{ ref: temp, name: "partial", type: wgslType(dtype, 1), write: false }],
+      outputs,
+      lines.join("\n"),
+    ),
+  ];
 }
 
 /** Statements that store `total`, or what the epilogue makes of it. */

@@ -1,4 +1,7 @@
-type NodeModules = { v8: { setFlagsFromString(flags: string): void }; vm: { runInNewContext(code: string): () => void } };
+type NodeModules = {
+  v8: { setFlagsFromString(flags: string): void };
+  vm: { runInNewContext(code: string): () => void };
+};
 type Process = { getBuiltinModule?<K extends keyof NodeModules>(name: K): NodeModules[K] };
 
 let collect: (() => void) | undefined;

@@ -43,13 +43,19 @@ function geometry(node: Node, cx: LowerContext, extra: number): Geometry | undef
   const [B, H, T, D] = q.shape;
   const [, heads, S] = k.shape;
   const floats = [0, 1, 2, ...(hasBias ? [extra] : [])];
-  if (floats.some((i) => node.src[i].dtype !== "f32") || (hasMask && hasBias) || B * H * T * S * D === 0) return undefined;
+  if (floats.some((i) => node.src[i].dtype !== "f32") || (hasMask && hasBias) || B * H * T * S * D === 0)
+    return undefined;
   if ([q, k, v].some((x) => D > 1 && x.strides[3] !== 1)) return undefined;
   const modifier = hasMask || hasBias ? cx.operand(extra) : undefined;
   const lengths = hasLengths ? cx.operand(extra + (modifier ? 1 : 0)) : undefined;
   const D4 = Math.ceil(D / 4);
   return {
-    B, H, T, S, D, D4,
+    B,
+    H,
+    T,
+    S,
+    D,
+    D4,
     group: H / heads,
     pairs: (B * H * T * S) / (causal === "none" ? 1 : 2),
     q: q.buffer,
@@ -61,8 +67,19 @@ function geometry(node: Node, cx: LowerContext, extra: number): Geometry | undef
     hasLengths: hasLengths ? 1 : 0,
     params: { MODIFIER: hasMask ? 1 : hasBias ? 2 : 0 },
     dims: [
-      H, H / heads, T, S, D, D4, floatBits(scale * Math.LOG2E), CAUSAL[causal], hasLengths ? 1 : 0,
-      ...rows(q), ...rows(k), ...rows(v), ...(modifier ? broadcast(modifier) : [0, 0, 0, 0, 0]),
+      H,
+      H / heads,
+      T,
+      S,
+      D,
+      D4,
+      floatBits(scale * Math.LOG2E),
+      CAUSAL[causal],
+      hasLengths ? 1 : 0,
+      ...rows(q),
+      ...rows(k),
+      ...rows(v),
+      ...(modifier ? broadcast(modifier) : [0, 0, 0, 0, 0]),
     ],
   };
 }
@@ -71,7 +88,11 @@ function geometry(node: Node, cx: LowerContext, extra: number): Geometry | undef
  * Parameters of a subgroup kernel that keeps `planes` rows of D per lane and row in workgroup memory, if they fit.
  * One subgroup per workgroup: right where loads are dear and barriers dearer, but real GPUs want more lanes at work.
  */
-function subgroupTile(cx: LowerContext, D4: number, planes: number): { SG: number; PER_LANE: number; SLOTS: number } | undefined {
+function subgroupTile(
+  cx: LowerContext,
+  D4: number,
+  planes: number,
+): { SG: number; PER_LANE: number; SLOTS: number } | undefined {
   const { kind, subgroupSize: SG, maxWorkgroupBytes } = cx.device;
   const SLOTS = 2 * SG * bucket(D4);
   if (kind !== "software" || SG < 4 || SG > 32 || planes * SLOTS * 16 > maxWorkgroupBytes) return undefined;
@@ -88,7 +109,12 @@ const bucket = (D4: number): number => Math.max(8, 2 ** Math.ceil(Math.log2(D4))
 function sharedTile(cx: LowerContext, D4: number): { WG: number; VECTORS: number; ROLLED: number; count: number } {
   const software = cx.device.kind === "software";
   const VECTORS = software ? bucket(D4) : D4;
-  return { WG: software ? 16 : 64, VECTORS, ROLLED: software ? 1 : 0, count: Math.min(16, Math.floor(cx.device.maxWorkgroupBytes / (32 * VECTORS))) };
+  return {
+    WG: software ? 16 : 64,
+    VECTORS,
+    ROLLED: software ? 1 : 0,
+    count: Math.min(16, Math.floor(cx.device.maxWorkgroupBytes / (32 * VECTORS))),
+  };
 }
 
 /** Few rows against many keys: see attention_decode.wgsl. Splits when there are fewer workgroups than the adapter can use. */
@@ -100,26 +126,35 @@ function decode(g: Geometry, cx: LowerContext): KernelCall[] | undefined {
   const ROWS = Math.min(8, 2 ** Math.ceil(Math.log2(rows)));
   const vectors = bucket(g.D4);
   const slots = { Q_SLOTS: ROWS * vectors, O_SLOTS: ROWS * Math.max(LANES, vectors) };
-  if ((slots.Q_SLOTS + slots.O_SLOTS) * 16 + ROWS * (CHUNK + 4 * LANES) * 4 > cx.device.maxWorkgroupBytes) return undefined;
+  if ((slots.Q_SLOTS + slots.O_SLOTS) * 16 + ROWS * (CHUNK + 4 * LANES) * 4 > cx.device.maxWorkgroupBytes)
+    return undefined;
   const chunks = Math.ceil(rows / ROWS);
   const groups = g.B * (g.H / g.group) * chunks;
-  const splits = Math.min(Math.ceil(g.S / CHUNK), Math.max(1, Math.floor((software ? 4 : busyGroups(cx.device)) / groups)));
+  const splits = Math.min(
+    Math.ceil(g.S / CHUNK),
+    Math.max(1, Math.floor((software ? 4 : busyGroups(cx.device)) / groups)),
+  );
   const count = g.B * g.H * g.T;
   const o = splits > 1 ? cx.temp(splits * count * g.D * 4) : cx.output(0);
   const lse = splits > 1 ? cx.temp(splits * count * 4) : cx.output(1);
-  const calls: KernelCall[] = [{
-    kernel: "attention_decode",
-    params: { LANES, ROWS, CHUNK, ...slots, ...g.params },
-    dims: [...g.dims, chunks, splits, count],
-    bind: [g.q, g.k, g.v, g.modifier, g.lengths, o, lse],
-    grid: [splits, (g.H / g.group) * chunks, g.B],
-    flops: 4 * g.pairs * g.D,
-  }];
+  const calls: KernelCall[] = [
+    {
+      kernel: "attention_decode",
+      params: { LANES, ROWS, CHUNK, ...slots, ...g.params },
+      dims: [...g.dims, chunks, splits, count],
+      bind: [g.q, g.k, g.v, g.modifier, g.lengths, o, lse],
+      grid: [splits, (g.H / g.group) * chunks, g.B],
+      flops: 4 * g.pairs * g.D,
+    },
+  ];
   if (splits > 1) {
     const [x, y, z] = grid2d(Math.ceil((count * g.D) / 64));
     calls.push({
-      kernel: "attention_merge", params: { WG: 64 }, dims: [count, g.D, splits, x],
-      bind: [o, lse, cx.output(0), cx.output(1)], grid: [x, y, z],
+      kernel: "attention_merge",
+      params: { WG: 64 },
+      dims: [count, g.D, splits, x],
+      bind: [o, lse, cx.output(0), cx.output(1)],
+      grid: [x, y, z],
     });
   }
   return calls;
@@ -139,7 +174,15 @@ export const lowerAttention: Lower = (node, cx) => {
   if (few) return few;
   const { count, ...params } = sharedTile(cx, g.D4);
   const grid = [Math.ceil(g.T / params.WG), g.H, g.B] as const;
-  return [{ kernel: "attention_tiled", params: { ...params, KEYS: count, ...g.params }, dims: [...g.dims, count], ...call, grid }];
+  return [
+    {
+      kernel: "attention_tiled",
+      params: { ...params, KEYS: count, ...g.params },
+      dims: [...g.dims, count],
+      ...call,
+      grid,
+    },
+  ];
 };
 
 /** Sources q, k, v, o, lse, do (, mask or bias) (, lengths); outputs dq, dk, dv. */
@@ -169,15 +212,39 @@ export const lowerAttentionBackward: Lower = (node, cx) => {
     const grid = (n: number, H: number) => [Math.ceil(n / (2 * tile.SG)), H, g.B] as const;
     return [
       rowsum,
-      { kernel: "attention_dq", params: { ...tile, ...g.params, CACHE: cache(3) }, dims: [...dims, block(tile)], ...dq, grid: grid(g.T, g.H) },
-      { kernel: "attention_dkv", params: { ...tile, ...g.params, CACHE: cache(4) }, dims: [...dims, block(tile)], ...dkv, grid: grid(g.S, heads) },
+      {
+        kernel: "attention_dq",
+        params: { ...tile, ...g.params, CACHE: cache(3) },
+        dims: [...dims, block(tile)],
+        ...dq,
+        grid: grid(g.T, g.H),
+      },
+      {
+        kernel: "attention_dkv",
+        params: { ...tile, ...g.params, CACHE: cache(4) },
+        dims: [...dims, block(tile)],
+        ...dkv,
+        grid: grid(g.S, heads),
+      },
     ];
   }
   const { count, ...params } = sharedTile(cx, g.D4);
   const grid = (n: number, H: number) => [Math.ceil(n / params.WG), H, g.B] as const;
   return [
     rowsum,
-    { kernel: "attention_dq_tiled", params: { ...params, KEYS: count, ...g.params }, dims: [...dims, count], ...dq, grid: grid(g.T, g.H) },
-    { kernel: "attention_dkv_tiled", params: { ...params, ROWS: count, ...g.params }, dims: [...dims, count], ...dkv, grid: grid(g.S, heads) },
+    {
+      kernel: "attention_dq_tiled",
+      params: { ...params, KEYS: count, ...g.params },
+      dims: [...dims, count],
+      ...dq,
+      grid: grid(g.T, g.H),
+    },
+    {
+      kernel: "attention_dkv_tiled",
+      params: { ...params, ROWS: count, ...g.params },
+      dims: [...dims, count],
+      ...dkv,
+      grid: grid(g.S, heads),
+    },
   ];
 };
