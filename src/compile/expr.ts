@@ -48,7 +48,7 @@ export class ExprBuilder {
   /** `root`: compute this node although it is a buffer itself. */
   build(node: Node, index: IndexVector, root = false): Expr {
     const known = this.seen.get(node);
-    const hit = known?.find((k) => k.index.every((ix, d) => sameIndex(ix, index[d])));
+    const hit = known?.find((k) => samePlace(k.index, index));
     if (hit) return hit.expr;
     const expr = this.make(node, index, root);
     if (known) known.push({ index, expr });
@@ -94,6 +94,12 @@ export class ExprBuilder {
         throw new Error(`internal: ${op.name} node ${node.id} is not in a buffer`);
     }
   }
+}
+
+/** The dims alone do not tell: outside the tensor (where a pad's guard hides it) i and i - n are one remainder of n. */
+function samePlace(a: IndexVector, b: IndexVector): boolean {
+  const linear = a.linear && b.linear ? sameIndex(a.linear, b.linear) : a.linear === b.linear;
+  return linear && a.every((ix, d) => sameIndex(ix, b[d]));
 }
 
 const COMMUTATIVE = new Set(["add", "mul", "maximum", "minimum", "logical_and", "logical_or"]);

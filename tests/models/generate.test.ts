@@ -21,11 +21,11 @@ const config = {
 };
 
 let model: LlamaForCausalLM;
-beforeAll(async () => {
-  await init({ backend: "reference" });
+async function setUp(backend: "reference" | "webgpu"): Promise<void> {
+  await init({ backend });
   manualSeed(11);
   model = new LlamaForCausalLM(config);
-});
+}
 
 const prompts = [[5, 6, 7], [8, 9, 10, 11, 12, 13], [14]];
 const run = (options: GenerateOptions = {}, ids: number[][] = prompts) =>
@@ -46,41 +46,51 @@ async function fullGreedy(ids: number[], count: number): Promise<number[]> {
   return all.slice(ids.length);
 }
 
-test("a cached decode of prompts of different lengths equals full forward passes", async () => {
-  const rows = await run();
-  for (const [i, ids] of prompts.entries()) expect(rows[i]).toEqual(await fullGreedy(ids, 12));
+describe.each(["webgpu", "reference"] as const)("%s", (backend) => {
+  beforeAll(() => setUp(backend));
+
+  test("a cached decode of prompts of different lengths equals full forward passes", async () => {
+    const rows = await run();
+    for (const [i, ids] of prompts.entries()) expect(rows[i]).toEqual(await fullGreedy(ids, 12));
+  });
 });
 
-test("several tokens can be added to a filled cache at once", async () => {
-  const cache = model.cache(1, 16);
-  const at = (ids: number[]) => tensor([ids], { dtype: "i32" });
-  model.forward({ inputIds: at([5, 6, 7]), cache });
-  const { logits } = model.forward({ inputIds: at([8, 9]), cache });
-  const full = model.forward({ inputIds: at([5, 6, 7, 8, 9]) }).logits.narrow(1, 3, 2);
-  const want = await full.data();
-  (await logits.data()).forEach((x, i) => expect(x).toBeCloseTo(want[i], 5));
-  expect(cache.lengths).toEqual([5]);
-  expect(() => model.forward({ inputIds: at(new Array(12).fill(1)), cache })).toThrow(
-    "5 tokens and 12 new ones exceed the capacity of 16",
-  );
-});
+describe("on the interpreter", () => {
+  beforeAll(() => setUp("reference"));
 
-test("checkpointed layers give the same loss and gradients", async () => {
-  const ids = tensor([[5, 6, 7, 8, 9]], { dtype: "i32" });
-  const gradients = async (checkpointing: boolean) => {
-    model.model.checkpointing = checkpointing;
-    const loss = model.loss({ inputIds: ids }, ids);
-    loss.backward();
-    const values = await Promise.all(model.parameters().map((p) => p.grad!.data()));
-    model.parameters().forEach((p) => (p.grad = null));
-    model.model.checkpointing = false;
-    return [await loss.item(), ...values.flatMap((v) => [...v])];
-  };
-  const want = await gradients(false);
-  (await gradients(true)).forEach((x, i) => expect(x).toBeCloseTo(want[i], 6));
+  test("several tokens can be added to a filled cache at once", async () => {
+    const cache = model.cache(1, 16);
+    const at = (ids: number[]) => tensor([ids], { dtype: "i32" });
+    model.forward({ inputIds: at([5, 6, 7]), cache });
+    const { logits } = model.forward({ inputIds: at([8, 9]), cache });
+    const full = model.forward({ inputIds: at([5, 6, 7, 8, 9]) }).logits.narrow(1, 3, 2);
+    const want = await full.data();
+    (await logits.data()).forEach((x, i) => expect(x).toBeCloseTo(want[i], 5));
+    expect(cache.lengths).toEqual([5]);
+    expect(() => model.forward({ inputIds: at(new Array(12).fill(1)), cache })).toThrow(
+      "5 tokens and 12 new ones exceed the capacity of 16",
+    );
+  });
+
+  test("checkpointed layers give the same loss and gradients", async () => {
+    const ids = tensor([[5, 6, 7, 8, 9]], { dtype: "i32" });
+    const gradients = async (checkpointing: boolean) => {
+      model.model.checkpointing = checkpointing;
+      const loss = model.loss({ inputIds: ids }, ids);
+      loss.backward();
+      const values = await Promise.all(model.parameters().map((p) => p.grad!.data()));
+      model.parameters().forEach((p) => (p.grad = null));
+      model.model.checkpointing = false;
+      return [await loss.item(), ...values.flatMap((v) => [...v])];
+    };
+    const want = await gradients(false);
+    (await gradients(true)).forEach((x, i) => expect(x).toBeCloseTo(want[i], 6));
+  });
 });
 
 describe("sampling", () => {
+  beforeAll(() => setUp("reference"));
+
   test("keeps to its seed, and other seeds differ", async () => {
     const options = { temperature: 1, seed: 7 };
     expect(await run(options)).toEqual(await run(options));

@@ -34,13 +34,15 @@ const logitsAt = async (logits: Tensor, sample: number, position: number) =>
   (await logits.select(0, sample).select(0, position).data()).slice();
 
 let model: Llava;
-beforeAll(async () => {
-  await init({ backend: "reference" });
+async function setUp(backend: "reference" | "webgpu"): Promise<void> {
+  await init({ backend });
   manualSeed(3);
   model = new Llava(config);
-});
+}
 
-describe("images among words", () => {
+describe.each(["webgpu", "reference"] as const)("images among words (%s)", (backend) => {
+  beforeAll(() => setUp(backend));
+
   test("one placeholder, or one for each position, give the same sequence", async () => {
     const pixelValues = pixels(1);
     const short = model.forward({ inputIds: ids([1, IMAGE, 2, 3]), pixelValues });
@@ -136,6 +138,8 @@ describe("images among words", () => {
 });
 
 describe("loss", () => {
+  beforeAll(() => setUp("reference"));
+
   test("is the mean over labels of the full logits, images apart", async () => {
     const input = { inputIds: ids([1, IMAGE, 2, 3, 4]), labels: ids([-100, -100, -100, 3, 4]), pixelValues: pixels(1) };
     const { logits } = model.forward(input);

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { init } from "../../src/engine.ts";
 import { AdamW, Embedding, LayerNorm, Linear, Module, RMSNorm } from "../../src/nn/index.ts";
-import { manualSeed, randn, type Tensor, tensor } from "../../src/tensor.ts";
+import { cat, embedding, manualSeed, randn, type Tensor, tensor } from "../../src/tensor.ts";
 
 /** One of each layer whose gradients come from kernels of their own. */
 class Net extends Module {
@@ -44,5 +44,17 @@ test("every parameter trains on the device as in the interpreter, over replayed 
   for (const [name, values] of Object.entries(want)) {
     const worst = Math.max(...values.map((x, i) => Math.abs(x - got[name][i])));
     expect(worst, name).toBeLessThan(2e-5);
+  }
+});
+
+test("rows of a table joined with others keep their places, whatever the lengths", async () => {
+  await init({ backend: "webgpu" });
+  const count = (n: number, from: number) => Float32Array.from({ length: n }, (_, i) => from + i);
+  const table = tensor(count(12 * 8, 0), { shape: [12, 8] });
+  const image = tensor(count(4 * 8, 1000), { shape: [1, 4, 8] });
+  for (const n of [1, 2, 3, 4, 5]) {
+    const text = embedding(tensor([Array.from({ length: n + 1 }, (_, i) => i + 1)], { dtype: "i32" }), table);
+    const joined = cat([text.narrow(1, 0, 1), image, text.narrow(1, 1, n)], 1);
+    expect([...(await joined.data())]).toEqual([...count(8, 8), ...count(32, 1000), ...count(8 * n, 16)]);
   }
 });
