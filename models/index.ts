@@ -30,9 +30,11 @@ export {
   type RopeScaling,
 } from "./llama.ts";
 export { Llava, type LlavaConfig } from "./llava.ts";
-export { loadAdapter, loadCLIPVision, loadLlama, loadWeights, type Rename, saveAdapter } from "./load.ts";
+export { loadAdapter, loadLlama, loadWeights, type Rename, saveAdapter } from "./load.ts";
 export { MplugOwl, type MplugOwlConfig, OwlVisionModel } from "./owl.ts";
+export { type SiglipConfig, SiglipVisionModel } from "./siglip.ts";
 export { type DecodeOptions, type EncodeOptions, Tokenizer, type TokenizerJson } from "./tokenizer.ts";
+export { loadVisionTower, visionTower } from "./tower.ts";
 export { type Progress, parameterTable, type TrainOptions, type TrainResult, train } from "./train.ts";
-export { CLIPVisionModel, type VisionConfig, type VisionTower, ViT, ViTHeads, visionTower } from "./vit.ts";
+export { CLIPVisionModel, type VisionConfig, type VisionTower, ViT, ViTHeads } from "./vit.ts";
 export { type MergedInput, type VisionLanguageInput, VisionLanguageModel } from "./vlm.ts";

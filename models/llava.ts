@@ -19,7 +19,8 @@ import { Projector, SlotEmbedding } from "./adapter.ts";
 import { type ChatMessage, type ChatOptions, chat, Processor } from "./chat.ts";
 import { type LlamaConfig, LlamaForCausalLM, llamaDefaults } from "./llama.ts";
 import { loadWeights, type Rename } from "./load.ts";
-import { type VisionConfig, type VisionTower, visionDefaults, visionTower } from "./vit.ts";
+import { completeVisionConfig, visionTower } from "./tower.ts";
+import type { VisionConfig, VisionTower } from "./vit.ts";
 import { VisionLanguageModel } from "./vlm.ts";
 
 /** The keys of config.json, those of Hugging Face where it has them. */
@@ -167,7 +168,7 @@ export function completeConfig(config: any): LlavaConfig {
     ...config,
     image_token_index: config.image_token_index ?? config.image_token_id ?? 32000,
     text_config: { ...llamaDefaults, ...config.text_config },
-    vision_config: { ...visionDefaults, ...config.vision_config },
+    vision_config: completeVisionConfig(config.vision_config ?? {}),
   };
 }
 
@@ -184,7 +185,7 @@ function fromOriginal(config: any, vision: VisionConfig): LlavaConfig {
   return {
     model_type: "llava",
     text_config: { ...llamaDefaults, ...text, model_type: "llama" },
-    vision_config: { ...visionDefaults, ...vision },
+    vision_config: completeVisionConfig(vision),
     image_token_index: -200,
     vision_feature_layer: layer,
     vision_feature_select_strategy: feature === "patch" ? "default" : "full",

@@ -19,7 +19,6 @@ import {
 } from "../src/nn/index.ts";
 import { sameShape, show } from "../src/shape.ts";
 import { LlamaForCausalLM, llamaDefaults } from "./llama.ts";
-import { CLIPVisionModel, visionDefaults } from "./vit.ts";
 
 /** Names that match are rewritten; null leaves the tensor out. The first rule that matches is the one used. */
 export type Rename = readonly [RegExp, string | null | ((...match: string[]) => string)];
@@ -75,18 +74,6 @@ export async function loadLlama(where: string | FileSource): Promise<LlamaForCau
   const model = withoutInit(() => new LlamaForCausalLM({ ...llamaDefaults, ...config }));
   const tied: Rename[] = config.tie_word_embeddings ? [[/^lm_head\./, null]] : [];
   await loadWeights(model, [tensors], [[/rotary_emb\.inv_freq$/, null], ...tied]);
-  return model;
-}
-
-/** A vision tower alone. */
-export async function loadCLIPVision(where: string | FileSource): Promise<CLIPVisionModel> {
-  const { config, tensors } = await openCheckpoint(await openFolder(where));
-  const model = withoutInit(() => new CLIPVisionModel({ ...visionDefaults, ...(config.vision_config ?? config) }));
-  await loadWeights(
-    model,
-    [tensors],
-    [[/position_ids$|^text_model\.|^visual_projection\.|^text_projection\.|^logit_scale$/, null]],
-  );
   return model;
 }
 

@@ -34,16 +34,6 @@ export interface VisionConfig {
   stem_channels?: number[];
 }
 
-/** Keys that published config.json files leave out: the defaults of the reference class of CLIP. */
-export const visionDefaults = {
-  hidden_size: 768,
-  intermediate_size: 3072,
-  num_hidden_layers: 12,
-  num_attention_heads: 12,
-  image_size: 224,
-  patch_size: 32,
-} as const;
-
 /** An encoder of images, as the models that look at them see it. */
 export interface VisionTower extends Module {
   readonly config: VisionConfig;
@@ -122,7 +112,7 @@ export class VisionLayer extends Module {
   }
 }
 
-class Encoder extends Module {
+export class Encoder extends Module {
   layers: VisionLayer[];
 
   constructor(config: VisionConfig, act?: string) {
@@ -282,21 +272,7 @@ export class ViTHeads extends Module {
   }
 }
 
-/** Makes the encoder that a config describes. */
-export function visionTower(config: VisionConfig): CLIPVisionModel | ViT {
-  switch (config.model_type ?? "clip_vision_model") {
-    case "clip_vision_model":
-      return new CLIPVisionModel(config);
-    case "vit_conv_stem":
-      return new ViT(config);
-    default:
-      throw new Error(
-        `vision tower "${config.model_type}" is not supported; known are clip_vision_model, vit_conv_stem`,
-      );
-  }
-}
-
-function checkConfig({ image_size: size, patch_size: patch }: VisionConfig): void {
+export function checkConfig({ image_size: size, patch_size: patch }: VisionConfig): void {
   if (size % patch) throw new RangeError(`vision config: patch_size ${patch} does not divide image_size ${size}`);
 }
 
