@@ -1,13 +1,11 @@
 // Links the positions of equal ids into lists in ascending order: head[id] is the first position, next[i] the following
 // one, and `count` ends a list. index_add.wgsl walks them, so that repeated ids add up in a fixed order without float
-// atomics. Two dispatches: START fills head, then either one lane links all positions from the back (SERIAL, for software
-// adapters), or every position looks for its successor on its own and an atomicMin finds the first: quadratic in count,
+// atomics. Two dispatches: step 0 fills head, then either one lane links all positions from the back (step 1, for
+// software adapters), or (step 2) every position looks for its successor on its own and an atomicMin finds the first: quadratic in count,
 // but wide, and as deterministic. Ids out of range are left out.
 const WG: u32 = 64u; // param
-const START: bool = false; // param
-const SERIAL: bool = false; // param
 
-struct Dims { count: u32, size: u32 } // positions, ids
+struct Dims { count: u32, size: u32, step: u32 } // positions, ids
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<storage, read> ids: array<u32>;
@@ -17,9 +15,9 @@ struct Dims { count: u32, size: u32 } // positions, ids
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
   let i = (group.y * groups.x + group.x) * WG + lane;
-  if (START) {
+  if (dims.step == 0u) {
     if (i < dims.size) { atomicStore(&head[i], dims.count); }
-  } else if (SERIAL) {
+  } else if (dims.step == 1u) {
     if (i > 0u) { return; }
     for (var left = dims.count; left > 0u; left--) {
       let id = ids[left - 1u];

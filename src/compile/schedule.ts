@@ -24,20 +24,32 @@ const MAX_OPS = 160; // in one generated kernel
 const passes = (n: Node): boolean => !n.realized && (n.op.kind === "view" || n.op.name === "assign");
 const computes = (n: Node): boolean => !n.realized && (n.op.kind === "elementwise" || n.op.kind === "gather");
 
-/** A node as an affine view of the nearest computing (or realised) node below it. */
-export function viewOf(node: Node): Operand | undefined {
-  let base = node;
-  while (passes(base)) {
-    if (base.op.name === "pad") return undefined;
-    base = base.src[0];
-  }
-  const expr = new ExprBuilder({ isBuffer: (n) => n === base }).build(
-    node,
-    node.shape.map((size, d) => variable(d, size)),
-  );
+/** `node` as an affine view of `base`, which lies below it in a chain of views. */
+function viewThrough(node: Node, base: Node): Operand | undefined {
+  for (let at = node; at !== base; at = at.src[0]) if (at.op.name === "pad") return undefined;
+  const index = node.shape.map((size, d) => variable(d, size));
+  const expr = new ExprBuilder({ isBuffer: (n) => n === base }).build(node, index);
   if (expr.kind !== "load") return undefined;
   const map = affine(expr.address, node.shape.length);
   return map && { buffer: base, shape: node.shape, ...map };
+}
+
+/** A node as an affine view of the nearest computing (or realised) node below it. */
+export function viewOf(node: Node): Operand | undefined {
+  let base = node;
+  while (passes(base)) base = base.src[0];
+  return viewThrough(node, base);
+}
+
+/** A node as an affine view of the lowest node that allows one: what needs a copy is copied once, not once a view. */
+function lowestView(node: Node): Operand | undefined {
+  let view: Operand | undefined;
+  for (let at = node; passes(at); at = at.src[0]) {
+    const lower = viewThrough(node, at.src[0]);
+    if (!lower) break;
+    view = lower;
+  }
+  return view;
 }
 
 export function isContiguous(view: Operand): boolean {
@@ -60,7 +72,7 @@ export function stridedSources(node: Node): readonly number[] {
 /** Sources of a kernel node as it will bind them. */
 export function operandOf(node: Node, i: number): Operand {
   const source = node.src[i];
-  const view = stridedSources(node).includes(i) ? viewOf(source) : undefined;
+  const view = stridedSources(node).includes(i) ? lowestView(source) : undefined;
   if (view) return view;
   return {
     buffer: aliasOf(source) ?? source,

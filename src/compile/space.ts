@@ -1,5 +1,5 @@
 import { type Expr, indicesOf, rewrite, walk } from "./expr.ts";
-import { add, type Index, constant, scale, substitute, variable } from "./index-map.ts";
+import { add, constant, type Index, scale, substitute, variable } from "./index-map.ts";
 
 /** An iteration space and the expressions over its variables (variable d = position in dim d). */
 export interface Space {

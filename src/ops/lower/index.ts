@@ -17,20 +17,20 @@ export const lowerIndexAdd: Lower = (node, cx) => {
   const [x, ids, source] = [0, 1, 2].map((i) => cx.operand(i).buffer);
   const [head, next] = [cx.temp(4 * size), cx.temp(4 * Math.max(count, 4))];
   const serial = cx.device.kind === "software";
-  const link = (START: number, SERIAL: number, lanes: number): KernelCall => ({
+  const link = (step: number, lanes: number): KernelCall => ({
     kernel: "index_links",
-    params: { WG: SERIAL ? 1 : WG, START, SERIAL },
-    dims: [count, size],
+    params: { WG },
+    dims: [count, size, step],
     bind: [ids, head, next],
-    grid: grid2d(SERIAL ? 1 : Math.max(1, Math.ceil(lanes / WG))),
+    grid: grid2d(Math.max(1, Math.ceil(lanes / WG))),
   });
   const vec = inner % 4 === 0;
   const type = wordType(node.dtype);
   const vectors = vec ? inner / 4 : inner;
   const LANES = Math.min(serial ? 8 : WG, 2 ** Math.floor(Math.log2(vectors)));
   return [
-    link(1, 0, size),
-    link(0, Number(serial), count),
+    link(0, size),
+    serial ? link(1, 1) : link(2, count),
     {
       kernel: "index_add",
       params: { WG, LANES, V: vec ? `vec4<${type}>` : type },
