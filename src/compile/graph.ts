@@ -40,7 +40,7 @@ export function collect(roots: readonly Root[]): Graph {
   const stack: { node: Node; next: number }[] = [];
   const open = (n: Node): void => {
     // What was computed can be computed again; what was given or assigned cannot.
-    if (n.op.kind === "leaf" && n.src.length === 0)
+    if (n.forgetful || (n.op.kind === "leaf" && n.src.length === 0))
       throw new Error(n.stale ?? `internal: leaf node ${n.id} has no value`);
     place.set(n, -1);
     stack.push({ node: n, next: 0 });

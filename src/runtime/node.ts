@@ -1,7 +1,24 @@
 /** Everything that needs Node: no other file of the library imports a Node module. */
 import { mkdir, open, rename, rm, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import type { FileSource } from "../io/source.ts";
+
+let collect: (() => void) | undefined;
+
+/** V8's garbage collector, switched on at run time: JavaScript alone does not see how much GPU memory dropped tensors hold. */
+export function collectGarbage(): void {
+  if (!collect) {
+    try {
+      setFlagsFromString("--expose-gc");
+      collect = runInNewContext("gc") as () => void;
+    } catch {
+      collect = () => {}; // Deno has the modules, not the flag
+    }
+  }
+  collect();
+}
 
 let unique = 0;
 

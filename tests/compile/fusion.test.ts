@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { beforeAll, describe, expect, test } from "vitest";
 import type { HostArray } from "../../src/dtype.ts";
 import { init } from "../../src/engine.ts";
-import { arange, type Tensor, tensor } from "../../src/tensor.ts";
+import { arange, cat, type Tensor, tensor } from "../../src/tensor.ts";
 
 /** A step of a random program: picks earlier values and combines them. Shapes stay within a few broadcastable ones. */
 type Step = { kind: number; a: number; b: number; k: number };
@@ -19,6 +19,7 @@ function build(shape: readonly [number, number, number], steps: readonly Step[])
     tensor(values(B * M, 4), { shape: [B, M, 1] }).expand(shape),
     arange(N).to("f32").mul(0.1).expand(shape),
   ];
+  const rows = (k: number): Tensor => tensor(Int32Array.from({ length: B * M }, (_, i) => (i * 7 + k) % (B * M)));
   for (const { kind, a, b, k } of steps) {
     const x = pool[a % pool.length];
     const y = pool[b % pool.length];
@@ -65,7 +66,7 @@ function build(shape: readonly [number, number, number], steps: readonly Step[])
         () =>
           x
             .reshape([B * M, N])
-            .indexSelect(0, tensor(Int32Array.from({ length: B * M }, (_, i) => (i * 7 + k) % (B * M))))
+            .indexSelect(0, rows(k))
             .reshape(shape)
             .add(y),
         () =>
@@ -73,7 +74,18 @@ function build(shape: readonly [number, number, number], steps: readonly Step[])
             .mul(0.3)
             .cumsum(k % 3)
             .tanh(),
-      ][kind % 14](),
+        () =>
+          cat(
+            [
+              x
+                .reshape([B * M, N])
+                .indexSelect(0, rows(k))
+                .reshape(shape),
+              y,
+            ],
+            1,
+          ).narrow(1, k % (M + 1), M),
+      ][kind % 15](),
     );
   }
   return [pool.at(-1)!, pool.at(-1)!.sum([0, 1]), pool.at(-2)!.mul(pool.at(-1)!).mean()];
@@ -85,7 +97,7 @@ async function evaluate(shape: readonly [number, number, number], steps: readonl
   return out;
 }
 
-const program = fc.array(fc.record({ kind: fc.nat(12), a: fc.nat(20), b: fc.nat(20), k: fc.nat(5) }), {
+const program = fc.array(fc.record({ kind: fc.nat(14), a: fc.nat(20), b: fc.nat(20), k: fc.nat(5) }), {
   minLength: 1,
   maxLength: 9,
 });
