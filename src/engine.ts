@@ -18,6 +18,7 @@ import type { Tensor } from "./tensor.ts";
 const assignOp = defineOp({ name: "assign", kind: "leaf", vjp: () => [null], reference: ([x]) => x });
 
 const MAX_PLANS = 256;
+const MAX_PENDING = 2048; // 0-d values that wait for a flush
 const MAX_IN_FLIGHT = 3; // submits the host may run ahead of the GPU
 const PROMOTE_AFTER = 2; // uses after which a host value moves to the GPU for good
 
@@ -67,6 +68,8 @@ export const currentDevice = (): Device | undefined => device;
 /** Called for every 0-d result of an op that a user can hold. */
 export function notePendingScalar(node: Node): void {
   pendingScalars.add(node);
+  // A loop that never reads anything must not grow without bound. What fails here fails again when it is read.
+  if (pendingScalars.size >= MAX_PENDING) flush([]).catch(() => undefined);
 }
 
 /**

@@ -137,6 +137,12 @@ test("1,000 train steps keep live bytes flat and one plan", async () => {
   expect(process.memoryUsage().rss - heap).toBeLessThan(150e6);
 });
 
+test("a loop that reads nothing flushes now and then", async () => {
+  let sum = tensor(0);
+  for (let i = 0; i < 5000; i++) sum = sum.add(tensor(1));
+  expect(await sum.item()).toBe(5000);
+});
+
 test("dropped results give their memory back", async () => {
   const x = tensor(values(1 << 20));
   await flush([x.node]);
