@@ -13,7 +13,7 @@
 enable subgroups;
 
 const SG: u32 = 8u; // param: subgroup size, and the size of the workgroup
-const TM: u32 = 16u; // param: rows of a tile
+const TM: u32 = 16u; // param: rows of a tile: 4, 8, 16 or 32
 const KS: u32 = 4u; // param: k per turn, a multiple of 4
 const K_GUARD: bool = true; // param: false when K and k_chunk are multiples of KS
 const A_VEC: u32 = 0u; // param: A is read as vec4f along k (1) or m (2): stride 1 there, all else multiples of 4; 0 = scalars
@@ -34,6 +34,7 @@ struct Dims {
 @group(0) @binding(2) var<storage, read> b: array<B>;
 @group(0) @binding(3) var<storage, read_write> c: array<f32>;
 
+const HALF: u32 = min(TM, 16u); // rows of an array of sums: loops of more than 16 rows are not unrolled everywhere
 const CHUNKS: u32 = TM * KS / 4u; // vec4f of A a turn
 const T: u32 = (CHUNKS + SG - 1u) / SG; // of which a lane loads chunks lane, lane + SG, …
 const ROWS: u32 = select(1u, 4u, A_VEC == 2u); // a chunk is ROWS x DEPTH values of A
@@ -77,6 +78,21 @@ fn spread(va: ptr<function, array<vec4f, T>>, k: u32, r: u32) -> vec4f {
   return subgroupShuffle((*va)[chunk / SG], chunk % SG);
 }
 
+// Adds the products of a turn to the HALF rows from `first` on.
+fn accumulate(sums: ptr<function, array<vec4f, HALF>>, first: u32, va: ptr<function, array<vec4f, T>>, vb: ptr<function, array<vec4f, KS>>) {
+  for (var j = 0u; j < KS; j += 4u) {
+    for (var r = 0u; r < HALF; r += 4u) {
+      var v = array<vec4f, 4>(); // [row, k] or, with A_VEC = 2, [k, row]
+      for (var d = 0u; d < 4u; d++) { v[d] = spread(va, j + select(0u, d, A_VEC == 2u), first + r + select(d, 0u, A_VEC == 2u)); }
+      for (var d = 0u; d < 4u; d++) {
+        var x = v[d];
+        if (A_VEC == 2u) { x = vec4f(v[0][d], v[1][d], v[2][d], v[3][d]); }
+        (*sums)[r + d] += x.x * (*vb)[j] + x.y * (*vb)[j + 1u] + x.z * (*vb)[j + 2u] + x.w * (*vb)[j + 3u];
+      }
+    }
+  }
+}
+
 @compute @workgroup_size(SG)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
   let tile = group.y * groups.x + group.x;
@@ -99,7 +115,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     chunks[t] = a_batch + min(row + chunk % CHUNK_ROWS * ROWS, dims.M - ROWS) * dims.a_m + chunk / CHUNK_ROWS * DEPTH * dims.a_k;
   }
 
-  var sums = array<vec4f, TM>();
+  var sums = array<vec4f, HALF>();
+  var more = array<vec4f, HALF>(); // rows from HALF on
   for (var k = begin; k < end; k += KS) {
     var vb = array<vec4f, KS>();
     for (var j = 0u; j < KS; j += select(1u, 4u, B_VEC == 1u)) {
@@ -116,24 +133,17 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
       let chunk = lane + t * SG;
       if (chunk < CHUNKS) { va[t] = load_a(chunks[t] + k * dims.a_k, end - min(end, k + chunk / CHUNK_ROWS * DEPTH)); }
     }
-    for (var j = 0u; j < KS; j += 4u) {
-      for (var r = 0u; r < TM; r += ROWS) {
-        if (A_VEC == 2u) {
-          let v = mat4x4f(spread(&va, j, r), spread(&va, j + 1u, r), spread(&va, j + 2u, r), spread(&va, j + 3u, r));
-          for (var d = 0u; d < ROWS; d++) {
-            sums[r + d] += v[0][d] * vb[j] + v[1][d] * vb[j + 1u] + v[2][d] * vb[j + 2u] + v[3][d] * vb[j + 3u];
-          }
-        } else {
-          let v = spread(&va, j, r);
-          sums[r] += v.x * vb[j] + v.y * vb[j + 1u] + v.z * vb[j + 2u] + v.w * vb[j + 3u];
-        }
-      }
-    }
+    accumulate(&sums, 0u, &va, &vb);
+    if (TM > HALF) { accumulate(&more, HALF, &va, &vb); }
   }
 
   // A copy, so that the sums stay in registers although this loop is rolled: it holds the epilogue once. Counting rows of C
   // keeps drivers from unrolling it to the length of the array, which costs seconds of compilation.
-  var results = sums;
+  var results = array<vec4f, TM>();
+  for (var r = 0u; r < HALF; r++) {
+    results[r] = sums[r];
+    if (TM > HALF) { results[(r + HALF) % TM] = more[r]; }
+  }
   for (var m = row; m < min(row + TM, dims.M); m++) {
     let v = epilogue(results[m - row], vec3u(batch, m, column));
     let at = ((dims.first + slice) * dims.M + m) * dims.N + column;

@@ -174,6 +174,15 @@ describe.each([undefined, 0])("matmul, subgroup size %s", (subgroupSize) => {
   });
 });
 
+test.each(Object.entries(layouts))("tiles of 32 rows for large products, %s", async (_, [orderA, orderB]) => {
+  for (const [M, N, K] of [
+    [148, 132, 1720],
+    [149, 136, 1660],
+  ]) {
+    await check(stored([M, K], 1, orderA), stored([K, N], 2, orderB));
+  }
+});
+
 test("M 1 with [N, K] weights takes the matvec kernel where there are subgroups", async () => {
   const { info } = await open();
   const kernels = await check(stored([1, 300], 1), stored([300, 90], 2, [1, 0]));

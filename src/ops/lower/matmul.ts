@@ -1,4 +1,5 @@
 import type { KernelCall, Lower, LowerContext, Operand } from "../../compile/lower.ts";
+import type { DeviceInfo } from "../../runtime/device.ts";
 import { numel, type Shape } from "../../shape.ts";
 import { busyGroups, grid2d, MAX_GROUPS, sumParts } from "./grid.ts";
 
@@ -80,13 +81,13 @@ function product(
     ];
   }
 
-  const TM = M > 8 ? 16 : M > 4 ? 8 : 4;
-  const tile = SG > 0 ? { rows: TM, columns: 4 * SG } : { rows: M > 8 ? 32 : 8, columns: 32 };
+  const vec = loads(SG, M, N, K, A, B);
+  const tile = tileOf(device, M, N, flops, vec);
   const [rowTiles, columnTiles] = [Math.ceil(M / tile.rows), Math.ceil(N / tile.columns)];
   const split = only
     ? splitK(K, rowTiles * columnTiles * batches, busyGroups(device))
     : { splits: 1, chunk: Math.max(K, 1) };
-  const KS = SG > 32 && TM === 16 ? 8 : 4;
+  const KS = SG > 32 && tile.rows === 16 ? 8 : 4;
   const slices = batches * split.splits;
   const strides = [A.offset, ...A.batch, A.row, A.column, B.offset, ...B.batch, B.row, B.column];
   // Rows first: a panel of B stays in the cache while A streams by, column tiles times over. Columns first pays when B fits whole.
@@ -109,8 +110,8 @@ function product(
   ];
   const grid = grid2d(rowTiles * columnTiles * slices);
   const out = split.splits > 1 ? cx.temp(4 * slices * M * N) : cx.output();
-  const size: Record<string, number> = SG > 0 ? { SG, TM, KS } : { TM: tile.rows / 8 };
-  const params = { ...size, K_GUARD: Number(K % KS !== 0), ...loads(SG, M, N, K, A, B) };
+  const size: Record<string, number> = SG > 0 ? { SG, TM: tile.rows, KS } : { TM: tile.rows / 8 };
+  const params = { ...size, K_GUARD: Number(K % KS !== 0), ...vec };
   const main: KernelCall = {
     kernel: SG > 0 ? "matmul" : "matmul_tiled",
     params,
@@ -123,15 +124,34 @@ function product(
   return [main, sumParts(out, cx.output(), split.splits, batches, M, N)];
 }
 
-/** How the operands are read: as vectors where stride 1 and alignment allow. */
-function loads(
-  SG: number,
+/**
+ * Rows and columns of a tile. 32 rows load less per product, but compile twice as long and want many registers: for large
+ * products on software adapters, and not where both operands are read along k (no faster there).
+ */
+function tileOf(
+  device: DeviceInfo,
   M: number,
   N: number,
-  K: number,
-  A: Matrix,
-  B: Matrix,
-): { A_VEC: number; B_VEC: number; A: string; B: string } {
+  flops: number,
+  vec: Loads,
+): { rows: number; columns: number } {
+  if (device.subgroupSize === 0) return { rows: M > 8 ? 32 : 8, columns: 32 };
+  const columns = 4 * device.subgroupSize;
+  if (M <= 8) return { rows: M > 4 ? 8 : 4, columns };
+  const large = device.kind === "software" && flops >= 2 ** 26 && M >= 128 && N >= columns;
+  const wide = vec.A_VEC * vec.B_VEC > 1 && device.subgroupSize >= 8;
+  return { rows: large && wide ? 32 : 16, columns };
+}
+
+interface Loads {
+  readonly A_VEC: number;
+  readonly B_VEC: number;
+  readonly A: string;
+  readonly B: string;
+}
+
+/** How the operands are read: as vectors where stride 1 and alignment allow. */
+function loads(SG: number, M: number, N: number, K: number, A: Matrix, B: Matrix): Loads {
   const alongK = K % 4 === 0 && aligned(A, "column");
   const alongM = SG > 0 && M % 4 === 0 && aligned(A, "row");
   const A_VEC = alongK ? 1 : alongM ? 2 : 0;
