@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 import { backward, detach, isGradEnabled, isLeafNode, pickOutput, setOwner } from "./autograd.ts";
 import { type DType, type HostArray, isFloat } from "./dtype.ts";
 import { notePendingScalar, read, release } from "./engine.ts";
