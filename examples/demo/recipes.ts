@@ -47,9 +47,9 @@ export const presets: Record<PresetName, Preset> = {
     recipe: {
       ...batches,
       vision: { steps: 7000, lr: 1.2e-3, batch: 32 },
-      text: { steps: 300, lr: 2e-3, batch: 16 },
-      projector: { steps: 100, lr: 2e-3 },
-      joint: { steps: 7000, lr: 1.5e-3 },
+      text: { steps: 250, lr: 2e-3, batch: 16 },
+      projector: { steps: 60, lr: 2e-3 },
+      joint: { steps: 6600, lr: 1.5e-3 },
     },
     named: [...namedSubgroups, 38, 46], // and sea life, and sweets
     about: "about 19 TFLOP",
