@@ -3,7 +3,7 @@ import { numel } from "../shape.ts";
 import { bufferDeclaration, Emitter, floatLiteral, numbersDeclaration, storeStatement, wgslType } from "./emit.ts";
 import { type Expr, ExprBuilder, type ExprScope, rewrite, walk } from "./expr.ts";
 import { constant, type Index, type IndexVector, linearize, reshapeIndex, substitute, variable } from "./index-map.ts";
-import type { BufferRef, LowerContext, Temp } from "./lower.ts";
+import type { BufferRef, LowerContext } from "./lower.ts";
 import { normalize, type Space } from "./space.ts";
 
 /** What stands at one binding: a uniform of these words, or a buffer. */
@@ -63,7 +63,7 @@ function assemble(
   label: string,
   emitter: Emitter,
   outputs: readonly Output[],
-  scratch: { ref: Temp; name: string; type: string; write: boolean }[],
+  scratch: { ref: BufferRef; name: string; type: string; write: boolean }[],
   count: number,
   body: string,
 ): Kernel {
@@ -246,10 +246,12 @@ export function reduceKernels(
 
   const names = [...variables("i", outer), ...variables("r", inner)];
   const emitter = new Emitter({ variables: names, vector, prefix: "" });
-  emitter.declare(slabs === 1 ? normal.space.exprs : [expr]);
+  // Without work behind it, one slab is written like many (but to the result): both share one pipeline.
+  const whole = slabs === 1 && (arg || after.length > 0 || root.dtype === "f16" || root.dtype === "bool");
+  emitter.declare(whole ? normal.space.exprs : [expr]);
   const body: string[] = [];
-  const unit = slabs === 1 ? "id" : columns ? `id % ${emitter.word(units)}` : `id / ${emitter.word(slabs)}`;
-  const slab = slabs === 1 ? "0u" : columns ? `id / ${emitter.word(units)}` : `id % ${emitter.word(slabs)}`;
+  const unit = whole ? "id" : columns ? `id % ${emitter.word(units)}` : `id / ${emitter.word(slabs)}`;
+  const slab = whole ? "0u" : columns ? `id / ${emitter.word(units)}` : `id % ${emitter.word(slabs)}`;
   body.push(`let unit = ${unit};`, `let slab = ${slab};`);
   body.push(...decode(emitter, "unit", names, outer, columns ? lastOuter : -1));
   const width = columns ? 4 : 1;
@@ -281,20 +283,15 @@ export function reduceKernels(
   else body.push(`let total = ${arg ? "i32(at)" : "acc"};`);
   const label = `${node.op.name}(${describe([expr])})`;
 
-  if (slabs === 1) {
+  if (whole) {
     body.push(...finish(emitter, after, normal.extra[0], root, width));
     return [assemble(label, emitter, [{ ref: root, node: root, vector: width === 4 }], [], units, body.join("\n"))];
   }
-  const temp = cx.temp(slabs * outputs * 4);
+  const partial: BufferRef = slabs === 1 ? root : cx.temp(slabs * outputs * 4);
   body.push(`partial[slab * ${emitter.word(units)} + unit] = total;`);
-  const first = assemble(
-    label,
-    emitter,
-    [],
-    [{ ref: temp, name: "partial", type: wgslType(dtype, width), write: true }],
-    units * slabs,
-    body.join("\n"),
-  );
+  const scratch = { ref: partial, name: "partial", type: wgslType(dtype, width), write: true };
+  const first = assemble(label, emitter, [], [scratch], units * slabs, body.join("\n"));
+  if (slabs === 1) return [first];
 
   // Scalar whatever the first kernel was: without an epilogue all finishing kernels are one.
   const second = new Emitter({ variables: variables("i", outer), vector: -1, prefix: "" });
@@ -312,7 +309,7 @@ export function reduceKernels(
       `${label} finish`,
       second,
       [{ ref: root, node: root, vector: false }],
-      [{ ref: temp, name: "partial", type: wgslType(dtype, 1), write: false }],
+      [{ ref: partial, name: "partial", type: wgslType(dtype, 1), write: false }],
       outputs,
       lines.join("\n"),
     ),

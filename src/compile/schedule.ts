@@ -156,7 +156,7 @@ function storeReused(order: readonly Node[], consumers: Map<Node, Node[]>, buffe
     if (growth > 1 && n.op.name !== "pad") {
       let base = n.src[0];
       while (passes(base)) base = base.src[0];
-      if (computes(base) && loads.get(base)! > 0 && (growth - 1) * cost.get(base)! > MEMORY * (growth + 1))
+      if (computes(base) && loads.get(base)! > 0 && (growth - 1) * cost.get(base)! > 1.25 * MEMORY * (growth + 1))
         buffers.add(base);
     }
   }
