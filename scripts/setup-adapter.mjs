@@ -125,7 +125,7 @@ function routes() {
 export function ensureAdapter() {
   const first = probeAdapter();
   if (first.description) {
-    console.log(`WebGPU adapter: ${first.description}`);
+    console.error(`WebGPU adapter: ${first.description}`);
     return true;
   }
   console.log(`No WebGPU adapter found (${first.problem}).`);
@@ -141,7 +141,7 @@ export function ensureAdapter() {
     if (aptInstall(apt.sudo, ["mesa-vulkan-drivers"], suite)) {
       const second = probeAdapter();
       if (second.description) {
-        console.log(`WebGPU adapter: ${second.description}`);
+        console.error(`WebGPU adapter: ${second.description}`);
         return true;
       }
       console.log(`The driver is installed, but there is still no adapter (${second.problem}).`);
