@@ -1,15 +1,11 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-
-/** The golden data: the folder that SHADEGRAD_GOLDENS names, else the full set beside the checkout, else the copy in tests/. */
-const root = [process.env.SHADEGRAD_GOLDENS, "../shared/goldens", "tests/goldens"].find(
-  (dir) => dir && existsSync(dir),
-);
+import { goldens } from "../goldens/cases.ts";
 
 /** A file of the golden data, or null when this copy has no such case. */
 export function goldenPath(...path: string[]): string | null {
-  const file = root ? join(root, ...path) : "";
-  return root && existsSync(file) ? file : null;
+  const file = join(goldens, ...path);
+  return existsSync(file) ? file : null;
 }
 
 export function readJson<T>(file: string): T {
