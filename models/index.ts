@@ -10,6 +10,7 @@ export {
 export { type BpeOptions, trainBPE } from "./bpe.ts";
 export { KVCache } from "./cache.ts";
 export { type ChatMessage, type ChatOptions, chat, Processor } from "./chat.ts";
+export { type ViTConfig, ViTForImageClassification } from "./classifier.ts";
 export * from "./conversation.ts";
 export {
   type GenerateOptions,

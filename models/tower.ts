@@ -14,7 +14,7 @@ export function completeVisionConfig(config: Partial<VisionConfig>): VisionConfi
     num_hidden_layers: 12,
     num_attention_heads: 12,
     image_size: 224,
-    patch_size: config.model_type === "siglip_vision_model" ? 16 : 32,
+    patch_size: config.model_type === "clip_vision_model" || config.model_type === undefined ? 32 : 16,
     ...config,
   };
 }

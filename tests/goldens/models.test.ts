@@ -1,6 +1,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
+import { ViTForImageClassification } from "../../models/classifier.ts";
 import { type Prompt, steps, textPrompt } from "../../models/generate.ts";
 import type { LlamaForCausalLM } from "../../models/llama.ts";
 import { Llava } from "../../models/llava.ts";
@@ -151,6 +152,20 @@ const vision: Runner = async ({ path }) => {
   };
 };
 
+const classifier: Runner = async ({ path }) => {
+  const model = await ViTForImageClassification.fromPretrained(folder(`${path}/model`));
+  return async (s) => {
+    const pixels = await s.given("pixel_values");
+    const interpolatePositions = s.name === "interpolated";
+    await s.expect("logits", model.forward(pixels, { interpolatePositions }).logits);
+    if (!s.has("loss")) return;
+    const loss = model.loss(pixels, await s.given("labels"));
+    loss.backward();
+    await s.expect("loss", loss, "loss");
+    await s.gradients(model);
+  };
+};
+
 /** Names of our parameters in the two layouts. */
 const originalNames = (name: string) =>
   name
@@ -274,6 +289,7 @@ const runners: Record<string, Runner> = {
   mistral: llama,
   clip_vision_model: vision,
   siglip_vision_model: vision,
+  vit: classifier,
   llava,
   llava_llama: llava,
   "mplug-owl": owl,
