@@ -198,5 +198,6 @@ function contextOf(node: Node, device: Device): LowerContext {
     operand: (i) => operandOf(node, i),
     output: (i = 0): BufferRef => (node.outputs ? { node, output: i } : node),
     temp: makeTemp,
+    choose: (template, signature, candidates) => device.tuner.choose(node, template, signature, candidates),
   };
 }

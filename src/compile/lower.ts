@@ -36,6 +36,12 @@ export interface KernelCall {
   readonly flops?: number;
 }
 
+/** What a choice depends on: sizes (numbers; close ones share an answer) and words, such as the layouts of operands. */
+export type Signature = Readonly<Record<string, number | string>>;
+
+/** One way to lower: plain data, compared by its JSON. */
+export type Candidate = Readonly<Record<string, number | string | boolean>>;
+
 /** What a lowering may ask. */
 export interface LowerContext {
   readonly device: DeviceInfo;
@@ -44,6 +50,11 @@ export interface LowerContext {
   /** Output `i` of the node being lowered. */
   output(i?: number): BufferRef;
   temp(bytes: number): Temp;
+  /**
+   * One of at most 12 candidates that this adapter can run: the one that tuning measured as best for this template and
+   * signature, else the first, which is the heuristic's choice. All must compute the same function.
+   */
+  choose<C extends Candidate>(template: string, signature: Signature, candidates: readonly C[]): C;
 }
 
 /** Returns the dispatches in order, or undefined when these shapes need the fallback. */

@@ -1,5 +1,6 @@
 import { PipelineCache } from "./pipeline.ts";
 import { Pool } from "./pool.ts";
+import { Tuner } from "./tune.ts";
 
 /** What kernels and schedules may know of the adapter. Read from its limits and features; nothing is assumed. */
 export interface DeviceInfo {
@@ -32,6 +33,7 @@ export interface InitOptions {
 export class Device {
   readonly pipelines: PipelineCache;
   readonly pool: Pool;
+  readonly tuner = new Tuner();
   /** Why the device is gone, once it is. */
   lost?: string;
   private error?: string;

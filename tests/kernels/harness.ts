@@ -186,6 +186,8 @@ export async function lowerOp(
     info?: Partial<DeviceInfo>;
     inPlace?: readonly number[];
     epilogue?: Pick<Specialization, "hooks" | "helpers">;
+    /** Which of the candidates that a lowering offers; the last one when there are fewer. */
+    candidate?: number;
   } = {},
 ): Promise<Lowered> {
   const { info } = await open();
@@ -234,6 +236,7 @@ export async function lowerOp(
     }),
     output: (i = 0) => ({ node, output: i }),
     temp: (bytes) => ({ temp: true, bytes }),
+    choose: (_template, _signature, candidates) => candidates[Math.min(options.candidate ?? 0, candidates.length - 1)],
   };
   const calls = lower(node, cx);
   if (!calls) throw new Error("the op asked for its fallback");

@@ -37,11 +37,17 @@ function expected(a: Source, b: Source, batch: readonly number[], M: number, N: 
   return out;
 }
 
-async function check(a: Source, b: Source, batch: readonly number[] = [], subgroupSize?: number): Promise<string[]> {
+async function check(
+  a: Source,
+  b: Source,
+  batch: readonly number[] = [],
+  subgroupSize?: number,
+  candidate = 0,
+): Promise<string[]> {
   const [M, N] = [a.shape[a.shape.length - 2], b.shape[b.shape.length - 1]];
   const info = subgroupSize === undefined ? {} : { subgroupSize };
   const spec = { shape: [...batch, M, N], dtype: "f32" as const };
-  const [got] = await runTwice(lowerMatmul, [a, b], {}, spec, { info });
+  const [got] = await runTwice(lowerMatmul, [a, b], {}, spec, { info, candidate });
   const K = a.shape[a.shape.length - 1];
   expect(maxError(got, expected(a, b, batch, M, N))).toBeLessThan(1e-6 * (1 + Math.sqrt(K))); // rounding of K additions
   return (await lowerOp(lowerMatmul, [a, b], {}, spec, { info })).calls.map((c) => c.kernel);
@@ -181,6 +187,12 @@ test.each(Object.entries(layouts))("tiles of 32 rows for large products, %s", as
   ]) {
     await check(stored([M, K], 1, orderA), stored([K, N], 2, orderB));
   }
+});
+
+test.each([1, 2, 3])("candidate %i of the tiles", async (candidate) => {
+  for (const subgroupSize of [undefined, 0])
+    for (const [orderA, orderB] of Object.values(layouts))
+      await check(stored([37, 29], 1, orderA), stored([29, 43], 2, orderB), [], subgroupSize, candidate);
 });
 
 test("M 1 with [N, K] weights takes the matvec kernel where there are subgroups", async () => {

@@ -82,7 +82,11 @@ function product(
   }
 
   const vec = loads(SG, M, N, K, A, B);
-  const tile = tileOf(device, M, N, flops, vec);
+  const tile = cx.choose(
+    "matmul",
+    { M, N, K, batches, loads: `${vec.A_VEC}${vec.B_VEC}` },
+    tiles(tileOf(device, M, N, flops, vec), device, M),
+  );
   const [rowTiles, columnTiles] = [Math.ceil(M / tile.rows), Math.ceil(N / tile.columns)];
   const split = only
     ? splitK(K, rowTiles * columnTiles * batches, busyGroups(device))
@@ -124,23 +128,26 @@ function product(
   return [main, sumParts(out, cx.output(), split.splits, batches, M, N)];
 }
 
+type Tile = { readonly rows: number; readonly columns: number };
+
 /**
  * Rows and columns of a tile. 32 rows load less per product, but compile twice as long and want many registers: for large
  * products on software adapters, and not where both operands are read along k (no faster there).
  */
-function tileOf(
-  device: DeviceInfo,
-  M: number,
-  N: number,
-  flops: number,
-  vec: Loads,
-): { rows: number; columns: number } {
+function tileOf(device: DeviceInfo, M: number, N: number, flops: number, vec: Loads): Tile {
   if (device.subgroupSize === 0) return { rows: M > 8 ? 32 : 8, columns: 32 };
   const columns = 4 * device.subgroupSize;
   if (M <= 8) return { rows: M > 4 ? 8 : 4, columns };
   const large = device.kind === "software" && flops >= 2 ** 26 && M >= 128 && N >= columns;
   const wide = vec.A_VEC * vec.B_VEC > 1 && device.subgroupSize >= 8;
   return { rows: large && wide ? 32 : 16, columns };
+}
+
+/** The heuristic's tile, then the other heights that waste less than half of their rows. */
+function tiles(first: Tile, device: DeviceInfo, M: number): Tile[] {
+  const heights = device.subgroupSize === 0 ? [8, 16, 32] : [4, 8, 16, 32];
+  const others = heights.filter((rows) => rows !== first.rows && (rows < 2 * M || rows === heights[0]));
+  return [first, ...others.map((rows) => ({ ...first, rows }))];
 }
 
 interface Loads {
