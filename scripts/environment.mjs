@@ -8,8 +8,8 @@ import { fileURLToPath } from "node:url";
 export const root = dirname(dirname(fileURLToPath(import.meta.url)));
 
 /** The environment of child processes: Vulkan drivers warn, and some fail, without XDG_RUNTIME_DIR. */
-export function childEnvironment(extra = {}) {
-  const env = { ...process.env, ...extra };
+export function childEnvironment() {
+  const env = { ...process.env };
   if (!env.XDG_RUNTIME_DIR) {
     env.XDG_RUNTIME_DIR = join(tmpdir(), `shadegrad-xdg-${process.getuid?.() ?? 0}`);
     mkdirSync(env.XDG_RUNTIME_DIR, { recursive: true, mode: 0o700 });

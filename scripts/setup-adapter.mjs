@@ -25,10 +25,10 @@ export function probeAdapter() {
 }
 
 /** Runs a command, shown as it is run. */
-function command(name, args, env = {}) {
+function command(name, args) {
   console.log(`$ ${[name, ...args].join(" ")}`);
   const shell = process.platform === "win32"; // npm is npm.cmd there
-  const child = spawnSync(name, args, { cwd: root, stdio: "inherit", shell, env: childEnvironment(env) });
+  const child = spawnSync(name, args, { cwd: root, stdio: "inherit", shell, env: childEnvironment() });
   if (child.error) throw child.error;
   return child.status === 0;
 }
@@ -49,10 +49,11 @@ export function ensurePackages(folder = root) {
   }
 }
 
-/** How commands get root's rights here, or null. */
+/** How commands get root's rights here, or null. At a terminal, sudo may ask for the password. */
 function elevation() {
   if (process.getuid?.() === 0) return [];
-  return spawnSync("sudo", ["-n", "true"]).status === 0 ? ["sudo", "-n"] : null;
+  if (spawnSync("sudo", ["-n", "true"]).status === 0) return ["sudo", "-n"];
+  return process.stdin.isTTY && spawnSync("sudo", ["--version"]).status === 0 ? ["sudo"] : null;
 }
 
 /** Whether Debian packages can be installed here; if not, why. */
@@ -61,14 +62,14 @@ export function aptState() {
   if (process.platform !== "linux" || spawnSync("apt-get", ["--version"]).status !== 0)
     return { problem: "no apt-get" };
   const sudo = elevation();
-  return sudo ? { sudo } : { problem: "neither root nor passwordless sudo" };
+  return sudo ? { sudo } : { problem: "neither root nor sudo (without a terminal: passwordless sudo)" };
 }
 
 /** Installs Debian packages; false if apt refuses. */
 export function aptInstall(sudo, packages, suite) {
   const apt = (...args) => {
-    const [name, ...rest] = [...sudo, "apt-get", ...args];
-    return command(name, rest, { DEBIAN_FRONTEND: "noninteractive" });
+    const [name, ...rest] = [...sudo, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", ...args]; // sudo drops variables
+    return command(name, rest);
   };
   apt("update", "-q");
   return apt("install", "-y", "-q", "--no-install-recommends", ...(suite ? ["-t", suite] : []), ...packages);
