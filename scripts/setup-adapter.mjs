@@ -136,7 +136,7 @@ export function ensureAdapter() {
     const field = (name) => new RegExp(`^${name}="?([^"\\n]*)`, "m").exec(release)?.[1] ?? "";
     const old = field("ID") === "debian" && Number(field("VERSION_ID") || Infinity) <= 12;
     console.log(
-      "Installing Mesa's software Vulkan driver, about 35 MB to download (SHADEGRAD_NO_INSTALL=1 forbids it) …",
+      "Installing Mesa's software Vulkan driver, about 55 MB to download (SHADEGRAD_NO_INSTALL=1 forbids it) …",
     );
     const suite = old ? addBackports(apt.sudo, field("VERSION_CODENAME")) : undefined;
     if (aptInstall(apt.sudo, ["mesa-vulkan-drivers"], suite)) {
