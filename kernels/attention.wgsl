@@ -1,15 +1,16 @@
-// Flash attention, forward: o = softmax(scale q.k^T + mask) v and the log-sum-exp of every row.
+// Flash attention, forward: o = softmax(scale q.k^T + mask) v, and of every row the maximum score and 1 / sum.
 //
 // Paper: FlashAttention-2 (https://arxiv.org/abs/2307.08691), online softmax of https://arxiv.org/abs/1805.02867.
 // Layout: q [B, H, T, D], k and v [B, H / group, S, D] with any strides but a unit one along D; o [B, H, T, D] and
-// lse [B, H, T] (log2 of the sums of 2^(score log2 e)) contiguous. The modifier is a mask (u32, 0 = hidden) or an
+// stats [B, H, T, 2] contiguous: the largest score log2 e, and 1 / the sum of 2^(score log2 e - largest). Apart, they
+// give backward each weight as it was here; one log-sum-exp would round 6 bits of it away. The modifier is a mask (u32, 0 = hidden) or an
 // additive bias (f32), read with strides that may be 0. lengths [B]: keys from there on are hidden, and never visited.
 // Rows: the `group` query heads of a key head times T, numbered head first, so that one token fills tiles with its heads.
 // Grid: x = tiles of 2 SG rows, y = key heads, z = batch. One subgroup per workgroup, two rows per lane.
 // A block of BLOCK keys is loaded once by the subgroup and spread by shuffles, so no row needs another lane: no barrier.
 // q and o lie in workgroup memory, each lane in its own slot, so the loop over D stays rolled and D is data
 // (a constant D is unrolled by some drivers and compiles for 10 s and more).
-// A row that sees no key gives o = 0 and lse = -inf (torch gives NaN).
+// A row that sees no key gives o = 0 and 1 / sum = 0 (torch gives NaN).
 // Caution: needs a fixed subgroup size of exactly SG; attention_tiled.wgsl is the same without subgroups.
 enable subgroups;
 diagnostic(off, subgroup_uniformity); // the analysis does not know that subgroupAny gives all lanes the same
@@ -48,7 +49,7 @@ const FLOOR: f32 = -1.7e38; // lowest maximum, so that exp2(HIDDEN - maximum) is
 @group(0) @binding(4) var<storage, read> modifier: array<u32>;
 @group(0) @binding(5) var<storage, read> lengths: array<i32>;
 @group(0) @binding(6) var<storage, read_write> o: array<f32>;
-@group(0) @binding(7) var<storage, read_write> lse: array<f32>;
+@group(0) @binding(7) var<storage, read_write> stats: array<vec2f>;
 
 var<workgroup> q_slots: array<vec4f, SLOTS>; // [D4, 2, SG], scaled
 var<workgroup> o_slots: array<vec4f, SLOTS>;
@@ -174,18 +175,19 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
     for (var i = 0u; i < BLOCK; i++) { new_top = max(new_top, s[i]); }
     let shrink = exp2(top - new_top);
     top = new_top;
-    total *= shrink;
+    var part = vec2f(); // sums of a block first: shorter chains of additions round less
     for (var i = 0u; i < BLOCK; i++) {
       s[i] = exp2(s[i] - top);
-      total += s[i];
+      part += s[i];
     }
+    total = total * shrink + part;
 
     for (var d = 0u; d < dims.D4; d++) {
       let slot = d * 2u * SG + lane;
       var x = array<vec4f, PER_LANE>();
       for (var j = 0u; j < PER_LANE; j++) { x[j] = load_v(v_base + at[j] * dims.v_t, d); }
-      var o0 = o_slots[slot] * shrink.x;
-      var o1 = o_slots[slot + SG] * shrink.y;
+      var o0 = vec4f();
+      var o1 = vec4f();
       for (var j = 0u; j < PER_LANE; j++) {
         for (var m = 0u; m < SG; m++) {
           let value = subgroupShuffle(x[j], m);
@@ -193,18 +195,16 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
           o1 += s[j * SG + m].y * value;
         }
       }
-      o_slots[slot] = o0;
-      o_slots[slot + SG] = o1;
+      o_slots[slot] = o_slots[slot] * shrink.x + o0;
+      o_slots[slot + SG] = o_slots[slot + SG] * shrink.y + o1;
     }
   }
 
-  let seen = total > vec2f();
-  let norm = select(vec2f(), 1.0 / total, seen);
-  let sums = select(bitcast<vec2f>(vec2u(0xff800000u + 0u * dims.T)), top + log2(total), seen);
+  let norm = select(vec2f(), 1.0 / total, total > vec2f());
   for (var r = 0u; r < 2u; r++) {
     if (mine[r] >= rows) { continue; }
     let out = (b * dims.H + h[r]) * dims.T + t[r];
-    lse[out] = sums[r];
+    stats[out] = vec2f(top[r], norm[r]);
     for (var d = 0u; d < dims.D4; d++) {
       store_o(out * dims.D, d, o_slots[d * 2u * SG + r * SG + lane] * norm[r]);
     }

@@ -4,7 +4,7 @@
 // (https://pytorch.org/blog/flash-decoding/). Layout as in attention.wgsl.
 // Rows: the `group` query heads of a key head times T, numbered head first; ROWS of them per workgroup.
 // Grid: x = splits, y = key heads x row chunks, z = batch. Split i takes the CHUNKs i, i + splits, … of the keys, so
-// splits stay balanced whatever part of a cache is filled, and none goes past the length. With one split o and lse are
+// splits stay balanced whatever part of a cache is filled, and none goes past the length. With one split o and stats are
 // the result; else they are partial, [splits, B, H, T, …], and attention_merge.wgsl joins them.
 // A chunk in three steps: scores, 4 keys per lane at a time; softmax; values, lanes along D (and, where there are more
 // lanes than vectors along D, slices of the keys, added up at the end). Barriers separate the steps, no subgroups needed.
@@ -46,7 +46,7 @@ const FLOOR: f32 = -1.7e38; // lowest maximum, so that exp2(HIDDEN - maximum) is
 @group(0) @binding(4) var<storage, read> modifier: array<u32>;
 @group(0) @binding(5) var<storage, read> lengths: array<i32>;
 @group(0) @binding(6) var<storage, read_write> o: array<f32>;
-@group(0) @binding(7) var<storage, read_write> lse: array<f32>;
+@group(0) @binding(7) var<storage, read_write> stats: array<vec2f>;
 
 var<workgroup> q_rows: array<vec4f, Q_SLOTS>; // [D4, ROWS], scaled
 var<workgroup> o_rows: array<vec4f, O_SLOTS>; // [slices, ROWS, D4]
@@ -197,7 +197,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     var sum = 0.0;
     for (var i = 0u; i < LANES; i++) { sum += total[r * LANES + i]; }
     let norm = select(0.0, 1.0 / sum, sum > 0.0);
-    if (lane == 0u) { lse[out] = select(bitcast<f32>(0xff800000u + 0u * dims.T), top[r * LANES] + log2(sum), sum > 0.0); }
+    if (lane == 0u) { stats[out] = vec2f(top[r * LANES], norm); }
     for (var c = lane; c < dims.D4; c += LANES) {
       var value = vec4f();
       for (var i = 0u; i < slices; i++) { value += o_rows[(i * ROWS + r) * dims.D4 + c]; }

@@ -24,7 +24,6 @@ struct Dims {
   v_offset: u32, v_b: u32, v_h: u32, v_t: u32,
   m_offset: u32, m_b: u32, m_h: u32, m_t: u32, m_s: u32,
   g_offset: u32, g_b: u32, g_h: u32, g_t: u32, // gradient of o
-  stats_lengths: u32, // where the lengths begin in stats
   block: u32, // BLOCK, for loops that must stay loops
 }
 
@@ -45,7 +44,7 @@ const HIDDEN: f32 = -3.4e38; // score of a key that is not seen
 @group(0) @binding(3) var<storage, read> v: array<f32>;
 @group(0) @binding(4) var<storage, read> modifier: array<u32>;
 @group(0) @binding(5) var<storage, read> g: array<f32>;
-@group(0) @binding(6) var<storage, read> stats: array<f32>;
+@group(0) @binding(6) var<storage, read> stats: array<vec4f>;
 @group(0) @binding(7) var<storage, read_write> dk: array<f32>;
 @group(0) @binding(8) var<storage, read_write> dv: array<f32>;
 
@@ -110,7 +109,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
   let kv_head = group.y;
   let b = group.z;
   let t = vec2u(group.x * 2u * SG + lane) + vec2u(0u, SG); // the lane's keys
-  let length = u32(stats[dims.stats_lengths + b]);
+  let length = u32(stats[b * dims.H * dims.T].w);
   let key = min(t, vec2u(max(length, 1u) - 1u)); // keys past the length repeat the last one and are hidden
   let last_key = group.x * 2u * SG + 2u * SG; // of the tile, plus 1
   let first = vec2u(first_row(t.x, length), first_row(t.y, length));
@@ -215,12 +214,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
       }
 
       for (var j = 0u; j < PER_LANE; j++) {
-        let sum = stats[(first_stat + at[j]) * 2u]; // log-sum-exp
-        let rowdot = stats[(first_stat + at[j]) * 2u + 1u]; // D = rowsum(dO * O)
+        let stat = stats[first_stat + at[j]].xyz; // largest score, 1 / sum, D = rowsum(dO * O)
         for (var m = 0u; m < SG; m++) {
-          let p = exp2(s[j * SG + m] - subgroupShuffle(sum, m));
+          let x = subgroupShuffle(stat, m);
+          let p = exp2(s[j * SG + m] - x.x) * x.y;
           s[j * SG + m] = p;
-          dp[j * SG + m] = p * (dp[j * SG + m] - subgroupShuffle(rowdot, m)); // ds
+          dp[j * SG + m] = p * (dp[j * SG + m] - x.z); // ds
         }
       }
 
@@ -228,8 +227,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
         let slot = d * 2u * SG + lane;
         var x = array<vec4f, PER_LANE>();
         for (var j = 0u; j < PER_LANE; j++) { x[j] = load_g(g_base + at[j] * dims.g_t, d); }
-        var a0 = slots[SLOTS + slot];
-        var a1 = slots[SLOTS + slot + SG];
+        var a0 = vec4f(); // sums of a block first: shorter chains of additions round less
+        var a1 = vec4f();
         for (var j = 0u; j < PER_LANE; j++) {
           for (var m = 0u; m < SG; m++) {
             let row = subgroupShuffle(x[j], m);
@@ -237,16 +236,16 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
             a1 += s[j * SG + m].y * row;
           }
         }
-        slots[SLOTS + slot] = a0;
-        slots[SLOTS + slot + SG] = a1;
+        slots[SLOTS + slot] += a0;
+        slots[SLOTS + slot + SG] += a1;
       }
 
       for (var d = 0u; d < dims.D4; d++) {
         let slot = d * 2u * SG + lane;
         var x = array<vec4f, PER_LANE>();
         for (var j = 0u; j < PER_LANE; j++) { x[j] = load_q(q_base + at[j] * dims.q_t, d); }
-        var a0 = slots[slot];
-        var a1 = slots[slot + SG];
+        var a0 = vec4f();
+        var a1 = vec4f();
         for (var j = 0u; j < PER_LANE; j++) {
           for (var m = 0u; m < SG; m++) {
             let row = subgroupShuffle(x[j], m);
@@ -254,8 +253,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
             a1 += dp[j * SG + m].y * row;
           }
         }
-        slots[slot] = a0;
-        slots[slot + SG] = a1;
+        slots[slot] += a0;
+        slots[slot + SG] += a1;
       }
     }
   }

@@ -17,7 +17,6 @@ struct Dims {
   v_offset: u32, v_b: u32, v_h: u32, v_t: u32,
   m_offset: u32, m_b: u32, m_h: u32, m_t: u32, m_s: u32,
   g_offset: u32, g_b: u32, g_h: u32, g_t: u32, // gradient of o
-  stats_lengths: u32, // where the lengths begin in stats
   rows: u32, // ROWS
 }
 
@@ -37,7 +36,7 @@ const HIDDEN: f32 = -3.4e38; // score of a key that is not seen
 @group(0) @binding(3) var<storage, read> v: array<f32>;
 @group(0) @binding(4) var<storage, read> modifier: array<u32>;
 @group(0) @binding(5) var<storage, read> g: array<f32>;
-@group(0) @binding(6) var<storage, read> stats: array<f32>;
+@group(0) @binding(6) var<storage, read> stats: array<vec4f>;
 @group(0) @binding(7) var<storage, read_write> dk: array<f32>;
 @group(0) @binding(8) var<storage, read_write> dv: array<f32>;
 
@@ -105,18 +104,18 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   let kv_head = group.y;
   let b = group.z;
   let t = group.x * WG + lane;
-  let length = u32(stats[dims.stats_lengths + b]);
+  let length = u32(stats[b * dims.H * dims.T].w);
   let key = min(t, max(length, 1u) - 1u); // keys past the length repeat the last one and are hidden
   let first = select(dims.T, first_row(t, length), t < length); // row from which on this key is seen
 
   let k_at = dims.k_offset + b * dims.k_b + kv_head * dims.k_h + key * dims.k_t;
   let v_at = dims.v_offset + b * dims.v_b + kv_head * dims.v_h + key * dims.v_t;
-  var k_row = array<vec4f, VECTORS>(); // scaled
+  var k_row = array<vec4f, VECTORS>();
   var v_row = array<vec4f, VECTORS>();
   var y = array<vec4f, VECTORS>(); // dk
   var z = array<vec4f, VECTORS>(); // dv
   for (var d = 0u; d < D4; d++) {
-    k_row[d] = load_k(k_at, d) * dims.scale;
+    k_row[d] = load_k(k_at, d);
     v_row[d] = load_v(v_at, d);
   }
 
@@ -131,7 +130,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
       workgroupBarrier();
       for (var i = lane; i < rows * D4; i += WG) {
         let row = min(base + i / D4, dims.T - 1u);
-        q_tile[i] = load_q(q_base + row * dims.q_t, i % D4);
+        q_tile[i] = load_q(q_base + row * dims.q_t, i % D4) * dims.scale; // as in the forward pass: the same score
         g_tile[i] = load_g(g_base + row * dims.g_t, i % D4);
       }
       workgroupBarrier();
@@ -146,21 +145,21 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
           dp += dot(v_row[d], g_tile[j * D4 + d]);
         }
         let row = base + j;
-        let stat = (first_stat + min(row, dims.T - 1u)) * 2u;
+        let stat = stats[first_stat + min(row, dims.T - 1u)]; // largest score, 1 / sum, D = rowsum(dO * O)
         var score = HIDDEN;
         if (row >= first && row < dims.T) { score = modify(sum, m_at + row * dims.m_t); }
-        p[j] = exp2(score - stats[stat]);
-        ds[j] = p[j] * (dp - stats[stat + 1u]);
+        p[j] = exp2(score - stat.x) * stat.y;
+        ds[j] = p[j] * (dp - stat.z);
       }
       for (var d = 0u; d < D4; d++) {
-        var a = y[d];
-        var c = z[d];
+        var a = vec4f();
+        var c = vec4f();
         for (var j = 0u; j < rows; j++) {
           a += ds[j] * q_tile[j * D4 + d];
           c += p[j] * g_tile[j * D4 + d];
         }
-        y[d] = a;
-        z[d] = c;
+        y[d] += a;
+        z[d] += c;
       }
     }
   }
@@ -168,7 +167,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   if (t >= dims.S) { return; }
   let out = ((b * dims.H / dims.group + kv_head) * dims.S + t) * dims.D;
   for (var d = 0u; d < D4; d++) {
-    store_dk(out, d, y[d] * dims.scale * LN2);
+    store_dk(out, d, y[d] * LN2); // q has the scale already
     store_dv(out, d, z[d]);
   }
 }

@@ -1,6 +1,6 @@
 // Attention backward, gradient of the queries: dq = scale ds k with ds = p (dO v^T - D).
 //
-// Paper: FlashAttention-2 (https://arxiv.org/abs/2307.08691), algorithm 2; p is recomputed from the log-sum-exp.
+// Paper: FlashAttention-2 (https://arxiv.org/abs/2307.08691), algorithm 2; p is recomputed from the saved maximum and sum.
 // Apart from dK and dV because WGSL has no f32 atomics: every dq row belongs to one lane, so runs are repeatable.
 // Layout and grid as in attention.wgsl; g = gradient of o, strided; stats and lengths from attention_stats.wgsl; dq contiguous.
 // q, dq (and g, with CACHE) lie in workgroup memory, each lane in its own slot: no barrier.
@@ -23,7 +23,6 @@ struct Dims {
   v_offset: u32, v_b: u32, v_h: u32, v_t: u32,
   m_offset: u32, m_b: u32, m_h: u32, m_t: u32, m_s: u32,
   g_offset: u32, g_b: u32, g_h: u32, g_t: u32, // gradient of o
-  stats_lengths: u32, // where the lengths begin in stats
   block: u32, // BLOCK, for loops that must stay loops
 }
 
@@ -44,7 +43,7 @@ const HIDDEN: f32 = -3.4e38; // score of a key that is not seen
 @group(0) @binding(3) var<storage, read> v: array<f32>;
 @group(0) @binding(4) var<storage, read> modifier: array<u32>;
 @group(0) @binding(5) var<storage, read> g: array<f32>;
-@group(0) @binding(6) var<storage, read> stats: array<f32>;
+@group(0) @binding(6) var<storage, read> stats: array<vec4f>;
 @group(0) @binding(7) var<storage, read_write> dq: array<f32>;
 
 const PLANES: u32 = select(2u, 3u, CACHE);
@@ -103,7 +102,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
   let t = vec2u(group.x * 2u * SG + lane) + vec2u(0u, SG); // the lane's rows
   let row = min(t, vec2u(dims.T - 1u)); // rows past the end repeat the last one and are not stored
   let first_stat = (b * dims.H + h) * dims.T;
-  let length = u32(stats[dims.stats_lengths + b]);
+  let length = u32(stats[first_stat].w);
   let limits = vec2u(limit(row.x, length), limit(row.y, length));
   let end = limit(min(group.x * 2u * SG + 2u * SG, dims.T) - 1u, length);
   let all = limit(group.x * 2u * SG, length);
@@ -113,8 +112,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
   let k_base = dims.k_offset + b * dims.k_b + h / dims.group * dims.k_h;
   let v_base = dims.v_offset + b * dims.v_b + h / dims.group * dims.v_h;
   let m_at = dims.m_offset + b * dims.m_b + h * dims.m_h + row * dims.m_t;
-  let sums = vec2f(stats[(first_stat + row.x) * 2u], stats[(first_stat + row.y) * 2u]); // log-sum-exp
-  let dots = vec2f(stats[(first_stat + row.x) * 2u + 1u], stats[(first_stat + row.y) * 2u + 1u]); // D = rowsum(dO * O)
+  let stat0 = stats[first_stat + row.x];
+  let stat1 = stats[first_stat + row.y];
+  let top = vec2f(stat0.x, stat1.x); // largest score
+  let norm = vec2f(stat0.y, stat1.y); // 1 / sum
+  let dots = vec2f(stat0.z, stat1.z); // D = rowsum(dO * O)
   for (var d = 0u; d < dims.D4; d++) {
     let slot = d * 2u * SG + lane;
     slots[SLOTS + slot] = load_q(q_at.x, d) * dims.scale;
@@ -170,7 +172,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
         s[i] = select(vec2f(HIDDEN), s[i], (seen & vec2u(1u << i)) != vec2u());
       }
     }
-    for (var i = 0u; i < BLOCK; i++) { s[i] = exp2(s[i] - sums); } // p
+    for (var i = 0u; i < BLOCK; i++) { s[i] = exp2(s[i] - top) * norm; } // p
 
     var dp = array<vec2f, BLOCK>(); // dO v^T
     for (var d = 0u; d < dims.D4; d++) {
@@ -199,8 +201,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
       let slot = d * 2u * SG + lane;
       var x = array<vec4f, PER_LANE>();
       for (var j = 0u; j < PER_LANE; j++) { x[j] = load_k(k_base + at[j] * dims.k_t, d); }
-      var a0 = slots[slot];
-      var a1 = slots[slot + SG];
+      var a0 = vec4f(); // sums of a block first: shorter chains of additions round less
+      var a1 = vec4f();
       for (var j = 0u; j < PER_LANE; j++) {
         for (var m = 0u; m < SG; m++) {
           let key = subgroupShuffle(x[j], m);
@@ -208,8 +210,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
           a1 += s[j * SG + m].y * key;
         }
       }
-      slots[slot] = a0;
-      slots[slot + SG] = a1;
+      slots[slot] += a0;
+      slots[slot + SG] += a1;
     }
   }
 

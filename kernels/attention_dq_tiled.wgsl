@@ -16,7 +16,6 @@ struct Dims {
   v_offset: u32, v_b: u32, v_h: u32, v_t: u32,
   m_offset: u32, m_b: u32, m_h: u32, m_t: u32, m_s: u32,
   g_offset: u32, g_b: u32, g_h: u32, g_t: u32, // gradient of o
-  stats_lengths: u32, // where the lengths begin in stats
   keys: u32, // KEYS
 }
 
@@ -36,7 +35,7 @@ const HIDDEN: f32 = -3.4e38; // score of a key that is not seen
 @group(0) @binding(3) var<storage, read> v: array<f32>;
 @group(0) @binding(4) var<storage, read> modifier: array<u32>;
 @group(0) @binding(5) var<storage, read> g: array<f32>;
-@group(0) @binding(6) var<storage, read> stats: array<f32>;
+@group(0) @binding(6) var<storage, read> stats: array<vec4f>;
 @group(0) @binding(7) var<storage, read_write> dq: array<f32>;
 
 var<workgroup> k_tile: array<vec4f, KEYS * VECTORS>; // [KEYS, D4]
@@ -96,7 +95,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   let h = group.y;
   let b = group.z;
   let row = min(group.x * WG + lane, dims.T - 1u); // rows past the end repeat the last one and are not stored
-  let length = u32(stats[dims.stats_lengths + b]);
+  let length = u32(stats[b * dims.H * dims.T].w);
   let row_end = limit(row, length);
   let end = limit(min(group.x * WG + WG, dims.T) - 1u, length);
 
@@ -106,8 +105,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   let v_base = dims.v_offset + b * dims.v_b + h / dims.group * dims.v_h;
   let m_at = dims.m_offset + b * dims.m_b + h * dims.m_h + row * dims.m_t;
   let out = (b * dims.H + h) * dims.T + row;
-  let log_sum = stats[out * 2u];
-  let rowdot = stats[out * 2u + 1u]; // D = rowsum(dO * O)
+  let stat = stats[out]; // largest score, 1 / sum, D = rowsum(dO * O)
   var x = array<vec4f, VECTORS>(); // q, scaled
   var g_row = array<vec4f, VECTORS>();
   var y = array<vec4f, VECTORS>(); // dq
@@ -135,12 +133,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
       }
       var score = HIDDEN;
       if (base + j < row_end) { score = modify(sum, m_at + (base + j) * dims.m_s); }
-      ds[j] = exp2(score - log_sum) * (dp - rowdot);
+      ds[j] = exp2(score - stat.x) * stat.y * (dp - stat.z);
     }
     for (var d = 0u; d < D4; d++) {
-      var sum = y[d];
+      var sum = vec4f();
       for (var j = 0u; j < keys; j++) { sum += ds[j] * k_tile[j * D4 + d]; }
-      y[d] = sum;
+      y[d] += sum;
     }
   }
 

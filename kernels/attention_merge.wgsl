@@ -1,7 +1,7 @@
-// Joins the splits of attention_decode.wgsl: o = sum of 2^(lse_i - lse) o_i with lse = log2 of the sum of 2^lse_i.
+// Joins the splits of attention_decode.wgsl: o = sum of w_i o_i / sum of w_i, w_i = sum_i 2^(top_i - top).
 //
-// Layout: parts [splits, rows, D], part_lse [splits, rows] in base 2; o [rows, D], lse [rows].
-// Grid: x = elements of o in groups of WG, one lane per element. A split that saw no key has lse = -inf and weight 0.
+// Layout: parts [splits, rows, D], part_stats [splits, rows, 2] = top_i and 1 / sum_i; o [rows, D], stats [rows, 2].
+// Grid: x = elements of o in groups of WG, one lane per element. A split that saw no key has 1 / sum_i = 0 and weight 0.
 struct Dims {
   rows: u32,
   D: u32,
@@ -14,9 +14,9 @@ const FLOOR: f32 = -1.7e38;
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<storage, read> parts: array<f32>;
-@group(0) @binding(2) var<storage, read> part_lse: array<f32>;
+@group(0) @binding(2) var<storage, read> part_stats: array<vec2f>;
 @group(0) @binding(3) var<storage, read_write> o: array<f32>;
-@group(0) @binding(4) var<storage, read_write> lse: array<f32>;
+@group(0) @binding(4) var<storage, read_write> stats: array<vec2f>;
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -24,16 +24,17 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   if (i >= dims.rows * dims.D) { return; }
   let row = i / dims.D;
   var top = FLOOR;
-  for (var s = 0u; s < dims.splits; s++) { top = max(top, part_lse[s * dims.rows + row]); }
+  for (var s = 0u; s < dims.splits; s++) { top = max(top, part_stats[s * dims.rows + row].x); }
   var total = 0.0;
   var sum = 0.0;
   for (var s = 0u; s < dims.splits; s++) {
-    let x = part_lse[s * dims.rows + row];
-    if (x < FLOOR) { continue; }
-    let weight = exp2(x - top);
+    let part = part_stats[s * dims.rows + row];
+    if (part.y == 0.0) { continue; }
+    let weight = exp2(part.x - top) / part.y;
     total += weight;
     sum += weight * parts[s * dims.rows * dims.D + i];
   }
-  o[i] = select(0.0, sum / total, total > 0.0);
-  if (i % dims.D == 0u) { lse[row] = select(bitcast<f32>(0xff800000u + 0u * dims.D), top + log2(total), total > 0.0); }
+  let norm = select(0.0, 1.0 / total, total > 0.0);
+  o[i] = sum * norm;
+  if (i % dims.D == 0u) { stats[row] = vec2f(top, norm); }
 }

@@ -38,7 +38,7 @@ const FLOOR: f32 = -1.7e38; // lowest maximum, so that exp2(HIDDEN - maximum) is
 @group(0) @binding(4) var<storage, read> modifier: array<u32>;
 @group(0) @binding(5) var<storage, read> lengths: array<i32>;
 @group(0) @binding(6) var<storage, read_write> o: array<f32>;
-@group(0) @binding(7) var<storage, read_write> lse: array<f32>;
+@group(0) @binding(7) var<storage, read_write> stats: array<vec2f>;
 
 var<workgroup> k_tile: array<vec4f, KEYS * VECTORS>; // [KEYS, D4]
 var<workgroup> v_tile: array<vec4f, KEYS * VECTORS>;
@@ -127,21 +127,22 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     }
     let shrink = exp2(top - best);
     top = best;
-    total *= shrink;
+    var part = 0.0;
     for (var j = 0u; j < keys; j++) {
       s[j] = exp2(s[j] - top);
-      total += s[j];
+      part += s[j];
     }
+    total = total * shrink + part;
     for (var d = 0u; d < D4; d++) {
-      var sum = y[d] * shrink;
+      var sum = vec4f();
       for (var j = 0u; j < keys; j++) { sum += s[j] * v_tile[j * D4 + d]; }
-      y[d] = sum;
+      y[d] = y[d] * shrink + sum;
     }
   }
 
   if (group.x * WG + lane >= dims.T) { return; }
   let out = (b * dims.H + h) * dims.T + row;
   let norm = select(0.0, 1.0 / total, total > 0.0);
-  lse[out] = select(bitcast<f32>(0xff800000u + 0u * dims.T), top + log2(total), total > 0.0);
+  stats[out] = vec2f(top, norm);
   for (var d = 0u; d < D4; d++) { store_o(out * dims.D, d, y[d] * norm); }
 }

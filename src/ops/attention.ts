@@ -6,7 +6,7 @@ import { applyMany, type Tensor } from "../tensor.ts";
 import { defineOp } from "./define.ts";
 import { where } from "./elementwise.ts";
 import { lowerAttention, lowerAttentionBackward } from "./lower/attention.ts";
-import { expand } from "./movement.ts";
+import { cat, expand } from "./movement.ts";
 import { positionsAlong } from "./reduce.ts";
 
 export interface AttentionAttrs extends Record<string, unknown> {
@@ -32,8 +32,8 @@ function optional(rest: readonly Tensor[], { hasMask, hasBias, hasLengths }: Att
 const grouped = (x: Tensor, heads: number): Tensor =>
   x.reshape([x.shape[0], heads, x.shape[1] / heads, x.shape[2], x.shape[3]]);
 
-/** Attention weights [B, H, T, S], zero where hidden, and lse, the base-2 log of each row's sum of exponentials. */
-function weights(q: Tensor, k: Tensor, rest: readonly Tensor[], attrs: AttentionAttrs): { p: Tensor; lse: Tensor } {
+/** Attention weights [B, H, T, S], zero where hidden, and of each row the largest score in base 2 and 1 / sum. */
+function weights(q: Tensor, k: Tensor, rest: readonly Tensor[], attrs: AttentionAttrs): { p: Tensor; stats: Tensor } {
   const { mask, bias, lengths } = optional(rest, attrs);
   const [B, H, T] = q.shape;
   const [heads, S] = [k.shape[1], k.shape[2]];
@@ -45,8 +45,9 @@ function weights(q: Tensor, k: Tensor, rest: readonly Tensor[], attrs: Attention
   const e = seen.sub(top).exp();
   const shown = allowed ? where(allowed, e, 0) : e;
   const total = shown.sum(-1, true);
-  const divisor = where(total.eq(0), 1, total);
-  return { p: shown.div(divisor), lse: top.add(divisor.log()).mul(Math.LOG2E).squeeze(-1) };
+  const empty = total.eq(0);
+  const norm = where(empty, 0, where(empty, 1, total).reciprocal());
+  return { p: shown.mul(norm), stats: cat([top.mul(Math.LOG2E), norm], -1) };
 }
 
 /** Which keys each query sees, broadcastable to [B, H, T, S]; undefined = all. */
@@ -76,35 +77,38 @@ const strided =
 /**
  * FlashAttention (https://arxiv.org/abs/2205.14135). Sources q [B, H, T, D], k and v [B, Hkv, S, D] (H a multiple of
  * Hkv), then if present mask (bool) and bias (both [B, H, T, S], usually broadcast views) and lengths (i32 [B]: keys
- * from there on are hidden). Outputs o [B, H, T, D] and lse [B, H, T] in base 2 (a change of base would round
- * large ones). A query that sees no key gives zeros.
+ * from there on are hidden). Outputs o [B, H, T, D] and stats [B, H, T, 2], from which backward has the weights
+ * again: the largest score in base 2 and 1 / sum. A query that sees no key gives zeros.
  */
 export const attentionOp = defineOp<AttentionAttrs>({
   name: "attention",
   kind: "kernel",
   strided: strided([0, 1, 2], 3),
   lower: lowerAttention,
-  vjp: ([g], [o, lse], [q, k, v, ...rest], attrs) => {
+  vjp: ([g], [o, stats], [q, k, v, ...rest], attrs) => {
     const outputs = [q, k, v].map(({ shape, dtype }) => ({ shape, dtype }));
-    return [...applyMany(attentionBackwardOp, [q, k, v, o, lse, g, ...rest], attrs, outputs), ...rest.map(() => null)];
+    return [
+      ...applyMany(attentionBackwardOp, [q, k, v, o, stats, g, ...rest], attrs, outputs),
+      ...rest.map(() => null),
+    ];
   },
   fallback: ([q, k, v, ...rest], attrs) => {
-    const { p, lse } = weights(q, k, rest, attrs);
+    const { p, stats } = weights(q, k, rest, attrs);
     const o = grouped(p, k.shape[1]).matmul(v.unsqueeze(2)).reshape(q.shape); // [B, H, T, D]
-    return [o, lse];
+    return [o, stats];
   },
 });
 
 /**
- * Sources q, k, v, o, lse, gradient of o, and the optional ones of `attention`; outputs the gradients of q, k and v.
- * The fallback computes o and lse again, so that its own derivative is complete.
+ * Sources q, k, v, o, stats, gradient of o, and the optional ones of `attention`; outputs the gradients of q, k and v.
+ * The fallback computes o and stats again, so that its own derivative is complete.
  */
 export const attentionBackwardOp = defineOp<AttentionAttrs>({
   name: "attention_backward",
   kind: "kernel",
   strided: strided([0, 1, 2, 5], 6),
   lower: lowerAttentionBackward,
-  fallback: ([q, k, v, _o, _lse, g, ...rest], attrs) => {
+  fallback: ([q, k, v, _o, _stats, g, ...rest], attrs) => {
     const heads = k.shape[1];
     const p = weights(q, k, rest, attrs).p;
     const dp = grouped(g, heads).matmul(v.unsqueeze(2).transpose(-1, -2)).reshape(p.shape);
@@ -165,7 +169,7 @@ export function scaledDotProductAttention(q: Tensor, k: Tensor, v: Tensor, optio
   if (bias?.requiresGrad && isGradEnabled()) return (attentionOp.fallback!(sources, attrs) as Tensor[])[0];
   const outputs = [
     { shape: q.shape, dtype: q.dtype },
-    { shape: [B, H, T], dtype: "f32" as const },
+    { shape: [B, H, T, 2], dtype: "f32" as const },
   ];
   return applyMany(attentionOp, sources, attrs, outputs)[0];
 }

@@ -136,13 +136,13 @@ function decode(g: Geometry, cx: LowerContext): KernelCall[] | undefined {
   );
   const count = g.B * g.H * g.T;
   const o = splits > 1 ? cx.temp(splits * count * g.D * 4) : cx.output(0);
-  const lse = splits > 1 ? cx.temp(splits * count * 4) : cx.output(1);
+  const stats = splits > 1 ? cx.temp(splits * count * 8) : cx.output(1);
   const calls: KernelCall[] = [
     {
       kernel: "attention_decode",
       params: { LANES, ROWS, CHUNK, ...slots, ...g.params },
       dims: [...g.dims, chunks, splits, count],
-      bind: [g.q, g.k, g.v, g.modifier, g.lengths, o, lse],
+      bind: [g.q, g.k, g.v, g.modifier, g.lengths, o, stats],
       grid: [splits, (g.H / g.group) * chunks, g.B],
       flops: 4 * g.pairs * g.D,
     },
@@ -153,14 +153,14 @@ function decode(g: Geometry, cx: LowerContext): KernelCall[] | undefined {
       kernel: "attention_merge",
       params: { WG: 64 },
       dims: [count, g.D, splits, x],
-      bind: [o, lse, cx.output(0), cx.output(1)],
+      bind: [o, stats, cx.output(0), cx.output(1)],
       grid: [x, y, z],
     });
   }
   return calls;
 }
 
-/** Sources q, k, v (, mask or bias) (, lengths); outputs o [B, H, T, D], lse [B, H, T]. */
+/** Sources q, k, v (, mask or bias) (, lengths); outputs o [B, H, T, D], stats [B, H, T, 2]. */
 export const lowerAttention: Lower = (node, cx) => {
   const g = geometry(node, cx, 3);
   if (!g) return undefined;
@@ -185,23 +185,23 @@ export const lowerAttention: Lower = (node, cx) => {
   ];
 };
 
-/** Sources q, k, v, o, lse, do (, mask or bias) (, lengths); outputs dq, dk, dv. */
+/** Sources q, k, v, o, stats, do (, mask or bias) (, lengths); outputs dq, dk, dv. */
 export const lowerAttentionBackward: Lower = (node, cx) => {
   const g = geometry(node, cx, 6);
   const grad = cx.operand(5);
   if (!g || (g.D > 1 && grad.strides[3] !== 1) || node.src[5].dtype !== "f32") return undefined;
   const rowCount = g.B * g.H * g.T;
-  const stats = cx.temp((2 * rowCount + g.B) * 4);
-  const statsGrid = grid2d(Math.ceil(rowCount / 64)); // at least B rows, so it covers the lengths too
+  const stats = cx.temp(rowCount * 16);
+  const statsGrid = grid2d(Math.ceil(rowCount / 64));
   const rowsum: KernelCall = {
     kernel: "attention_stats",
     params: { ROWS: 64 },
-    dims: [g.H, g.T, g.S, g.D, rowCount, g.B, g.hasLengths, ...rows(grad), statsGrid[0]],
+    dims: [g.H, g.T, g.S, g.D, rowCount, g.hasLengths, ...rows(grad), statsGrid[0]],
     bind: [cx.operand(3).buffer, cx.operand(4).buffer, grad.buffer, g.lengths, stats],
     grid: statsGrid,
     flops: 2 * rowCount * g.D,
   };
-  const dims = [...g.dims, ...rows(grad), 2 * rowCount];
+  const dims = [...g.dims, ...rows(grad)];
   const sources = [g.q, g.k, g.v, g.modifier, grad.buffer, stats];
   const dq = { bind: [...sources, cx.output(0)], flops: 6 * g.pairs * g.D };
   const dkv = { bind: [...sources, cx.output(1), cx.output(2)], flops: 8 * g.pairs * g.D };
