@@ -2,7 +2,7 @@
 import type { FileSource } from "../src/io/index.ts";
 import { readJson } from "../src/io/source.ts";
 import { tensor } from "../src/tensor.ts";
-import { IMAGE_TOKEN, IMAGE_TOKEN_INDEX, renderPrompt, template, tokenizePrompt } from "./conversation.ts";
+import { IMAGE_TOKEN, IMAGE_TOKEN_INDEX, promptIds, template } from "./conversation.ts";
 import { type GenerateOptions, generateText } from "./generate.ts";
 import { type Image, type PreprocessorConfig, preprocess } from "./image.ts";
 import { Tokenizer } from "./tokenizer.ts";
@@ -19,24 +19,38 @@ export interface ChatOptions extends GenerateOptions {
   template?: string;
 }
 
+/** What a checkpoint's config.json says of its inputs. */
+export interface ProcessorOptions {
+  /** "pad" squares images on the mean colour first. */
+  aspect?: "pad";
+  /** Images stand between `<im_start>` and `<im_end>`. */
+  imStartEnd?: boolean;
+  /** Special tokens that the code of the checkpoint adds to its tokenizer. */
+  addedTokens?: readonly string[];
+}
+
 /** What turns text and images into model inputs: the tokenizer and the image settings of a checkpoint folder. */
 export class Processor {
   constructor(
     readonly tokenizer: Tokenizer,
     readonly images: PreprocessorConfig,
-    /** "pad" squares images on the mean colour first. */
-    readonly aspect?: "pad",
+    readonly options: ProcessorOptions = {},
   ) {}
 
   /** Reads tokenizer.json and, where there is one, preprocessor_config.json; undefined without a tokenizer. */
-  static async open(source: FileSource, imageSize: number, aspect?: "pad"): Promise<Processor | undefined> {
+  static async open(
+    source: FileSource,
+    imageSize: number,
+    options: ProcessorOptions = {},
+  ): Promise<Processor | undefined> {
     if ((await source.size("tokenizer.json")) === undefined) return undefined;
-    const tokenizer = new Tokenizer(await readJson(source, "tokenizer.json"));
+    const plain = new Tokenizer(await readJson(source, "tokenizer.json"));
+    const tokenizer = options.addedTokens ? plain.withTokens(...options.addedTokens) : plain;
     const known = (await source.size("preprocessor_config.json")) !== undefined;
     const images = known
       ? await readJson(source, "preprocessor_config.json")
       : { size: imageSize, crop_size: imageSize };
-    return new Processor(tokenizer, images, aspect);
+    return new Processor(tokenizer, images, options);
   }
 
   /** One conversation as a batch of one, `imageToken` standing for each image. */
@@ -58,7 +72,7 @@ export class Processor {
         `chat: ${written} ${IMAGE_TOKEN} in the texts for ${images.length} images: give images as parts of the content`,
       );
     }
-    const ids = tokenizePrompt(this.tokenizer, renderPrompt(template(templateName), [...texts, null]));
+    const ids = promptIds(this.tokenizer, template(templateName), [...texts, null], this.options);
     return {
       inputIds: tensor([ids.map((id) => (id === IMAGE_TOKEN_INDEX ? imageToken : id))], { dtype: "i32" }),
       pixelValues: images.length ? this.pixels(images) : undefined,
@@ -67,7 +81,7 @@ export class Processor {
 
   /** Images as pixel values [N, 3, H, W]. */
   pixels(images: readonly Image[]) {
-    const done = images.map((image) => preprocess(image, this.images, this.aspect));
+    const done = images.map((image) => preprocess(image, this.images, this.options.aspect));
     const [{ width, height }] = done;
     const data = new Float32Array(done.length * 3 * width * height);
     done.forEach((image, i) => data.set(image.data, i * 3 * width * height));

@@ -1,8 +1,11 @@
 import type { Tokenizer } from "./tokenizer.ts";
 
-/** Conversation templates of LLaVA and its label masks (haotian-liu/LLaVA: conversation.py, train.py, mm_utils.py). */
+/**
+ * Conversation templates and their label masks: LLaVA's (haotian-liu/LLaVA: conversation.py, train.py, mm_utils.py),
+ * mPLUG-Owl's (X-PLUG/mPLUG-Owl) and Chinese-LLaVA's two (LinkSoul-AI/Chinese-LLaVA: infer_tokenize.py).
+ */
 export interface Template {
-  style: "single" | "two" | "mpt" | "llama2" | "plain";
+  style: "single" | "two" | "mpt" | "llama2" | "plain" | "owl" | "chinese_llama2" | "baichuan";
   system: string;
   /** Names of the asker and the answerer. */
   roles: readonly [string, string];
@@ -10,6 +13,8 @@ export interface Template {
   sep2?: string;
   /** Wraps images as `<Image><image></Image>`. */
   imageTags?: boolean;
+  /** Where the images of a message go in a prompt. Default: where they are written. */
+  images?: "in front" | "own turn" | "behind";
 }
 
 /** One turn; `null` (or "", as in the reference) is the open turn that the model is to fill. */
@@ -57,11 +62,16 @@ const mpt: Template = {
   sep: "<|im_end|>",
 };
 
-/** Templates by the names that LLaVA's scripts use. */
+const plain: Template = { style: "plain", system: "", roles: ["", ""], sep: "\n" };
+
+/** Templates by the names that the papers' scripts use. */
 export const templates: Readonly<Record<string, Template>> = {
-  plain: { style: "plain", system: "", roles: ["", ""], sep: "\n" },
+  default: v0,
+  plain,
+  v0_plain: plain,
   v0,
   llava_v0: v0,
+  v0_mmtag: { ...v0, system: tagged, imageTags: true },
   v1,
   vicuna_v1: v1,
   llava_v1: { ...v1, system: helpful("human") },
@@ -71,6 +81,18 @@ export const templates: Readonly<Record<string, Template>> = {
   mistral_instruct: { ...llama2, system: "", sep: "" },
   mpt,
   chatml_direct: { ...mpt, system: "<|im_start|>system\nAnswer the questions." },
+  mplug_owl: {
+    style: "owl",
+    system:
+      "The following is a conversation between a curious human and AI assistant. The assistant gives helpful, detailed, and polite answers to the user's questions.",
+    roles: ["Human", "AI"],
+    sep: "\n",
+    sep2: "</s>",
+    images: "own turn",
+  },
+  mplug_owl2: { ...v1, system: "", images: "in front" },
+  chinese_llama2: { style: "chinese_llama2", system: visual, roles: users, sep: "", sep2: "</s>", images: "behind" },
+  chinese_baichuan: { style: "baichuan", system: visual, roles: users, sep: "", sep2: "</s>", images: "behind" },
 };
 
 /** The template named `name`. @throws listing the known names. */
@@ -89,11 +111,18 @@ export function renderPrompt(t: Template, messages: readonly Message[]): string 
     case "single":
       return t.system + t.sep + each((i) => said(i, ": ", t.sep));
     case "two":
-      return t.system + t.sep + each((i) => said(i, ": ", i % 2 ? t.sep2! : t.sep));
+      return (t.system && t.system + t.sep) + each((i) => said(i, ": ", i % 2 ? t.sep2! : t.sep));
     case "mpt":
       return t.system + t.sep + each((i) => said(i, "", t.sep));
     case "plain":
       return each((i) => (messages[i] ? messages[i] + t.sep : ""));
+    case "owl":
+      return t.system + each((i) => `\n${t.roles[i % 2]}: ${messages[i] ?? ""}`);
+    case "chinese_llama2":
+    case "baichuan":
+      return turnPieces(t, messages)
+        .map(({ text }) => text)
+        .join("");
     case "llama2": {
       const text = each((i) => {
         if (!messages[i]) return "";
@@ -115,6 +144,94 @@ export function tokenizePrompt(tokenizer: Tokenizer, prompt: string): number[] {
   return pieces.flatMap((ids, i) => (i === 0 ? ids : [IMAGE_TOKEN_INDEX, ...ids.slice(begin.length)]));
 }
 
+export interface PromptOptions {
+  /** Put `<im_start>` and `<im_end>` around images (`mm_use_im_start_end` in config.json). */
+  imStartEnd?: boolean;
+}
+
+const wrapImages = (text: string, { imStartEnd }: PromptOptions): string =>
+  imStartEnd ? text.replaceAll(IMAGE_TOKEN, `<im_start>${IMAGE_TOKEN}<im_end>`) : text;
+
+/** Ids of a conversation to continue, as the template's own code makes them: images in their place, begin tokens set. */
+export function promptIds(
+  tokenizer: Tokenizer,
+  t: Template,
+  messages: readonly Message[],
+  options: PromptOptions = {},
+): number[] {
+  const placed = messages.map((message) => message && wrapImages(placeImages(t, message), options));
+  return t.style === "chinese_llama2" || t.style === "baichuan"
+    ? joinPieces(tokenizer, turnPieces(t, placed)).inputIds
+    : tokenizePrompt(tokenizer, renderPrompt(t, placed));
+}
+
+/** Moves the images of a message where the template wants them. */
+function placeImages(t: Template, text: string): string {
+  const images = text.split(IMAGE_TOKEN).length - 1;
+  if (images === 0 || !t.images) return text;
+  const rest = text.replaceAll(IMAGE_TOKEN, "").trim();
+  if (t.images === "behind") return `${rest}\n${IMAGE_TOKEN.repeat(images)}`;
+  return (t.images === "in front" ? IMAGE_TOKEN : `${IMAGE_TOKEN}\n${t.roles[0]}: `).repeat(images) + rest;
+}
+
+/** A part of a conversation that is tokenised alone. */
+interface Piece {
+  text: string;
+  /** Put the begin token before it, the end token behind it. */
+  begin?: boolean;
+  end?: boolean;
+  learned?: boolean;
+}
+
+/** Chinese-LLaVA's pieces: a question (with its begin token) and an answer, or role and text of each turn. */
+function turnPieces(t: Template, messages: readonly Message[]): Piece[] {
+  if (t.style === "chinese_llama2") {
+    return messages.flatMap((message, i): Piece[] => {
+      const text = ((i === 0 ? `<<SYS>>\n${t.system}\n<</SYS>>\n\n` : "") + (message ?? "")).trim();
+      if (i % 2 === 0) return [{ text: `[INST] ${text} [/INST] `, begin: true }];
+      return text ? [{ text: `${text} `, end: true, learned: true }] : [];
+    });
+  }
+  const turns = messages.flatMap((message, i): Piece[] => {
+    const text = (message ?? "").trim();
+    const answer = i % 2 === 1;
+    return [{ text: `${t.roles[i % 2]}:` }, { text: answer && text ? text + t.sep2 : text, learned: answer }];
+  });
+  return [{ text: t.system, begin: true }, ...turns];
+}
+
+/** mPLUG-Owl's pieces of a training text: it is cut at images, at "AI: " and at "\nHuman: ", the marks kept. */
+function owlPieces(text: string): Piece[] {
+  const chunks = text.split(/(<image>|AI: |\nHuman: )/);
+  const kept = text.includes(IMAGE_TOKEN) ? chunks.filter((chunk) => chunk !== "") : chunks; // as the reference does
+  return kept.map((chunk, i) => {
+    const learned = kept[i - 1] === "AI: " && chunk !== IMAGE_TOKEN;
+    return { text: chunk, begin: i === 0, end: learned, learned };
+  });
+}
+
+/** Ids of pieces one after the other; the labels are those of the learned ones. */
+function joinPieces(tokenizer: Tokenizer, pieces: readonly Piece[]): { inputIds: number[]; labels: number[] } {
+  const [begin, end] = [tokenizer.encode(""), tokenizer.tokenToId("</s>")];
+  if (end === undefined) throw new Error('conversation: the tokenizer has no end token "</s>"');
+  const inputIds: number[] = [];
+  const labels: number[] = [];
+  for (const piece of pieces) {
+    const texts = piece.text.split(IMAGE_TOKEN).map((text) => tokenizer.encode(text, { addSpecialTokens: false }));
+    const ids = texts.flatMap((part, i) => (i ? [IMAGE_TOKEN_INDEX, ...part] : part));
+    const all = [...(piece.begin ? begin : []), ...ids, ...(piece.end ? [end] : [])];
+    inputIds.push(...all);
+    labels.push(...(piece.learned ? all : all.map(() => IGNORE_INDEX)));
+  }
+  return { inputIds, labels };
+}
+
+/** One line of mPLUG-Owl's training data: its `text`, with "\nHuman: ", "\nAI: " and `<image>` in it. */
+export const owlSample = (tokenizer: Tokenizer, text: string): TrainingSample => ({
+  ...joinPieces(tokenizer, owlPieces(text)),
+  prompt: text,
+});
+
 /** Moves `<image>` to the front of its turn, as LLaVA's training does. */
 function imageFirst(turn: Turn, tags: boolean | undefined): Turn {
   if (!turn.value.includes(IMAGE_TOKEN)) return turn;
@@ -122,7 +239,7 @@ function imageFirst(turn: Turn, tags: boolean | undefined): Turn {
   return { ...turn, value: tags ? value.replaceAll(IMAGE_TOKEN, `<Image>${IMAGE_TOKEN}</Image>`) : value };
 }
 
-export interface TrainingOptions {
+export interface TrainingOptions extends PromptOptions {
   hasImage: boolean;
   /** Whether text after a special token gets the SentencePiece space prefix (`legacy` in tokenizer_config.json). */
   legacy?: boolean;
@@ -136,10 +253,14 @@ export function trainingSample(
   tokenizer: Tokenizer,
   t: Template,
   conversation: readonly Turn[],
-  { hasImage, legacy = true }: TrainingOptions,
+  { hasImage, legacy = true, imStartEnd }: TrainingOptions,
 ): TrainingSample {
   if (conversation.length === 0) throw new Error("conversation: a training sample needs at least one turn");
-  let turns = hasImage ? conversation.map((turn) => imageFirst(turn, t.imageTags)) : [...conversation];
+  const own = t.style === "owl" || t.style === "chinese_llama2" || t.style === "baichuan";
+  const placed = (turn: Turn): Turn =>
+    own ? { ...turn, value: placeImages(t, turn.value) } : imageFirst(turn, t.imageTags);
+  let turns = [...conversation];
+  if (hasImage) turns = turns.map(placed).map((turn) => ({ ...turn, value: wrapImages(turn.value, { imStartEnd }) }));
   const encode = (text: string): number[] => (hasImage ? tokenizePrompt(tokenizer, text) : tokenizer.encode(text));
   if (t.style === "plain") return plainSample(encode, t, turns);
   if (t.style === "single") return singleSample(encode, t, turns);
@@ -148,10 +269,10 @@ export function trainingSample(
     if (turn.from !== (i % 2 ? "gpt" : "human"))
       throw new Error(`conversation: turn ${i} is from ${turn.from}, expected ${i % 2 ? "gpt" : "human"}`);
   });
-  const prompt = renderPrompt(
-    t,
-    turns.map((turn) => turn.value),
-  );
+  const messages = turns.map((turn) => turn.value);
+  const prompt = renderPrompt(t, messages);
+  if (t.style === "owl") return owlSample(tokenizer, prompt);
+  if (own) return { ...joinPieces(tokenizer, turnPieces(t, messages)), prompt };
   return roundsSample(encode, t, prompt, legacy);
 }
 

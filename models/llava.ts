@@ -17,6 +17,7 @@ import { withoutInit } from "../src/nn/index.ts";
 import type { Tensor } from "../src/tensor.ts";
 import { Projector, SlotEmbedding } from "./adapter.ts";
 import { type ChatMessage, type ChatOptions, chat, Processor } from "./chat.ts";
+import { IMAGE_TOKEN_INDEX } from "./conversation.ts";
 import { type LlamaConfig, LlamaForCausalLM, llamaDefaults } from "./llama.ts";
 import { loadWeights, type Rename } from "./load.ts";
 import { completeVisionConfig, visionTower } from "./tower.ts";
@@ -70,11 +71,11 @@ export class Llava extends VisionLanguageModel {
   }
 
   protected isImageToken(id: number): boolean {
-    return id === this.config.image_token_index;
+    return id === this.config.image_token_index || id === IMAGE_TOKEN_INDEX;
   }
 
   protected override get textTakesImage(): boolean {
-    return this.config.image_token_index < 0;
+    return this.config.image_token_index < 0; // the original code's batches
   }
 
   /** What the projector reads: pixels [N, C, H, W] to [N, P, D]. */
@@ -119,8 +120,11 @@ export class Llava extends VisionLanguageModel {
     const tower = await openTower(source, config);
     const model = withoutInit(() => new Llava(fromOriginal(config, tower.config)));
     await loadWeights(model, [tower.tensors, tensors], renames);
-    const aspect = config.image_aspect_ratio === "pad" ? "pad" : undefined;
-    model.processor = await Processor.open(source, tower.config.image_size, aspect);
+    model.processor = await Processor.open(source, tower.config.image_size, {
+      aspect: config.image_aspect_ratio === "pad" ? "pad" : undefined,
+      imStartEnd: config.mm_use_im_start_end,
+      addedTokens: imageTokens(config),
+    });
     return model;
   }
 
@@ -172,6 +176,15 @@ export function completeConfig(config: any): LlavaConfig {
   };
 }
 
+/**
+ * Tokens that LLaVA's code adds to the tokenizer, in this order. In its first version (model_type "llava", as in
+ * Chinese-LLaVA) the patch token is in the vocabulary and stands for each patch of an image.
+ */
+function imageTokens(config: any): string[] {
+  const patch = config.mm_use_im_patch_token ?? config.model_type === "llava";
+  return [...(patch ? ["<im_patch>"] : []), ...(config.mm_use_im_start_end ? ["<im_start>", "<im_end>"] : [])];
+}
+
 /** The original flat config as one with text_config and vision_config. */
 function fromOriginal(config: any, vision: VisionConfig): LlavaConfig {
   const {
@@ -186,7 +199,8 @@ function fromOriginal(config: any, vision: VisionConfig): LlavaConfig {
     model_type: "llava",
     text_config: { ...llamaDefaults, ...text, model_type: "llama" },
     vision_config: completeVisionConfig(vision),
-    image_token_index: -200,
+    image_token_index:
+      config.model_type === "llava" ? config.vocab_size - imageTokens(config).length : IMAGE_TOKEN_INDEX,
     vision_feature_layer: layer,
     vision_feature_select_strategy: feature === "patch" ? "default" : "full",
     mm_projector_type: type,

@@ -125,6 +125,13 @@ export class Tokenizer {
     return token;
   }
 
+  /** This tokenizer with `tokens` as further special ones; those it lacks get the ids behind its own, in order. */
+  withTokens(...tokens: string[]): Tokenizer {
+    const fresh = tokens.filter((token) => this.tokenToId(token) === undefined);
+    const added = fresh.map((content, i) => ({ id: this.size + i, content, special: true }));
+    return new Tokenizer({ ...this.json, added_tokens: [...(this.json.added_tokens ?? []), ...added] });
+  }
+
   isSpecial(id: number): boolean {
     return this.special.has(id);
   }
