@@ -1,5 +1,4 @@
-import type { CompileOptions } from "./compile/build.ts";
-import { compile } from "./compile/build.ts";
+import { type CompileOptions, compile, layOut, type PlanReport, report } from "./compile/build.ts";
 import { collect, type Graph, type Root } from "./compile/graph.ts";
 import type { Plan } from "./compile/plan.ts";
 import { toWords } from "./compile/plan.ts";
@@ -171,7 +170,13 @@ async function execute(device: Device, roots: Root[]): Promise<void> {
     await Promise.all(arriving.map((n) => n.reading));
     graph = collect(wanted);
   }
-  for (const leaf of graph.leaves) if (!leaf.storage) countUse(device, leaf);
+  let moved = false;
+  graph.leaves.forEach((leaf, i) => {
+    if (leaf.storage) return;
+    countUse(device, leaf);
+    moved ||= graph.fed[i] && leaf.storage !== undefined;
+  });
+  if (moved) graph = collect(wanted);
   if (device.pool.wantsCollection()) await collectGarbage();
   const plan = await planFor(device, graph);
   if (inFlight.length >= MAX_IN_FLIGHT) await inFlight.shift();
@@ -189,7 +194,8 @@ async function planFor(device: Device, graph: Graph): Promise<Plan> {
   }
   const began = performance.now();
   const pipelines = device.pipelines.size;
-  const made = compile(graph, device, options);
+  const target = device;
+  const made = (async () => compile(layOut(graph, target, options), target))();
   plans.set(graph.key, made);
   if (plans.size > MAX_PLANS) {
     const [oldest, plan] = plans.entries().next().value!;
@@ -200,7 +206,7 @@ async function planFor(device: Device, graph: Graph): Promise<Plan> {
     const plan = await made;
     log(
       1,
-      `plan ${plans.size}: ${graph.order.length} nodes, ${plan.steps.length} kernels, ${device.pipelines.size - pipelines} new pipelines, ${Math.round(plan.peakBytes / 1024)} KiB, ${Math.round(performance.now() - began)} ms`,
+      `plan ${plans.size}: ${graph.order.length} nodes, ${plan.steps.length} kernels, ${device.pipelines.size - pipelines} new pipelines, ${kib(plan.peakBytes)} KiB, ${Math.round(performance.now() - began)} ms`,
     );
     log(3, plan.text);
     return plan;
@@ -232,15 +238,51 @@ export function release(node: Node): void {
 }
 
 /**
+ * What computing `tensors` would run and need, before anything runs: kernels, pipelines, bytes. Compiles nothing.
+ * Undefined on the reference backend, which has no plans.
+ */
+export const plan = (...tensors: readonly Tensor[]): Promise<PlanReport | undefined> =>
+  planRoots(() => tensors.filter((t) => !t.node.realized).map(({ node }): Root => ({ node, mode: "keep" })));
+
+/** As `plan`, for a flush of what is pending after `build`; its updates in place are withdrawn again. */
+export function planUpdates(build: () => void): Promise<PlanReport | undefined> {
+  const before = new Map(pendingAssigns);
+  const scalars = new Set(pendingScalars);
+  let roots: Root[] = [];
+  try {
+    build();
+    roots = [
+      ...[...pendingAssigns.values()].map(({ leaf, node }): Root => ({ node, mode: "assign", target: leaf })),
+      ...[...pendingScalars].filter((n) => !n.host).map((node): Root => ({ node, mode: "read" })),
+    ];
+  } finally {
+    for (const [target, { leaf }] of pendingAssigns) target.node = before.get(target)?.node ?? leaf;
+    pendingAssigns.clear();
+    for (const [target, pending] of before) pendingAssigns.set(target, pending);
+    pendingScalars.clear();
+    for (const node of scalars) pendingScalars.add(node);
+  }
+  return planRoots(() => roots);
+}
+
+async function planRoots(roots: () => Root[]): Promise<PlanReport | undefined> {
+  await (started ??= start({}));
+  return device && report(layOut(collect(roots()), device, options));
+}
+
+/**
  * The kernels that computing `tensors` would run, one line each: what was fused (`matmul→add·gelu`), the shape written
- * and the workgroups. Compiles if needed, computes nothing.
+ * and the workgroups; then how many pipelines and bytes. Compiles and computes nothing.
  */
 export async function explain(...tensors: readonly Tensor[]): Promise<string> {
-  await (started ??= start({}));
-  if (!device) return "reference backend: nodes are interpreted one by one";
-  const roots = tensors.filter((t) => !t.node.realized).map(({ node }): Root => ({ node, mode: "keep" }));
-  return roots.length ? (await planFor(device, collect(roots))).text : "already computed";
+  const planned = await plan(...tensors);
+  if (!planned) return "reference backend: nodes are interpreted one by one";
+  const { kernels, pipelines, peakBytes, lowerBound, text } = planned;
+  if (!kernels) return "already computed";
+  return `${text}\n${kernels} kernels, ${pipelines} pipelines, ${kib(peakBytes)} KiB (at least ${kib(lowerBound)} are alive at once)`;
 }
+
+const kib = (bytes: number): number => Math.round(bytes / 1024);
 
 /** Moves tensors (parameters of an optimiser) into one buffer, so that one dispatch can update them all. */
 export async function packParameters(tensors: readonly Tensor[]): Promise<void> {

@@ -15,6 +15,8 @@ export interface Graph {
   readonly order: readonly Node[];
   /** Realised nodes that they read, and assign targets. */
   readonly leaves: readonly Node[];
+  /** Which leaves come from the host at every run; the others have a buffer of their own by then. */
+  readonly fed: readonly boolean[];
   readonly roots: readonly Root[];
   readonly key: string;
 }
@@ -24,13 +26,17 @@ export function collect(roots: readonly Root[]): Graph {
   const place = new Map<Node, number>();
   const order: Node[] = [];
   const leaves: Node[] = [];
+  const fed: boolean[] = [];
+  const targets = new Set(roots.map((r) => r.target));
   const buffers = new Map<GPUBuffer, number>();
   const parts: string[] = [];
 
   const leaf = (n: Node): void => {
     place.set(n, place.size);
     leaves.push(n);
-    parts.push(`L${n.dtype}[${n.shape.join()}]${n.storage?.shared ? location(n.storage) : ""}`);
+    const fromHost = !n.storage && !n.requiresGrad && !targets.has(n);
+    fed.push(fromHost);
+    parts.push(`${fromHost ? "H" : "L"}${n.dtype}[${n.shape.join()}]${n.storage?.shared ? location(n.storage) : ""}`);
   };
   // Values packed into one buffer: where they lie decides what needs no copy.
   const location = ({ buffer, offset }: Storage): string => {
@@ -74,5 +80,5 @@ export function collect(roots: readonly Root[]): Graph {
     if (r.target) visit(r.target);
   }
   for (const r of roots) parts.push(`${r.mode}${place.get(r.node)}${r.target ? `>${place.get(r.target)}` : ""}`);
-  return { order, leaves, roots, key: parts.join("\n") };
+  return { order, leaves, fed, roots, key: parts.join("\n") };
 }

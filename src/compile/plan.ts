@@ -15,6 +15,8 @@ export type Location = {
   | { readonly in: "temp"; readonly slot: number }
   | { readonly in: "output"; readonly root: number }
   | { readonly in: "fixed"; readonly buffer: GPUBuffer }
+  /** Packed values: one buffer a layout, for all plans. */
+  | { readonly in: "arena"; readonly layout: string; readonly size: number }
 );
 
 /** One dispatch with everything bound. */
@@ -38,19 +40,18 @@ export interface PlanParts {
   readonly finishes: readonly Finish[];
   /** Bytes of each temporary buffer. */
   readonly temps: readonly number[];
-  /** For leaves that may come from the host: a temp slot (large) or an offset in the upload buffer (small). */
-  readonly uploads: readonly ({ readonly slot: number } | { readonly at: number })[];
+  /** For leaves that come from the host: a temp slot (large) or an offset in the upload buffer (small). */
+  readonly uploads: readonly ({ readonly slot: number } | { readonly at: number } | undefined)[];
   readonly uploadBytes: number;
   /** All uniforms of the plan. */
   readonly uniforms: GPUBuffer;
+  /** Bytes that the plan needs while it runs, beside its leaves. */
+  readonly peakBytes: number;
   readonly text: string;
 }
 
 /** Compiled work: replaying it writes the host inputs, encodes one pass and submits once. */
 export class Plan {
-  readonly text: string;
-  /** Bytes of temporaries that the plan needs while it runs. */
-  readonly peakBytes: number;
   runs = 0;
   private readonly temps: GPUBuffer[];
   private readonly upload?: GPUBuffer;
@@ -66,8 +67,6 @@ export class Plan {
     private readonly parts: PlanParts,
     leaves: number,
   ) {
-    this.text = parts.text;
-    this.peakBytes = parts.temps.reduce((a, b) => a + b, 0);
     this.temps = device.pool.scratchFor(parts.temps);
     if (parts.uploadBytes) this.upload = device.pool.permanent(parts.uploadBytes);
     this.uploadWords = new Uint32Array(parts.uploadBytes / 4);
@@ -89,6 +88,14 @@ export class Plan {
 
   get steps(): readonly Step[] {
     return this.parts.steps;
+  }
+
+  get text(): string {
+    return this.parts.text;
+  }
+
+  get peakBytes(): number {
+    return this.parts.peakBytes;
   }
 
   /** Runs the plan on a graph with its key. Host values of `read` roots arrive later, in `node.reading`. */
@@ -165,7 +172,7 @@ export class Plan {
     const { queue } = this.device.gpu;
     const storages = graph.leaves.map((leaf, i): Storage => {
       if (leaf.storage) return leaf.storage;
-      const upload = this.parts.uploads[i];
+      const upload = this.parts.uploads[i]!;
       const words = toWords(leaf);
       const bytes = byteSize(leaf.dtype, numel(leaf.shape));
       if ("at" in upload) {
@@ -187,6 +194,8 @@ export class Plan {
         return { buffer: this.temps[at.slot], offset, bytes };
       case "fixed":
         return { buffer: at.buffer, offset, bytes };
+      case "arena":
+        return { buffer: this.device.pool.arena(at.layout, at.size), offset, bytes };
       case "output":
         return outputs.get(at.root)!;
       case "leaf":

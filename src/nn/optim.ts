@@ -1,4 +1,5 @@
-import { assign, flush, packParameters } from "../engine.ts";
+import type { PlanReport } from "../compile/build.ts";
+import { assign, flush, packParameters, planUpdates } from "../engine.ts";
 import { numel, sameShape, show } from "../shape.ts";
 import { adamw, cat, noGrad, pack, packOffsets, type Tensor, tensor, untracked } from "../tensor.ts";
 import { setParameter } from "./init.ts";
@@ -120,6 +121,23 @@ export abstract class Optimizer {
   /** Updates all parameters from their gradients, and clears these. Runs everything that is pending. */
   async step(): Promise<void> {
     await this.#packed;
+    this.#update();
+    await flush([]);
+    this.steps++;
+    this.#micro = 0;
+    this.zeroGrad();
+  }
+
+  /**
+   * What `step` would run and need, known before it runs: kernels, pipelines, `peakBytes`. Changes nothing; call it
+   * after `backward`. Undefined on the reference backend.
+   */
+  async plan(): Promise<PlanReport | undefined> {
+    await this.#packed;
+    return planUpdates(() => this.#update());
+  }
+
+  #update(): void {
     const rates = this.learningRates();
     checkFinite(this.constructor.name, Object.fromEntries(rates.map((lr, i) => [`learning rate of group ${i}`, lr])));
     building(() => {
@@ -139,10 +157,6 @@ export abstract class Optimizer {
         );
       });
     });
-    await flush([]);
-    this.steps++;
-    this.#micro = 0;
-    this.zeroGrad();
   }
 
   /** Adds the gradients to those kept for the next `step`, clears them, and runs what is pending: one micro-batch. */

@@ -1,0 +1,102 @@
+import { beforeAll, describe, expect, test } from "vitest";
+import type { Ours } from "../../bench/ours.ts";
+import { workloads } from "../../bench/workloads/train.ts";
+import type { Input } from "../../bench/workloads/workload.ts";
+import { Batcher, type ConversationBatch } from "../../examples/demo/batches.ts";
+import { createHeads, createModel } from "../../examples/demo/model.ts";
+import { TextIds, trainTokenizer } from "../../examples/demo/pack.ts";
+import { Random } from "../../examples/demo/random.ts";
+import { presets } from "../../examples/demo/recipes.ts";
+import { Splits } from "../../examples/demo/splits.ts";
+import { headLoss, modelInput, pixelTensor } from "../../examples/demo/stages.ts";
+import { memoryStats } from "../../src/engine.ts";
+import * as sg from "../../src/index.ts";
+import { AdamW, decayMatrices, Linear } from "../../src/nn/index.ts";
+import { inventedSet } from "../demo/invented.ts";
+
+/** The plan of a train step, laid out and never compiled. */
+async function planOf(parameters: sg.Tensor[], loss: sg.Tensor): Promise<sg.PlanReport> {
+  const optimizer = new AdamW(decayMatrices(parameters, 0.05), { maxNorm: 1 });
+  optimizer.zeroGrad();
+  loss.backward();
+  return (await optimizer.plan())!;
+}
+
+/** The decoder of the benchmark, which hands its parameters and loss to the harness. */
+async function decoderPlan(): Promise<sg.PlanReport> {
+  const work = workloads.find((w) => w.name === "decoder_train_step")!;
+  const put = ({ data, shape }: Input) =>
+    sg.tensor(data, { shape: [...shape], dtype: data instanceof Int32Array ? "i32" : "f32" });
+  let made: Promise<sg.PlanReport> | undefined;
+  const train: Ours["train"] = (parameters, _options, data, loss) => {
+    const p = parameters.map((x) => put(x).requiresGrad_());
+    made = planOf(p, loss(p, data.map(put)));
+    return { run: async () => {}, result: async () => new Float32Array() };
+  };
+  work.ours({ sg, train } as Ours, work.inputs());
+  return made!;
+}
+
+describe("train steps", () => {
+  const reports: Record<string, sg.PlanReport> = {};
+
+  beforeAll(async () => {
+    await sg.init({ backend: "webgpu" });
+    const { size, recipe } = presets.default;
+    const splits = new Splits(inventedSet(64));
+    const texts = new TextIds(trainTokenizer(Batcher.corpus(splits), 400));
+    const batcher = new Batcher(splits, texts, new Random(1));
+    const model = createModel({ ...size, vocabulary: texts.tokenizer.size }, 1);
+    const joint = (batch: ConversationBatch) => planOf(model.parameters(), model.loss(modelInput(batch)));
+    model.vision_tower.requiresGrad_(false);
+    reports["stage 2, singles"] = await joint(batcher.conversations("single", recipe.singles));
+    reports["stage 2, composites"] = await joint(batcher.conversations("composite", recipe.composites));
+
+    const heads = createHeads(model, batcher.classes, batcher.tagWords.length, 1);
+    model.requiresGrad_(false);
+    model.vision_tower.requiresGrad_();
+    const pictures = batcher.heads(recipe.vision.batch);
+    const logits = heads.forward(model.visionFeatures(pixelTensor(pictures.pixels)));
+    reports.vit = await planOf([...model.vision_tower.parameters(), ...heads.parameters()], headLoss(logits, pictures));
+    reports.decoder = await decoderPlan();
+  }, 60_000);
+
+  test.each(["stage 2, singles", "stage 2, composites", "vit", "decoder"])("%s needs at most 60 pipelines", (name) => {
+    const { pipelines, kernels } = reports[name];
+    expect(kernels).toBeGreaterThan(100);
+    expect(pipelines).toBeGreaterThan(20);
+    expect(pipelines).toBeLessThanOrEqual(60);
+  });
+});
+
+describe("a plan before it runs", () => {
+  test("compiles nothing, changes nothing, and is what runs", async () => {
+    await sg.init({ backend: "webgpu" });
+    const layer = new Linear(48, 32);
+    const optimizer = new AdamW(layer.parameters(), { maxNorm: 1 });
+    const x = sg.tensor(
+      Float32Array.from({ length: 480 }, (_, i) => Math.sin(i)),
+      { shape: [10, 48] },
+    );
+    const before = await layer.weight.data(); // a copy, without kernels
+    const loss = layer.forward(x).square().mean();
+    loss.backward();
+    const planned = (await optimizer.plan())!;
+    expect(memoryStats()).toMatchObject({ pipelines: 0, plans: 0 });
+    expect(await optimizer.plan()).toEqual(planned);
+    await optimizer.step();
+    expect(memoryStats().pipelines).toBe(planned.pipelines);
+    expect(await layer.weight.data()).not.toEqual(before);
+    expect(optimizer.steps).toBe(1);
+  });
+
+  test("counts what it allocates and what must be alive", async () => {
+    await sg.init({ backend: "webgpu" });
+    const x = sg.tensor(new Float32Array(1 << 14), { shape: [128, 128] });
+    await sg.flush([x.node]);
+    const planned = (await sg.plan(x.matmul(x).matmul(x).matmul(x).matmul(x)))!;
+    // Two products are alive at each step; the last one is the result.
+    expect(planned).toMatchObject({ kernels: 4, lowerBound: 3 << 16, peakBytes: 3 << 16 });
+    expect(planned.text.split("\n").length).toBe(4);
+  });
+});
