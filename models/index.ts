@@ -31,8 +31,9 @@ export {
   type RopeScaling,
 } from "./llama.ts";
 export { Llava, type LlavaConfig } from "./llava.ts";
-export { loadAdapter, loadLlama, loadWeights, type Rename, saveAdapter } from "./load.ts";
+export { loadLlama, loadWeights, type Rename } from "./load.ts";
 export { MplugOwl, type MplugOwlConfig, OwlVisionModel } from "./owl.ts";
+export { type AdapterOptions, loadAdapter, saveAdapter } from "./peft.ts";
 export { type SiglipConfig, SiglipVisionModel } from "./siglip.ts";
 export { type DecodeOptions, type EncodeOptions, Tokenizer, type TokenizerJson } from "./tokenizer.ts";
 export { loadVisionTower, visionTower } from "./tower.ts";

@@ -89,12 +89,12 @@ export class Llava extends VisionLanguageModel {
     return drop ? state.narrow(1, drop, state.shape[1] - drop) : state;
   }
 
-  /** Embeddings of images: pixels [N, C, H, W] to [N / tiles, tiles * P', D']. */
-  imageFeatures(pixels: Tensor, tilesPerImage = 1): Tensor {
-    if (pixels.shape[0] % tilesPerImage) {
-      throw new Error(`Llava: ${pixels.shape[0]} tiles do not make images of ${tilesPerImage}`);
+  /** The projector: features [N, P, D] of tiles to embeddings of images [N / tiles, tiles * P', D']. */
+  project(features: Tensor, tilesPerImage = 1): Tensor {
+    if (features.shape[0] % tilesPerImage) {
+      throw new Error(`Llava: ${features.shape[0]} tiles do not make images of ${tilesPerImage}`);
     }
-    const tiles = this.multi_modal_projector.forward(this.visionFeatures(pixels)); // [N, P', D']
+    const tiles = this.multi_modal_projector.forward(features); // [N, P', D']
     const [n, p, d] = tiles.shape;
     const images = tiles.reshape([n / tilesPerImage, tilesPerImage * p, d]);
     return this.image_slots ? this.image_slots.forward(images) : images;

@@ -134,9 +134,14 @@ export class MplugOwl extends VisionLanguageModel {
     return id < 0;
   }
 
-  /** pixels [N, C, H, W] to [N, Q + 1, D']. */
-  imageFeatures(pixels: Tensor): Tensor {
-    return this.abstractor.forward(this.query_tokens, this.vision_model.forward(pixels).lastHiddenState);
+  /** pixels [N, C, H, W] to [N, P, D]. */
+  visionFeatures(pixels: Tensor): Tensor {
+    return this.vision_model.forward(pixels).lastHiddenState;
+  }
+
+  /** The abstractor: features [N, P, D] to [N, Q + 1, D']. */
+  project(features: Tensor): Tensor {
+    return this.abstractor.forward(this.query_tokens, features);
   }
 
   static async fromPretrained(where: string | FileSource): Promise<MplugOwl> {

@@ -20,6 +20,8 @@ export interface VisionLanguageInput {
   inputIds: Tensor; // i32 [B, T]
   /** All images of the batch in order, [N, C, H, W]; absent in a text-only batch. */
   pixelValues?: Tensor;
+  /** In place of pixelValues: what `visionFeatures` makes of them, [N, P, D], computed earlier. */
+  visionFeatures?: Tensor;
   /** i32 [B, T]: 1 for tokens, 0 for padding on either side. */
   attentionMask?: Tensor;
   /** i32 [B, T], in place of the mask: see `DecoderInput.segments`. Images belong in segment 0. */
@@ -47,13 +49,22 @@ export abstract class VisionLanguageModel extends Module {
     return false;
   }
 
-  /** Embeddings of images: pixels [N, C, H, W] to [N / tiles, positions of an image, D]. */
-  abstract imageFeatures(pixels: Tensor, tilesPerImage?: number): Tensor;
+  /** What the adapter reads: pixels [N, C, H, W] to [N, P, D]. */
+  abstract visionFeatures(pixels: Tensor): Tensor;
+  /** The adapter: [N, P, D] to embeddings of images [N / tiles, positions of an image, D']. */
+  abstract project(features: Tensor, tilesPerImage?: number): Tensor;
+
+  /** Embeddings of images: pixels [N, C, H, W] to [N / tiles, positions of an image, D']. */
+  imageFeatures(pixels: Tensor, tilesPerImage = 1): Tensor {
+    return this.project(this.visionFeatures(pixels), tilesPerImage);
+  }
 
   /** Lays the batch out and puts image features between the word embeddings. */
   merge(input: VisionLanguageInput, padding?: { right: boolean; to: (longest: number) => number }): MergedInput {
-    const { inputIds, pixelValues, tilesPerImage = 1, labels } = input;
-    const features = pixelValues && this.imageFeatures(pixelValues, tilesPerImage); // [N, P, D]
+    const { inputIds, pixelValues, visionFeatures, tilesPerImage = 1, labels } = input;
+    if (pixelValues && visionFeatures) throw new Error("batch: give pixelValues or visionFeatures, not both");
+    const seen = visionFeatures ?? (pixelValues && this.visionFeatures(pixelValues));
+    const features = seen && this.project(seen, tilesPerImage); // [N, P, D]
     for (const [name, other] of Object.entries({
       attentionMask: input.attentionMask,
       segments: input.segments,

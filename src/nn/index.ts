@@ -10,7 +10,20 @@ export {
   Linear,
   RMSNorm,
 } from "./layers.ts";
-export { addLoRA, LoRA, type LoRAOptions, loraStateDict, mergeLoRA, unmergeLoRA } from "./lora.ts";
+export {
+  adapterNames,
+  addAdapter,
+  addLoRA,
+  deleteAdapter,
+  LoRA,
+  type LoRAHost,
+  LoRALayer,
+  type LoRAOptions,
+  loraStateDict,
+  mergeLoRA,
+  setAdapter,
+  unmergeLoRA,
+} from "./lora.ts";
 export { type Layer, Module, Sequential, type StateDict } from "./module.ts";
 export {
   AdamW,

@@ -1,15 +1,15 @@
 import type { Shape } from "../shape.ts";
 import { conv2d, dropout, embedding, layerNorm, linear, rmsNorm, type Tensor } from "../tensor.ts";
 import { constant, normal, uniform } from "./init.ts";
-import type { LoRA } from "./lora.ts";
+import type { LoRALayer } from "./lora.ts";
 import { Module } from "./module.ts";
 
 /** y = x Wᵀ + b: [..., in] to [..., out]. W is [out, in], uniform ±1/√in, as is b. */
 export class Linear extends Module {
   weight: Tensor; // [out, in]
   bias?: Tensor; // [out]
-  /** A low-rank update beside the weight, put there by `addLoRA`. */
-  lora?: LoRA;
+  /** Low-rank updates beside the weight, put there by `addLoRA`. */
+  lora?: LoRALayer;
 
   constructor(
     readonly inFeatures: number,

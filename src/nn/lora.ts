@@ -1,7 +1,7 @@
 import { assign } from "../engine.ts";
 import { linear, type Tensor } from "../tensor.ts";
 import { constant, uniform } from "./init.ts";
-import { Dropout, Linear } from "./layers.ts";
+import { Dropout } from "./layers.ts";
 import { Module, type StateDict } from "./module.ts";
 
 export interface LoRAOptions {
@@ -11,34 +11,34 @@ export interface LoRAOptions {
   alpha?: number;
   /** Dropout on the input of the update while training. Default 0. */
   dropout?: number;
+  /** Scale by alpha / √r instead (arXiv 2312.03732). Default false. */
+  rankStabilized?: boolean;
 }
 
-/** y + (alpha / r) B A x: a trainable update of rank r beside a frozen weight (arXiv 2106.09685). */
+/** (alpha / r) B A x: a trainable update of rank r beside a frozen weight (arXiv 2106.09685). */
 export class LoRA extends Module {
   lora_A: Tensor; // [r, in]
   lora_B: Tensor; // [out, r], zero at first: training starts from the frozen model
-  merged = false;
   readonly scale: number;
+  readonly options: Required<LoRAOptions>;
   readonly #dropout: Dropout;
 
-  readonly options: Required<LoRAOptions>;
-
-  constructor(base: Linear, { r, alpha = r, dropout = 0 }: LoRAOptions) {
+  constructor(inFeatures: number, outFeatures: number, options: LoRAOptions) {
     super();
-    this.options = { r, alpha, dropout };
+    const { r, alpha = r, dropout = 0, rankStabilized = false } = options;
+    this.options = { r, alpha, dropout, rankStabilized };
     if (!Number.isInteger(r) || r < 1) throw new RangeError(`LoRA: r must be a positive integer, got ${r}`);
     if (!Number.isFinite(alpha)) throw new RangeError(`LoRA: alpha must be finite, got ${alpha}`);
-    this.scale = alpha / r;
+    this.scale = alpha / (rankStabilized ? Math.sqrt(r) : r);
     this.#dropout = new Dropout(dropout);
-    this.lora_A = uniform([r, base.inFeatures], 1 / Math.sqrt(base.inFeatures));
-    this.lora_B = constant([base.outFeatures, r], 0);
+    this.lora_A = uniform([r, inFeatures], 1 / Math.sqrt(inFeatures));
+    this.lora_B = constant([outFeatures, r], 0);
   }
 
-  /** x [..., in], y [..., out] the frozen layer's result. */
-  update(x: Tensor, y: Tensor): Tensor {
-    if (this.merged) return y;
+  /** The update of x [..., in], [..., out]. */
+  forward(x: Tensor): Tensor {
     const dropped = this.training ? this.#dropout.forward(x) : x;
-    return y.add(linear(linear(dropped, this.lora_A), this.lora_B).mul(this.scale));
+    return linear(linear(dropped, this.lora_A), this.lora_B).mul(this.scale);
   }
 
   /** The update as a matrix, [out, in]. */
@@ -47,58 +47,160 @@ export class LoRA extends Module {
   }
 }
 
+/** The adapters of one layer by name. Those that are active, and not merged into the weight, are added to its result. */
+export class LoRALayer extends Module {
+  readonly adapters = new Map<string, LoRA>();
+  active: readonly string[] = [];
+  merged: readonly string[] = [];
+
+  protected override fields(): Iterable<[string, unknown]> {
+    return this.adapters;
+  }
+
+  /** x [..., in], y [..., out] the frozen layer's result. */
+  update(x: Tensor, y: Tensor): Tensor {
+    for (const name of this.active) if (!this.merged.includes(name)) y = y.add(this.adapters.get(name)!.forward(x));
+    return y;
+  }
+}
+
+/** A layer that takes adapters: Linear, and its quantised form, whose weight stays packed. */
+export interface LoRAHost extends Module {
+  readonly inFeatures: number;
+  readonly outFeatures: number;
+  weight?: Tensor;
+  lora?: LoRALayer;
+}
+
+/** The name of the adapter that `addLoRA` makes, PEFT's. */
+export const DEFAULT_ADAPTER = "default";
+
 /**
  * Freezes `model` and gives every Linear whose dotted name matches a LoRA; only these train.
  * Returns the names. Further parts can be trained in full with `requiresGrad_()` afterwards.
  */
-export function addLoRA(model: Module, match: RegExp | readonly string[], options: LoRAOptions): string[] {
-  const chosen = [...linears(model)].filter(([name]) =>
+export const addLoRA = (model: Module, match: RegExp | readonly string[], options: LoRAOptions): string[] =>
+  addAdapter(model, DEFAULT_ADAPTER, match, options);
+
+/**
+ * As `addLoRA`, under a name of its own; the new adapter becomes the active one.
+ * @param match a pattern for dotted names, or names: whole ones, or their last parts ("q_proj").
+ * @throws if nothing matches, or a matching layer has an adapter of that name.
+ */
+export function addAdapter(
+  model: Module,
+  adapter: string,
+  match: RegExp | readonly string[],
+  options: LoRAOptions,
+): string[] {
+  if (!/^[\w-]+$/.test(adapter))
+    throw new Error(`addAdapter: a name of letters, digits, - and _ expected, got "${adapter}"`);
+  const chosen = [...hosts(model)].filter(([name]) =>
     match instanceof RegExp ? match.test(name) : match.some((m) => name === m || name.endsWith(`.${m}`)),
   );
   if (chosen.length === 0) {
     throw new Error(
-      `addLoRA: no Linear matches ${String(match)}; there are ${Array.from(linears(model), ([name]) => name)
+      `addLoRA: no Linear matches ${String(match)}; there are ${Array.from(hosts(model), ([name]) => name)
         .slice(0, 12)
         .join(", ")}, …`,
     );
   }
-  const taken = chosen.find(([, layer]) => layer.lora);
-  if (taken) throw new Error(`addLoRA: ${taken[0]} has a LoRA already`);
+  const taken = chosen.find(([, layer]) => layer.lora?.adapters.has(adapter));
+  if (taken) throw new Error(`addLoRA: ${taken[0]} has a LoRA "${adapter}" already`);
+  const made = chosen.map(([, layer]) => new LoRA(layer.inFeatures, layer.outFeatures, options));
   model.requiresGrad_(false);
-  for (const [, layer] of chosen) {
-    layer.lora = new LoRA(layer, options);
-    layer.lora.training = layer.training;
+  for (const [i, [, layer]] of chosen.entries()) {
+    layer.lora ??= new LoRALayer();
+    layer.lora.adapters.set(adapter, made[i]);
+    layer.lora.train(layer.training);
   }
+  setAdapter(model, adapter);
   return chosen.map(([name]) => name);
 }
 
-/** Adds every update to its weight, so that a forward pass costs nothing more. */
-export const mergeLoRA = (model: Module): void => setMerged(model, true);
+/** Names of the adapters of a model. */
+export function adapterNames(model: Module): string[] {
+  return [...new Set(Array.from(adapted(model)).flatMap(([, { lora }]) => [...lora.adapters.keys()]))];
+}
 
-/** Takes merged updates out of the weights again. */
-export const unmergeLoRA = (model: Module): void => setMerged(model, false);
-
-function setMerged(model: Module, merged: boolean): void {
-  for (const [, { weight, lora }] of linears(model)) {
-    if (!lora || lora.merged === merged) continue;
-    assign(weight, merged ? weight.add(lora.delta()) : weight.sub(lora.delta()));
-    lora.merged = merged;
+/** Makes one adapter (or several, whose updates add up; or none) the active one. Active ones train, the others are frozen. */
+export function setAdapter(model: Module, active: string | readonly string[] | null): void {
+  const names = active === null ? [] : [active].flat();
+  checkNames("setAdapter", model, names);
+  for (const [, { lora }] of adapted(model)) {
+    lora.active = names.filter((name) => lora.adapters.has(name));
+    for (const [name, adapter] of lora.adapters) adapter.requiresGrad_(names.includes(name));
   }
 }
 
-/** A and B under the names of PEFT adapter files. */
-export function loraStateDict(model: Module): StateDict {
-  const entries = [...linears(model)].flatMap(([name, { lora }]): [string, Tensor][] =>
-    lora
-      ? [
-          [`base_model.model.${name}.lora_A.weight`, lora.lora_A],
-          [`base_model.model.${name}.lora_B.weight`, lora.lora_B],
-        ]
-      : [],
-  );
+/** Removes an adapter, taking it out of the weights first if it is merged. */
+export function deleteAdapter(model: Module, adapter: string): void {
+  checkNames("deleteAdapter", model, [adapter]);
+  setMerged(model, [adapter], false);
+  for (const [, layer] of adapted(model)) {
+    layer.lora.adapters.delete(adapter);
+    layer.lora.active = layer.lora.active.filter((name) => name !== adapter);
+    if (layer.lora.adapters.size === 0) (layer as LoRAHost).lora = undefined;
+  }
+}
+
+/** Adds the updates of the active adapters (or of those named) to the weights, so that a forward pass costs nothing more. */
+export const mergeLoRA = (model: Module, adapters?: string | readonly string[]): void =>
+  setMerged(model, adapters, true);
+
+/** Takes merged updates out of the weights again, up to rounding. */
+export const unmergeLoRA = (model: Module, adapters?: string | readonly string[]): void =>
+  setMerged(model, adapters, false);
+
+function setMerged(model: Module, adapters: string | readonly string[] | undefined, merge: boolean): void {
+  const names = adapters === undefined ? undefined : [adapters].flat();
+  if (names) checkNames(merge ? "mergeLoRA" : "unmergeLoRA", model, names);
+  for (const [path, { weight, lora }] of adapted(model)) {
+    const moved = merge
+      ? (names ?? lora.active).filter((name) => lora.adapters.has(name) && !lora.merged.includes(name))
+      : lora.merged.filter((name) => !names || names.includes(name));
+    if (moved.length === 0) continue;
+    if (!weight)
+      throw new Error(
+        `mergeLoRA: ${path} is quantised, its weight cannot take an update: load the model as f32 or f16`,
+      );
+    const deltas = moved.map((name) => lora.adapters.get(name)!.delta().to(weight.dtype));
+    assign(
+      weight,
+      deltas.reduce((w, delta) => (merge ? w.add(delta) : w.sub(delta)), weight),
+    );
+    lora.merged = merge ? [...lora.merged, ...moved] : lora.merged.filter((name) => !moved.includes(name));
+  }
+}
+
+/** A and B of an adapter under the names of PEFT adapter files. */
+export function loraStateDict(model: Module, adapter = DEFAULT_ADAPTER): StateDict {
+  const entries = [...adapted(model)].flatMap(([name, { lora }]): [string, Tensor][] => {
+    const own = lora.adapters.get(adapter);
+    if (!own) return [];
+    const prefix = `base_model.model.${name}`;
+    return [
+      [`${prefix}.lora_A.weight`, own.lora_A],
+      [`${prefix}.lora_B.weight`, own.lora_B],
+    ];
+  });
   return Object.fromEntries(entries);
 }
 
-function* linears(model: Module): Generator<[string, Linear]> {
-  for (const [name, module] of model.namedModules()) if (module instanceof Linear) yield [name, module];
+function checkNames(op: string, model: Module, names: readonly string[]): void {
+  const known = adapterNames(model);
+  const missing = names.find((name) => !known.includes(name));
+  if (missing !== undefined)
+    throw new Error(`${op}: the model has no adapter "${missing}"; there are ${known.join(", ") || "none"}`);
+}
+
+/** All layers that may take adapters. */
+export function* hosts(model: Module): Generator<[string, LoRAHost]> {
+  for (const [name, module] of model.namedModules())
+    if ("inFeatures" in module && "outFeatures" in module && "lora" in module) yield [name, module as LoRAHost];
+}
+
+/** The layers that have some. */
+export function* adapted(model: Module): Generator<[string, LoRAHost & { lora: LoRALayer }]> {
+  for (const [name, host] of hosts(model)) if (host.lora) yield [name, host as LoRAHost & { lora: LoRALayer }];
 }

@@ -5,8 +5,9 @@ import { ViTForImageClassification } from "../../models/classifier.ts";
 import { type Prompt, steps, textPrompt } from "../../models/generate.ts";
 import type { LlamaForCausalLM } from "../../models/llama.ts";
 import { Llava } from "../../models/llava.ts";
-import { loadAdapter, loadLlama, saveAdapter } from "../../models/load.ts";
+import { loadLlama } from "../../models/load.ts";
 import { MplugOwl } from "../../models/owl.ts";
+import { loadAdapter, saveAdapter } from "../../models/peft.ts";
 import { loadVisionTower } from "../../models/tower.ts";
 import { ViT } from "../../models/vit.ts";
 import type { VisionLanguageInput } from "../../models/vlm.ts";
@@ -279,7 +280,9 @@ async function runOwl(model: MplugOwl, s: Scenario, graded: boolean): Promise<vo
   if (graded) loss.backward();
   await s.expect("loss", loss, "loss");
   if (graded)
-    await s.gradients(model, (name) => name.replace(/^(.*)\.lora\.(lora_[AB])$/, "base_model.model.$1.$2.weight"));
+    await s.gradients(model, (name) =>
+      name.replace(/^(.*)\.lora\.default\.(lora_[AB])$/, "base_model.model.$1.$2.weight"),
+    );
 }
 
 /** Which runner does a case, by the model_type of its config. */

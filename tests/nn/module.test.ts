@@ -1,15 +1,6 @@
 import { beforeAll, describe, expect, test } from "vitest";
 import { init } from "../../src/engine.ts";
-import {
-  addLoRA,
-  Linear,
-  loraStateDict,
-  Module,
-  mergeLoRA,
-  Sequential,
-  unmergeLoRA,
-  withoutInit,
-} from "../../src/nn/index.ts";
+import { Linear, Module, Sequential, withoutInit } from "../../src/nn/index.ts";
 import { manualSeed, type Tensor, tensor } from "../../src/tensor.ts";
 
 class Block extends Module {
@@ -84,36 +75,6 @@ describe("Module", () => {
     expect(block.rest[1].weight.grad).not.toBeNull();
     block.eval();
     expect([block.training, block.first.training, block.rest[1].training]).toEqual([false, false, false]);
-  });
-});
-
-describe("LoRA", () => {
-  test("starts as the frozen model, trains A and B alone, and merges into the same function", async () => {
-    const block = new Block();
-    const before = await block.forward(x()).data();
-    expect(addLoRA(block, /rest/, { r: 2, alpha: 4 })).toEqual(["rest.0", "rest.1"]);
-    expect(await block.forward(x()).data()).toEqual(before);
-    expect(Object.keys(loraStateDict(block))).toContain("base_model.model.rest.0.lora_A.weight");
-
-    const trained = block.parameters().filter((p) => p.requiresGrad);
-    expect(trained.length).toBe(4);
-    for (const { lora } of block.rest)
-      lora!.lora_B = tensor(await lora!.lora_B.add(0.5).data(), { shape: lora!.lora_B.shape, requiresGrad: true });
-    const moved = await block.forward(x()).data();
-    expect(moved).not.toEqual(before);
-    mergeLoRA(block);
-    const merged = await block.forward(x()).data();
-    merged.forEach((v, i) => expect(v).toBeCloseTo(moved[i], 5));
-    unmergeLoRA(block);
-    const back = await block.forward(x()).data();
-    back.forEach((v, i) => expect(v).toBeCloseTo(moved[i], 5));
-  });
-
-  test("names the layers when none matches", () => {
-    expect(() => addLoRA(new Block(), ["q_proj"], { r: 2 })).toThrow(
-      "no Linear matches q_proj; there are first, rest.0, rest.1",
-    );
-    expect(() => addLoRA(new Block(), /first/, { r: 0 })).toThrow("r must be a positive integer");
   });
 });
 

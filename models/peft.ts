@@ -1,0 +1,152 @@
+/** LoRA adapters in the layout of PEFT: adapter_config.json and adapter_model.safetensors. */
+import { type FileSource, openFolder, Safetensors, saveSafetensors, type WriteOptions } from "../src/io/index.ts";
+import { jsonBytes, readJson, writeFile } from "../src/io/source.ts";
+import { addAdapter, loraStateDict, type Module, type StateDict, setParameter } from "../src/nn/index.ts";
+import { adapted, DEFAULT_ADAPTER, hosts } from "../src/nn/lora.ts";
+import { sameShape, show } from "../src/shape.ts";
+
+/** The keys of adapter_config.json that say what a LoRA is. */
+interface AdapterConfig {
+  peft_type: string;
+  r: number;
+  lora_alpha: number;
+  lora_dropout?: number;
+  use_rslora?: boolean;
+  bias?: string;
+  target_modules: string | string[];
+  [key: string]: unknown;
+}
+
+export interface AdapterOptions {
+  /** The adapter's name in the model. Default "default". */
+  name?: string;
+}
+
+/** Keys that change what an adapter computes, in ways that LoRA here does not have. */
+const unsupported = [
+  "use_dora",
+  "fan_in_fan_out",
+  "rank_pattern",
+  "alpha_pattern",
+  "modules_to_save",
+  "layer_replication",
+];
+
+/** Parts trained in full beside an adapter, as LLaVA stores them (its file is a pickle of the same keys). */
+const BESIDE = "non_lora_trainables.safetensors";
+
+/**
+ * Adds the adapter of a PEFT folder to a model; it becomes the active one, and only it trains then. The file decides
+ * which layers have it. Parts that were trained in full beside it (non_lora_trainables) replace the model's.
+ */
+export async function loadAdapter(
+  model: Module,
+  where: string | FileSource,
+  { name = DEFAULT_ADAPTER }: AdapterOptions = {},
+): Promise<void> {
+  const source = await openFolder(where);
+  const config: AdapterConfig = await readJson(source, "adapter_config.json");
+  if (config.peft_type !== "LORA" || (config.bias ?? "none") !== "none") {
+    throw new Error(
+      `${source.location}: only LORA adapters without bias are supported, not ${config.peft_type} with bias ${config.bias}`,
+    );
+  }
+  for (const key of unsupported) {
+    const value = config[key];
+    if (value && (typeof value !== "object" || Object.keys(value).length > 0))
+      throw new Error(`${source.location}: adapter_config.json: ${key} ${JSON.stringify(value)} is not supported`);
+  }
+  const file = await Safetensors.open(source, "adapter_model.safetensors");
+  const known = new Set(Array.from(hosts(model), ([host]) => host));
+  const stored = new Map(file.names.map((key) => [resolve(key, known, source.location), key]));
+  const layers = [
+    ...new Set(Array.from(stored.keys(), (key) => key.replace(/^base_model\.model\.|\.lora_[AB]\.weight$/g, ""))),
+  ];
+  const { r, lora_alpha: alpha, lora_dropout: dropout = 0, use_rslora: rankStabilized = false } = config;
+  const whole: StateDict = await readBeside(model, source);
+  checkShapes(file, stored, model, r, source.location);
+  addAdapter(model, name, layers, { r, alpha, dropout, rankStabilized });
+  for (const [key, target] of Object.entries(loraStateDict(model, name)))
+    setParameter(target, await file.read(stored.get(key)!));
+  const beside = Object.keys(whole).length ? await Safetensors.open(source, BESIDE) : undefined;
+  for (const [key, target] of Object.entries(whole)) setParameter(target, await beside!.read(key));
+}
+
+/** A stored name as `loraStateDict` spells it: files from other wrappings of the language model differ in the prefix. */
+function resolve(key: string, known: ReadonlySet<string>, where: string): string {
+  const match = /^base_model\.model\.(.+)\.lora_([AB])(?:\.\w+)?\.weight$/.exec(key);
+  const layer = match?.[1] ?? "";
+  const found = [
+    layer,
+    layer.replace(/^model\.language_model\./, "language_model.model."), // transformers 4.52 and later
+    layer.replace(/^model\.layers\./, "language_model.model.layers."), // the original LLaVA
+    layer.replace(/^model\./, ""),
+  ].find((name) => known.has(name));
+  if (!match || !found)
+    throw new Error(`${where}: adapter_model.safetensors has ${key}, which fits no Linear of the model`);
+  return `base_model.model.${found}.lora_${match[2]}.weight`;
+}
+
+/** Everything is checked before the model is touched. */
+function checkShapes(
+  file: Safetensors,
+  stored: ReadonlyMap<string, string>,
+  model: Module,
+  r: number,
+  where: string,
+): void {
+  const problems: string[] = [];
+  const layers = new Map(hosts(model));
+  for (const [key, name] of stored) {
+    const [, layer, which] = /^base_model\.model\.(.+)\.lora_([AB])\.weight$/.exec(key)!;
+    const { inFeatures, outFeatures } = layers.get(layer)!;
+    const want = which === "A" ? [r, inFeatures] : [outFeatures, r];
+    const { shape } = file.entry(name);
+    if (!sameShape(shape, want)) problems.push(`${name} has shape ${show(shape)}, expected ${show(want)}`);
+    const other = key.replace(/lora_[AB]\.weight$/, `lora_${which === "A" ? "B" : "A"}.weight`);
+    if (!stored.has(other)) problems.push(`missing ${other}`);
+  }
+  if (problems.length) throw new Error(`${where}: the adapter does not fit the model: ${problems.join("; ")}`);
+}
+
+/** The tensors of the model that non_lora_trainables replaces, by their stored names. */
+async function readBeside(model: Module, source: FileSource): Promise<StateDict> {
+  if ((await source.size(BESIDE)) === undefined) return {};
+  const file = await Safetensors.open(source, BESIDE);
+  const own = model.stateDict();
+  const problems = file.names.filter((name) => !own[name] || !sameShape(own[name].shape, file.entry(name).shape));
+  if (problems.length) throw new Error(`${source.location}/${BESIDE}: does not fit the model: ${problems.join(", ")}`);
+  return Object.fromEntries(file.names.map((name) => [name, own[name]]));
+}
+
+/** Writes an adapter as a PEFT folder; parts that train in full beside it go to non_lora_trainables.safetensors. */
+export async function saveAdapter(
+  model: Module,
+  where: string | FileSource,
+  { name = DEFAULT_ADAPTER, ...options }: WriteOptions & AdapterOptions = {},
+): Promise<void> {
+  const source = await openFolder(where);
+  const layers = [...adapted(model)].filter(([, { lora }]) => lora.adapters.has(name));
+  if (layers.length === 0) throw new Error(`saveAdapter: the model has no LoRA "${name}"`);
+  const { r, alpha, dropout, rankStabilized } = layers[0][1].lora.adapters.get(name)!.options;
+  const config: AdapterConfig = {
+    peft_type: "LORA",
+    r,
+    lora_alpha: alpha,
+    lora_dropout: dropout,
+    use_rslora: rankStabilized,
+    target_modules: layers.map(([layer]) => layer),
+    bias: "none",
+    fan_in_fan_out: false,
+    inference_mode: true,
+  };
+  const whole = [...model.namedParameters()].filter(([key, t]) => t.requiresGrad && !/\.lora_[AB]$/.test(key));
+  await saveSafetensors(source, "adapter_model.safetensors", entries(loraStateDict(model, name)), options);
+  if (whole.length) await saveSafetensors(source, BESIDE, entries(Object.fromEntries(whole)), options);
+  await writeFile(source, "adapter_config.json", [jsonBytes(config)]);
+}
+
+const entries = (state: StateDict) =>
+  Object.fromEntries(
+    Object.entries(state).map(([key, t]) => [key, { shape: t.shape, dtype: t.dtype, read: () => t.data() }]),
+  );
