@@ -1,5 +1,5 @@
 import { defineConfig } from "vitest/config";
-import { childEnvironment } from "./scripts/environment.mjs";
+import { childEnvironment, root } from "./scripts/environment.mjs";
 
 // `.wgsl` files are imported as text, in tests as in the built package.
 const wgsl = {
@@ -14,7 +14,7 @@ export default defineConfig({
   test: {
     include: ["tests/**/*.test.ts"],
     pool: "forks", // Dawn crashes in worker threads
-    env: childEnvironment(),
+    env: childEnvironment({ SHADEGRAD_CACHE: `${root}/.build/test-cache` }), // not what this machine was tuned to
     testTimeout: 120_000,
     hookTimeout: 120_000,
     fileParallelism: false,

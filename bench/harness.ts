@@ -1,7 +1,7 @@
 import { Bench } from "tinybench";
-import { median, round, type Sample, timed } from "./clock.ts";
-import type { Roofline } from "./roofline.ts";
 import { type DeviceInfo, type KernelTime, onKernelTimes } from "../src/index.ts";
+import type { Roofline } from "../src/runtime/roofline.ts";
+import { median, round, type Sample, timed } from "./clock.ts";
 
 /** One line of the table; every figure is a median. */
 export interface Row {

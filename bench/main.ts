@@ -2,6 +2,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { parseArgs } from "node:util";
 import { currentDevice } from "../src/engine.ts";
+import { measureRoofline } from "../src/runtime/roofline.ts";
 import { round } from "./clock.ts";
 import { benchGeneration } from "./generate.ts";
 import { header, type Machine } from "./harness.ts";
@@ -9,7 +10,6 @@ import { benchKernels } from "./kernels.ts";
 import { openOurs } from "./ours.ts";
 import { profile } from "./profile.ts";
 import { adapterName, type BenchFile, readResults } from "./results.ts";
-import { measureRoofline } from "./roofline.ts";
 import { benchTraining, coldChild, measureCold, measureOverhead } from "./train.ts";
 import { workloads } from "./workloads/train.ts";
 

@@ -1,6 +1,6 @@
 import { existsSync, readFileSync } from "node:fs";
+import type { Roofline } from "../src/runtime/roofline.ts";
 import type { Row } from "./harness.ts";
-import type { Roofline } from "./roofline.ts";
 import type { Cold, Overhead } from "./train.ts";
 
 /** One library on one workload, as bench/results/peers-*.json stores it. */

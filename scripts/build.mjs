@@ -55,16 +55,37 @@ const main = await build({
   plugins: [nodeApart],
 });
 const node = await build({ ...shared, entryPoints: [nodeOnly], outfile: join(dist, "node.js"), platform: "node" });
+/** The commands run on the library beside them: one engine, and only what users can import. */
+const libraryApart = {
+  name: "library-apart",
+  setup({ onResolve }) {
+    const names = Object.entries(entryPoints());
+    onResolve({ filter: /^\.\.?\// }, ({ path, resolveDir }) => {
+      const entry = names.find(([, file]) => file === join(resolveDir, path));
+      return entry && { path: `./${entry[0]}.js`, external: true };
+    });
+  },
+};
+const cli = await build({
+  ...shared,
+  entryPoints: { cli: join(root, "scripts/cli/main.ts") },
+  outdir: dist,
+  platform: "node",
+  banner: { js: "#!/usr/bin/env node" },
+  plugins: [libraryApart],
+});
+const outside = Object.keys(cli.metafile.inputs).filter((path) => !path.startsWith("scripts/cli/"));
+if (outside.length > 0) throw new Error(`the command line may import entry points of the library only, not ${outside}`);
 writeFileSync(join(dist, "node-absent.js"), `throw new Error("files on disk need Node, Deno or Bun");\n`);
 
 const inputs = Object.keys(node.metafile.inputs);
 if (inputs.length > 1)
   throw new Error(`${relative(root, nodeOnly)} must stand alone, but pulls in ${inputs.join(", ")}`);
-if (main.warnings.length + node.warnings.length > 0) process.exit(1);
+if (main.warnings.length + node.warnings.length + cli.warnings.length > 0) process.exit(1);
 
 const tsc = join(root, "node_modules/typescript/bin/tsc");
 const types = spawnSync(process.execPath, [tsc, "-p", "tsconfig.build.json"], { cwd: root, stdio: "inherit" });
 if (types.status !== 0) process.exit(1);
 
-const outputs = Object.entries({ ...main.metafile.outputs, ...node.metafile.outputs });
+const outputs = Object.entries({ ...main.metafile.outputs, ...node.metafile.outputs, ...cli.metafile.outputs });
 console.log(outputs.map(([file, { bytes }]) => `${file} ${(bytes / 1024).toFixed(0)} KB`).join("\n"));

@@ -1,4 +1,4 @@
-import { type CompileOptions, compile, layOut, type PlanReport, report } from "./compile/build.ts";
+import { type CompileOptions, compile, layOut, layOutTuned, type PlanReport, report } from "./compile/build.ts";
 import { collect, type Graph, type Root } from "./compile/graph.ts";
 import type { Plan } from "./compile/plan.ts";
 import { toWords } from "./compile/plan.ts";
@@ -10,6 +10,7 @@ import { log, profile } from "./runtime/debug.ts";
 import { ADAPTER_ROUTES, type Device, type DeviceInfo, type InitOptions, openDevice } from "./runtime/device.ts";
 import { collectGarbage } from "./runtime/garbage.ts";
 import { evaluate } from "./runtime/reference.ts";
+import type { TuneResult } from "./runtime/tune.ts";
 import { numel } from "./shape.ts";
 import type { Tensor } from "./tensor.ts";
 
@@ -195,7 +196,7 @@ async function planFor(device: Device, graph: Graph): Promise<Plan> {
   const began = performance.now();
   const pipelines = device.pipelines.size;
   const target = device;
-  const made = (async () => compile(layOut(graph, target, options), target))();
+  const made = (async () => compile(await layOutTuned(graph, target, options), target))();
   plans.set(graph.key, made);
   if (plans.size > MAX_PLANS) {
     const [oldest, plan] = plans.entries().next().value!;
@@ -310,6 +311,35 @@ export async function packParameters(tensors: readonly Tensor[]): Promise<void> 
     if (!storage!.shared) device!.pool.disown(t.node, storage!.buffer);
   });
   device.gpu.queue.submit([encoder.finish()]);
+}
+
+/**
+ * Runs `work` and measures, before each plan's first run, every variant of its kernels that this adapter can run and that
+ * has not been measured; the best ones serve from then on and, kept in the user's cache folder or IndexedDB, in later
+ * runs. Returns what was measured. Takes seconds a kernel; `npx shadegrad tune` does it for common sizes.
+ */
+export async function tune(work: () => unknown): Promise<readonly TuneResult[]> {
+  await (started ??= start({}));
+  if (!device) return [];
+  const { tuner } = device;
+  const [before, asked] = [tuner.results.length, tuner.asking];
+  await forgetPlans();
+  tuner.asking = true;
+  try {
+    await work();
+    await flush([]);
+  } finally {
+    tuner.asking = asked;
+  }
+  await forgetPlans(); // those of `work` may have been made before a later question was answered
+  return tuner.results.slice(before);
+}
+
+async function forgetPlans(): Promise<void> {
+  await synchronize();
+  const old = [...plans.values()];
+  plans = new Map();
+  for (const plan of old) (await plan).dispose();
 }
 
 /** Bytes and buffers alive on the GPU, plans and pipelines in the caches. */

@@ -8,6 +8,7 @@ import { type Bound, describe, elementwiseKernel, type Kernel, reduceKernels } f
 import type { Graph } from "./graph.ts";
 import { reshapeIndex, variable } from "./index-map.ts";
 import type { KernelCall } from "./lower.ts";
+import { answer } from "./measure.ts";
 import { Places } from "./places.ts";
 import { type Location, Plan, type Step } from "./plan.ts";
 import { type Group, type Schedule, schedule } from "./schedule.ts";
@@ -42,6 +43,14 @@ export function layOut(graph: Graph, device: Device, options: CompileOptions): L
   places.locate(plan, kernels);
   const located = kernels.map((k) => ({ ...k, at: k.bind.map((b) => ("ref" in b ? places.of(b.ref) : undefined)) }));
   return { kernels: located, places, leaves: graph.leaves.length };
+}
+
+/** The same after measuring the kernel variants that nothing is known of, if the device is to. */
+export async function layOutTuned(graph: Graph, device: Device, options: CompileOptions): Promise<Layout> {
+  const layout = layOut(graph, device, options);
+  if (device.tuner.open.size === 0) return layout;
+  await answer(device);
+  return layOut(graph, device, options);
 }
 
 /** What a plan will do and need, known before anything runs. */

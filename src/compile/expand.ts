@@ -192,7 +192,8 @@ function below(roots: readonly Node[], known: (n: Node) => boolean): Node[] {
   return out;
 }
 
-function contextOf(node: Node, device: Device): LowerContext {
+/** What the lowering of `node` may ask. */
+export function contextOf(node: Node, device: Device): LowerContext {
   return {
     device: device.info,
     operand: (i) => operandOf(node, i),

@@ -1,6 +1,6 @@
 import { PipelineCache } from "./pipeline.ts";
 import { Pool } from "./pool.ts";
-import { Tuner } from "./tune.ts";
+import { Tuner, tunerFor } from "./tune.ts";
 
 /** What kernels and schedules may know of the adapter. Read from its limits and features; nothing is assumed. */
 export interface DeviceInfo {
@@ -27,13 +27,18 @@ export interface InitOptions {
   disable?: readonly ("subgroups" | "shader-f16" | "timestamp-query")[];
   /** Request the limits every WebGPU device has instead of the adapter's own. */
   defaultLimits?: boolean;
+  /**
+   * Which variants of kernels run. Default: those that were measured as best on this adapter, by earlier tuning on this
+   * machine or before the release, else a heuristic's. true: what was never measured is, when first compiled (slow), and
+   * kept. false: the heuristic's alone.
+   */
+  tune?: boolean;
 }
 
 /** A GPU with its caches. Values of one device do not mix with those of another. */
 export class Device {
   readonly pipelines: PipelineCache;
   readonly pool: Pool;
-  readonly tuner = new Tuner();
   /** Why the device is gone, once it is. */
   lost?: string;
   private error?: string;
@@ -41,6 +46,7 @@ export class Device {
   constructor(
     readonly gpu: GPUDevice,
     readonly info: DeviceInfo,
+    readonly tuner = new Tuner(),
   ) {
     this.pipelines = new PipelineCache(gpu);
     this.pool = new Pool(gpu, Math.min(info.maxBindingBytes, gpu.limits.maxBufferSize));
@@ -103,10 +109,7 @@ export const ADAPTER_ROUTES = `No WebGPU adapter was found. Ways to get one:
 /** A device on the best adapter, or undefined when there is none. */
 export async function openDevice(options: InitOptions): Promise<Device | undefined> {
   if (options.device)
-    return new Device(
-      options.device,
-      describe(options.device, (options.device as { adapterInfo?: GPUAdapterInfo }).adapterInfo, options),
-    );
+    return open(options.device, (options.device as { adapterInfo?: GPUAdapterInfo }).adapterInfo, options);
   const gpu = await findGpu();
   const adapter = await gpu?.requestAdapter({ powerPreference: options.powerPreference ?? "high-performance" });
   if (!adapter) return undefined;
@@ -116,7 +119,14 @@ export async function openDevice(options: InitOptions): Promise<Device | undefin
   const requiredLimits: Record<string, number> = {};
   if (!options.defaultLimits) for (const name of LIMITS) requiredLimits[name] = adapter.limits[name];
   const device = await adapter.requestDevice({ requiredFeatures: wanted as GPUFeatureName[], requiredLimits });
-  return new Device(device, describe(device, adapter.info, options));
+  return open(device, adapter.info, options);
+}
+
+async function open(gpu: GPUDevice, adapter: GPUAdapterInfo | undefined, options: InitOptions): Promise<Device> {
+  const info = describe(gpu, adapter, options);
+  const tuner = options.tune === false ? new Tuner() : await tunerFor(info);
+  tuner.asking = options.tune === true;
+  return new Device(gpu, info, tuner);
 }
 
 function describe(device: GPUDevice, info: GPUAdapterInfo | undefined, options: InitOptions): DeviceInfo {

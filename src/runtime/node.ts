@@ -1,5 +1,6 @@
 /** Everything that needs Node: no other file of the library imports a Node module. */
 import { mkdir, open, rename, rm, stat } from "node:fs/promises";
+import { homedir } from "node:os";
 import { dirname, join } from "node:path";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
@@ -19,6 +20,10 @@ export function collectGarbage(): void {
   }
   collect();
 }
+
+/** Where what was learnt of the machine is kept: SHADEGRAD_CACHE, else the user's cache folder. */
+export const cacheFolder = (): string =>
+  process.env.SHADEGRAD_CACHE ?? join(process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "shadegrad");
 
 let unique = 0;
 

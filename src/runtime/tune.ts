@@ -1,7 +1,9 @@
-import { kernelSource } from "../../kernels/index.ts";
+import { kernelNames, kernelSource } from "../../kernels/index.ts";
+import shipped from "../../kernels/tuned.json";
 import type { Candidate, Signature } from "../compile/lower.ts";
 import type { Node } from "../node.ts";
-import { log } from "./debug.ts";
+import type { DeviceInfo } from "./device.ts";
+import { recall, remember } from "./store.ts";
 
 /** What was measured for one key, as it is stored. */
 export interface TunedEntry {
@@ -21,36 +23,58 @@ export interface Question {
   readonly candidates: readonly Candidate[];
 }
 
+/** What measuring the candidates of one question gave. */
+export interface TuneResult {
+  readonly key: string;
+  /** The heuristic's choice first; a candidate that the adapter refused has no time. */
+  readonly candidates: readonly { readonly candidate: Candidate; readonly ms?: number }[];
+  readonly entry: TunedEntry;
+}
+
 export const MAX_CANDIDATES = 12;
 
 /** Which way of lowering an op is best on this adapter: measured answers, else the first candidate. */
 export class Tuner {
-  /** Keep what has no answer in `open`. */
+  /** Keep questions without an answer in `open`: the compiler measures them. */
   asking = false;
   readonly open = new Map<string, Question>();
+  /** Answers of this process's measurements, in order. */
+  readonly results: TuneResult[] = [];
+  private readonly table = new Map<string, TunedEntry>();
 
-  constructor(readonly table: Map<string, TunedEntry> = new Map()) {}
+  /** Takes over answers whose kernels are still those that were measured. */
+  learn(entries: Readonly<Record<string, TunedEntry>>): void {
+    for (const [key, entry] of Object.entries(entries)) if (isCurrent(entry)) this.table.set(key, entry);
+  }
 
   choose<C extends Candidate>(node: Node, template: string, signature: Signature, candidates: readonly C[]): C {
     if (candidates.length === 0 || candidates.length > MAX_CANDIDATES)
       throw new Error(`internal: ${template} has ${candidates.length} candidates, allowed are 1 to ${MAX_CANDIDATES}`);
+    if (candidates.length === 1 || (this.table.size === 0 && !this.asking)) return candidates[0];
     const key = keyOf(node, template, signature);
-    const known = this.lookup(key, candidates);
-    if (!known && this.asking && candidates.length > 1) this.open.set(key, { key, node, candidates });
+    const pick = JSON.stringify(this.table.get(key)?.pick);
+    const known = candidates.find((c) => JSON.stringify(c) === pick); // it may no longer be on offer
+    if (!known && this.asking) this.open.set(key, { key, node, candidates });
     return known ?? candidates[0];
   }
 
-  /** The measured pick, if the kernels are still those that were measured and it is still on offer. */
-  private lookup<C extends Candidate>(key: string, candidates: readonly C[]): C | undefined {
-    const entry = this.table.get(key);
-    if (!entry) return undefined;
-    const pick = JSON.stringify(entry.pick);
-    const found = candidates.find((c) => JSON.stringify(c) === pick);
-    if (found && entry.hash === hashOf(entry.kernels)) return found;
-    this.table.delete(key);
-    log(1, `tuning: ${key} is stale`);
-    return undefined;
+  /** The next question, if any, to be answered by `settle`. */
+  next(): Question | undefined {
+    const [question] = this.open.values();
+    return question;
   }
+
+  settle(result: TuneResult): void {
+    this.open.delete(result.key);
+    this.table.set(result.key, result.entry);
+    this.results.push(result);
+  }
+}
+
+/** Whether the kernels that were measured are those of today. */
+function isCurrent({ kernels, hash }: TunedEntry): boolean {
+  const known = kernelNames();
+  return kernels.every((k) => known.includes(k)) && hash === hashOf(kernels);
 }
 
 /** Template, dtypes and signature, its sizes rounded up to powers of two. */
@@ -78,3 +102,22 @@ export function hashOf(kernels: readonly string[]): string {
   }
   return known;
 }
+
+/** The adapter as tuning tells it from others: its own words and what its kernels depend on. */
+export const adapterOf = ({ description, subgroupSize, f16, maxInvocations, maxWorkgroupBytes }: DeviceInfo): string =>
+  [description, `subgroups ${subgroupSize}`, f16 ? "f16" : "f32", maxInvocations, maxWorkgroupBytes].join(" · ");
+
+/** The same without versions: what is shipped for an adapter serves its other drivers too. */
+export const familyOf = (info: DeviceInfo): string => adapterOf(info).replace(/\S*\d+\.\d\S*/g, "*");
+
+/** A tuner with the shipped answers for this adapter and, over them, those of earlier runs on this machine. */
+export async function tunerFor(info: DeviceInfo): Promise<Tuner> {
+  const tuner = new Tuner();
+  tuner.learn((shipped as Record<string, Record<string, TunedEntry>>)[familyOf(info)] ?? {});
+  tuner.learn((await recall(adapterOf(info)))?.entries ?? {});
+  return tuner;
+}
+
+/** Keeps answers for later runs; false where nothing can be kept. */
+export const keep = (info: DeviceInfo, results: readonly TuneResult[]): Promise<boolean> =>
+  remember({ adapter: adapterOf(info), entries: Object.fromEntries(results.map((r) => [r.key, r.entry])) });

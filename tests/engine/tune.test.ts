@@ -1,5 +1,10 @@
-import { expect, test } from "vitest";
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { table } from "../../scripts/cli/tune.ts";
 import type { Candidate } from "../../src/compile/lower.ts";
+import { currentDevice } from "../../src/engine.ts";
+import { init, rand, tensor, tune } from "../../src/index.ts";
 import { Node } from "../../src/node.ts";
 import { defineOp } from "../../src/ops/define.ts";
 import { hashOf, keyOf, type TunedEntry, Tuner } from "../../src/runtime/tune.ts";
@@ -16,8 +21,12 @@ const entry = (change: Partial<TunedEntry> = {}): TunedEntry => ({
   ms: [1, 2],
   ...change,
 });
-const choose = (e?: TunedEntry) =>
-  new Tuner(new Map(e ? [[key, e]] : [])).choose(node, "matmul", signature, candidates);
+const tunerOf = (e?: TunedEntry) => {
+  const tuner = new Tuner();
+  if (e) tuner.learn({ [key]: e });
+  return tuner;
+};
+const choose = (e?: TunedEntry) => tunerOf(e).choose(node, "matmul", signature, candidates);
 
 test("without a measurement the heuristic's choice stands, with one the measured pick", () => {
   expect(choose()).toEqual({ rows: 16 });
@@ -26,6 +35,7 @@ test("without a measurement the heuristic's choice stands, with one the measured
 
 test("a measurement of another kernel text, or of a candidate no longer offered, is ignored", () => {
   expect(choose(entry({ hash: "00000000" }))).toEqual({ rows: 16 });
+  expect(choose(entry({ kernels: ["no_such_kernel"] }))).toEqual({ rows: 16 });
   expect(choose(entry({ pick: { rows: 4 } }))).toEqual({ rows: 16 });
 });
 
@@ -45,4 +55,52 @@ test("open questions are kept when asked to, and a template offers at most twelv
   expect([...tuner.open.keys()]).toEqual([key]);
   const many = Array.from({ length: 13 }, (_, rows) => ({ rows }));
   expect(() => tuner.choose(node, "matmul", signature, many)).toThrow(/13 candidates/);
+});
+
+describe("on the adapter", () => {
+  const folder = process.env.SHADEGRAD_CACHE!;
+  const product = () => rand(40, 24).matmul(rand(24, 48)).sum().item();
+  const tilesOf = (rows: readonly { candidate: Candidate }[]) => rows.map((r) => r.candidate.rows);
+
+  test("tune() measures what the work could use, keeps it, and the next device knows it", async () => {
+    rmSync(folder, { recursive: true, force: true });
+    await init({ backend: "webgpu", tune: false });
+    const plain = await product();
+    const results = await tune(product);
+    const [result] = results.filter((r) => r.key.startsWith("matmul"));
+    expect(tilesOf(result.candidates).toSorted((a, b) => Number(a) - Number(b))).toEqual(
+      currentDevice()!.info.subgroupSize ? [4, 8, 16, 32] : [8, 16, 32],
+    );
+    for (const { ms } of result.candidates) expect(ms).toBeGreaterThan(0);
+    const least = Math.min(...result.candidates.map((c) => c.ms!));
+    expect(result.entry.ms[0] === least || result.entry.pick === result.candidates[0].candidate).toBe(true);
+    expect(table(results)).toContain(result.key);
+    expect(await product()).not.toBe(plain); // other random numbers: it computed again
+
+    const [file] = readdirSync(folder);
+    const kept = JSON.parse(readFileSync(join(folder, file), "utf8"));
+    expect(kept.entries[result.key]).toEqual(result.entry);
+    await init({ backend: "webgpu" });
+    expect(await tune(product)).toEqual([]); // nothing is left to measure
+
+    writeFileSync(join(folder, file), JSON.stringify({ ...kept, adapter: "another" }));
+    await init({ backend: "webgpu" });
+    expect((await tune(product)).length).toBeGreaterThan(0);
+    writeFileSync(join(folder, file), "{ damaged");
+    await init({ backend: "webgpu", tune: true });
+    await product();
+    expect(JSON.parse(readFileSync(join(folder, file), "utf8")).entries[result.key]).toBeDefined();
+  });
+
+  test("where nothing can be kept, tuning serves the process", async () => {
+    rmSync(folder, { recursive: true, force: true });
+    mkdirSync(join(folder, ".."), { recursive: true });
+    writeFileSync(folder, "a file where the folder should be");
+    await init({ backend: "webgpu", tune: false });
+    const [a, b] = [tensor([[1, 2]]), tensor([[3], [4]])];
+    await tune(() => a.matmul(b).data());
+    expect(await tune(product)).not.toEqual([]);
+    expect(await tune(product)).toEqual([]);
+    rmSync(folder);
+  });
 });
