@@ -3,7 +3,16 @@
  * - `Projector`: linear or MLP on every token (LLaVA, arXiv 2304.08485 and 2310.03744)
  * - `Abstractor`: learnable queries that read the image by cross-attention (mPLUG-Owl, arXiv 2304.14178)
  */
-import { type Activation, activation, constant, LayerNorm, Linear, Module, truncatedNormal } from "../src/nn/index.ts";
+import {
+  type Activation,
+  activation,
+  constant,
+  type Layer,
+  LayerNorm,
+  Linear,
+  Module,
+  truncatedNormal,
+} from "../src/nn/index.ts";
 import { show } from "../src/shape.ts";
 import { cat, scaledDotProductAttention, type Tensor } from "../src/tensor.ts";
 
@@ -26,7 +35,7 @@ export interface ProjectorOptions {
 
 /** One linear layer or an MLP, the same for every token; weights are named linear_1, linear_2, … */
 export class Projector extends Module implements Adapter {
-  readonly #layers: Linear[] = [];
+  readonly #layers: Layer[] = []; // Linear, or what replaced it
   readonly #act: Activation;
   readonly #shuffle: number;
   readonly #meanToken: boolean;
@@ -48,6 +57,10 @@ export class Projector extends Module implements Adapter {
 
   protected override fields(): Iterable<[string, unknown]> {
     return this.#layers.map((layer, i) => [`linear_${i + 1}`, layer]);
+  }
+
+  override replaceChild(name: string, child: Layer): void {
+    this.#layers[Number(name.slice("linear_".length)) - 1] = child;
   }
 
   tokens(patches: number): number {

@@ -173,8 +173,8 @@ export class Emitter {
     const { name, vector } = this.buffers.get(e.node)!;
     const one = (lane: number): string => {
       const at = this.index(e.address, lane);
-      if (e.dtype === "f16") return `unpack2x16float(${name}[${at} >> 1u])[${at} & 1u]`;
-      const word = vector ? `${name}[${at} >> 2u][${at} & 3u]` : `${name}[${at}]`;
+      if (e.dtype === "f16") return `unpack2x16float(${name}[(${at}) >> 1u])[(${at}) & 1u]`;
+      const word = vector ? `${name}[(${at}) >> 2u][(${at}) & 3u]` : `${name}[${at}]`;
       return e.dtype === "bool" ? `(${word} != 0u)` : word;
     };
     if (!this.varies(e)) return { text: one(0), width: 1 };
@@ -182,10 +182,10 @@ export class Emitter {
       return { text: `${wgslType(e.dtype, 4)}(${[0, 1, 2, 3].map(one).join(", ")})`, width: 4 };
     const at = this.index(e.address);
     if (e.dtype === "f16") {
-      const word = `${at} >> 1u`;
+      const word = `(${at}) >> 1u`;
       return { text: `vec4f(unpack2x16float(${name}[${word}]), unpack2x16float(${name}[(${word}) + 1u]))`, width: 4 };
     }
-    const text = `${name}[${at} >> 2u]`;
+    const text = `${name}[(${at}) >> 2u]`;
     return { text: e.dtype === "bool" ? `(${text} != vec4u(0u))` : text, width: 4 };
   }
 

@@ -36,4 +36,14 @@ export {
   SGD,
   type SGDOptions,
 } from "./optim.ts";
+export {
+  dequantize,
+  type QuantFormat,
+  QuantizedLinear,
+  QuantizedWeight,
+  type QuantOptions,
+  quantize,
+  quantizedLinear,
+  quantizeLinears,
+} from "./quantized.ts";
 export { constantSchedule, cosineSchedule, linearSchedule, type Schedule, type ScheduleOptions } from "./schedule.ts";

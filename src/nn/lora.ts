@@ -1,5 +1,5 @@
 import { assign } from "../engine.ts";
-import { linear, type Tensor } from "../tensor.ts";
+import { linear, Tensor } from "../tensor.ts";
 import { constant, uniform } from "./init.ts";
 import { Dropout } from "./layers.ts";
 import { Module, type StateDict } from "./module.ts";
@@ -68,7 +68,8 @@ export class LoRALayer extends Module {
 export interface LoRAHost extends Module {
   readonly inFeatures: number;
   readonly outFeatures: number;
-  weight?: Tensor;
+  /** [out, in], or packed. */
+  weight: Tensor | Module;
   lora?: LoRALayer;
 }
 
@@ -160,7 +161,7 @@ function setMerged(model: Module, adapters: string | readonly string[] | undefin
       ? (names ?? lora.active).filter((name) => lora.adapters.has(name) && !lora.merged.includes(name))
       : lora.merged.filter((name) => !names || names.includes(name));
     if (moved.length === 0) continue;
-    if (!weight)
+    if (!(weight instanceof Tensor))
       throw new Error(
         `mergeLoRA: ${path} is quantised, its weight cannot take an update: load the model as f32 or f16`,
       );

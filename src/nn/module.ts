@@ -12,10 +12,26 @@ export type StateDict = Record<string, Tensor>;
 export abstract class Module {
   /** Whether dropout is active. */
   training = true;
+  /** Whether its own tensors never train, whatever `requiresGrad_` asks of a model they are part of. */
+  readonly frozen: boolean = false;
 
   /** Fields that may hold state, in order. */
   protected fields(): Iterable<[string, unknown]> {
     return Object.entries(this);
+  }
+
+  /** The modules right below, with the names that `fields` gives them ("layers.0" in an array). */
+  *children(): Generator<[string, Module]> {
+    for (const [name, value] of leaves(this.fields(), "")) if (value instanceof Module) yield [name, value];
+  }
+
+  /** Puts another module in the place of a child. Modules with private fields say where it is. */
+  replaceChild(name: string, child: Module): void {
+    const path = name.split(".");
+    const last = path.pop()!;
+    const place = path.reduce((at, key) => at[key] as Record<string, unknown>, this as Record<string, unknown>);
+    if (!(place?.[last] instanceof Module)) throw new Error(`${this.constructor.name} has no child ${name}`);
+    place[last] = child;
   }
 
   /** This module and all below it, depth first, with dotted names ("" for itself). */
@@ -74,9 +90,11 @@ export abstract class Module {
     }
   }
 
-  /** Freezes (`false`) or trains all tensors below. */
+  /** Freezes (`false`) or trains all tensors below but frozen ones. */
   requiresGrad_(on = true): this {
-    for (const [, tensor] of this.namedParameters()) tensor.requiresGrad_(on);
+    for (const [, module] of this.namedModules())
+      for (const [, value] of leaves(module.fields(), ""))
+        if (value instanceof Tensor) value.requiresGrad_(on && !module.frozen);
     return this;
   }
 
@@ -101,7 +119,7 @@ function* leaves(fields: Iterable<[string, unknown]>, prefix: string): Generator
 
 /** Layers applied in turn; functions (activations) take a number but hold no state. */
 export class Sequential extends Module {
-  readonly #layers: readonly (Layer | ((x: Tensor) => Tensor))[];
+  readonly #layers: (Layer | ((x: Tensor) => Tensor))[];
 
   constructor(...layers: (Layer | ((x: Tensor) => Tensor))[]) {
     super();
@@ -110,6 +128,10 @@ export class Sequential extends Module {
 
   protected override fields(): Iterable<[string, unknown]> {
     return Object.entries(this.#layers);
+  }
+
+  override replaceChild(name: string, child: Module): void {
+    this.#layers[Number(name)] = child as Layer;
   }
 
   forward(x: Tensor): Tensor {

@@ -1,0 +1,177 @@
+import { isFloat } from "../dtype.ts";
+import type { Attrs } from "../node.ts";
+import { show } from "../shape.ts";
+import { apply, type Tensor } from "../tensor.ts";
+import { iotaOp } from "./constant.ts";
+import { defineOp } from "./define.ts";
+import { row, rowWith, where } from "./elementwise.ts";
+import { tensor } from "./leaf.ts";
+import { cat } from "./movement.ts";
+import { sumOp } from "./reduce.ts";
+
+/**
+ * Weight-only quantisation of a matrix W [N, K]. A row is cut into groups of 32, 64 or 128 values along K, which share a scale;
+ * the last group is filled up with zeros. Element k of a row is code number k of the row's u32 words, lowest bits first.
+ * The value of a code c is
+ * - int8, int4: (c - zero) * scale, where zero is 128 or 8 (symmetric) or stored beside the scale (zero-point);
+ * - nf4: NF4[c] * scale (QLoRA, https://arxiv.org/abs/2305.14314).
+ */
+export type QuantFormat = "int8" | "int4" | "nf4";
+export type QuantGroup = 32 | 64 | 128;
+
+/** How a packed matrix is to be read. */
+export interface QuantLayout extends Attrs {
+  readonly format: QuantFormat;
+  readonly group: QuantGroup;
+  readonly zeroPoint: boolean;
+  /** [N, K] of the dense matrix. */
+  readonly shape: readonly [number, number];
+}
+
+export const bitsOf = (format: QuantFormat): 8 | 4 => (format === "int8" ? 8 : 4);
+/** The code of 0 without a zero-point. */
+export const middleOf = (format: QuantFormat): number => 2 ** (bitsOf(format) - 1);
+export const groupsOf = ({ shape, group }: QuantLayout): number => Math.ceil(shape[1] / group);
+
+/** Quantiles of the normal distribution, scaled to [-1, 1], with an exact zero (QLoRA, appendix E). */
+export const NF4: readonly number[] = [
+  -1, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
+  -0.09105003625154495, 0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
+  0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1,
+];
+
+export const NF4_WGSL = `const NF4 = array<f32, 16>(${NF4.join(", ")});
+fn nf4(code: u32) -> f32 { var table = NF4; return table[code]; }`;
+
+/** Words of the codes, u32 [N, groups * group * bits / 32]; scales f16 [N, groups], or [N, groups, 2] with zero-points behind them. */
+export interface Packed {
+  readonly packed: Tensor;
+  readonly scales: Tensor;
+}
+
+export function packedShapes(q: QuantLayout): { packed: readonly number[]; scales: readonly number[] } {
+  const groups = groupsOf(q);
+  const words = (groups * q.group * bitsOf(q.format)) / 32;
+  return { packed: [q.shape[0], words], scales: [q.shape[0], groups, ...(q.zeroPoint ? [2] : [])] };
+}
+
+/** `count` bits of x from bit `at` on. */
+const bits = rowWith<{ count: number }>({
+  name: "bits",
+  rule: () => ({ args: "u32", out: "u32" }),
+  wgsl: ([x, at], { count }, type) => `((${x} >> ${at}) & ${type}(${2 ** count - 1}u))`,
+  js: (x, at, _c, { count }) => Math.floor(x / 2 ** at) % 2 ** count,
+});
+
+const nf4 = row({
+  name: "nf4",
+  rule: () => ({ args: "u32", out: "f32" }),
+  wgsl: ([x], _, type) => (type === "f32" ? `nf4(${x})` : `vec4f(nf4(${x}.x), nf4(${x}.y), nf4(${x}.z), nf4(${x}.w))`),
+  helpers: () => NF4_WGSL,
+  js: (x) => NF4[x],
+  cost: 8,
+});
+
+/** Rounds a matrix [N, K] to the format, with ordinary ops. Groups of zeros keep a scale of 0. */
+export function encode(weight: Tensor, q: QuantLayout): Packed {
+  const [N, K] = q.shape;
+  const [groups, count] = [groupsOf(q), bitsOf(q.format)];
+  const w = weight
+    .float()
+    .pad([
+      [0, 0],
+      [0, groups * q.group - K],
+    ])
+    .reshape([N, groups, q.group]);
+  const { codes, scales } = q.format === "nf4" ? nearest(w) : q.zeroPoint ? between(w, count) : symmetric(w, count);
+  const words = codes.reshape([N, (groups * q.group * count) / 32, 32 / count]);
+  const places = tensor(Uint32Array.from({ length: 32 / count }, (_, i) => 2 ** (count * i)));
+  const shifted = words.mul(places);
+  return {
+    packed: apply(sumOp, [shifted], { dims: [2] }, [...shifted.shape.slice(0, 2), 1], "u32").squeeze(2),
+    scales,
+  };
+}
+
+/** w / scale, and 0 where the scale is. */
+const over = (w: Tensor, scale: Tensor): Tensor => w.mul(where(scale.eq(0), 0, scale.reciprocal()));
+
+function symmetric(w: Tensor, count: number): { codes: Tensor; scales: Tensor } {
+  const middle = 2 ** (count - 1);
+  const scales = w
+    .abs()
+    .amax(-1, true)
+    .div(middle - 1)
+    .half(); // [N, groups, 1]
+  const steps = over(w, scales.float())
+    .round()
+    .clamp({ min: -middle, max: middle - 1 });
+  return { codes: steps.add(middle).to("u32"), scales: scales.squeeze(-1) };
+}
+
+function between(w: Tensor, count: number): { codes: Tensor; scales: Tensor } {
+  const most = 2 ** count - 1;
+  const [low, high] = [w.amin(-1, true).clamp({ max: 0 }), w.amax(-1, true).clamp({ min: 0 })]; // 0 must have a code
+  const scale = high.sub(low).div(most).half();
+  const zero = over(low.neg(), scale.float()).round().clamp({ min: 0, max: most }); // [N, groups, 1]
+  const codes = over(w, scale.float()).round().add(zero).clamp({ min: 0, max: most }).to("u32");
+  return { codes, scales: cat([scale, zero.half()], -1) };
+}
+
+function nearest(w: Tensor): { codes: Tensor; scales: Tensor } {
+  const scales = w.abs().amax(-1, true).half(); // [N, groups, 1]
+  const x = over(w, scales.float());
+  const limits = NF4.slice(1).map((value, i) => (value + NF4[i]) / 2);
+  const codes = limits.reduce((sum, limit) => sum.add(x.gt(limit).to("u32")), x.gt(2).to("u32"));
+  return { codes, scales: scales.squeeze(-1) };
+}
+
+/** The dense matrix [N, K] in f32, from ordinary ops. */
+export function decode({ packed, scales }: Packed, q: QuantLayout): Tensor {
+  const [N, K] = q.shape;
+  const [groups, count] = [groupsOf(q), bitsOf(q.format)];
+  const places = apply(iotaOp, [], { start: 0, step: count }, [32 / count], "u32");
+  const codes = bits({ count }, packed.unsqueeze(-1), places).reshape([N, groups, q.group]);
+  const part = scales.float().reshape([N, groups, -1]);
+  const scale = part.narrow(-1, 0, 1); // [N, groups, 1]
+  const zero = q.zeroPoint ? part.narrow(-1, 1, 1) : middleOf(q.format);
+  const values = q.format === "nf4" ? nf4(codes) : codes.float().sub(zero);
+  return values.mul(scale).reshape([N, -1]).narrow(1, 0, K);
+}
+
+interface ProductAttrs extends QuantLayout {
+  /** false: x [M, K] · Wᵀ; true: x [M, N] · W. */
+  readonly transposed: boolean;
+}
+
+/** Sources x [M, K or N], packed, scales. The weight has no gradient. */
+export const quantizedMatmulOp = defineOp<ProductAttrs>({
+  name: "quantized_matmul",
+  kind: "kernel",
+  vjp: (g, _y, [x, packed, scales], attrs) => [
+    multiply(g, { packed, scales }, { ...attrs, transposed: !attrs.transposed }).to(x.dtype),
+    null,
+    null,
+  ],
+  fallback: ([x, packed, scales], { transposed, ...q }) => {
+    const weight = decode({ packed, scales }, q as QuantLayout);
+    return x.matmul(transposed ? weight : weight.t());
+  },
+});
+
+function multiply(x: Tensor, { packed, scales }: Packed, attrs: ProductAttrs): Tensor {
+  const { transposed, shape } = attrs;
+  return apply(quantizedMatmulOp, [x, packed, scales], attrs, [x.shape[0], shape[transposed ? 1 : 0]], x.dtype);
+}
+
+/** x [..., K] · Wᵀ + bias -> [..., N], W packed. */
+export function quantizedProduct(x: Tensor, weight: Packed, q: QuantLayout, bias?: Tensor | null): Tensor {
+  const [N, K] = q.shape;
+  if (x.ndim === 0 || x.shape[x.ndim - 1] !== K)
+    throw new Error(`quantizedLinear: input ${show(x.shape)} does not fit weight ${show(q.shape)} ([out, in])`);
+  if (!isFloat(x.dtype)) throw new TypeError(`quantizedLinear: float input expected, got ${x.dtype}`);
+  const { format, group, zeroPoint, shape } = q;
+  const attrs: ProductAttrs = { format, group, zeroPoint, shape: [...shape], transposed: false };
+  const y = multiply(x.reshape([-1, K]), weight, attrs).reshape([...x.shape.slice(0, -1), N]);
+  return bias ? y.add(bias) : y;
+}
