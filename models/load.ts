@@ -1,4 +1,4 @@
-import { type FileSource, openCheckpoint, openFolder, type Safetensors } from "../src/io/index.ts";
+import { type FileSource, openCheckpoint, openFolder, type TensorFiles } from "../src/io/index.ts";
 import { type Module, type StateDict, setParameter, withoutInit } from "../src/nn/index.ts";
 import { sameShape, show } from "../src/shape.ts";
 import { LlamaForCausalLM, llamaDefaults } from "./llama.ts";
@@ -12,7 +12,7 @@ export type Rename = readonly [RegExp, string | null | ((...match: string[]) => 
  */
 export async function loadWeights(
   model: Module,
-  files: readonly Safetensors[],
+  files: readonly TensorFiles[],
   renames: readonly Rename[] = [],
 ): Promise<void> {
   const found: Found = new Map();
@@ -28,7 +28,7 @@ export async function loadWeights(
 }
 
 /** Where each tensor of a model is stored, and under which name. */
-type Found = Map<string, { file: Safetensors; name: string }>;
+type Found = Map<string, { file: TensorFiles; name: string }>;
 
 function checkFit(what: string, own: StateDict, found: Found): void {
   const problems: string[] = [];

@@ -1,5 +1,5 @@
 /** LoRA adapters in the layout of PEFT: adapter_config.json and adapter_model.safetensors. */
-import { type FileSource, openFolder, Safetensors, saveSafetensors, type WriteOptions } from "../src/io/index.ts";
+import { type FileSource, openFolder, saveSafetensors, TensorFiles, type WriteOptions } from "../src/io/index.ts";
 import { jsonBytes, readJson, writeFile } from "../src/io/source.ts";
 import { addAdapter, loraStateDict, type Module, type StateDict, setParameter } from "../src/nn/index.ts";
 import { adapted, DEFAULT_ADAPTER, hosts } from "../src/nn/lora.ts";
@@ -56,7 +56,7 @@ export async function loadAdapter(
     if (value && (typeof value !== "object" || Object.keys(value).length > 0))
       throw new Error(`${source.location}: adapter_config.json: ${key} ${JSON.stringify(value)} is not supported`);
   }
-  const file = await Safetensors.open(source, "adapter_model.safetensors");
+  const file = await TensorFiles.open(source, "adapter_model.safetensors");
   const known = new Set(Array.from(hosts(model), ([host]) => host));
   const stored = new Map(file.names.map((key) => [resolve(key, known, source.location), key]));
   const layers = [
@@ -68,7 +68,7 @@ export async function loadAdapter(
   addAdapter(model, name, layers, { r, alpha, dropout, rankStabilized });
   for (const [key, target] of Object.entries(loraStateDict(model, name)))
     setParameter(target, await file.read(stored.get(key)!));
-  const beside = Object.keys(whole).length ? await Safetensors.open(source, BESIDE) : undefined;
+  const beside = Object.keys(whole).length ? await TensorFiles.open(source, BESIDE) : undefined;
   for (const [key, target] of Object.entries(whole)) setParameter(target, await beside!.read(key));
 }
 
@@ -89,7 +89,7 @@ function resolve(key: string, known: ReadonlySet<string>, where: string): string
 
 /** Everything is checked before the model is touched. */
 function checkShapes(
-  file: Safetensors,
+  file: TensorFiles,
   stored: ReadonlyMap<string, string>,
   model: Module,
   r: number,
@@ -112,7 +112,7 @@ function checkShapes(
 /** The tensors of the model that non_lora_trainables replaces, by their stored names. */
 async function readBeside(model: Module, source: FileSource): Promise<StateDict> {
   if ((await source.size(BESIDE)) === undefined) return {};
-  const file = await Safetensors.open(source, BESIDE);
+  const file = await TensorFiles.open(source, BESIDE);
   const own = model.stateDict();
   const problems = file.names.filter((name) => !own[name] || !sameShape(own[name].shape, file.entry(name).shape));
   if (problems.length) throw new Error(`${source.location}/${BESIDE}: does not fit the model: ${problems.join(", ")}`);

@@ -2,7 +2,7 @@
 import { beforeAll, expect, test } from "vitest";
 import { generate, textPrompt } from "../models/generate.ts";
 import { LlamaForCausalLM } from "../models/llama.ts";
-import { memoryFiles, Safetensors, saveSafetensors } from "../src/io/index.ts";
+import { memoryFiles, saveSafetensors, TensorFiles } from "../src/io/index.ts";
 import { AdamW, Linear } from "../src/nn/index.ts";
 import { crossEntropy, grad, manualSeed, rand, tensor } from "../src/tensor.ts";
 import { openBackend } from "./backend.ts";
@@ -62,5 +62,5 @@ test("a checkpoint", async () => {
   const value = rand(3, 5);
   const want = await value.data();
   await saveSafetensors(files, "x.safetensors", { x: { shape: [3, 5], dtype: "f32", read: async () => want } });
-  expect((await (await Safetensors.open(files, "x.safetensors")).read("x")).data).toEqual(want);
+  expect((await (await TensorFiles.open(files, "x.safetensors")).read("x")).data).toEqual(want);
 });

@@ -1,12 +1,14 @@
 import type { DType } from "../dtype.ts";
 import { numel, type Shape } from "../shape.ts";
-import { Safetensors, saveSafetensors, type WriteEntry, type WriteOptions } from "./safetensors.ts";
-import { type FileSource, jsonBytes, readJson, writeFile } from "./source.ts";
+import { type FloatType, safetensorsChunks, storedType, type WriteEntry, type WriteOptions } from "./safetensors.ts";
+import { type ByteChunks, type FileSource, jsonBytes, readJson, replaceFiles } from "./source.ts";
+import { elementBytes, type StoredType } from "./stored.ts";
+import { TensorFiles } from "./tensors.ts";
 
-/** A folder in the layout of Hugging Face: config.json and model.safetensors, or shards with an index. */
+/** A folder in the layout of Hugging Face: config.json and the weights, in one file or in shards with an index. */
 export interface Checkpoint {
   readonly config: any;
-  readonly tensors: Safetensors;
+  readonly tensors: TensorFiles;
 }
 
 export async function openCheckpoint(source: FileSource): Promise<Checkpoint> {
@@ -14,17 +16,25 @@ export async function openCheckpoint(source: FileSource): Promise<Checkpoint> {
   return { config: await readJson(source, "config.json"), tensors: await openWeights(source) };
 }
 
+/** Where weights are looked for, the best first. */
+const weightFiles = [
+  "model.safetensors",
+  "model.safetensors.index.json",
+  "pytorch_model.bin",
+  "pytorch_model.bin.index.json",
+];
+
 /** The weights of a folder without its config. */
-export async function openWeights(source: FileSource): Promise<Safetensors> {
-  for (const path of ["model.safetensors", "model.safetensors.index.json"]) {
-    if ((await source.size(path)) !== undefined) return Safetensors.open(source, path);
-  }
-  throw new Error(`${source.location}: expected model.safetensors or model.safetensors.index.json with its shards`);
+export async function openWeights(source: FileSource): Promise<TensorFiles> {
+  for (const path of weightFiles) if ((await source.size(path)) !== undefined) return TensorFiles.open(source, path);
+  throw new Error(`${source.location}: expected weights: one of ${weightFiles.join(", ")}`);
 }
 
 export interface SaveOptions extends WriteOptions {
   /** Files grow to at most this many bytes, a single larger tensor apart. Default 4 GiB. */
   readonly maxShardBytes?: number;
+  /** A folder whose tokenizer, generation and preprocessor files are written too. */
+  readonly companions?: FileSource;
 }
 
 /** Tensors to save: anything that has a shape and can be read. */
@@ -33,41 +43,96 @@ export type Saveable = Readonly<
 >;
 type WriteData = Awaited<ReturnType<WriteEntry["read"]>>;
 
-/** Writes config.json and the weights. The config comes last, so a folder with a config is complete. */
+const storedTypes = new WeakMap<object, FloatType>();
+
+/** Notes how a tensor was stored in the file it came from: it is written so again. */
+export function noteStored(tensor: object, type: StoredType): void {
+  if (type === "F32" || type === "F16" || type === "BF16") storedTypes.set(tensor, type);
+}
+
+/** Tensors as a writer takes them. */
+export const writeEntries = (state: Saveable): Record<string, WriteEntry> =>
+  Object.fromEntries(
+    Object.entries(state).map(([name, tensor]) => [
+      name,
+      { shape: tensor.shape, dtype: tensor.dtype, stored: storedTypes.get(tensor), read: () => tensor.data() },
+    ]),
+  );
+
+/** Files of a checkpoint folder that say how its model is used. */
+const companionFiles = [
+  "tokenizer.json",
+  "tokenizer.model",
+  "tokenizer_config.json",
+  "special_tokens_map.json",
+  "added_tokens.json",
+  "vocab.json",
+  "merges.txt",
+  "chat_template.jinja",
+  "chat_template.json",
+  "generation_config.json",
+  "preprocessor_config.json",
+  "processor_config.json",
+];
+
+const torchTypes: Record<FloatType, string> = { F32: "float32", F16: "float16", BF16: "bfloat16" };
+
+/**
+ * Writes config.json and the weights, and removes weights that an earlier save left under other names. All files are
+ * complete before the first of the old ones is replaced.
+ */
 export async function saveCheckpoint(
   source: FileSource,
   config: object,
   state: Saveable,
   options: SaveOptions = {},
 ): Promise<void> {
-  const { maxShardBytes = 2 ** 32, ...write } = options;
-  const width = write.float && write.float !== "F32" ? 2 : 4;
+  const { maxShardBytes = 2 ** 32, companions, ...write } = options;
   const shards: Record<string, WriteEntry>[] = [{}];
   let bytes = 0;
   let total = 0;
-  for (const [name, tensor] of Object.entries(state)) {
-    const size = numel(tensor.shape) * width;
+  for (const [name, entry] of Object.entries(writeEntries(state))) {
+    const size = numel(entry.shape) * elementBytes(storedType(entry, write.float));
     if (bytes > 0 && bytes + size > maxShardBytes) {
       shards.push({});
       bytes = 0;
     }
-    shards[shards.length - 1][name] = { shape: tensor.shape, dtype: tensor.dtype, read: () => tensor.data() };
+    shards[shards.length - 1][name] = entry;
     bytes += size;
     total += size;
   }
-  if (shards.length === 1) {
-    await saveSafetensors(source, "model.safetensors", shards[0], write);
-  } else {
-    const digits = (n: number) => String(n).padStart(5, "0");
-    const weightMap: Record<string, string> = {};
-    for (const [i, shard] of shards.entries()) {
-      const file = `model-${digits(i + 1)}-of-${digits(shards.length)}.safetensors`;
-      await saveSafetensors(source, file, shard, write);
-      for (const name of Object.keys(shard)) weightMap[name] = file;
-    }
-    await writeFile(source, "model.safetensors.index.json", [
-      jsonBytes({ metadata: { total_size: total }, weight_map: weightMap }),
-    ]);
+  const digits = (n: number) => String(n).padStart(5, "0");
+  const named = (i: number) =>
+    shards.length === 1 ? weightFiles[0] : `model-${digits(i + 1)}-of-${digits(shards.length)}.safetensors`;
+  const files: [string, () => ByteChunks][] = shards.map((shard, i) => [
+    named(i),
+    () => safetensorsChunks(shard, write),
+  ]);
+  if (shards.length > 1) {
+    const weightMap = shards.flatMap((shard, i) => Object.keys(shard).map((name) => [name, named(i)]));
+    const index = { metadata: { total_size: total }, weight_map: Object.fromEntries(weightMap) };
+    files.push([weightFiles[1], () => [jsonBytes(index)]]);
   }
-  await writeFile(source, "config.json", [jsonBytes(config)]);
+  for (const path of companions && companions.location !== source.location ? companionFiles : []) {
+    if ((await companions!.size(path)) !== undefined) {
+      const content = await companions!.read(path);
+      files.push([path, () => [content]]);
+    }
+  }
+  const typed = write.float && "torch_dtype" in config ? { ...config, torch_dtype: torchTypes[write.float] } : config;
+  files.push(["config.json", () => [jsonBytes(typed)]]);
+  await replaceFiles(source, files, await staleWeights(source, new Set(files.map(([path]) => path))));
+}
+
+/** Weights in a folder that a save under other names would leave behind, to be read in place of the new ones. */
+async function staleWeights(source: FileSource, fresh: ReadonlySet<string>): Promise<string[]> {
+  const stale: string[] = [];
+  for (const path of weightFiles) {
+    if ((await source.size(path)) === undefined) continue;
+    if (!fresh.has(path)) stale.push(path);
+    if (!path.endsWith(".index.json")) continue;
+    const index = await readJson(source, path);
+    stale.push(...Object.values((index.weight_map ?? {}) as Record<string, string>).filter((file) => !fresh.has(file)));
+  }
+  return [...new Set(stale)];
 }

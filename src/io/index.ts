@@ -6,13 +6,17 @@ export {
   type SaveOptions,
   saveCheckpoint,
 } from "./huggingface.ts";
+export { type FloatType, saveSafetensors, type WriteEntry, type WriteOptions } from "./safetensors.ts";
 export {
-  type Entry,
-  type HostTensor,
-  Safetensors,
-  type StoredType,
-  saveSafetensors,
-  type WriteEntry,
-  type WriteOptions,
-} from "./safetensors.ts";
-export { type ByteChunks, type FileSource, httpFiles, memoryFiles, openFolder, subfolder } from "./source.ts";
+  type ByteChunks,
+  browserFiles,
+  type FileSource,
+  httpFiles,
+  memoryFiles,
+  type NewFiles,
+  openFolder,
+  subfolder,
+} from "./source.ts";
+export type { HostTensor, StoredType } from "./stored.ts";
+export { type Entry, TensorFiles } from "./tensors.ts";
+export { saveTorch } from "./torch.ts";

@@ -1,151 +1,11 @@
-import { type DType, fromBfloat16, fromHalf, type HostArray, toBfloat16, toHalf } from "../dtype.ts";
+import { type DType, type HostArray, toBfloat16, toHalf } from "../dtype.ts";
 import { numel, type Shape, show } from "../shape.ts";
-import { type FileSource, readJson, writeFile } from "./source.ts";
+import { type FileSource, writeFile } from "./source.ts";
+import { elementBytes, plainTypes, type StoredType, storedBytes } from "./stored.ts";
+import type { Entry, Header } from "./tensors.ts";
 
-/** Values of a tensor on the host. */
-export interface HostTensor {
-  readonly data: HostArray;
-  readonly shape: Shape;
-  readonly dtype: DType;
-}
-
-export type StoredType = keyof typeof formats;
-
-/** Where a tensor lies in a file. `start` and `end` count bytes from the beginning of the file. */
-export interface Entry {
-  readonly dtype: StoredType;
-  readonly shape: Shape;
-  readonly start: number;
-  readonly end: number;
-}
-
-/** Stored types: bytes per element, the dtype they load as, and how one element is read. */
-const formats = {
-  F64: { bytes: 8, as: "f32", get: (v: DataView, i: number) => v.getFloat64(i, true) },
-  F32: { bytes: 4, as: "f32", get: (v: DataView, i: number) => v.getFloat32(i, true) },
-  F16: { bytes: 2, as: "f32", get: (v: DataView, i: number) => fromHalf(v.getUint16(i, true)) },
-  BF16: { bytes: 2, as: "f32", get: (v: DataView, i: number) => fromBfloat16(v.getUint16(i, true)) },
-  I64: { bytes: 8, as: "i32", get: (v: DataView, i: number) => Number(v.getBigInt64(i, true)) },
-  U64: { bytes: 8, as: "u32", get: (v: DataView, i: number) => Number(v.getBigUint64(i, true)) },
-  I32: { bytes: 4, as: "i32", get: (v: DataView, i: number) => v.getInt32(i, true) },
-  U32: { bytes: 4, as: "u32", get: (v: DataView, i: number) => v.getUint32(i, true) },
-  I16: { bytes: 2, as: "i32", get: (v: DataView, i: number) => v.getInt16(i, true) },
-  U16: { bytes: 2, as: "u32", get: (v: DataView, i: number) => v.getUint16(i, true) },
-  I8: { bytes: 1, as: "i32", get: (v: DataView, i: number) => v.getInt8(i) },
-  U8: { bytes: 1, as: "u32", get: (v: DataView, i: number) => v.getUint8(i) },
-  BOOL: { bytes: 1, as: "bool", get: (v: DataView, i: number) => (v.getUint8(i) ? 1 : 0) },
-} as const satisfies Record<string, { bytes: number; as: DType; get: (view: DataView, at: number) => number }>;
-
-/**
- * Tensors of one safetensors file, or of several with an index. Only headers are read at first;
- * each tensor's bytes are read when asked for.
- */
-export class Safetensors {
-  private constructor(
-    private readonly source: FileSource,
-    private readonly table: ReadonlyMap<string, { file: string; entry: Entry }>,
-    readonly metadata: Readonly<Record<string, string>>,
-  ) {}
-
-  /** Opens `path`, a `.safetensors` file or a `.safetensors.index.json` that lists shards. */
-  static async open(source: FileSource, path: string): Promise<Safetensors> {
-    const table = new Map<string, { file: string; entry: Entry }>();
-    let metadata: Record<string, string> = {};
-    const add = async (file: string, wanted?: ReadonlySet<string>) => {
-      const header = await readHeader(source, file);
-      for (const [name, entry] of header.entries) {
-        if (!wanted || wanted.has(name)) table.set(name, { file, entry });
-      }
-      metadata = { ...metadata, ...header.metadata };
-    };
-    if (!path.endsWith(".index.json")) {
-      await add(path);
-      return new Safetensors(source, table, metadata);
-    }
-    const weightMap = (await readJson(source, path)).weight_map as Record<string, string> | undefined;
-    if (!weightMap) throw new Error(`${source.location}/${path}: expected a "weight_map" from tensor names to files`);
-    for (const file of new Set(Object.values(weightMap))) {
-      await add(file, new Set(Object.keys(weightMap).filter((name) => weightMap[name] === file)));
-    }
-    const missing = Object.keys(weightMap).filter((name) => !table.has(name));
-    if (missing.length)
-      throw new Error(`${source.location}/${path}: not in the file it is listed for: ${missing.join(", ")}`);
-    return new Safetensors(source, table, metadata);
-  }
-
-  get names(): string[] {
-    return [...this.table.keys()];
-  }
-
-  has(name: string): boolean {
-    return this.table.has(name);
-  }
-
-  entry(name: string): Entry {
-    return this.locate(name).entry;
-  }
-
-  /** The stored bytes of one tensor, little-endian, as the file has them. */
-  async bytes(name: string): Promise<Uint8Array> {
-    const { file, entry } = this.locate(name);
-    const bytes = await this.source.read(file, entry.start, entry.end);
-    if (bytes.byteLength !== entry.end - entry.start) {
-      throw new Error(
-        `${this.source.location}/${file}: tensor ${name}: got ${bytes.byteLength} of ${entry.end - entry.start} bytes`,
-      );
-    }
-    return bytes;
-  }
-
-  /** Reads one tensor; f16, bf16 and f64 come as f32, integers as i32 or u32 (out of their range is an error). */
-  async read(name: string): Promise<HostTensor> {
-    const { entry } = this.locate(name);
-    const data = decode(await this.bytes(name), entry, name);
-    return { data, shape: entry.shape, dtype: formats[entry.dtype].as };
-  }
-
-  private locate(name: string) {
-    const found = this.table.get(name);
-    if (!found)
-      throw new Error(
-        `${this.source.location}: there is no tensor ${name}; there are ${this.names.slice(0, 8).join(", ")}, …`,
-      );
-    return found;
-  }
-}
-
-function decode(bytes: Uint8Array, { dtype, shape }: Entry, name: string): HostArray {
-  const count = numel(shape);
-  const format = formats[dtype];
-  // The common types need no loop per element, only an aligned copy.
-  const aligned = () => bytes.slice().buffer;
-  if (dtype === "F32") return new Float32Array(aligned());
-  if (dtype === "I32") return new Int32Array(aligned());
-  if (dtype === "U32") return new Uint32Array(aligned());
-  if (dtype === "BF16") {
-    const halves = new Uint16Array(aligned());
-    const words = new Uint32Array(count);
-    for (let i = 0; i < count; i++) words[i] = halves[i] << 16;
-    return new Float32Array(words.buffer);
-  }
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const out =
-    format.as === "f32"
-      ? new Float32Array(count)
-      : format.as === "i32"
-        ? new Int32Array(count)
-        : new Uint32Array(count);
-  for (let i = 0; i < count; i++) {
-    const value = format.get(view, i * format.bytes);
-    out[i] = value;
-    if (format.as !== "f32" && out[i] !== value) {
-      throw new RangeError(`tensor ${name}: ${value} at index ${i} (stored as ${dtype}) does not fit ${format.as}`);
-    }
-  }
-  return out;
-}
-
-async function readHeader(source: FileSource, path: string) {
+/** Reads the table of a safetensors file. */
+export async function readSafetensors(source: FileSource, path: string): Promise<Header> {
   const where = `${source.location}/${path}`;
   const size = await source.size(path);
   if (size === undefined) throw new Error(`${where}: no such file`);
@@ -183,11 +43,11 @@ function checkEntry(where: string, name: string, info: any, base: number, size: 
   ) {
     throw new Error(`${where}: tensor ${name}: expected dtype, shape and data_offsets, got ${JSON.stringify(info)}`);
   }
-  if (!(dtype in formats)) {
-    throw new Error(`${where}: tensor ${name} has dtype ${dtype}; known are ${Object.keys(formats).join(" ")}`);
+  if (!plainTypes.includes(dtype)) {
+    throw new Error(`${where}: tensor ${name} has dtype ${dtype}; known are ${plainTypes.join(" ")}`);
   }
   const [start, end] = [base + offsets[0], base + offsets[1]];
-  const bytes = numel(shape) * formats[dtype as StoredType].bytes;
+  const bytes = storedBytes(dtype, shape);
   if (end - start !== bytes)
     throw new Error(
       `${where}: tensor ${name}: ${dtype} ${show(shape)} takes ${bytes} bytes, the header gives ${end - start}`,
@@ -209,12 +69,16 @@ function checkOverlap(where: string, entries: ReadonlyMap<string, Entry>): void 
 export interface WriteEntry {
   readonly shape: Shape;
   readonly dtype: DType;
+  /** How a float is stored unless the options say; default F32. */
+  readonly stored?: FloatType;
   readonly read: () => HostArray | Promise<HostArray>;
 }
 
+export type FloatType = "F32" | "F16" | "BF16";
+
 export interface WriteOptions {
-  /** How floats are stored: F32 (default), F16 or BF16, rounded to nearest even. Integers keep their type. */
-  readonly float?: "F32" | "F16" | "BF16";
+  /** How floats are stored, rounded to nearest even. Default: as they were loaded, else F32. Integers keep their type. */
+  readonly float?: FloatType;
   readonly metadata?: Readonly<Record<string, string>>;
 }
 
@@ -225,12 +89,21 @@ export async function saveSafetensors(
   tensors: Readonly<Record<string, WriteEntry>>,
   options: WriteOptions = {},
 ): Promise<void> {
-  const { float = "F32", metadata = { format: "pt" } } = options;
+  await writeFile(source, path, safetensorsChunks(tensors, options));
+}
+
+/** The bytes of a safetensors file, tensor by tensor. */
+export async function* safetensorsChunks(
+  tensors: Readonly<Record<string, WriteEntry>>,
+  options: WriteOptions = {},
+): AsyncGenerator<Uint8Array> {
+  const { float, metadata = { format: "pt" } } = options;
   const header: Record<string, unknown> = { __metadata__: metadata };
   let offset = 0;
-  for (const [name, { shape, dtype }] of Object.entries(tensors)) {
-    const stored = storedType(dtype, float);
-    const end = offset + numel(shape) * formats[stored].bytes;
+  for (const [name, tensor] of Object.entries(tensors)) {
+    const { shape } = tensor;
+    const stored = storedType(tensor, float);
+    const end = offset + numel(shape) * elementBytes(stored);
     header[name] = { dtype: stored, shape, data_offsets: [offset, end] };
     offset = end;
   }
@@ -239,25 +112,24 @@ export async function saveSafetensors(
   const head = new Uint8Array(8 + padded).fill(0x20);
   new DataView(head.buffer).setBigUint64(0, BigInt(padded), true);
   head.set(text, 8);
-  async function* chunks() {
-    yield head;
-    for (const [name, { shape, dtype, read }] of Object.entries(tensors)) {
-      const data = await read();
-      if (data.length !== numel(shape))
-        throw new Error(`saveSafetensors: ${name}: ${data.length} values for shape ${show(shape)}`);
-      yield encode(data, storedType(dtype, float));
-    }
-  }
-  await writeFile(source, path, chunks());
+  yield head;
+  for (const [name, tensor] of Object.entries(tensors)) yield encode(name, tensor, storedType(tensor, float));
 }
 
-function storedType(dtype: DType, float: "F32" | "F16" | "BF16"): StoredType {
+/** How a tensor is stored. */
+export function storedType(
+  { dtype, stored = "F32" }: Pick<WriteEntry, "dtype" | "stored">,
+  float = stored,
+): StoredType {
   if (dtype === "i32") return "I32";
   if (dtype === "u32") return "U32";
   return dtype === "bool" ? "BOOL" : float;
 }
 
-function encode(data: HostArray, stored: StoredType): Uint8Array {
+/** The values of a tensor as bytes of a file. */
+export async function encode(name: string, { shape, read }: WriteEntry, stored: StoredType): Promise<Uint8Array> {
+  const data = await read();
+  if (data.length !== numel(shape)) throw new Error(`${name}: ${data.length} values for shape ${show(shape)}`);
   if (stored === "F16" || stored === "BF16") {
     const round = stored === "F16" ? toHalf : toBfloat16;
     const out = new Uint16Array(data.length);

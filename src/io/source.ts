@@ -11,7 +11,15 @@ export interface FileSource {
   size(path: string): Promise<number | undefined>;
   /** Writes a whole file, or nothing: a reader never sees a part of it. Absent where one cannot write. */
   write?(path: string, chunks: ByteChunks): Promise<void>;
+  /**
+   * Writes several files in order and removes others. Old files stay until every new one is complete, so a failure while
+   * writing changes nothing.
+   */
+  replace?(files: NewFiles, stale: readonly string[]): Promise<void>;
 }
+
+/** Files to write: their paths and bytes, made when their turn comes. */
+export type NewFiles = Iterable<readonly [path: string, chunks: () => ByteChunks]>;
 
 /** The bytes of a file in order. */
 export type ByteChunks = Iterable<Uint8Array> | AsyncIterable<Uint8Array>;
@@ -30,14 +38,41 @@ export function memoryFiles(
     },
     size: async (path) => files.get(path)?.byteLength,
     async write(path, chunks) {
-      const parts: Uint8Array[] = [];
-      for await (const chunk of chunks) parts.push(chunk);
-      files.set(path, concatBytes(parts));
+      files.set(path, await concatBytes(chunks));
+    },
+    async replace(fresh, stale) {
+      const made: [string, Uint8Array][] = [];
+      for (const [path, chunks] of fresh) made.push([path, await concatBytes(chunks())]);
+      for (const path of stale) files.delete(path);
+      for (const [path, bytes] of made) files.set(path, bytes);
     },
   };
 }
 
-/** Files below a URL, read with HTTP range requests. */
+/**
+ * Files that a user chose in a page (`<input type="file" multiple>`, with or without `webkitdirectory`, or dropped):
+ * paths are relative to the chosen folder. Only the parts that are asked for are read.
+ */
+export function browserFiles(chosen: Iterable<File>): FileSource {
+  const all = Array.from(chosen, (file): [string, File] => {
+    const path = file.webkitRelativePath;
+    return [path ? path.slice(path.indexOf("/") + 1) : file.name, file];
+  });
+  const files = new Map(all);
+  return {
+    location: "chosen files",
+    async read(path, start = 0, end) {
+      const file = files.get(path);
+      if (!file) throw new Error(`chosen files: there is no file ${path}; there are ${[...files.keys()].join(", ")}`);
+      return new Uint8Array(await file.slice(start, end ?? file.size).arrayBuffer());
+    },
+    size: async (path) => files.get(path)?.size,
+  };
+}
+
+const MAX_UNRANGED = 1 << 24;
+
+/** Files below a URL, read with HTTP range requests. A server without them serves files of up to 16 MiB. */
 export function httpFiles(base: string): FileSource {
   const url = (path: string) => `${base.replace(/\/+$/, "")}/${path.split("/").map(encodeURIComponent).join("/")}`;
   return {
@@ -49,8 +84,13 @@ export function httpFiles(base: string): FileSource {
         : {};
       const response = await fetch(url(path), { headers });
       if (!response.ok) throw new Error(`${url(path)}: HTTP ${response.status} ${response.statusText}`);
-      const bytes = new Uint8Array(await response.arrayBuffer());
-      return ranged && response.status === 200 ? bytes.subarray(start, end) : bytes; // the server ignored the range
+      if (!ranged || response.status === 206) return new Uint8Array(await response.arrayBuffer());
+      const length = Number(response.headers.get("content-length") ?? Infinity);
+      if (length > MAX_UNRANGED) {
+        await response.body?.cancel();
+        throw new Error(`${url(path)}: the server ignores range requests, which a file of ${length} bytes needs`);
+      }
+      return new Uint8Array(await response.arrayBuffer()).subarray(start, end);
     },
     async size(path) {
       const response = await fetch(url(path), { method: "HEAD" });
@@ -76,6 +116,13 @@ export function subfolder(source: FileSource, name: string): FileSource {
     read: (path, start, end) => source.read(`${name}/${path}`, start, end),
     size: (path) => source.size(`${name}/${path}`),
     write: source.write && ((path, chunks) => source.write!(`${name}/${path}`, chunks)),
+    replace:
+      source.replace &&
+      ((files, stale) =>
+        source.replace!(
+          Array.from(files, ([path, chunks]) => [`${name}/${path}`, chunks] as const),
+          stale.map((path) => `${name}/${path}`),
+        )),
   };
 }
 
@@ -83,6 +130,12 @@ export function subfolder(source: FileSource, name: string): FileSource {
 export async function writeFile(source: FileSource, path: string, chunks: ByteChunks): Promise<void> {
   if (!source.write) throw new Error(`${source.location} is read-only: ${path} cannot be written there`);
   await source.write(path, chunks);
+}
+
+/** Writes several files as one change where the place can do that, else one after another. */
+export async function replaceFiles(source: FileSource, files: NewFiles, stale: readonly string[] = []): Promise<void> {
+  if (source.replace) return source.replace(files, stale);
+  for (const [path, chunks] of files) await writeFile(source, path, chunks());
 }
 
 export async function readJson(source: FileSource, path: string): Promise<any> {
@@ -97,7 +150,9 @@ export async function readJson(source: FileSource, path: string): Promise<any> {
 export const jsonBytes = (value: unknown): Uint8Array =>
   new TextEncoder().encode(`${JSON.stringify(value, null, 2)}\n`);
 
-function concatBytes(parts: readonly Uint8Array[]): Uint8Array {
+async function concatBytes(chunks: ByteChunks): Promise<Uint8Array> {
+  const parts: Uint8Array[] = [];
+  for await (const chunk of chunks) parts.push(chunk);
   const out = new Uint8Array(parts.reduce((n, part) => n + part.byteLength, 0));
   let offset = 0;
   for (const part of parts) {

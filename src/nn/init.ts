@@ -1,5 +1,5 @@
 import { assign } from "../engine.ts";
-import type { HostTensor } from "../io/safetensors.ts";
+import type { HostTensor } from "../io/stored.ts";
 import { mix } from "../ops/math.ts";
 import { drawSeed } from "../random.ts";
 import { numel, type Shape } from "../shape.ts";

@@ -1,4 +1,4 @@
-import type { HostTensor } from "../io/safetensors.ts";
+import type { HostTensor } from "../io/stored.ts";
 import { sameShape, show } from "../shape.ts";
 import { Tensor } from "../tensor.ts";
 import { setParameter } from "./init.ts";

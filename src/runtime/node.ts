@@ -4,7 +4,7 @@ import { homedir } from "node:os";
 import { dirname, join } from "node:path";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
-import type { FileSource } from "../io/source.ts";
+import type { FileSource, NewFiles } from "../io/source.ts";
 
 let collect: (() => void) | undefined;
 
@@ -27,7 +27,7 @@ export const cacheFolder = (): string =>
 
 let unique = 0;
 
-/** A folder on disk. A file is written beside its final name, flushed and renamed, so it appears whole or not at all. */
+/** A folder on disk. Files appear whole or not at all. */
 export function folder(root: string): FileSource {
   return {
     location: root,
@@ -53,21 +53,40 @@ export function folder(root: string): FileSource {
       const info = await stat(join(root, path)).catch(() => undefined);
       return info?.isFile() ? info.size : undefined;
     },
-    async write(path, chunks) {
+    write: (path, chunks) => replace(root, [[path, () => chunks]], []),
+    replace: (files, stale) => replace(root, files, stale),
+  };
+}
+
+/** Writes files beside their final names, flushed; once all are complete, renames them in order and removes the stale. */
+async function replace(root: string, files: NewFiles, stale: readonly string[]): Promise<void> {
+  const made: { partial: string; target: string }[] = [];
+  try {
+    for (const [path, chunks] of files) {
       const target = join(root, path);
       const partial = `${target}.${process.pid}.${unique++}.partial`;
       await mkdir(dirname(target), { recursive: true });
       const file = await open(partial, "wx");
+      made.push({ partial, target });
       try {
-        for await (const chunk of chunks) await file.writeFile(chunk);
+        for await (const chunk of chunks()) await file.writeFile(chunk);
         await file.sync();
+      } finally {
         await file.close();
-        await rename(partial, target);
-      } catch (error) {
-        await file.close().catch(() => undefined); // already closed when the rename failed
-        await rm(partial, { force: true });
-        throw error;
       }
-    },
-  };
+    }
+    for (const { partial, target } of made) await rename(partial, target);
+  } catch (error) {
+    for (const { partial } of made) await rm(partial, { force: true });
+    throw error;
+  }
+  for (const path of stale) await rm(join(root, path), { force: true });
+  for (const folder of new Set(made.map(({ target }) => dirname(target)))) await syncFolder(folder);
+}
+
+/** Makes renames in a folder durable, where the system can do that. */
+async function syncFolder(path: string): Promise<void> {
+  const folder = await open(path).catch(() => undefined); // Windows opens no folders
+  await folder?.sync().catch(() => undefined);
+  await folder?.close();
 }

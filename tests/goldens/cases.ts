@@ -2,7 +2,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { HostArray } from "../../src/dtype.ts";
-import { Safetensors } from "../../src/io/safetensors.ts";
+import { TensorFiles } from "../../src/io/tensors.ts";
 import { folder } from "../../src/runtime/node.ts";
 
 const here = dirname(fileURLToPath(import.meta.url));
@@ -34,8 +34,8 @@ export function listCases(kind: string): Case[] {
     }));
 }
 
-export const openCase = (path: string, file: string): Promise<Safetensors> =>
-  Safetensors.open(folder(path), `${file}.safetensors`);
+export const openCase = (path: string, file: string): Promise<TensorFiles> =>
+  TensorFiles.open(folder(path), `${file}.safetensors`);
 
 export interface Tolerance {
   readonly atol: number;

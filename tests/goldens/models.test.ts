@@ -11,8 +11,8 @@ import { loadAdapter, saveAdapter } from "../../models/peft.ts";
 import { loadVisionTower } from "../../models/tower.ts";
 import { ViT } from "../../models/vit.ts";
 import type { VisionLanguageInput } from "../../models/vlm.ts";
-import type { Safetensors } from "../../src/io/safetensors.ts";
 import { memoryFiles } from "../../src/io/source.ts";
+import type { TensorFiles } from "../../src/io/tensors.ts";
 import { type Module, mergeLoRA } from "../../src/nn/index.ts";
 import { folder } from "../../src/runtime/node.ts";
 import { type Tensor, tensor } from "../../src/tensor.ts";
@@ -24,8 +24,8 @@ class Scenario {
   constructor(
     readonly golden: Case,
     readonly name: string,
-    private readonly inputs: Safetensors,
-    private readonly outputs: Safetensors,
+    private readonly inputs: TensorFiles,
+    private readonly outputs: TensorFiles,
   ) {}
 
   async input(name: string): Promise<Tensor | undefined> {

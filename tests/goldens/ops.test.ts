@@ -2,7 +2,7 @@ import { beforeAll, describe, expect, test } from "vitest";
 import type { DType } from "../../src/dtype.ts";
 import { flush, init } from "../../src/engine.ts";
 import * as sg from "../../src/functional.ts";
-import type { Safetensors } from "../../src/io/safetensors.ts";
+import type { TensorFiles } from "../../src/io/tensors.ts";
 import type { Tensor } from "../../src/tensor.ts";
 import { listCases, mismatch, openCase, type Tolerance } from "./cases.ts";
 
@@ -145,13 +145,13 @@ const calls: Record<string, Call> = {
 
 const dtypes: Record<string, DType> = { f32: "f32", i32: "i32", u8: "bool" };
 
-async function read(file: Safetensors, name: string, dtype = "f32"): Promise<Tensor> {
+async function read(file: TensorFiles, name: string, dtype = "f32"): Promise<Tensor> {
   const { data, shape } = await file.read(name);
   return sg.tensor(data, { shape, dtype: dtypes[dtype] });
 }
 
 /** Everything wrong with one variant; empty when forward and gradients are within tolerance. */
-async function check(call: Call, file: Safetensors, v: Variant): Promise<string[]> {
+async function check(call: Call, file: TensorFiles, v: Variant): Promise<string[]> {
   const inputs: Inputs = {};
   for (const [name, { dtype }] of Object.entries(v.inputs)) {
     inputs[name] = await read(file, `${v.name}/in.${name}`, dtype);

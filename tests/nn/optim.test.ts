@@ -1,8 +1,9 @@
 import { beforeAll, describe, expect, test } from "vitest";
 import { parameterTable, train } from "../../models/train.ts";
 import { init } from "../../src/engine.ts";
-import { Safetensors, saveSafetensors } from "../../src/io/safetensors.ts";
+import { saveSafetensors } from "../../src/io/safetensors.ts";
 import { memoryFiles } from "../../src/io/source.ts";
+import { TensorFiles } from "../../src/io/tensors.ts";
 import {
   AdamW,
   clipGradNorm,
@@ -92,7 +93,7 @@ test("a saved state goes on as if nothing had happened", async () => {
   );
   for (let i = 0; i < 3; i++) await step(model, optimizer);
 
-  const saved = await Safetensors.open(files, "state.safetensors");
+  const saved = await TensorFiles.open(files, "state.safetensors");
   const read = async (name: string) => {
     const { data, shape, dtype } = await saved.read(name);
     return tensor(data, { shape, dtype });

@@ -1,0 +1,106 @@
+/** Element types of checkpoint files, and how their bytes become numbers. */
+import { type DType, fromBfloat16, fromHalf, type HostArray } from "../dtype.ts";
+import { numel, type Shape, show } from "../shape.ts";
+import { type BlockType, blocks } from "./ggml.ts";
+
+/** Values of a tensor on the host. */
+export interface HostTensor {
+  readonly data: HostArray;
+  readonly shape: Shape;
+  readonly dtype: DType;
+}
+
+export type StoredType = keyof typeof formats | BlockType;
+
+/** Stored types: bytes per element, the dtype they load as, and how one element is read. */
+const formats = {
+  F64: { bytes: 8, as: "f32", get: (v: DataView, i: number) => v.getFloat64(i, true) },
+  F32: { bytes: 4, as: "f32", get: (v: DataView, i: number) => v.getFloat32(i, true) },
+  F16: { bytes: 2, as: "f32", get: (v: DataView, i: number) => fromHalf(v.getUint16(i, true)) },
+  BF16: { bytes: 2, as: "f32", get: (v: DataView, i: number) => fromBfloat16(v.getUint16(i, true)) },
+  I64: { bytes: 8, as: "i32", get: (v: DataView, i: number) => Number(v.getBigInt64(i, true)) },
+  U64: { bytes: 8, as: "u32", get: (v: DataView, i: number) => Number(v.getBigUint64(i, true)) },
+  I32: { bytes: 4, as: "i32", get: (v: DataView, i: number) => v.getInt32(i, true) },
+  U32: { bytes: 4, as: "u32", get: (v: DataView, i: number) => v.getUint32(i, true) },
+  I16: { bytes: 2, as: "i32", get: (v: DataView, i: number) => v.getInt16(i, true) },
+  U16: { bytes: 2, as: "u32", get: (v: DataView, i: number) => v.getUint16(i, true) },
+  I8: { bytes: 1, as: "i32", get: (v: DataView, i: number) => v.getInt8(i) },
+  U8: { bytes: 1, as: "u32", get: (v: DataView, i: number) => v.getUint8(i) },
+  BOOL: { bytes: 1, as: "bool", get: (v: DataView, i: number) => (v.getUint8(i) ? 1 : 0) },
+} as const satisfies Record<string, { bytes: number; as: DType; get: (view: DataView, at: number) => number }>;
+
+export const plainTypes: readonly string[] = Object.keys(formats);
+
+const isBlock = (type: StoredType): type is BlockType => type in blocks;
+
+/** Bytes of one element; types of quantised blocks have none. */
+export function elementBytes(type: StoredType): number {
+  if (isBlock(type)) throw new Error(`${type} is stored in blocks, not by element`);
+  return formats[type].bytes;
+}
+
+/** The dtype that a stored type loads as. */
+export const loadedType = (type: StoredType): DType => (isBlock(type) ? "f32" : formats[type].as);
+
+/** Bytes that a tensor takes in a file. @throws when its rows are no whole blocks. */
+export function storedBytes(type: StoredType, shape: Shape): number {
+  const count = numel(shape);
+  if (!isBlock(type)) return count * formats[type].bytes;
+  const { values, bytes } = blocks[type];
+  if ((shape[shape.length - 1] ?? 1) % values)
+    throw new Error(`${type} ${show(shape)}: rows are no multiple of the block of ${values}`);
+  return (count / values) * bytes;
+}
+
+/** Little-endian, row-major bytes as numbers; integers out of the range of i32 and u32 are an error. */
+export function decode(bytes: Uint8Array, type: StoredType, shape: Shape, name: string): HostArray {
+  const count = numel(shape);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  if (isBlock(type)) {
+    const out = new Float32Array(count);
+    const { values, bytes: size, decode: block } = blocks[type];
+    for (let i = 0, at = 0; i < count; i += values, at += size) block(view, at, out, i);
+    return out;
+  }
+  // The common types need no call per element, only aligned bytes.
+  const aligned = () =>
+    (bytes.byteLength === bytes.buffer.byteLength ? bytes.buffer : new Uint8Array(bytes).buffer) as ArrayBuffer;
+  if (type === "F32") return new Float32Array(aligned());
+  if (type === "I32") return new Int32Array(aligned());
+  if (type === "U32") return new Uint32Array(aligned());
+  if (type === "BF16") {
+    const halves = new Uint16Array(aligned());
+    const words = new Uint32Array(count);
+    for (let i = 0; i < count; i++) words[i] = halves[i] << 16;
+    return new Float32Array(words.buffer);
+  }
+  if (type === "F16") {
+    const halves = new Uint16Array(aligned());
+    const table = halfTable();
+    const out = new Float32Array(count);
+    for (let i = 0; i < count; i++) out[i] = table[halves[i]];
+    return out;
+  }
+  const format = formats[type];
+  const out =
+    format.as === "f32"
+      ? new Float32Array(count)
+      : format.as === "i32"
+        ? new Int32Array(count)
+        : new Uint32Array(count);
+  for (let i = 0; i < count; i++) {
+    const value = format.get(view, i * format.bytes);
+    out[i] = value;
+    if (format.as !== "f32" && out[i] !== value) {
+      throw new RangeError(`tensor ${name}: ${value} at index ${i} (stored as ${type}) does not fit ${format.as}`);
+    }
+  }
+  return out;
+}
+
+let halves: Float32Array | undefined;
+
+/** The value of each of the 65,536 halves. */
+function halfTable(): Float32Array {
+  return (halves ??= Float32Array.from({ length: 65536 }, (_, bits) => fromHalf(bits)));
+}
