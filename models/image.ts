@@ -1,4 +1,4 @@
-/** Rows of pixels, `channels` bytes each (3 = RGB, 4 = RGBA). Decoding files is the caller's: pngjs, a browser's canvas. */
+/** Rows of pixels, `channels` bytes each (1 = grey, 3 = RGB, 4 = RGBA). `decodeImage` makes one of a file. */
 export interface Image {
   width: number;
   height: number;

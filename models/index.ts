@@ -12,6 +12,7 @@ export { KVCache } from "./cache.ts";
 export { type ChatMessage, type ChatOptions, chat, Processor } from "./chat.ts";
 export { type ViTConfig, ViTForImageClassification } from "./classifier.ts";
 export * from "./conversation.ts";
+export { decodeImage } from "./decode.ts";
 export {
   type GenerateOptions,
   generate,

@@ -1,0 +1,41 @@
+import type { Image } from "./image.ts";
+import { decodeJpeg } from "./jpeg.ts";
+import { decodePng } from "./png.ts";
+
+/**
+ * Pixels of an image file. PNG and JPEG decode here, to the same bytes on every platform (and to Pillow's); other
+ * formats (WebP, GIF, AVIF) where the platform has `createImageBitmap`, as browsers do.
+ * @throws if the bytes are no image, or truncated or damaged.
+ */
+export async function decodeImage(source: Uint8Array | ArrayBuffer | Blob): Promise<Image> {
+  const bytes = new Uint8Array(source instanceof Blob ? await source.arrayBuffer() : source);
+  if (bytes.length === 0) throw new Error("decodeImage: the file is empty");
+  const begins = (...magic: number[]): boolean => magic.every((byte, i) => bytes[i] === byte);
+  if (begins(0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a)) return guarded("png", () => decodePng(bytes));
+  if (begins(0xff, 0xd8)) return guarded("jpeg", () => decodeJpeg(bytes));
+  if (typeof createImageBitmap === "function" && typeof OffscreenCanvas === "function") return byPlatform(bytes);
+  const start = Array.from(bytes.subarray(0, 8), (byte) => byte.toString(16).padStart(2, "0")).join(" ");
+  throw new Error(`decodeImage: neither PNG nor JPEG: the file begins with ${start}`);
+}
+
+/** Sizes and offsets out of bounds come from damaged bytes. */
+async function guarded(format: string, decode: () => Image | Promise<Image>): Promise<Image> {
+  try {
+    return await decode();
+  } catch (cause) {
+    throw cause instanceof RangeError ? new Error(`${format}: the data is damaged`, { cause }) : cause;
+  }
+}
+
+async function byPlatform(bytes: Uint8Array): Promise<Image> {
+  let bitmap: ImageBitmap;
+  try {
+    bitmap = await createImageBitmap(new Blob([bytes as BlobPart]));
+  } catch (cause) {
+    throw new Error("decodeImage: no image that this platform knows", { cause });
+  }
+  const { width, height } = bitmap;
+  const context = new OffscreenCanvas(width, height).getContext("2d")!;
+  context.drawImage(bitmap, 0, 0);
+  return { width, height, channels: 4, data: context.getImageData(0, 0, width, height).data };
+}

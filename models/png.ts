@@ -1,0 +1,149 @@
+/** PNG (ISO/IEC 15948) to pixels: every colour type and depth, interlaced or not. 16-bit samples keep their high byte. */
+import type { Image } from "./image.ts";
+
+interface Header {
+  width: number;
+  height: number;
+  depth: number;
+  /** 0 grey, 2 RGB, 3 palette, 4 grey and alpha, 6 RGBA. */
+  colour: number;
+  interlaced: boolean;
+}
+
+const samplesOf: Readonly<Record<number, number>> = { 0: 1, 2: 3, 3: 1, 4: 2, 6: 4 };
+/** Adam7: first column and row, and distances, of each pass. */
+const passes = [
+  [0, 0, 8, 8],
+  [4, 0, 8, 8],
+  [0, 4, 4, 8],
+  [2, 0, 4, 4],
+  [0, 2, 2, 4],
+  [1, 0, 2, 2],
+  [0, 1, 1, 2],
+] as const;
+
+/** Pixels of a PNG file: grey with 1 channel, RGB with 3, either with alpha RGBA with 4. */
+export async function decodePng(file: Uint8Array): Promise<Image> {
+  const view = new DataView(file.buffer, file.byteOffset, file.byteLength);
+  let header: Header | undefined;
+  let palette: Uint8Array | undefined;
+  let alphas = new Uint8Array(0);
+  const data: Uint8Array[] = [];
+  for (let at = 8; ; ) {
+    if (at + 12 > file.length) throw new Error("png: the file is truncated");
+    const length = view.getUint32(at);
+    const type = String.fromCharCode(...file.subarray(at + 4, at + 8));
+    if (at + 12 + length > file.length) throw new Error(`png: the file is truncated within its ${type} chunk`);
+    if (crc32(file.subarray(at + 4, at + 8 + length)) !== view.getUint32(at + 8 + length)) {
+      throw new Error(`png: the data is damaged: wrong checksum of the ${type} chunk`);
+    }
+    const body = file.subarray(at + 8, at + 8 + length);
+    if (type === "IHDR") header = readHeader(view, at + 8);
+    else if (type === "PLTE") palette = body;
+    else if (type === "tRNS") alphas = body.slice();
+    else if (type === "IDAT") data.push(body);
+    else if (type === "IEND") break;
+    at += 12 + length;
+  }
+  if (!header) throw new Error("png: the data is damaged: no header");
+  if (header.colour === 3 && !palette) throw new Error("png: the data is damaged: no palette");
+  const bytes = await inflate(data);
+  const plain = unpack(header, bytes);
+  return palette && header.colour === 3 ? colours(plain, palette, alphas) : greyAlpha(plain);
+}
+
+function readHeader(view: DataView, at: number): Header {
+  const [width, height, depth, colour] = [
+    view.getUint32(at),
+    view.getUint32(at + 4),
+    view.getUint8(at + 8),
+    view.getUint8(at + 9),
+  ];
+  if (!width || !height || !samplesOf[colour] || ![1, 2, 4, 8, 16].includes(depth)) {
+    throw new Error(`png: the data is damaged: ${width} x ${height} pixels of colour type ${colour}, ${depth} bits`);
+  }
+  return { width, height, depth, colour, interlaced: view.getUint8(at + 12) === 1 };
+}
+
+async function inflate(parts: readonly Uint8Array[]): Promise<Uint8Array> {
+  const stream = new Blob(parts as Uint8Array<ArrayBuffer>[]).stream().pipeThrough(new DecompressionStream("deflate"));
+  try {
+    return new Uint8Array(await new Response(stream).arrayBuffer());
+  } catch (cause) {
+    throw new Error("png: the compressed data is damaged or truncated", { cause });
+  }
+}
+
+/** Undoes row filters and interlacing; samples of fewer than 8 bits become bytes (grey scaled to 255). */
+function unpack(header: Header, bytes: Uint8Array): Image {
+  const { width, height, depth, colour, interlaced } = header;
+  const channels = samplesOf[colour];
+  const out = new Uint8Array(width * height * channels);
+  const scale = colour === 3 || depth >= 8 ? 1 : 255 / (2 ** depth - 1);
+  const pixelBytes = Math.max(1, (channels * depth) >> 3);
+  let at = 0;
+  for (const [x0, y0, dx, dy] of interlaced ? passes : ([[0, 0, 1, 1]] as const)) {
+    const columns = Math.max(0, Math.ceil((width - x0) / dx));
+    const rows = columns ? Math.max(0, Math.ceil((height - y0) / dy)) : 0;
+    const rowBytes = Math.ceil((columns * channels * depth) / 8);
+    if (at + rows * (rowBytes + 1) > bytes.length) throw new Error("png: the data is damaged: too few pixels");
+    let above: Uint8Array = new Uint8Array(rowBytes);
+    for (let y = 0; y < rows; y++, at += rowBytes + 1) {
+      const row = bytes.subarray(at + 1, at + 1 + rowBytes);
+      unfilter(bytes[at], row, above, pixelBytes);
+      above = row;
+      for (let i = 0; i < columns * channels; i++) {
+        const bit = i * depth;
+        const value = depth >= 8 ? row[bit >> 3] : (row[bit >> 3] >> (8 - depth - (bit & 7))) & (2 ** depth - 1);
+        const pixel = (y0 + y * dy) * width + x0 + Math.floor(i / channels) * dx;
+        out[pixel * channels + (i % channels)] = value * scale;
+      }
+    }
+  }
+  return { width, height, channels, data: out };
+}
+
+/** Adds what each filter predicts from the bytes to the left, above and above left. */
+function unfilter(filter: number, row: Uint8Array, above: Uint8Array, step: number): void {
+  if (filter > 4) throw new Error(`png: the data is damaged: unknown filter ${filter}`);
+  for (let i = 0; i < row.length && filter; i++) {
+    const [a, b, c] = [i < step ? 0 : row[i - step], above[i], i < step ? 0 : above[i - step]];
+    row[i] += filter === 1 ? a : filter === 2 ? b : filter === 3 ? (a + b) >> 1 : paeth(a, b, c);
+  }
+}
+
+function paeth(a: number, b: number, c: number): number {
+  const [pa, pb, pc] = [Math.abs(b - c), Math.abs(a - c), Math.abs(a + b - 2 * c)];
+  return pa <= pb && pa <= pc ? a : pb <= pc ? b : c;
+}
+
+function colours({ width, height, data }: Image, palette: Uint8Array, alphas: Uint8Array): Image {
+  const channels = alphas.length ? 4 : 3;
+  const out = new Uint8Array(width * height * channels);
+  data.forEach((index, i) => {
+    if (3 * index >= palette.length) throw new Error(`png: the data is damaged: colour ${index} is not in the palette`);
+    out.set(palette.subarray(3 * index, 3 * index + 3), i * channels);
+    if (channels === 4) out[4 * i + 3] = alphas[index] ?? 255;
+  });
+  return { width, height, channels, data: out };
+}
+
+/** Grey and alpha as RGBA, others as they are. */
+function greyAlpha(image: Image): Image {
+  if (image.channels !== 2) return image;
+  const { width, height, data } = image;
+  const out = Uint8Array.from({ length: width * height * 4 }, (_, i) => data[2 * (i >> 2) + (i % 4 === 3 ? 1 : 0)]);
+  return { width, height, channels: 4, data: out };
+}
+
+const crcTable = Uint32Array.from({ length: 256 }, (_, n) => {
+  let c = n;
+  for (let k = 0; k < 8; k++) c = c & 1 ? 0xedb88320 ^ (c >>> 1) : c >>> 1;
+  return c;
+});
+
+function crc32(bytes: Uint8Array): number {
+  let c = 0xffffffff;
+  for (const byte of bytes) c = crcTable[(c ^ byte) & 255] ^ (c >>> 8);
+  return (c ^ 0xffffffff) >>> 0;
+}
