@@ -14,7 +14,7 @@ export default defineConfig({
   test: {
     include: ["tests/**/*.test.ts"],
     pool: "forks", // Dawn crashes in worker threads
-    env: childEnvironment({ SHADEGRAD_CACHE: `${root}/.build/test-cache` }), // not what this machine was tuned to
+    env: { ...childEnvironment(), SHADEGRAD_CACHE: `${root}/.build/test-cache` }, // not what this machine was tuned to
     testTimeout: 120_000,
     hookTimeout: 120_000,
     fileParallelism: false,
