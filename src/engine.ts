@@ -10,7 +10,7 @@ import { log, profile } from "./runtime/debug.ts";
 import { ADAPTER_ROUTES, type Device, type DeviceInfo, type InitOptions, openDevice } from "./runtime/device.ts";
 import { collectGarbage } from "./runtime/garbage.ts";
 import { evaluate } from "./runtime/reference.ts";
-import type { TuneResult } from "./runtime/tune.ts";
+import { begin, beginFlush, traceProcess } from "./runtime/trace.ts";
 import { numel } from "./shape.ts";
 import type { Tensor } from "./tensor.ts";
 
@@ -52,6 +52,7 @@ async function start(init: InitOptions & { fuse?: boolean }): Promise<void> {
   inFlight = [];
   options = { fuse: init.fuse ?? true };
   device = init.backend === "reference" ? undefined : await openDevice(init);
+  await traceProcess();
   if (device)
     log(
       1,
@@ -61,6 +62,9 @@ async function start(init: InitOptions & { fuse?: boolean }): Promise<void> {
   else if (init.backend !== "reference")
     console.warn(`${ADAPTER_ROUTES}\nUsing the f64 reference interpreter on the CPU: right, but slow.`);
 }
+
+/** Resolves once a device is open (or found missing). */
+export const ready = (): Promise<void> => (started ??= start({}));
 
 /** The open device, or undefined on the reference backend. */
 export const currentDevice = (): Device | undefined => device;
@@ -110,7 +114,8 @@ function run(keep: readonly Node[], reads: readonly Node[]): Promise<void> {
   pendingAssigns.clear();
   pendingScalars.clear();
   const result = tail.then(async () => {
-    await (started ??= start({}));
+    await ready();
+    const flushed = beginFlush();
     try {
       if (device) await runOnDevice(device, keep, [...reads, ...scalars], assigns);
       else
@@ -120,6 +125,8 @@ function run(keep: readonly Node[], reads: readonly Node[]): Promise<void> {
     } catch (error) {
       for (const { leaf, node } of assigns) if (!node.realized) undo(leaf, node);
       throw error;
+    } finally {
+      flushed();
     }
     for (const { leaf, node } of assigns) settle(leaf, node);
   });
@@ -165,7 +172,9 @@ async function execute(device: Device, roots: Root[]): Promise<void> {
   for (const r of roots) if (r.mode === "keep" && r.node.host) promote(device, r.node);
   const wanted = roots.filter((r) => !(r.mode === "keep" && r.node.storage));
   if (wanted.length === 0) return;
+  const hashed = begin("hash");
   let graph = collect(wanted);
+  hashed({ nodes: graph.order.length });
   const arriving = graph.order.filter((n) => n.reading);
   if (arriving.length) {
     await Promise.all(arriving.map((n) => n.reading));
@@ -196,6 +205,7 @@ async function planFor(device: Device, graph: Graph): Promise<Plan> {
   const began = performance.now();
   const pipelines = device.pipelines.size;
   const target = device;
+  const compiled = begin("compile");
   const made = (async () => compile(await layOutTuned(graph, target, options), target))();
   plans.set(graph.key, made);
   if (plans.size > MAX_PLANS) {
@@ -205,6 +215,7 @@ async function planFor(device: Device, graph: Graph): Promise<Plan> {
   }
   try {
     const plan = await made;
+    compiled();
     log(
       1,
       `plan ${plans.size}: ${graph.order.length} nodes, ${plan.steps.length} kernels, ${device.pipelines.size - pipelines} new pipelines, ${kib(plan.peakBytes)} KiB, ${Math.round(performance.now() - began)} ms`,
@@ -267,7 +278,7 @@ export function planUpdates(build: () => void): Promise<PlanReport | undefined> 
 }
 
 async function planRoots(roots: () => Root[]): Promise<PlanReport | undefined> {
-  await (started ??= start({}));
+  await ready();
   return device && report(layOut(collect(roots()), device, options));
 }
 
@@ -313,29 +324,8 @@ export async function packParameters(tensors: readonly Tensor[]): Promise<void> 
   device.gpu.queue.submit([encoder.finish()]);
 }
 
-/**
- * Runs `work` and measures, before each plan's first run, every variant of its kernels that this adapter can run and that
- * has not been measured; the best ones serve from then on and, kept in the user's cache folder or IndexedDB, in later
- * runs. Returns what was measured. Takes seconds a kernel; `npx shadegrad tune` does it for common sizes.
- */
-export async function tune(work: () => unknown): Promise<readonly TuneResult[]> {
-  await (started ??= start({}));
-  if (!device) return [];
-  const { tuner } = device;
-  const [before, asked] = [tuner.results.length, tuner.asking];
-  await forgetPlans();
-  tuner.asking = true;
-  try {
-    await work();
-    await flush([]);
-  } finally {
-    tuner.asking = asked;
-  }
-  await forgetPlans(); // those of `work` may have been made before a later question was answered
-  return tuner.results.slice(before);
-}
-
-async function forgetPlans(): Promise<void> {
+/** Compiles everything anew from now on. */
+export async function forgetPlans(): Promise<void> {
   await synchronize();
   const old = [...plans.values()];
   plans = new Map();

@@ -1,4 +1,5 @@
 /** Everything that needs Node: no other file of the library imports a Node module. */
+import { writeFileSync } from "node:fs";
 import { mkdir, open, rename, rm, stat } from "node:fs/promises";
 import { homedir } from "node:os";
 import { dirname, join } from "node:path";
@@ -24,6 +25,11 @@ export function collectGarbage(): void {
 /** Where what was learnt of the machine is kept: SHADEGRAD_CACHE, else the user's cache folder. */
 export const cacheFolder = (): string =>
   process.env.SHADEGRAD_CACHE ?? join(process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "shadegrad");
+
+/** Writes a file when the process ends, however it does so in JavaScript. */
+export function writeAtExit(path: string, text: () => string): void {
+  process.on("exit", () => writeFileSync(path, text()));
+}
 
 let unique = 0;
 

@@ -1,4 +1,7 @@
 import { workClock } from "./clock.ts";
+import type { Device } from "./device.ts";
+import { recall, remember } from "./store.ts";
+import { adapterOf } from "./tune.ts";
 
 /** What the adapter can do at best, measured: the yardstick of every other figure. */
 export interface Roofline {
@@ -31,6 +34,22 @@ const COPY = `
   let a = source[at]; let b = source[at + 1u]; let c = source[at + 2u]; let d = source[at + 3u];
   sink[at] = a; sink[at + 1u] = b; sink[at + 2u] = c; sink[at + 3u] = d;
 }`;
+
+/** The adapter's roofline in wall time: measured once, then remembered. */
+export async function rooflineOf({ gpu, info }: Device): Promise<Roofline> {
+  const known = rooflines.get(gpu);
+  if (known) return known;
+  const adapter = adapterOf(info);
+  let roofline = (await recall(adapter))?.roofline;
+  if (!roofline) {
+    roofline = await measureRoofline(gpu);
+    await remember({ adapter, roofline, entries: {} });
+  }
+  rooflines.set(gpu, roofline);
+  return roofline;
+}
+
+const rooflines = new WeakMap<GPUDevice, Roofline>();
 
 /** On a software adapter (`cores` of them do the work) CPU time counts, else wall time. */
 export async function measureRoofline(device: GPUDevice, cores?: number): Promise<Roofline> {
