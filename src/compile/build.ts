@@ -3,7 +3,7 @@ import type { Node } from "../node.ts";
 import type { Device } from "../runtime/device.ts";
 import { bufferDeclaration, Emitter } from "./emit.ts";
 import { type Expanded, expand, makeTemp } from "./expand.ts";
-import { type Expr, ExprBuilder } from "./expr.ts";
+import { type Expr, ExprBuilder, type ExprScope } from "./expr.ts";
 import { type Bound, describe, elementwiseKernel, type Kernel, reduceKernels } from "./generate.ts";
 import type { Graph } from "./graph.ts";
 import { reshapeIndex, variable } from "./index-map.ts";
@@ -128,13 +128,13 @@ function kernelsOf(group: Group, plan: Schedule, expanded: Expanded, device: Dev
   const { root, core } = group;
   const scope = { isBuffer: (n: Node) => plan.buffers.has(n) };
   if (root.op.name === "pack") return [];
-  if (!core) return [elementwiseKernel([root], scope)];
+  if (!core) return [elementwiseKernel([root], scope, device.info)];
   if (core.op.kind === "reduce") return reduceKernels(core, root, scope, { device: device.info, temp: makeTemp });
-  return expanded.calls.get(core)!.map((call) => templateKernel(call, core, root, scope));
+  return expanded.calls.get(core)!.map((call) => templateKernel(call, core, root, scope, device.info.f16Arithmetic));
 }
 
 /** A template call, with the elementwise work from `core` to `root` in its epilogue. */
-function templateKernel(call: KernelCall, core: Node, root: Node, scope: { isBuffer(n: Node): boolean }): Kernel {
+function templateKernel(call: KernelCall, core: Node, root: Node, scope: ExprScope, halves: boolean): Kernel {
   const source = kernelSource(call.kernel);
   const kinds = bindings(source);
   const bind: Bound[] = [
@@ -157,7 +157,7 @@ function templateKernel(call: KernelCall, core: Node, root: Node, scope: { isBuf
     root.shape,
   );
   const expr = builder.build(root, index, true);
-  const emitter = new Emitter({ variables: ["i.x", "i.y", "i.z"], vector: width === 4 ? 2 : -1, prefix: "e_" });
+  const emitter = new Emitter({ variables: ["i.x", "i.y", "i.z"], vector: width === 4 ? 2 : -1, prefix: "e_", halves });
   emitter.declare([expr]);
   const result = emitter.emit(expr, width);
   const body = `${emitter.take()}\nreturn ${result};`;
@@ -176,5 +176,5 @@ function templateKernel(call: KernelCall, core: Node, root: Node, scope: { isBuf
     extraBindings: extra,
     helpers: [...emitter.helpers].join("\n"),
   });
-  return { label: `${call.kernel}→${describe([expr])}`, code, bind, grid, flops };
+  return { label: `${call.kernel}→${describe([expr])}`, code: emitter.directives + code, bind, grid, flops };
 }

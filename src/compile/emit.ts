@@ -5,10 +5,12 @@ import { type Index, limitOf } from "./index-map.ts";
 
 const SCALAR: Record<DType, string> = { f32: "f32", f16: "f32", i32: "i32", u32: "u32", bool: "bool" };
 const VECTOR: Record<DType, string> = { f32: "vec4f", f16: "vec4f", i32: "vec4i", u32: "vec4u", bool: "vec4<bool>" };
+/** Ops of at least this cost are transcendental: halves go through them (and through those of positions) in f32. */
+const TRANSCENDENTAL = 8;
 /** What a buffer of each dtype holds (booleans as u32, halves in pairs). */
 const STORED: Record<DType, string> = { f32: "f32", f16: "u32", i32: "i32", u32: "u32", bool: "u32" };
 
-export const wgslType = (dtype: DType, width: number): string => (width === 4 ? VECTOR : SCALAR)[dtype];
+const wgslType = (dtype: DType, width: number): string => (width === 4 ? VECTOR : SCALAR)[dtype];
 
 const FLOAT_EXACT = 2 ** 23; // up to here a float quotient is off by one at most
 const QUOTIENT = `fn quotient(x: u32, by: u32, inverse: f32) -> u32 {
@@ -37,6 +39,8 @@ export interface EmitterOptions {
   readonly vector: number;
   /** Prefix of every name, so that a hook's names do not meet its template's. */
   readonly prefix: string;
+  /** Compute f16 values in f16 (`enable f16`) rather than in f32. */
+  readonly halves: boolean;
 }
 
 /**
@@ -48,6 +52,7 @@ export class Emitter {
   readonly lines: string[] = [];
   readonly helpers = new Set<string>();
   readonly buffers = new Map<Node, EmittedBuffer>();
+  private computesHalves = false;
   private values = new Map<Expr, Value>();
   private readonly varying = new Map<Expr, boolean>();
   private readonly last: number;
@@ -55,6 +60,29 @@ export class Emitter {
 
   constructor(private readonly options: EmitterOptions) {
     this.last = options.vector;
+  }
+
+  /** WGSL type of a value with `width` components. */
+  type(dtype: DType, width: number): string {
+    if (dtype !== "f16" || !this.options.halves) return wgslType(dtype, width);
+    this.computesHalves = true;
+    return width === 4 ? "vec4<f16>" : "f16";
+  }
+
+  /** Directives that the kernel's text must begin with. */
+  get directives(): string {
+    return this.computesHalves ? "enable f16;\n" : "";
+  }
+
+  /** Statements that store `text` (width components) at `address` of a buffer. */
+  store(name: string, dtype: DType, text: string, address: string, width: number): string {
+    if (dtype === "f16") {
+      if (width !== 4) throw new Error("internal: f16 is stored four at a time");
+      const pack = this.options.halves ? "bitcast<u32>" : "pack2x16float";
+      return `{ let h = ${text}; ${name}[(${address}) >> 2u] = vec2u(${pack}(h.xy), ${pack}(h.zw)); }`;
+    }
+    const value = dtype === "bool" ? `select(${width === 4 ? "vec4u(0u), vec4u(1u)" : "0u, 1u"}, ${text})` : text;
+    return width === 4 ? `${name}[(${address}) >> 2u] = ${value};` : `${name}[${address}] = ${value};`;
   }
 
   /** The statements so far; later ones are in another scope and share no values with them. */
@@ -78,7 +106,7 @@ export class Emitter {
   /** Emits `e` and returns the WGSL text of its value with `width` components. */
   emit(e: Expr, width: 1 | 4): string {
     const v = this.value(e);
-    return v.width === width ? v.text : `${wgslType(e.dtype, width)}(${v.text})`;
+    return v.width === width ? v.text : `${this.type(e.dtype, width)}(${v.text})`;
   }
 
   /** A number of the uniform; 0 and 1 stay in the text, they change its structure. */
@@ -159,31 +187,40 @@ export class Emitter {
       }
       case "op": {
         const width = this.varies(e) ? 4 : 1;
-        const args = e.args.map((a) => this.emit(a, width));
+        const own = this.type(e.dtype, width);
+        const widen = own.includes("f16") && ((e.op.cost ?? 1) >= TRANSCENDENTAL || e.linear !== undefined);
+        const type = widen ? wgslType("f32", width) : own;
+        const args = e.args.map((a) => {
+          const text = this.emit(a, width);
+          return widen && a.dtype === "f16" ? `${type}(${text})` : text;
+        });
         if (e.linear) args.push(width === 4 ? this.lanes(e.linear) : this.index(e.linear));
-        const type = wgslType(e.dtype, width);
         const helpers = e.op.helpers?.(type);
         if (helpers) this.helpers.add(helpers);
-        return { text: e.op.wgsl!(args, e.attrs, type), width };
+        const text = e.op.wgsl!(args, e.attrs, type);
+        return { text: widen ? `${own}(${text})` : text, width };
       }
     }
   }
 
   private load(e: Extract<Expr, { kind: "load" }>): Value {
     const { name, vector } = this.buffers.get(e.node)!;
+    if (e.dtype === "f16") this.type("f16", 1); // notes that halves are computed with
+    const pair = this.options.halves ? "bitcast<vec2<f16>>" : "unpack2x16float";
     const one = (lane: number): string => {
       const at = this.index(e.address, lane);
-      if (e.dtype === "f16") return `unpack2x16float(${name}[(${at}) >> 1u])[(${at}) & 1u]`;
+      if (e.dtype === "f16") return `${pair}(${name}[(${at}) >> 1u])[(${at}) & 1u]`;
       const word = vector ? `${name}[(${at}) >> 2u][(${at}) & 3u]` : `${name}[${at}]`;
       return e.dtype === "bool" ? `(${word} != 0u)` : word;
     };
     if (!this.varies(e)) return { text: one(0), width: 1 };
     if (!this.isVectorLoad(e))
-      return { text: `${wgslType(e.dtype, 4)}(${[0, 1, 2, 3].map(one).join(", ")})`, width: 4 };
+      return { text: `${this.type(e.dtype, 4)}(${[0, 1, 2, 3].map(one).join(", ")})`, width: 4 };
     const at = this.index(e.address);
     if (e.dtype === "f16") {
       const word = `(${at}) >> 1u`;
-      return { text: `vec4f(unpack2x16float(${name}[${word}]), unpack2x16float(${name}[(${word}) + 1u]))`, width: 4 };
+      const pairs = `${pair}(${name}[${word}]), ${pair}(${name}[(${word}) + 1u])`;
+      return { text: `${this.type("f16", 4)}(${pairs})`, width: 4 };
     }
     const text = `${name}[(${at}) >> 2u]`;
     return { text: e.dtype === "bool" ? `(${text} != vec4u(0u))` : text, width: 4 };
@@ -195,9 +232,9 @@ export class Emitter {
   }
 
   private literal(x: number, dtype: DType, width: number): string {
-    const type = wgslType(dtype, width);
+    const type = this.type(dtype, width);
     if (dtype === "bool") return `${type}(${x !== 0})`;
-    if (dtype === "f32" || dtype === "f16") return `${type}(${floatLiteral(x)})`;
+    if (dtype === "f32" || dtype === "f16") return `${type}(${floatLiteral(x, type)})`;
     return `${type}(${x}${dtype === "u32" ? "u" : ""})`;
   }
 
@@ -245,22 +282,15 @@ export class Emitter {
   }
 }
 
-/** A WGSL f32 literal; infinities and NaN are not expressible as constants and become the largest finite value. */
-export function floatLiteral(x: number): string {
+const LARGEST_HALF = 65504;
+
+/** A WGSL float literal; infinities are not expressible as constants and become the type's largest finite value. */
+export function floatLiteral(x: number, type = "f32"): string {
   if (Number.isNaN(x)) throw new Error("NaN is no WGSL constant");
+  if (type.includes("f16") && Math.abs(x) > LARGEST_HALF) return floatLiteral(Math.sign(x) * LARGEST_HALF);
   if (!Number.isFinite(x)) return x > 0 ? "0x1.fffffep+127" : "-0x1.fffffep+127";
   const text = Math.fround(x).toString();
   return /[.e]/.test(text) ? text : `${text}.0`;
-}
-
-/** Statements that store `text` (width components) at `address` of a buffer. */
-export function storeStatement(name: string, dtype: DType, text: string, address: string, width: number): string {
-  if (dtype === "f16") {
-    if (width !== 4) throw new Error("internal: f16 is stored four at a time");
-    return `{ let h = ${text}; ${name}[(${address}) >> 2u] = vec2u(pack2x16float(h.xy), pack2x16float(h.zw)); }`;
-  }
-  const value = dtype === "bool" ? `select(${width === 4 ? "vec4u(0u), vec4u(1u)" : "0u, 1u"}, ${text})` : text;
-  return width === 4 ? `${name}[(${address}) >> 2u] = ${value};` : `${name}[${address}] = ${value};`;
 }
 
 /** `var<storage>` declaration of a buffer. */

@@ -1,6 +1,7 @@
 import type { Node } from "../node.ts";
+import type { DeviceInfo } from "../runtime/device.ts";
 import { numel } from "../shape.ts";
-import { bufferDeclaration, Emitter, floatLiteral, numbersDeclaration, storeStatement, wgslType } from "./emit.ts";
+import { bufferDeclaration, Emitter, floatLiteral, numbersDeclaration } from "./emit.ts";
 import { type Expr, ExprBuilder, type ExprScope, rewrite, walk } from "./expr.ts";
 import { constant, type Index, type IndexVector, linearize, reshapeIndex, substitute, variable } from "./index-map.ts";
 import type { BufferRef, LowerContext } from "./lower.ts";
@@ -86,7 +87,7 @@ function assemble(
     declarations.push(bufferDeclaration(bind.length, `out${i}`, o.node.dtype, o.vector, "read_write"));
     bind.push({ ref: o.ref, write: true });
   });
-  const code = `${numbersDeclaration(0, "n", emitter.numbers.length)}
+  const code = `${emitter.directives}${numbersDeclaration(0, "n", emitter.numbers.length)}
 ${declarations.join("\n")}
 ${[...emitter.helpers].join("\n")}
 @compute @workgroup_size(${LANES})
@@ -102,7 +103,7 @@ ${body}
 const variables = (prefix: string, sizes: readonly number[]): string[] => sizes.map((_, d) => `${prefix}${d}`);
 
 /** A kernel that computes `roots` (equal shapes) from their buffers: elementwise chains, views and gathers in one. */
-export function elementwiseKernel(roots: readonly Node[], scope: ExprScope): Kernel {
+export function elementwiseKernel(roots: readonly Node[], scope: ExprScope, { f16Arithmetic }: DeviceInfo): Kernel {
   const shape = roots[0].shape;
   const builder = new ExprBuilder(scope);
   const half = roots.some((r) => r.dtype === "f16");
@@ -121,7 +122,7 @@ export function elementwiseKernel(roots: readonly Node[], scope: ExprScope): Ker
   const last = sizes.length - 1;
   const vector = numel(sizes) >= 4 && (sizes.length === 1 || sizes[last] % 4 === 0) ? last : half ? last : -1;
   const width = vector >= 0 ? 4 : 1;
-  const emitter = new Emitter({ variables: variables("i", sizes), vector, prefix: "" });
+  const emitter = new Emitter({ variables: variables("i", sizes), vector, prefix: "", halves: f16Arithmetic });
   emitter.declare(space.exprs);
   // Long streams: two vec4 a lane, half the tensor apart, so that each workgroup's start is paid once for both.
   const count = Math.ceil(numel(sizes) / width);
@@ -139,11 +140,11 @@ export function elementwiseKernel(roots: readonly Node[], scope: ExprScope): Ker
       `let inside = vec4u(i${last}, i${last} + 1u, i${last} + 2u, i${last} + 3u) < vec4u(${emitter.word(sizes[last])});`,
     );
   roots.forEach((r, i) => {
-    const type = wgslType(r.dtype, width);
+    const type = emitter.type(r.dtype, width);
     const value = tail ? `select(${type}(), ${values[i]}, inside)` : values[i];
     if (strided)
-      addresses.forEach((at, lane) => body.push(storeStatement(`out${i}`, r.dtype, `${value}.${"xyzw"[lane]}`, at, 1)));
-    else body.push(storeStatement(`out${i}`, r.dtype, value, addresses[0], width));
+      addresses.forEach((at, lane) => body.push(emitter.store(`out${i}`, r.dtype, `${value}.${"xyzw"[lane]}`, at, 1)));
+    else body.push(emitter.store(`out${i}`, r.dtype, value, addresses[0], width));
   });
   const outputs = roots.map((r) => ({ ref: r, node: r, vector: width === 4 && !strided }));
   if (turns === 2) body.push("}");
@@ -245,7 +246,8 @@ export function reduceKernels(
     arg || units >= target || count < 32 ? 1 : Math.min(Math.ceil(target / units), Math.floor(count / 8), 256);
 
   const names = [...variables("i", outer), ...variables("r", inner)];
-  const emitter = new Emitter({ variables: names, vector, prefix: "" });
+  const halves = cx.device.f16Arithmetic;
+  const emitter = new Emitter({ variables: names, vector, prefix: "", halves });
   // Without work behind it, one slab is written like many (but to the result): both share one pipeline.
   const whole = slabs === 1 && (arg || after.length > 0 || root.dtype === "f16" || root.dtype === "bool");
   emitter.declare(whole ? normal.space.exprs : [expr]);
@@ -269,7 +271,7 @@ export function reduceKernels(
         : x === -2147483648
           ? "i32(-2147483647 - 1)"
           : `${x}`;
-  const type = wgslType(dtype, stepWidth);
+  const type = emitter.type(dtype, stepWidth);
   body.push(`var acc = ${type}(${literal(reducer.init(float))});`);
   if (arg) body.push("var at = 0u;");
   body.push(`for (var t = slab; t < ${emitter.word(count)}; t += ${emitter.word(slabs)}) {`);
@@ -289,12 +291,12 @@ export function reduceKernels(
   }
   const partial: BufferRef = slabs === 1 ? root : cx.temp(slabs * outputs * 4);
   body.push(`partial[slab * ${emitter.word(units)} + unit] = total;`);
-  const scratch = { ref: partial, name: "partial", type: wgslType(dtype, width), write: true };
+  const scratch = { ref: partial, name: "partial", type: emitter.type(dtype, width), write: true };
   const first = assemble(label, emitter, [], [scratch], units * slabs, body.join("\n"));
   if (slabs === 1) return [first];
 
   // Scalar whatever the first kernel was: without an epilogue all finishing kernels are one.
-  const second = new Emitter({ variables: variables("i", outer), vector: -1, prefix: "" });
+  const second = new Emitter({ variables: variables("i", outer), vector: -1, prefix: "", halves });
   register.width = 1;
   second.declare(after);
   const lines = [
@@ -309,7 +311,7 @@ export function reduceKernels(
       `${label} finish`,
       second,
       [{ ref: root, node: root, vector: false }],
-      [{ ref: partial, name: "partial", type: wgslType(dtype, 1), write: false }],
+      [{ ref: partial, name: "partial", type: emitter.type(dtype, 1), write: false }],
       outputs,
       lines.join("\n"),
     ),
@@ -320,5 +322,5 @@ export function reduceKernels(
 function finish(emitter: Emitter, after: readonly Expr[], address: Index | "id", root: Node, width: 1 | 4): string[] {
   const value = after.length ? emitter.emit(after[0], width) : "total";
   const at = address === "id" ? address : emitter.index(address);
-  return [emitter.take(), storeStatement("out0", root.dtype, value, at, width)];
+  return [emitter.take(), emitter.store("out0", root.dtype, value, at, width)];
 }

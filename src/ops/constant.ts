@@ -7,14 +7,14 @@ import { mix } from "./math.ts";
 
 // Elementwise ops without operands: what an element is follows from attributes and its position.
 
-export const isFloatType = (type: string): boolean => type === "f32" || type === "vec4f";
+export const isFloatType = (type: string): boolean => /f32|4f|f16/.test(type);
 /** Suffix that keeps the helper functions of each type apart. */
 export const suffix = (type: string): string => type.replace(/\W/g, "");
 
 /** Text of a finite constant. */
 export function literal(value: number, type: string): string {
   if (type.includes("bool")) return `${type}(${value !== 0})`;
-  return `${type}(${isFloatType(type) ? floatLiteral(value) : value})`;
+  return `${type}(${isFloatType(type) ? floatLiteral(value, type) : value})`;
 }
 
 const keyOfNumber = ({ value }: { value: number }): string => (Object.is(value, -0) ? "-0" : `${value}`);

@@ -30,13 +30,13 @@ export interface Op<A = any> {
   readonly vjp?: (g: any, y: any, x: Tensor[], attrs: A) => (Tensor | null)[];
   /** f64 value, for every op that has no `fallback`. Several outputs return an array. */
   readonly reference?: (x: RefArray[], attrs: A, node: Node) => RefArray | RefArray[];
-  /** Elementwise: a WGSL expression. `type` is "f32", "vec4f", "i32", "vec4i", … of the result; see `Row`. */
+  /** Elementwise: a WGSL expression. `type` is "f32", "vec4f", "f16", "vec4<f16>", "i32", … of the result; see `Row`. */
   readonly wgsl?: (x: string[], attrs: A, type: string) => string;
   /** Elementwise: WGSL functions the expression calls, for `type`; emitted once per type. */
   readonly helpers?: (type: string) => string;
   /** Elementwise: the expression also takes the element's linear index (u32 or vec4u) as its last argument. */
   readonly indexed?: boolean;
-  /** Elementwise: rough cost in flops (default 1), decides between recomputing and storing. */
+  /** Elementwise: rough cost in flops (default 1), decides between recomputing and storing; from 8 on f16 is computed in f32. */
   readonly cost?: number;
   /** Kernel: the same value from ordinary ops. Definition, oracle and gradient of a fused op. */
   readonly fallback?: (x: Tensor[], attrs: A) => Tensor | Tensor[];

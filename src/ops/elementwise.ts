@@ -43,7 +43,7 @@ function selection([, a, b]: readonly Operand[]): ReturnType<Rule> {
 interface Row<A> {
   name: string;
   rule: Rule;
-  /** WGSL of the result for `type` ("f32", "vec4f", "i32", "bool", "vec4<bool>", …). f16 is computed in f32. */
+  /** WGSL of the result for `type` ("f32", "vec4f", "i32", "bool", "vec4<bool>", …); "f16" and "vec4<f16>" only where halves compute as such. */
   wgsl: (x: string[], attrs: A, type: string) => string;
   /** WGSL functions that the expression calls. */
   helpers?: (type: string) => string;
@@ -138,7 +138,7 @@ export const mod = row({
     isFloatType(type) ? `(${a} - floor(${a} / ${b}) * ${b})` : `(((${a} % ${b}) + ${b}) % ${b})`,
   js: (a, b) => a - Math.floor(a / b) * b,
   vjp: (g, _y, [a, b]) => [g, g.mul(a.div(b).floor()).neg()],
-  cost: 6,
+  cost: 8,
 });
 /** As torch: a negative base has a value for whole exponents, and x^0 is 1. */
 export const pow = row({
@@ -210,7 +210,7 @@ export const where = row({
 const castOp = define<{ to: DType }>({
   name: "cast",
   rule: numeric,
-  wgsl: ([x], { to }, type) => (to === "f16" ? `quantizeToF16(${type}(${x}))` : `${type}(${x})`),
+  wgsl: ([x], { to }, type) => (to === "f16" && !type.includes("f16") ? `quantizeToF16(${type}(${x}))` : `${type}(${x})`),
   js: (x, _b, _c, { to }) => {
     if (to === "f16") return fromHalf(toHalf(x));
     if (to === "bool") return Number(x !== 0);

@@ -8,7 +8,10 @@ export interface DeviceInfo {
   readonly kind: "software" | "integrated" | "discrete";
   /** Fixed subgroup size, or 0 when subgroups are absent or their size varies. */
   readonly subgroupSize: number;
+  /** Whether kernels may use the type f16. */
   readonly f16: boolean;
+  /** Whether elementwise work on f16 tensors is done in f16 rather than in f32; see `InitOptions.f16`. */
+  readonly f16Arithmetic: boolean;
   readonly timestamps: boolean;
   readonly maxInvocations: number;
   readonly maxWorkgroupBytes: number;
@@ -25,6 +28,12 @@ export interface InitOptions {
   powerPreference?: GPUPowerPreference;
   /** Switches off what a device offers, to test kernels for lesser ones. */
   disable?: readonly ("subgroups" | "shader-f16" | "timestamp-query")[];
+  /**
+   * Elementwise work on f16 tensors: "native" computes in f16, "storage" in f32 and rounds what it stores. "auto" (the
+   * default) is native where the adapter has shader-f16, but not on software adapters, which emulate it slowly.
+   * Products, reductions, softmax and norms add up in f32 in any case.
+   */
+  f16?: "auto" | "native" | "storage";
   /** Request the limits every WebGPU device has instead of the adapter's own. */
   defaultLimits?: boolean;
   /**
@@ -123,22 +132,48 @@ export async function openDevice(options: InitOptions): Promise<Device | undefin
 }
 
 async function open(gpu: GPUDevice, adapter: GPUAdapterInfo | undefined, options: InitOptions): Promise<Device> {
-  const info = describe(gpu, adapter, options);
+  const info = await describe(gpu, adapter, options);
   const tuner = options.tune === false ? new Tuner() : await tunerFor(info);
   tuner.asking = options.tune === true;
   return new Device(gpu, info, tuner);
 }
 
-function describe(device: GPUDevice, info: GPUAdapterInfo | undefined, options: InitOptions): DeviceInfo {
+/** Some implementations offer shader-f16 before their compiler knows all of it: ask for what kernels use. */
+async function compilesHalves(device: GPUDevice): Promise<boolean> {
+  device.pushErrorScope("validation");
+  device.createShaderModule({
+    code: `enable f16;
+@group(0) @binding(0) var<storage, read_write> x: array<u32>;
+@compute @workgroup_size(1)
+fn main() {
+  let h = vec4<f16>(bitcast<vec2<f16>>(x[0]), vec2<f16>(vec2f(1.5)));
+  x[0] = bitcast<u32>(max(h, vec4<f16>(f16(0.5))).zx);
+}`,
+  });
+  return (await device.popErrorScope()) === null;
+}
+
+async function describe(
+  device: GPUDevice,
+  info: GPUAdapterInfo | undefined,
+  options: InitOptions,
+): Promise<DeviceInfo> {
   const { limits, features } = device;
   const has = (f: string): boolean => features.has(f) && !options.disable?.includes(f as never);
   const text = [info?.vendor, info?.architecture, info?.device, info?.description].filter(Boolean).join(" ");
   const software = info?.isFallbackAdapter === true || /swiftshader|llvmpipe|software|basic render/i.test(text);
   const fixed = info && info.subgroupMinSize === info.subgroupMaxSize ? info.subgroupMinSize : 0;
+  const { f16 = "auto" } = options;
+  if (!["auto", "native", "storage"].includes(f16))
+    throw new TypeError(`init: f16 must be "auto", "native" or "storage", got ${JSON.stringify(f16)}`);
+  if (f16 === "native" && !has("shader-f16"))
+    throw new Error(`init: f16 "native" needs shader-f16, which ${text} lacks`);
+  const wanted = f16 === "native" || (f16 === "auto" && !software && has("shader-f16"));
   return {
     kind: software ? "software" : /nvidia|discrete/i.test(text) ? "discrete" : "integrated",
     subgroupSize: has("subgroups") ? (fixed ?? 0) : 0,
     f16: has("shader-f16"),
+    f16Arithmetic: wanted && (await compilesHalves(device)),
     timestamps: has("timestamp-query"),
     maxInvocations: limits.maxComputeInvocationsPerWorkgroup,
     maxWorkgroupBytes: limits.maxComputeWorkgroupStorageSize,

@@ -29,6 +29,7 @@ export function open(): Promise<{ device: GPUDevice; info: DeviceInfo }> {
       kind: "software",
       subgroupSize: adapter.features.has("subgroups") && subgroupMinSize === subgroupMaxSize ? subgroupMaxSize : 0,
       f16: adapter.features.has("shader-f16"),
+      f16Arithmetic: false,
       timestamps: false,
       maxInvocations: device.limits.maxComputeInvocationsPerWorkgroup,
       maxWorkgroupBytes: device.limits.maxComputeWorkgroupStorageSize,
