@@ -210,7 +210,8 @@ export const where = row({
 const castOp = define<{ to: DType }>({
   name: "cast",
   rule: numeric,
-  wgsl: ([x], { to }, type) => (to === "f16" && !type.includes("f16") ? `quantizeToF16(${type}(${x}))` : `${type}(${x})`),
+  wgsl: ([x], { to }, type) =>
+    to === "f16" && !type.includes("f16") ? `quantizeToF16(${type}(${x}))` : `${type}(${x})`,
   js: (x, _b, _c, { to }) => {
     if (to === "f16") return fromHalf(toHalf(x));
     if (to === "bool") return Number(x !== 0);

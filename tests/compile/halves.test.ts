@@ -78,7 +78,7 @@ describe.skipIf(!available)("arithmetic in f16", () => {
   );
 
   test("reductions, norms and products of halves add up in f32", async () => {
-    const ones = full([4096], 1, "f16").add(load(Float32Array.of(0), [1]));
+    const ones = full([4096], 1, { dtype: "f16" }).add(load(Float32Array.of(0), [1]));
     expect(await ones.sum().item()).toBe(4096); // a half stops at 2048
     expect([
       ...(await ones
@@ -107,7 +107,7 @@ describe.skipIf(!available)("arithmetic in f16", () => {
     const steps = [...(await arange(0, 300, 0.1, { dtype: "f16" } as never).data())];
     steps.forEach((s, i) => expect(Math.abs(s - i * 0.1)).toBeLessThanOrEqual(2 ** -10 * i * 0.1 + 1e-6));
     expect([
-      ...(await full([2], -Infinity, "f16")
+      ...(await full([2], -Infinity, { dtype: "f16" })
         .add(load(Float32Array.of(1), [1]))
         .data()),
     ]).toEqual([-Infinity, -Infinity]);
