@@ -1,8 +1,8 @@
 /** ViT with a class token for classification (arXiv 2010.11929), weight names and config keys of Hugging Face. */
-import { type FileSource, openCheckpoint, openFolder, type SaveOptions, saveCheckpoint } from "../src/io/index.ts";
-import { Conv2d, LayerNorm, Linear, Module, truncatedNormal, withoutInit } from "../src/nn/index.ts";
+import { type FileSource, openCheckpoint, openFolder, type SaveOptions } from "../src/io/index.ts";
+import { Conv2d, LayerNorm, Linear, Module, truncatedNormal } from "../src/nn/index.ts";
 import { cat, crossEntropy, interpolate, type Tensor } from "../src/tensor.ts";
-import { loadWeights } from "./load.ts";
+import { type LoadOptions, loadModel, saveModel } from "./load.ts";
 import { completeVisionConfig } from "./tower.ts";
 import { checkConfig, checkPixels, type VisionConfig, VisionLayer } from "./vit.ts";
 
@@ -121,14 +121,14 @@ export class ViTForImageClassification extends Module {
     return crossEntropy(this.forward(pixels).logits, labels);
   }
 
-  static async fromPretrained(where: string | FileSource): Promise<ViTForImageClassification> {
-    const { config, tensors } = await openCheckpoint(await openFolder(where));
-    const model = withoutInit(() => new ViTForImageClassification(completeVisionConfig(config) as ViTConfig));
-    await loadWeights(model, [tensors]);
-    return model;
+  static async fromPretrained(where: string | FileSource, options?: LoadOptions): Promise<ViTForImageClassification> {
+    const source = await openFolder(where);
+    const { config, tensors } = await openCheckpoint(source);
+    const make = () => new ViTForImageClassification(completeVisionConfig(config) as ViTConfig);
+    return loadModel(source, make, [tensors], [], options);
   }
 
   async savePretrained(where: string | FileSource, options?: SaveOptions): Promise<void> {
-    await saveCheckpoint(await openFolder(where), { ...this.config, model_type: "vit" }, this.stateDict(), options);
+    await saveModel(this, { ...this.config, model_type: "vit" }, where, options);
   }
 }

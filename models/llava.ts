@@ -13,13 +13,12 @@ import {
   subfolder,
 } from "../src/io/index.ts";
 import { readJson } from "../src/io/source.ts";
-import { withoutInit } from "../src/nn/index.ts";
 import type { Tensor } from "../src/tensor.ts";
 import { Projector, SlotEmbedding } from "./adapter.ts";
 import { type ChatMessage, type ChatOptions, chat, Processor } from "./chat.ts";
 import { IMAGE_TOKEN_INDEX } from "./conversation.ts";
 import { type LlamaConfig, LlamaForCausalLM, llamaDefaults } from "./llama.ts";
-import { loadWeights, type Rename } from "./load.ts";
+import { checkTokenizer, denseState, type LoadOptions, loadModel, type Rename, saveModel } from "./load.ts";
 import { completeVisionConfig, visionTower } from "./tower.ts";
 import type { VisionConfig, VisionTower } from "./vit.ts";
 import { VisionLanguageModel } from "./vlm.ts";
@@ -47,11 +46,18 @@ export interface LlavaConfig {
   projector_slots?: number;
 }
 
+export interface LlavaLoadOptions extends LoadOptions {
+  /** Folder of the vision tower of a checkpoint in the original layout. Default: the subfolder `vision_tower`. */
+  readonly visionTower?: string | FileSource;
+}
+
 export class Llava extends VisionLanguageModel {
   vision_tower: VisionTower;
   multi_modal_projector: Projector;
   image_slots?: SlotEmbedding;
   language_model: LlamaForCausalLM;
+  /** The configs of the original layout, when the model came in it. */
+  #original?: { readonly config: object; readonly tower: object };
   /** Tokenizer and image settings, when the checkpoint folder has them: what `chat` needs. */
   processor?: Processor;
 
@@ -107,30 +113,41 @@ export class Llava extends VisionLanguageModel {
   }
 
   /** Loads a folder (path, URL or FileSource) with config.json and weights. */
-  static async fromPretrained(where: string | FileSource): Promise<Llava> {
+  static async fromPretrained(where: string | FileSource, options: LlavaLoadOptions = {}): Promise<Llava> {
     const source = await openFolder(where);
     const { config, tensors } = await openCheckpoint(source);
     if (config.text_config) {
-      const model = withoutInit(() => new Llava(completeConfig(config)));
-      const tied: Rename[] = model.language_model.lm_head ? [] : [[/^(language_model\.)?lm_head\./, null]];
-      await loadWeights(model, [tensors], [...tied, ...renames]);
-      model.processor = await Processor.open(source, model.config.vision_config.image_size);
+      const complete = completeConfig(config);
+      const tied: Rename[] = complete.text_config.tie_word_embeddings ? [[/^(language_model\.)?lm_head\./, null]] : [];
+      const model = await loadModel(source, () => new Llava(complete), [tensors], [...tied, ...renames], options);
+      model.processor = await Processor.open(source, complete.vision_config.image_size);
+      if (model.processor) checkTokenizer(source, model.processor.tokenizer, complete.text_config);
       return model;
     }
-    const tower = await openTower(source, config);
-    const model = withoutInit(() => new Llava(fromOriginal(config, tower.config)));
-    await loadWeights(model, [tower.tensors, tensors], renames);
+    const tower = await openTower(source, config, options.visionTower);
+    const make = () => new Llava(fromOriginal(config, tower.config));
+    const model = await loadModel(source, make, [tower.tensors, tensors], renames, options);
+    model.#original = { config, tower: tower.config };
     model.processor = await Processor.open(source, tower.config.image_size, {
       aspect: config.image_aspect_ratio === "pad" ? "pad" : undefined,
       imStartEnd: config.mm_use_im_start_end,
       addedTokens: imageTokens(config),
     });
+    if (model.processor) checkTokenizer(source, model.processor.tokenizer, config);
     return model;
   }
 
-  /** Writes config.json and safetensors in the Hugging Face layout. */
+  /** Writes config.json and safetensors in the layout that the model was loaded from, else that of Hugging Face. */
   async savePretrained(where: string | FileSource, options?: SaveOptions): Promise<void> {
-    await saveCheckpoint(await openFolder(where), { ...this.config, model_type: "llava" }, this.stateDict(), options);
+    const original = this.#original;
+    if (!original) return saveModel(this, { ...this.config, model_type: "llava" }, where, options);
+    const state = Object.entries(denseState(this));
+    const apart = (name: string) => name.startsWith("vision_tower.");
+    const parts = [state.filter(([name]) => apart(name)), state.filter(([name]) => !apart(name))];
+    const [tower, rest] = parts.map((part) => Object.fromEntries(part));
+    const folder = await openFolder(where);
+    await saveCheckpoint(subfolder(folder, "vision_tower"), original.tower, tower, options);
+    await saveModel(this, original.config, folder, options, rest);
   }
 }
 
@@ -147,19 +164,19 @@ const renames: Rename[] = [
   [/^vision_model\./, "vision_tower.vision_model."], // a tower in its own folder
 ];
 
-/** The vision tower of an original checkpoint: a subfolder that the config names, or another folder. */
-async function openTower(source: FileSource, config: any) {
+/** The vision tower of an original checkpoint: in the folder given, a subfolder that the config names, or `vision_tower`. */
+async function openTower(source: FileSource, config: any, given?: string | FileSource) {
   const name = config.mm_vision_tower;
   if (typeof name !== "string")
     throw new Error(`${source.location}: config.json has neither text_config nor mm_vision_tower: not a LLaVA model`);
-  for (const folder of [name, "vision_tower"]) {
-    const inside = subfolder(source, folder);
+  const places = given ? [await openFolder(given)] : [name, "vision_tower"].map((folder) => subfolder(source, folder));
+  for (const inside of places) {
     if ((await inside.size("config.json")) === undefined) continue;
     const found = await readJson(inside, "config.json");
     return { config: (found.vision_config ?? found) as VisionConfig, tensors: await openWeights(inside) };
   }
   throw new Error(
-    `${source.location}: the vision tower "${name}" is not here: put its config.json and weights in the subfolder vision_tower`,
+    `${source.location}: the vision tower "${name}" is not ${given ? `in ${places[0].location}` : "here"}: give its folder as visionTower, or put its config.json and weights in the subfolder vision_tower`,
   );
 }
 

@@ -302,7 +302,7 @@ describe("checkpoints", () => {
       { ...rest, odd: tensor([1]), "multi_modal_projector.linear_1.bias": tensor([1, 2]) },
     );
     await expect(Llava.fromPretrained(files)).rejects.toThrow(
-      "linear_1.bias has shape [2], expected [16]; unexpected odd [1]; missing language_model.lm_head.weight [12,16]",
+      "linear_1.bias has shape [2] in memory/model.safetensors, expected [16] by the config; unexpected odd [1] in memory/model.safetensors; missing language_model.lm_head.weight [12,16]",
     );
   });
 
