@@ -12,20 +12,27 @@ export interface ViTConfig extends VisionConfig {
   num_labels?: number;
 }
 
+/** Where CLIP's block has what ViT's checkpoints name so. */
+const places: Readonly<Record<string, string>> = {
+  "attention.attention.query": "self_attn.q_proj",
+  "attention.attention.key": "self_attn.k_proj",
+  "attention.attention.value": "self_attn.v_proj",
+  "attention.output.dense": "self_attn.out_proj",
+  "intermediate.dense": "mlp.fc1",
+  "output.dense": "mlp.fc2",
+  layernorm_before: "layer_norm1",
+  layernorm_after: "layer_norm2",
+};
+
 /** CLIP's block under the names of ViT's checkpoints. */
 class ViTLayer extends VisionLayer {
   protected override fields(): Iterable<[string, unknown]> {
-    const { self_attn, mlp } = this;
-    return Object.entries({
-      "attention.attention.query": self_attn.q_proj,
-      "attention.attention.key": self_attn.k_proj,
-      "attention.attention.value": self_attn.v_proj,
-      "attention.output.dense": self_attn.out_proj,
-      "intermediate.dense": mlp.fc1,
-      "output.dense": mlp.fc2,
-      layernorm_before: this.layer_norm1,
-      layernorm_after: this.layer_norm2,
-    });
+    const at = (place: string) => place.split(".").reduce((x: any, key) => x[key], this);
+    return Object.entries(places).map(([name, place]) => [name, at(place)]);
+  }
+
+  override replaceChild(name: string, child: Module): void {
+    super.replaceChild(places[name] ?? name, child);
   }
 }
 

@@ -7,6 +7,7 @@ export {
   pixelShuffle,
   SlotEmbedding,
 } from "./adapter.ts";
+export { anyresRows, anyresTiles, bestResolution, type Size, type TileLayout, tileGrid } from "./anyres.ts";
 export { type BpeOptions, trainBPE } from "./bpe.ts";
 export { KVCache } from "./cache.ts";
 export { type ChatMessage, type ChatOptions, chat, Processor } from "./chat.ts";
@@ -40,4 +41,4 @@ export { type DecodeOptions, type EncodeOptions, Tokenizer, type TokenizerJson }
 export { loadVisionTower, visionTower } from "./tower.ts";
 export { type Progress, parameterTable, type TrainOptions, type TrainResult, train } from "./train.ts";
 export { CLIPVisionModel, type VisionConfig, type VisionTower, ViT, ViTHeads } from "./vit.ts";
-export { type MergedInput, type VisionLanguageInput, VisionLanguageModel } from "./vlm.ts";
+export { type ImageRows, type MergedInput, type VisionLanguageInput, VisionLanguageModel } from "./vlm.ts";

@@ -1,7 +1,8 @@
 /**
  * LLaVA (arXiv 2304.08485, 2310.03744): a vision tower, a projector, and a LLaMA that reads image features among
- * its word embeddings. Loads the Hugging Face layout (files from before and after transformers 4.52) and the
- * original one (model.mm_projector, the tower in a folder of its own).
+ * its word embeddings. With `image_grid_pinpoints` LLaVA-NeXT: images of any resolution, in tiles. Loads the Hugging
+ * Face layout (files from before and after transformers 4.52) and the original one (model.mm_projector, the tower in
+ * a folder of its own).
  */
 import {
   type FileSource,
@@ -13,15 +14,18 @@ import {
   subfolder,
 } from "../src/io/index.ts";
 import { readJson } from "../src/io/source.ts";
-import type { Tensor } from "../src/tensor.ts";
+import { normal } from "../src/nn/index.ts";
+import { show } from "../src/shape.ts";
+import { cat, type Tensor } from "../src/tensor.ts";
 import { Projector, SlotEmbedding } from "./adapter.ts";
+import { anyresRows, type Size, type TileLayout, tileGrid } from "./anyres.ts";
 import { type ChatMessage, type ChatOptions, chat, Processor } from "./chat.ts";
 import { IMAGE_TOKEN_INDEX } from "./conversation.ts";
 import { type LlamaConfig, LlamaForCausalLM, llamaDefaults } from "./llama.ts";
 import { checkTokenizer, denseState, type LoadOptions, loadModel, type Rename, saveModel } from "./load.ts";
 import { completeVisionConfig, visionTower } from "./tower.ts";
 import type { VisionConfig, VisionTower } from "./vit.ts";
-import { VisionLanguageModel } from "./vlm.ts";
+import { type ImageRows, type VisionLanguageInput, VisionLanguageModel } from "./vlm.ts";
 
 /** The keys of config.json, those of Hugging Face where it has them. */
 export interface LlavaConfig {
@@ -38,6 +42,10 @@ export interface LlavaConfig {
   multimodal_projector_bias?: boolean;
   /** identity, linear or mlp{n}x_gelu. Default mlp2x_gelu. */
   mm_projector_type?: string;
+  /** LLaVA-NeXT: the resolutions that images are cut into tiles at. */
+  image_grid_pinpoints?: readonly Size[];
+  /** How the tokens of tiles are joined. Default spatial_unpad. */
+  mm_patch_merge_type?: TileLayout["merge"];
   /** Squares of this many tokens a side are merged before the projector. */
   projector_pixel_shuffle?: number;
   /** The mean of an image's (or tile's) tokens is one more token. */
@@ -55,6 +63,8 @@ export class Llava extends VisionLanguageModel {
   vision_tower: VisionTower;
   multi_modal_projector: Projector;
   image_slots?: SlotEmbedding;
+  /** Ends each row of an image in tiles. */
+  image_newline?: Tensor; // [D']
   language_model: LlamaForCausalLM;
   /** The configs of the original layout, when the model came in it. */
   #original?: { readonly config: object; readonly tower: object };
@@ -73,6 +83,8 @@ export class Llava extends VisionLanguageModel {
       meanToken: config.projector_mean_token,
     });
     if (config.projector_slots) this.image_slots = new SlotEmbedding(config.projector_slots, text.hidden_size);
+    if (config.image_grid_pinpoints && (config.mm_patch_merge_type ?? "spatial_unpad") === "spatial_unpad")
+      this.image_newline = normal([text.hidden_size], text.hidden_size ** -0.5);
     this.language_model = new LlamaForCausalLM(text);
   }
 
@@ -106,6 +118,36 @@ export class Llava extends VisionLanguageModel {
     return this.image_slots ? this.image_slots.forward(images) : images;
   }
 
+  /** LLaVA-NeXT: the tokens of each image's tiles in the order of the image, its rows ended by the newline. */
+  protected override imageRows(features: Tensor, input: VisionLanguageInput): ImageRows {
+    const { image_grid_pinpoints: pinpoints, vision_config: vision } = this.config;
+    if (!pinpoints) return super.imageRows(features, input);
+    if (!input.imageSizes) throw new Error("Llava: a model that cuts images into tiles needs imageSizes");
+    const tokens = this.project(features); // [tiles, P, D']
+    const [tiles, per, d] = tokens.shape;
+    const layout: TileLayout = {
+      pinpoints,
+      tile: vision.image_size,
+      side: Math.sqrt(per),
+      merge: this.config.mm_patch_merge_type ?? "spatial_unpad",
+    };
+    let first = 0; // tile
+    const images = input.imageSizes.map((size) => {
+      const rows = anyresRows(size, layout).map((row) => (row < 0 ? tiles * per : first * per + row));
+      const [high, wide] = tileGrid(size, pinpoints, vision.image_size);
+      first += 1 + high * wide;
+      return rows;
+    });
+    if (first !== tiles)
+      throw new Error(`Llava: images of ${show(input.imageSizes.flat())} have ${first} tiles, pixelValues ${tiles}`);
+    const flat = tokens.reshape([tiles * per, d]);
+    return {
+      embeddings: this.image_newline ? cat([flat, this.image_newline.reshape([1, d])], 0) : flat,
+      counts: images.map((rows) => rows.length),
+      rows: images.flat(),
+    };
+  }
+
   /** Answers the last of `messages`, the user's, in pieces of text as they are generated. */
   chat(messages: readonly ChatMessage[], options?: ChatOptions): AsyncGenerator<string> {
     if (!this.processor) throw new Error("Llava.chat: the model was made without a folder that has a tokenizer.json");
@@ -132,6 +174,7 @@ export class Llava extends VisionLanguageModel {
       aspect: config.image_aspect_ratio === "pad" ? "pad" : undefined,
       imStartEnd: config.mm_use_im_start_end,
       addedTokens: imageTokens(config),
+      pinpoints: model.config.image_grid_pinpoints,
     });
     if (model.processor) checkTokenizer(source, model.processor.tokenizer, config);
     return model;
@@ -140,7 +183,8 @@ export class Llava extends VisionLanguageModel {
   /** Writes config.json and safetensors in the layout that the model was loaded from, else that of Hugging Face. */
   async savePretrained(where: string | FileSource, options?: SaveOptions): Promise<void> {
     const original = this.#original;
-    if (!original) return saveModel(this, { ...this.config, model_type: "llava" }, where, options);
+    const type = this.config.image_grid_pinpoints ? "llava_next" : "llava";
+    if (!original) return saveModel(this, { ...this.config, model_type: type }, where, options);
     const state = Object.entries(denseState(this));
     const apart = (name: string) => name.startsWith("vision_tower.");
     const parts = [state.filter(([name]) => apart(name)), state.filter(([name]) => !apart(name))];
@@ -161,6 +205,7 @@ const renames: Rename[] = [
   [/^model\.language_model\./, "language_model.model."], // transformers 4.52 and later
   [/^lm_head\./, "language_model.lm_head."],
   [/^model\.(vision_tower|multi_modal_projector)\./, "$1."],
+  [/^model\.image_newline$/, "image_newline"],
   [/^vision_model\./, "vision_tower.vision_model."], // a tower in its own folder
 ];
 
@@ -180,6 +225,14 @@ async function openTower(source: FileSource, config: any, given?: string | FileS
   );
 }
 
+const defaultPinpoints: Size[] = [
+  [336, 672],
+  [672, 336],
+  [672, 672],
+  [1008, 336],
+  [336, 1008],
+];
+
 /** A config as published, with the defaults of the reference classes where it leaves keys out. */
 export function completeConfig(config: any): LlavaConfig {
   const { vision_feature_layer: layer = -2 } = config;
@@ -187,6 +240,8 @@ export function completeConfig(config: any): LlavaConfig {
     throw new Error(`vision_feature_layer ${JSON.stringify(layer)} is not supported: one layer expected`);
   return {
     ...config,
+    image_grid_pinpoints:
+      config.image_grid_pinpoints ?? (config.model_type === "llava_next" ? defaultPinpoints : undefined),
     image_token_index: config.image_token_index ?? config.image_token_id ?? 32000,
     text_config: { ...llamaDefaults, ...config.text_config },
     vision_config: completeVisionConfig(config.vision_config ?? {}),
@@ -214,12 +269,20 @@ function fromOriginal(config: any, vision: VisionConfig): LlavaConfig {
     throw new Error(`mm_vision_select_feature "${feature}" is not supported; known are patch, cls_patch`);
   return {
     model_type: "llava",
-    text_config: { ...llamaDefaults, ...text, model_type: "llama" },
+    text_config: { ...llamaDefaults, ...text, model_type: config.model_type === "llava_mistral" ? "mistral" : "llama" },
     vision_config: completeVisionConfig(vision),
     image_token_index:
       config.model_type === "llava" ? config.vocab_size - imageTokens(config).length : IMAGE_TOKEN_INDEX,
     vision_feature_layer: layer,
     vision_feature_select_strategy: feature === "patch" ? "default" : "full",
     mm_projector_type: type,
+    image_grid_pinpoints: config.image_aspect_ratio === "anyres" ? originalPinpoints(config) : undefined,
+    mm_patch_merge_type: config.mm_patch_merge_type ?? "flat",
   };
+}
+
+/** Lists of [width, height] there, also written as text with Python's brackets. */
+function originalPinpoints({ image_grid_pinpoints: given }: any): Size[] {
+  const list = typeof given === "string" ? JSON.parse(given.replaceAll("(", "[").replaceAll(")", "]")) : given;
+  return list.map(([width, height]: number[]) => [height, width]);
 }
