@@ -7,7 +7,6 @@ export {
   pixelShuffle,
   SlotEmbedding,
 } from "./adapter.ts";
-export { anyresRows, anyresTiles, bestResolution, type Size, type TileLayout, tileGrid } from "./anyres.ts";
 export { type BpeOptions, trainBPE } from "./bpe.ts";
 export { KVCache } from "./cache.ts";
 export { type ChatMessage, type ChatOptions, chat, Processor } from "./chat.ts";
@@ -39,6 +38,15 @@ export { type AdapterOptions, loadAdapter, saveAdapter } from "./peft.ts";
 export { type SiglipConfig, SiglipVisionModel } from "./siglip.ts";
 export { type DecodeOptions, type EncodeOptions, Tokenizer, type TokenizerJson } from "./tokenizer.ts";
 export { loadVisionTower, visionTower } from "./tower.ts";
-export { type Progress, parameterTable, type TrainOptions, type TrainResult, train } from "./train.ts";
+export {
+  type Evaluation,
+  type Pause,
+  type Progress,
+  parameterTable,
+  type TrainOptions,
+  type TrainResult,
+  train,
+} from "./train.ts";
+export * from "./training/index.ts";
 export { CLIPVisionModel, type VisionConfig, type VisionTower, ViT, ViTHeads } from "./vit.ts";
-export { type ImageRows, type MergedInput, type VisionLanguageInput, VisionLanguageModel } from "./vlm.ts";
+export { type MergedInput, type VisionLanguageInput, VisionLanguageModel } from "./vlm.ts";

@@ -4,6 +4,7 @@ import { dirname, join, relative } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { Bar, bold, dim, duration, green, short, table, yellow } from "../../scripts/cli/terminal.ts";
 import { init, manualSeed } from "../../src/index.ts";
 import { Batcher } from "./batches.ts";
 import { Chat, readPng, type Tiles, tilesToPng, toTiles } from "./chat.ts";
@@ -18,7 +19,6 @@ import { beats, percent, renderReport } from "./report.ts";
 import { showcase } from "./showcase.ts";
 import { Splits } from "./splits.ts";
 import { type StageProgress, type StageResult, Trainer } from "./stages.ts";
-import { Bar, bold, dim, duration, green, short, table, yellow } from "./terminal.ts";
 
 const help = `npm run demo -- [options]
 

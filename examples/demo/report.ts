@@ -1,11 +1,11 @@
 /** The report: one HTML file without anything to fetch, with loss curves, results, answers beside pictures, and attention. */
 
+import { duration, short } from "../../scripts/cli/terminal.ts";
 import type { WordAttention } from "./attention.ts";
 import { TILE_TOKENS } from "./batches.ts";
 import { type Tiles, tilesToPng } from "./chat.ts";
 import type { Score } from "./evaluate.ts";
 import type { StageResult } from "./stages.ts";
-import { duration, short } from "./terminal.ts";
 
 export interface Shown {
   row: string;

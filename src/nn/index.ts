@@ -6,7 +6,6 @@ export {
   type Conv2dOptions,
   Dropout,
   Embedding,
-  FrozenBatchNorm2d,
   LayerNorm,
   Linear,
   RMSNorm,
@@ -47,4 +46,5 @@ export {
   quantizedLinear,
   quantizeLinears,
 } from "./quantized.ts";
+export { LossScaler, type LossScalerOptions } from "./scaler.ts";
 export { constantSchedule, cosineSchedule, linearSchedule, type Schedule, type ScheduleOptions } from "./schedule.ts";

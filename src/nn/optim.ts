@@ -124,7 +124,6 @@ export abstract class Optimizer {
     this.#update();
     await flush([]);
     this.steps++;
-    this.#micro = 0;
     this.zeroGrad();
   }
 
@@ -172,10 +171,16 @@ export abstract class Optimizer {
     });
     await flush([]);
     this.#micro++;
-    this.zeroGrad();
+    this.#clear();
   }
 
+  /** Drops the gradients, those kept by `accumulate` included. */
   zeroGrad(): void {
+    this.#micro = 0;
+    this.#clear();
+  }
+
+  #clear(): void {
     for (const { params } of this.groups) for (const p of params) p.grad = null;
   }
 

@@ -1,4 +1,4 @@
-/** What the demo prints: progress bars (a line now and then where there is no terminal) and tables. */
+/** What commands and the demo print: progress bars (a line now and then where there is no terminal) and tables. */
 const colour = process.stdout.isTTY && !process.env.NO_COLOR;
 const ESC = "\u001b";
 const codes = new RegExp(`${ESC}\\[\\d+m`, "g");
@@ -65,6 +65,11 @@ export class Bar {
     if (now - this.#drawn < (process.stdout.isTTY ? 100 : 15_000)) return;
     this.#drawn = now;
     process.stdout.write(process.stdout.isTTY ? `\r${ESC}[K${this.#last}` : `${this.#last}\n`);
+  }
+
+  /** A line above the bar. */
+  line(text: string): void {
+    process.stdout.write(process.stdout.isTTY ? `\r${ESC}[K${text}\n${this.#last}` : `${text}\n`);
   }
 
   end(): void {

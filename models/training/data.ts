@@ -1,0 +1,174 @@
+/** Training data as the papers' repositories store it: LLaVA's JSON lists and mPLUG-Owl's lines of JSON. */
+import { type FileSource, openFolder } from "../../src/io/index.ts";
+import {
+  IGNORE_INDEX,
+  IMAGE_TOKEN,
+  IMAGE_TOKEN_INDEX,
+  owlSample,
+  type Turn,
+  template,
+  trainingSample,
+} from "../conversation.ts";
+import type { Tokenizer } from "../tokenizer.ts";
+
+export interface Sample {
+  /** What messages call it: file, place and id. */
+  readonly where: string;
+  /** Image files in their order. */
+  readonly images: readonly string[];
+  /** LLaVA: the conversation. mPLUG-Owl: the text with its marks. */
+  readonly turns?: readonly Turn[];
+  readonly text?: string;
+}
+
+/** Token ids with one placeholder an image, and labels. */
+export interface EncodedSample {
+  readonly ids: Int32Array;
+  readonly labels: Int32Array;
+  /** Positions that the sample takes, images included. */
+  readonly length: number;
+  /** Whether it was longer and was cut. */
+  readonly cut: boolean;
+}
+
+/** A file given by its path: the folder and the name. */
+export async function openFile(path: string): Promise<{ source: FileSource; name: string }> {
+  const at = path.lastIndexOf("/");
+  return { source: await openFolder(at < 0 ? "." : path.slice(0, at) || "/"), name: path.slice(at + 1) };
+}
+
+/**
+ * Reads a list of samples, or one a line when the file's name ends in .jsonl.
+ * @throws at the first thing that is not a sample, naming the file and the line or the place in the list.
+ */
+export async function readSamples(source: FileSource, name: string): Promise<Sample[]> {
+  const file = `${source.location}/${name}`;
+  const text = new TextDecoder().decode(await source.read(name));
+  const samples = /\.jsonl$/.test(name)
+    ? text.split("\n").flatMap((line, i) => {
+        const where = `${file}:${i + 1}`;
+        return line.trim() ? [parseSample(parseJson(line, where), where)] : [];
+      })
+    : parseList(text, file);
+  if (samples.length === 0) throw new Error(`${file} has no samples`);
+  return samples;
+}
+
+function parseList(text: string, file: string): Sample[] {
+  const list = parseJson(text, file);
+  if (!Array.isArray(list))
+    throw new Error(`${file}: a list of samples expected (one a line belongs in a .jsonl file)`);
+  return list.map((value, i) => parseSample(value, `${file}, sample ${i}`));
+}
+
+function parseJson(text: string, where: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new Error(`${where}: not valid JSON: ${(error as Error).message}`);
+  }
+}
+
+function parseSample(value: unknown, place: string): Sample {
+  const { id, image, conversations, text } = (value ?? {}) as Record<string, unknown>;
+  const where = id === undefined ? place : `${place} (id ${id})`;
+  const fail = (what: string): never => {
+    throw new Error(`${where}: ${what}`);
+  };
+  const images = image === undefined || image === null ? [] : [image].flat();
+  if (!images.every((name) => typeof name === "string" && name !== ""))
+    fail("image must be a file name or a list of them");
+  const found = { where, images: images as string[] };
+  if (typeof text === "string") {
+    checkImages(text, images.length, fail);
+    return { ...found, text };
+  }
+  if (!Array.isArray(conversations) || conversations.length === 0)
+    return fail("expected conversations (a list of turns) or text");
+  const turns = conversations.map((turn, i): Turn => {
+    if ((turn?.from !== "human" && turn?.from !== "gpt") || typeof turn.value !== "string")
+      fail(`turn ${i} is ${JSON.stringify(turn)}, expected a value from human or gpt`);
+    return { from: turn.from, value: turn.value };
+  });
+  checkImages(turns.map(({ value }) => value).join("\n"), images.length, fail);
+  return { ...found, turns };
+}
+
+function checkImages(text: string, images: number, fail: (what: string) => never): void {
+  const marks = text.split(IMAGE_TOKEN).length - 1;
+  if (marks !== images) fail(`${images} image(s) but ${marks} ${IMAGE_TOKEN} in the text`);
+}
+
+/** @throws naming the first samples whose image files do not exist. */
+export async function checkFiles(samples: readonly Sample[], folder: FileSource): Promise<void> {
+  const wanted = new Map<string, string>();
+  for (const { images, where } of samples) for (const name of images) if (!wanted.has(name)) wanted.set(name, where);
+  const missing: string[] = [];
+  const names = [...wanted.keys()];
+  const AT_ONCE = 64;
+  for (let i = 0; i < names.length; i += AT_ONCE) {
+    const part = names.slice(i, i + AT_ONCE);
+    const sizes = await Promise.all(part.map((name) => folder.size(name)));
+    missing.push(...part.filter((_, k) => sizes[k] === undefined));
+  }
+  if (missing.length) {
+    const shown = missing.slice(0, 5).map((name) => `${wanted.get(name)}: ${name}`);
+    throw new Error(
+      `${missing.length} image file(s) are not in ${folder.location}: ${shown.join("; ")}${missing.length > 5 ? "; …" : ""}`,
+    );
+  }
+}
+
+export interface EncoderOptions {
+  tokenizer: Tokenizer;
+  /** Conversation template, for samples with turns. */
+  version: string;
+  legacy?: boolean;
+  imStartEnd?: boolean;
+  /** The model's placeholder, and the positions that an image takes. */
+  imageToken: number;
+  tokensPerImage: number;
+  maxLength: number;
+}
+
+/** Ids and labels of a sample, cut to the longest length. @throws naming the sample if nothing is left to learn. */
+export function encodeSample(sample: Sample, options: EncoderOptions): EncodedSample {
+  const { tokenizer, imageToken, tokensPerImage, maxLength } = options;
+  const { inputIds, labels } = tokenize(sample, options);
+  const kept = { ids: [] as number[], labels: [] as number[] };
+  let length = 0;
+  for (const [i, id] of inputIds.entries()) {
+    const isImage = id === IMAGE_TOKEN_INDEX;
+    const width = isImage ? tokensPerImage : 1;
+    if (length + width > maxLength) {
+      if (inputIds.indexOf(IMAGE_TOKEN_INDEX, i) >= 0)
+        throw new Error(
+          `${sample.where}: an image of ${tokensPerImage} positions lies beyond model_max_length ${maxLength}`,
+        );
+      break;
+    }
+    if (!isImage && id >= tokenizer.size)
+      throw new Error(`${sample.where}: token ${id} is outside the tokenizer's vocabulary of ${tokenizer.size}`);
+    length += width;
+    kept.ids.push(isImage ? imageToken : id);
+    kept.labels.push(isImage || i === 0 ? IGNORE_INDEX : labels[i]);
+  }
+  const cut = kept.ids.length < inputIds.length;
+  if (kept.labels.every((label) => label === IGNORE_INDEX)) {
+    const why = cut
+      ? `nothing of its answers is within model_max_length ${maxLength}`
+      : "its answers are empty, or do not tokenise as the template expects";
+    throw new Error(`${sample.where}: all labels are ${IGNORE_INDEX}: ${why}`);
+  }
+  return { ids: Int32Array.from(kept.ids), labels: Int32Array.from(kept.labels), length, cut };
+}
+
+function tokenize({ where, images, turns, text }: Sample, options: EncoderOptions) {
+  const { tokenizer, version, legacy, imStartEnd } = options;
+  try {
+    if (text !== undefined) return owlSample(tokenizer, text);
+    return trainingSample(tokenizer, template(version), turns!, { hasImage: images.length > 0, legacy, imStartEnd });
+  } catch (error) {
+    throw new Error(`${where}: ${(error as Error).message}`);
+  }
+}

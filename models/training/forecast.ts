@@ -1,0 +1,44 @@
+import { byteSize } from "../../src/dtype.ts";
+import type { Module, Optimizer } from "../../src/nn/index.ts";
+import { numel } from "../../src/shape.ts";
+import type { Tensor } from "../../src/tensor.ts";
+
+/** GPU bytes of a training run, worked out before it runs. */
+export interface MemoryForecast {
+  /** All tensors of the model. Those that train are copied into one buffer a group, and so count twice while that happens. */
+  readonly weights: number;
+  readonly packed: number;
+  readonly moments: number;
+  /** Gradients kept between micro-batches. */
+  readonly accumulated: number;
+  /** The largest batch on its way: activations, gradients, temporaries. 0 on the reference backend, which has no plans. */
+  readonly activations: number;
+  readonly total: number;
+}
+
+const bytesOf = (tensors: Iterable<Tensor>): number =>
+  [...tensors].reduce((n, t) => n + byteSize(t.dtype, numel(t.shape)), 0);
+
+/**
+ * What a run needs. Call it after `backward` of the largest batch: the plan of that step is laid out, nothing runs.
+ * @param accumulates whether gradients of several micro-batches are added up.
+ */
+export async function forecastMemory(
+  model: Module,
+  optimizer: Optimizer,
+  accumulates: boolean,
+): Promise<MemoryForecast> {
+  const weights = bytesOf(model.parameters());
+  const packed = optimizer.groups.reduce((n, { size }) => n + 4 * size, 0);
+  const moments = optimizer.groups.reduce((n, { state }) => n + bytesOf(Object.values(state)), 0);
+  const accumulated = accumulates ? packed : 0;
+  const activations = (await optimizer.plan())?.peakBytes ?? 0;
+  return {
+    weights,
+    packed,
+    moments,
+    accumulated,
+    activations,
+    total: weights + packed + moments + accumulated + activations,
+  };
+}

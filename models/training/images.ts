@@ -1,0 +1,144 @@
+/** Images of training samples, as pixels or as what the frozen tower makes of them. */
+import type { FileSource } from "../../src/io/index.ts";
+import { writeFile } from "../../src/io/source.ts";
+import { numel, type Shape } from "../../src/shape.ts";
+import { noGrad, type Tensor, tensor } from "../../src/tensor.ts";
+import type { Image } from "../image.ts";
+import { type AugmentOptions, augment, mayFlip } from "./augment.ts";
+import type { Sample } from "./data.ts";
+import { randomOf } from "./random.ts";
+
+export type Decode = (bytes: Uint8Array) => Promise<Image>;
+
+export interface ImageOptions {
+  folder: FileSource;
+  decode: Decode;
+  /** Pixel values of an image, [C, H, W]. */
+  preprocess: (image: Image) => Float32Array;
+  /** Side of the processed image. */
+  size: number;
+  augment?: AugmentOptions;
+  seed: number;
+}
+
+/** Reads, decodes, changes and processes image files. */
+export class ImageLoader {
+  constructor(readonly options: ImageOptions) {}
+
+  /** Pixel values of one image. @throws naming the sample and the file. */
+  async pixels(sample: Sample, index: number, sampleId: number, epoch: number): Promise<Float32Array> {
+    const { folder, decode, preprocess, size, augment: change, seed } = this.options;
+    const name = sample.images[index];
+    try {
+      const image = await decode(await folder.read(name));
+      if (!change) return preprocess(image);
+      const flip = change.flip && mayFlip(sample);
+      return preprocess(augment(image, { ...change, flip }, size, randomOf(seed, epoch, sampleId, index)));
+    } catch (error) {
+      throw new Error(`${sample.where}: image ${name}: ${(error as Error).message}`);
+    }
+  }
+}
+
+/** Images [N, C, H, W] of equal sizes. */
+export function stackPixels(images: readonly Float32Array[], [c, h, w]: Shape): Tensor {
+  const data = new Float32Array(images.length * c * h * w);
+  for (const [i, image] of images.entries()) data.set(image, i * c * h * w);
+  return tensor(data, { shape: [images.length, c, h, w] });
+}
+
+export interface FeatureOptions {
+  /** pixels [N, C, H, W] to features [N, P, D]. */
+  compute: (pixels: Tensor) => Tensor;
+  pixelShape: Shape;
+  featureShape: Shape;
+  /** Images that go through the tower at once: always as many, so that an image's features have the same bits in any run. */
+  chunk: number;
+  /** Bytes kept in memory; the least recently used go first. */
+  budget: number;
+  /** Keeps features as files too, for later epochs and runs. */
+  disk?: FileSource;
+}
+
+/** What a frozen tower makes of each image, computed once. Keys are file names. */
+export class FeatureCache {
+  /** Images that went through the tower, and lookups that were served without. */
+  computed = 0;
+  served = 0;
+  bytes = 0;
+  readonly #kept = new Map<string, Float32Array>(); // in order of use
+  readonly #size: number;
+
+  constructor(readonly options: FeatureOptions) {
+    this.#size = numel(options.featureShape);
+  }
+
+  /** Features [N, P, D] of `names`; `load` gives the pixels of those that are not known. */
+  async get(names: readonly string[], load: (i: number) => Promise<Float32Array>): Promise<Tensor> {
+    const { featureShape } = this.options;
+    const found = new Map<string, Float32Array>();
+    const missing = new Map<string, number>();
+    for (const [i, name] of names.entries()) {
+      if (found.has(name) || missing.has(name)) continue;
+      const known = this.#recall(name) ?? (await this.#read(name));
+      if (known) {
+        found.set(name, known);
+        this.served++;
+      } else missing.set(name, i);
+    }
+    const list = [...missing];
+    for (let at = 0; at < list.length; at += this.options.chunk) {
+      const part = list.slice(at, at + this.options.chunk);
+      const features = await this.#compute(await Promise.all(part.map(([, i]) => load(i))));
+      for (const [k, [name]] of part.entries()) {
+        const own = features.slice(k * this.#size, (k + 1) * this.#size);
+        found.set(name, own);
+        await this.#write(name, own);
+      }
+    }
+    for (const [name, features] of found) this.#remember(name, features);
+    const data = new Float32Array(names.length * this.#size);
+    for (const [i, name] of names.entries()) data.set(found.get(name)!, i * this.#size);
+    return tensor(data, { shape: [names.length, ...featureShape] });
+  }
+
+  async #compute(images: Float32Array[]): Promise<Float32Array> {
+    const { compute, pixelShape, chunk } = this.options;
+    this.computed += images.length;
+    const blank = new Float32Array(numel(pixelShape));
+    const full = [...images, ...Array.from({ length: chunk - images.length }, () => blank)];
+    return (await noGrad(() => compute(stackPixels(full, pixelShape))).data()) as Float32Array;
+  }
+
+  #recall(name: string): Float32Array | undefined {
+    const known = this.#kept.get(name);
+    if (known) this.#kept.delete(name); // `remember` puts it back, as the youngest
+    if (known) this.bytes -= known.byteLength;
+    return known;
+  }
+
+  #remember(name: string, features: Float32Array): void {
+    this.#kept.set(name, features);
+    this.bytes += features.byteLength;
+    for (const [oldest, { byteLength }] of this.#kept) {
+      if (this.bytes <= this.options.budget) break;
+      this.#kept.delete(oldest);
+      this.bytes -= byteLength;
+    }
+  }
+
+  async #read(name: string): Promise<Float32Array | undefined> {
+    const { disk } = this.options;
+    const path = fileOf(name);
+    if (!disk || (await disk.size(path)) !== this.#size * 4) return undefined;
+    return new Float32Array((await disk.read(path)).slice().buffer);
+  }
+
+  async #write(name: string, features: Float32Array): Promise<void> {
+    const bytes = new Uint8Array(features.buffer, features.byteOffset, features.byteLength);
+    if (this.options.disk) await writeFile(this.options.disk, fileOf(name), [bytes]);
+  }
+}
+
+/** Image names have slashes; a flat name that is theirs alone. */
+const fileOf = (name: string): string => `${encodeURIComponent(name)}.f32`;

@@ -1,0 +1,220 @@
+/** The model of a recipe: opened or put together, its parts frozen or not, LoRA and quantisation applied. */
+
+import { writeEntries } from "../../src/io/huggingface.ts";
+import { openFolder, saveSafetensors, TensorFiles } from "../../src/io/index.ts";
+import { readJson } from "../../src/io/source.ts";
+import {
+  addLoRA,
+  LayerNorm,
+  type ParameterGroup,
+  quantizeLinears,
+  RMSNorm,
+  setParameter,
+  withoutInit,
+} from "../../src/nn/index.ts";
+import { sameShape, show } from "../../src/shape.ts";
+import { type Tensor, zeros } from "../../src/tensor.ts";
+import { Projector } from "../adapter.ts";
+import { Processor } from "../chat.ts";
+import { Llava } from "../llava.ts";
+import { loadLlama } from "../load.ts";
+import { MplugOwl } from "../owl.ts";
+import { saveAdapter } from "../peft.ts";
+import { loadVisionTower } from "../tower.ts";
+import { openFile } from "./data.ts";
+import type { Part, Recipe } from "./recipe.ts";
+
+export type TrainedModel = Llava | MplugOwl;
+
+/** What belongs to which part, by the names of parameters. */
+const parts: Readonly<Record<Recipe["architecture"], Readonly<Record<Part, RegExp>>>> = {
+  llava: {
+    vision: /^vision_tower\./,
+    projector: /^(multi_modal_projector|image_slots|image_newline)\b/,
+    language: /^language_model\./,
+  },
+  "mplug-owl": { vision: /^vision_model\./, projector: /^(abstractor|query_tokens)\b/, language: /^language_model\./ },
+};
+
+/** What stands for an image in the model's token ids, and how many positions one takes. */
+export interface ImageFacts {
+  readonly imageToken: number;
+  readonly tokensPerImage: number;
+  /** [C, H, W] of its pixels and [P, D] of what the adapter reads. */
+  readonly pixelShape: readonly number[];
+  readonly featureShape: readonly number[];
+}
+
+export interface OpenedModel extends ImageFacts {
+  readonly model: TrainedModel;
+  readonly processor: Processor;
+  readonly legacy: boolean;
+}
+
+/** Loads what the recipe names. */
+export async function openModel(recipe: Recipe): Promise<OpenedModel> {
+  const { model_name_or_path: path, image_aspect_ratio: aspect } = recipe;
+  const source = await openFolder(path);
+  const model =
+    recipe.architecture === "mplug-owl"
+      ? await MplugOwl.fromPretrained(source)
+      : recipe.vision_tower
+        ? await assemble(recipe)
+        : await Llava.fromPretrained(source);
+  const { image_size: size, num_channels: channels = 3 } = model.config.vision_config;
+  const own = model instanceof Llava ? model.processor : undefined;
+  const found = own ?? (await Processor.open(source, size));
+  if (!found) throw new Error(`${source.location}: training needs the tokenizer.json of the model there`);
+  const squeezed = model instanceof MplugOwl && (await source.size("preprocessor_config.json")) === undefined;
+  // mPLUG-Owl's own processing squeezes images to the square.
+  const images = squeezed ? { size: { width: size, height: size }, do_center_crop: false } : found.images;
+  const options = { ...found.options, aspect: aspect === "pad" ? ("pad" as const) : undefined };
+  const processor = new Processor(found.tokenizer, images, options);
+  checkTokenizer(processor, model, source.location);
+  if (recipe.pretrain_mm_mlp_adapter) await loadProjector(model, recipe.pretrain_mm_mlp_adapter);
+  const tokenizerConfig =
+    (await source.size("tokenizer_config.json")) === undefined ? {} : await readJson(source, "tokenizer_config.json");
+  const pixelShape = [channels, size, size];
+  const features = model.visionFeatures(zeros([1, ...pixelShape])); // never computed: for their shapes
+  return {
+    model,
+    processor,
+    legacy: tokenizerConfig.legacy !== false,
+    imageToken: model instanceof Llava ? model.config.image_token_index : -1,
+    tokensPerImage: model.project(features).shape[1],
+    pixelShape,
+    featureShape: features.shape.slice(1),
+  };
+}
+
+/** A tower and a language model from folders of their own, with a new projector between them: where stage 1 begins. */
+async function assemble(recipe: Recipe): Promise<Llava> {
+  const language = await loadLlama(recipe.model_name_or_path);
+  const tower = await loadVisionTower(recipe.vision_tower!);
+  const config = {
+    model_type: "llava",
+    text_config: language.config,
+    vision_config: tower.config,
+    image_token_index: -200,
+    vision_feature_layer: recipe.mm_vision_select_layer,
+    vision_feature_select_strategy:
+      recipe.mm_vision_select_feature === "patch" ? ("default" as const) : ("full" as const),
+    mm_projector_type: recipe.mm_projector_type,
+  };
+  const model = withoutInit(() => new Llava(config));
+  model.language_model = language;
+  model.vision_tower = tower;
+  model.multi_modal_projector = new Projector(tower.config.hidden_size, language.config.hidden_size, {
+    type: recipe.mm_projector_type,
+  });
+  return model;
+}
+
+function checkTokenizer({ tokenizer }: Processor, model: TrainedModel, where: string): void {
+  const { vocab_size: rows } = model.config.text_config;
+  const beyond = tokenizer.size - rows;
+  if (beyond > 0)
+    throw new Error(
+      `${where}: the tokenizer has ${tokenizer.size} tokens, the embedding ${rows} rows: it is not this model's`,
+    );
+}
+
+/** Freezes and trains what the recipe says. Returns the names of the layers with a LoRA. */
+export async function prepareModel(model: TrainedModel, recipe: Recipe): Promise<string[]> {
+  model.requiresGrad_(false);
+  if (recipe.bits < 32) {
+    const format = recipe.bits === 8 ? "int8" : recipe.quant_type;
+    await quantizeLinears(model.language_model, { format, exclude: /lm_head/ }); // QLoRA keeps the output layer
+  }
+  const adapted = recipe.lora_enable
+    ? addLoRA(model, new RegExp(recipe.lora_target), {
+        r: recipe.lora_r,
+        alpha: recipe.lora_alpha,
+        dropout: recipe.lora_dropout,
+      })
+    : [];
+  for (const part of recipe.trainable) {
+    const own = [...model.namedParameters()].filter(([name]) => partOf(name, recipe) === part);
+    if (own.length === 0) throw new Error(`the model has no part "${part}" to train`);
+    for (const [, t] of own) t.requiresGrad_();
+  }
+  model.train();
+  return adapted;
+}
+
+export function partOf(name: string, { architecture }: Recipe): Part | undefined {
+  const own = parts[architecture];
+  return (Object.keys(own) as Part[]).find((part) => own[part].test(name));
+}
+
+/** Groups by learning rate and weight decay; norms and biases do not decay (as transformers' Trainer has it). */
+export function parameterGroups(model: TrainedModel, recipe: Recipe): ParameterGroup[] {
+  const plain = new Set<Tensor>();
+  for (const [, module] of model.namedModules())
+    if (module instanceof LayerNorm || module instanceof RMSNorm) for (const p of module.parameters()) plain.add(p);
+  const rates: Record<Part, number> = {
+    vision: recipe.mm_vision_tower_lr ?? recipe.learning_rate,
+    projector: recipe.mm_projector_lr ?? recipe.learning_rate,
+    language: recipe.learning_rate,
+  };
+  const groups = new Map<string, ParameterGroup & { params: Tensor[] }>();
+  for (const [name, t] of model.namedParameters()) {
+    if (!t.requiresGrad) continue;
+    const lr = rates[partOf(name, recipe) ?? "language"];
+    const weightDecay = plain.has(t) || /(^|\.)bias$/.test(name) ? 0 : recipe.weight_decay;
+    const key = `${lr} ${weightDecay}`;
+    const group = groups.get(key) ?? { params: [], lr, weightDecay };
+    group.params.push(t);
+    groups.set(key, group);
+  }
+  return [...groups.values()];
+}
+
+/** Names of LLaVA's mm_projector files: layers of an MLP have even numbers, a single layer has none. */
+const originalName = (name: string, layers: number): string =>
+  name.replace(/^linear_(\d+)/, (_, n) =>
+    layers === 1 ? "model.mm_projector" : `model.mm_projector.${2 * (Number(n) - 1)}`,
+  );
+
+export const PROJECTOR_FILE = "mm_projector.safetensors";
+
+const projectorState = (model: Llava): Record<string, Tensor> => {
+  const own = Object.entries(model.multi_modal_projector.stateDict());
+  const layers = new Set(own.map(([name]) => name.split(".")[0])).size;
+  return Object.fromEntries(own.map(([name, t]) => [originalName(name, layers), t]));
+};
+
+/** Takes over the projector of an earlier stage (`mm_projector.safetensors`, or LLaVA's `mm_projector.bin`). */
+async function loadProjector(model: TrainedModel, path: string): Promise<void> {
+  if (!(model instanceof Llava)) throw new Error(`pretrain_mm_mlp_adapter ${path}: only llava has a projector`);
+  const { source, name } = await openFile(path);
+  const file = await TensorFiles.open(source, name);
+  const own = projectorState(model);
+  const problems = Object.entries(own).flatMap(([key, { shape }]) => {
+    if (!file.has(key)) return [`missing ${key}`];
+    return sameShape(file.entry(key).shape, shape)
+      ? []
+      : [`${key} has shape ${show(file.entry(key).shape)}, expected ${show(shape)}`];
+  });
+  problems.push(...file.names.filter((key) => !own[key]).map((key) => `unexpected ${key}`));
+  if (problems.length) throw new Error(`${path}: the projector does not fit the model: ${problems.join("; ")}`);
+  for (const [key, target] of Object.entries(own)) setParameter(target, await file.read(key));
+}
+
+/**
+ * Writes what was trained: a PEFT folder for a LoRA, LLaVA's projector file where only that trained, else the model
+ * with its tokenizer. Returns what it wrote.
+ */
+export async function saveResult(model: TrainedModel, recipe: Recipe): Promise<string> {
+  const output = await openFolder(recipe.output_dir);
+  if (recipe.lora_enable) {
+    await saveAdapter(model, output);
+    return "adapter_model.safetensors";
+  }
+  if (model instanceof Llava && recipe.trainable.every((part) => part === "projector") && !model.image_slots) {
+    await saveSafetensors(output, PROJECTOR_FILE, writeEntries(projectorState(model)));
+    return PROJECTOR_FILE;
+  }
+  await model.savePretrained(output, { companions: await openFolder(recipe.model_name_or_path) });
+  return "model.safetensors";
+}

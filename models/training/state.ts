@@ -1,0 +1,97 @@
+/** Checkpoints of a run: all that it needs to go on as if it had never stopped. */
+import { type FileSource, saveSafetensors, subfolder, TensorFiles } from "../../src/io/index.ts";
+import { jsonBytes, readJson, writeFile } from "../../src/io/source.ts";
+import type { LossScaler, Module, Optimizer, StateDict } from "../../src/nn/index.ts";
+import { setParameter } from "../../src/nn/index.ts";
+import { restoreGenerator, saveGenerator } from "../../src/random.ts";
+import { sameShape, show } from "../../src/shape.ts";
+import { tensor } from "../../src/tensor.ts";
+import type { Evaluation } from "../train.ts";
+
+/** What a checkpoint says of the run besides tensors. */
+export interface RunState {
+  readonly step: number;
+  readonly losses: readonly number[];
+  readonly evaluations: readonly Evaluation[];
+  /** What must be the same for the run to go on: the recipe's keys that decide it, and figures of the data. */
+  readonly identity: Identity;
+}
+
+export type Identity = Readonly<Record<string, unknown>>;
+
+interface Parts {
+  model: Module;
+  optimizer: Optimizer;
+  scaler?: LossScaler;
+}
+
+/** Two folders take turns, so that one is complete whatever happens while the other is written. */
+const SLOTS = ["checkpoint-a", "checkpoint-b"] as const;
+const LATEST = "latest.json";
+
+const trained = (model: Module): StateDict =>
+  Object.fromEntries([...model.namedParameters()].filter(([, t]) => t.requiresGrad));
+
+const entries = (state: StateDict) =>
+  Object.fromEntries(
+    Object.entries(state).map(([name, t]) => [name, { shape: t.shape, dtype: t.dtype, read: () => t.data() }]),
+  );
+
+/** Writes the trained tensors, the optimizer, the generator and `state`; the pointer to them comes last. */
+export async function saveRun(output: FileSource, { model, optimizer, scaler }: Parts, state: RunState): Promise<void> {
+  const last = (await output.size(LATEST)) === undefined ? undefined : (await readJson(output, LATEST)).folder;
+  const folder = SLOTS[last === SLOTS[0] ? 1 : 0];
+  const slot = subfolder(output, folder);
+  await saveSafetensors(slot, "model.safetensors", entries(trained(model)));
+  await saveSafetensors(slot, "optimizer.safetensors", entries(optimizer.stateDict()));
+  const scaling = scaler?.state;
+  await writeFile(slot, "state.json", [jsonBytes({ ...state, generator: saveGenerator(), scaling })]);
+  await writeFile(output, LATEST, [jsonBytes({ folder, step: state.step })]);
+}
+
+/**
+ * Takes over the last checkpoint of `output`, or returns undefined where there is none.
+ * @throws if it is of another run: other data, recipe or parameters.
+ */
+export async function resumeRun(
+  output: FileSource,
+  { model, optimizer, scaler }: Parts,
+  identity: Identity,
+): Promise<RunState | undefined> {
+  if ((await output.size(LATEST)) === undefined) return undefined;
+  const slot = subfolder(output, (await readJson(output, LATEST)).folder);
+  const { generator, scaling, ...state } = await readJson(slot, "state.json");
+  const changed = Object.keys({ ...state.identity, ...identity }).filter(
+    (key) => JSON.stringify(state.identity[key]) !== JSON.stringify(identity[key]),
+  );
+  if (changed.length) {
+    const lines = changed.map(
+      (key) => `${key} was ${JSON.stringify(state.identity[key])}, is ${JSON.stringify(identity[key])}`,
+    );
+    throw new Error(`${slot.location} is a checkpoint of another run: ${lines.join("; ")}`);
+  }
+  await loadAll(slot, "model.safetensors", trained(model));
+  const file = await TensorFiles.open(slot, "optimizer.safetensors");
+  const saved: StateDict = {};
+  for (const name of file.names) {
+    const { data, shape, dtype } = await file.read(name);
+    saved[name] = tensor(data, { shape, dtype });
+  }
+  await optimizer.loadStateDict(saved);
+  restoreGenerator(generator);
+  if (scaler) scaler.state = scaling;
+  return state;
+}
+
+async function loadAll(slot: FileSource, name: string, own: StateDict): Promise<void> {
+  const file = await TensorFiles.open(slot, name);
+  const problems = Object.entries(own).flatMap(([key, { shape }]) => {
+    if (!file.has(key)) return [`missing ${key}`];
+    return sameShape(file.entry(key).shape, shape)
+      ? []
+      : [`${key} has shape ${show(file.entry(key).shape)}, expected ${show(shape)}`];
+  });
+  problems.push(...file.names.filter((key) => !own[key]).map((key) => `unexpected ${key}`));
+  if (problems.length) throw new Error(`${slot.location}/${name}: other parameters train here: ${problems.join("; ")}`);
+  for (const [key, target] of Object.entries(own)) setParameter(target, await file.read(key));
+}

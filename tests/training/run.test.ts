@@ -1,0 +1,122 @@
+import { existsSync, readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { Llava } from "../../models/llava.ts";
+import { loadAdapter } from "../../models/peft.ts";
+import { parseRecipe } from "../../models/training/recipe.ts";
+import { type RunFacts, trainRecipe } from "../../models/training/run.ts";
+import { folder } from "../../src/runtime/node.ts";
+import { rand, tensor } from "../../src/tensor.ts";
+import { openBackend } from "../backend.ts";
+import { tinyWorld } from "./tiny.ts";
+
+let world: string;
+beforeAll(async () => {
+  await openBackend();
+  world = await tinyWorld();
+});
+afterAll(() => rmSync(world, { recursive: true, force: true }));
+
+const places = (output: string) => ({
+  model_name_or_path: join(world, "model"),
+  image_folder: join(world, "images"),
+  output_dir: join(world, output),
+});
+
+describe("from recipe.json to an adapter", () => {
+  test("stage 1, stage 2 with a LoRA, saved, loaded: the same logits", async () => {
+    const facts: RunFacts[] = [];
+    const stage1 = parseRecipe({
+      preset: "llava-v1-stage1",
+      ...places("stage1"),
+      data_path: join(world, "pairs.json"),
+      learning_rate: 0.05,
+      train_batch_size: 4,
+      micro_batch_size: 2,
+      num_train_epochs: 12,
+    });
+    const first = await trainRecipe(stage1, { onStart: (f) => facts.push(f) });
+    expect(facts[0].parameters.filter(({ trained }) => trained > 0).map(({ part }) => part)).toEqual([
+      "multi_modal_projector",
+    ]);
+    expect(first.written).toBe("mm_projector.safetensors");
+    expect(first.losses.length).toBe(12);
+    expect(first.losses[11]).toBeLessThan(first.losses[0]);
+
+    const stage2 = parseRecipe({
+      preset: "llava-1.5-stage2-lora",
+      ...places("stage2"),
+      data_path: join(world, "talks.json"),
+      eval_data_path: join(world, "talks.json"),
+      eval_steps: 10,
+      pretrain_mm_mlp_adapter: join(world, "stage1/mm_projector.safetensors"),
+      lora_r: 4,
+      lora_alpha: 8,
+      learning_rate: 0.02,
+      mm_projector_lr: 0.002,
+      train_batch_size: 4,
+      micro_batch_size: 2,
+      num_train_epochs: 12,
+      gradient_checkpointing: false,
+      model_max_length: 256,
+    });
+    const second = await trainRecipe(stage2);
+    expect(second.adapted.length).toBe(14);
+    expect(second.losses.at(-1)).toBeLessThan(0.75 * second.losses[0]); // of random frozen weights
+    expect(second.evaluations.map(({ step }) => step)).toEqual([10, 20, 24]);
+    expect(existsSync(join(world, "stage2/adapter_config.json"))).toBe(true);
+    expect(readFileSync(join(world, "stage2/loss.svg"), "utf8")).toContain("<circle");
+    expect(JSON.parse(readFileSync(join(world, "stage2/log.json"), "utf8")).losses).toEqual(second.losses);
+
+    const again = await Llava.fromPretrained(folder(join(world, "model")));
+    await loadAdapter(again, folder(join(world, "stage2")));
+    const input = { inputIds: tensor([[1, -200, 30, 40, 50]], { dtype: "i32" }), pixelValues: rand(1, 3, 16, 16) };
+    const want = await second.model.forward(input).logits.data();
+    expect(await again.eval().forward(input).logits.data()).toEqual(want);
+  });
+});
+
+describe("a run that stops and goes on", () => {
+  const recipe = (output: string) =>
+    parseRecipe({
+      preset: "llava-v1-stage2",
+      ...places(output),
+      data_path: join(world, "talks.json"),
+      trainable: ["projector"],
+      lora_enable: true,
+      lora_r: 2,
+      lora_dropout: 0.3, // random numbers that must go on too
+      learning_rate: 0.01,
+      weight_decay: 0.1,
+      train_batch_size: 3, // steps of different sizes, of both modalities
+      micro_batch_size: 1,
+      num_train_epochs: 3,
+      save_steps: 2,
+      max_grad_norm: 0.5,
+      gradient_checkpointing: false,
+    });
+  const trained = async (model: { namedParameters(): Iterable<[string, { data(): Promise<unknown> }]> }) =>
+    Object.fromEntries(
+      await Promise.all(
+        [...model.namedParameters()]
+          .filter(([name]) => /lora_|projector/.test(name))
+          .map(async ([name, t]) => [name, await t.data()]),
+      ),
+    );
+
+  test("has the losses and weights of one that did not, bit for bit", async () => {
+    const whole = await trainRecipe(recipe("whole"));
+    const stop = new AbortController();
+    const stopped = trainRecipe(recipe("parts"), {
+      signal: stop.signal,
+      onProgress: ({ step }) => step === 3 && stop.abort(new Error("power cut")),
+    });
+    await expect(stopped).rejects.toThrow("power cut");
+    const rest = await trainRecipe(recipe("parts"), { resume: true });
+    expect(rest.resumedAt).toBe(4);
+    expect(rest.losses).toEqual(whole.losses);
+    expect(await trained(rest.model)).toEqual(await trained(whole.model));
+    const other = { ...recipe("parts"), learning_rate: 0.02 };
+    await expect(trainRecipe(other, { resume: true })).rejects.toThrow("learning_rate was 0.01, is 0.02");
+  });
+});
