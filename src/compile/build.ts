@@ -1,10 +1,10 @@
 import { kernelSource } from "../../kernels/index.ts";
 import type { Node } from "../node.ts";
-import type { Device } from "../runtime/device.ts";
+import type { Device, DeviceInfo } from "../runtime/device.ts";
 import { bufferDeclaration, Emitter } from "./emit.ts";
 import { type Expanded, expand, makeTemp } from "./expand.ts";
 import { type Expr, ExprBuilder, type ExprScope } from "./expr.ts";
-import { type Bound, describe, elementwiseKernel, type Kernel, reduceKernels } from "./generate.ts";
+import { type Bound, describe, elementwiseKernels, type Kernel, reduceKernels } from "./generate.ts";
 import type { Graph } from "./graph.ts";
 import { reshapeIndex, variable } from "./index-map.ts";
 import type { KernelCall } from "./lower.ts";
@@ -32,6 +32,7 @@ export function layOut(graph: Graph, device: Device, options: CompileOptions): L
   const places = new Places(graph, expanded);
   const plan = schedule(expanded.order, places.wanted, {
     maxBuffers: device.info.maxStorageBuffers,
+    maxBindingBytes: device.info.maxBindingBytes,
     sequence: (n) => expanded.sequence.get(n)!,
     epilogueBuffers: (n) => {
       const call = expanded.calls.get(n)?.find((c) => c.epilogue);
@@ -42,6 +43,12 @@ export function layOut(graph: Graph, device: Device, options: CompileOptions): L
   const kernels = plan.groups.flatMap((g) => kernelsOf(g, plan, expanded, device).map((k) => ({ ...k, group: g })));
   places.locate(plan, kernels);
   const located = kernels.map((k) => ({ ...k, at: k.bind.map((b) => ("ref" in b ? places.of(b.ref) : undefined)) }));
+  for (const { label, at } of located)
+    for (const bound of at)
+      if (bound && bound.bytes > device.info.maxBindingBytes)
+        throw new RangeError(
+          `${label}: it binds ${bound.bytes} bytes at once, this adapter at most ${device.info.maxBindingBytes}, and there is no way known to split the work`,
+        );
   return { kernels: located, places, leaves: graph.leaves.length };
 }
 
@@ -128,13 +135,13 @@ function kernelsOf(group: Group, plan: Schedule, expanded: Expanded, device: Dev
   const { root, core } = group;
   const scope = { isBuffer: (n: Node) => plan.buffers.has(n) };
   if (root.op.name === "pack") return [];
-  if (!core) return [elementwiseKernel([root], scope, device.info)];
+  if (!core) return elementwiseKernels(root, scope, device.info);
   if (core.op.kind === "reduce") return reduceKernels(core, root, scope, { device: device.info, temp: makeTemp });
-  return expanded.calls.get(core)!.map((call) => templateKernel(call, core, root, scope, device.info.f16Arithmetic));
+  return expanded.calls.get(core)!.map((call) => templateKernel(call, core, root, scope, device.info));
 }
 
 /** A template call, with the elementwise work from `core` to `root` in its epilogue. */
-function templateKernel(call: KernelCall, core: Node, root: Node, scope: ExprScope, halves: boolean): Kernel {
+function templateKernel(call: KernelCall, core: Node, root: Node, scope: ExprScope, device: DeviceInfo): Kernel {
   const source = kernelSource(call.kernel);
   const kinds = bindings(source);
   const bind: Bound[] = [
@@ -157,7 +164,12 @@ function templateKernel(call: KernelCall, core: Node, root: Node, scope: ExprSco
     root.shape,
   );
   const expr = builder.build(root, index, true);
-  const emitter = new Emitter({ variables: ["i.x", "i.y", "i.z"], vector: width === 4 ? 2 : -1, prefix: "e_", halves });
+  const emitter = new Emitter({
+    variables: ["i.x", "i.y", "i.z"],
+    vector: width === 4 ? 2 : -1,
+    prefix: "e_",
+    device,
+  });
   emitter.declare([expr]);
   const result = emitter.emit(expr, width);
   const body = `${emitter.take()}\nreturn ${result};`;

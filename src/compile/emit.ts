@@ -1,7 +1,10 @@
 import { type DType, floatBits } from "../dtype.ts";
 import type { Node } from "../node.ts";
+import type { DeviceInfo } from "../runtime/device.ts";
+import { numel } from "../shape.ts";
 import { type Expr, indicesOf, walk } from "./expr.ts";
-import { type Index, limitOf } from "./index-map.ts";
+import { add, constant, type Index, limitOf } from "./index-map.ts";
+import { bytesOf, reach, windowBytes, windowOf } from "./window.ts";
 
 const SCALAR: Record<DType, string> = { f32: "f32", f16: "f32", i32: "i32", u32: "u32", bool: "bool" };
 const VECTOR: Record<DType, string> = { f32: "vec4f", f16: "vec4f", i32: "vec4i", u32: "vec4u", bool: "vec4<bool>" };
@@ -39,8 +42,8 @@ export interface EmitterOptions {
   readonly vector: number;
   /** Prefix of every name, so that a hook's names do not meet its template's. */
   readonly prefix: string;
-  /** Compute f16 values in f16 (`enable f16`) rather than in f32. */
-  readonly halves: boolean;
+  /** Says whether f16 values are computed in f16 (`enable f16`), and how much a binding may hold: more is bound in windows. */
+  readonly device: DeviceInfo;
 }
 
 /**
@@ -53,6 +56,8 @@ export class Emitter {
   readonly helpers = new Set<string>();
   readonly buffers = new Map<Node, EmittedBuffer>();
   private computesHalves = false;
+  /** The buffer of each load, and its first element there. */
+  private readonly loads = new Map<Expr, { buffer: EmittedBuffer; start: number }>();
   private values = new Map<Expr, Value>();
   private readonly varying = new Map<Expr, boolean>();
   private readonly last: number;
@@ -64,7 +69,7 @@ export class Emitter {
 
   /** WGSL type of a value with `width` components. */
   type(dtype: DType, width: number): string {
-    if (dtype !== "f16" || !this.options.halves) return wgslType(dtype, width);
+    if (dtype !== "f16" || !this.options.device.f16Arithmetic) return wgslType(dtype, width);
     this.computesHalves = true;
     return width === 4 ? "vec4<f16>" : "f16";
   }
@@ -78,7 +83,7 @@ export class Emitter {
   store(name: string, dtype: DType, text: string, address: string, width: number): string {
     if (dtype === "f16") {
       if (width !== 4) throw new Error("internal: f16 is stored four at a time");
-      const pack = this.options.halves ? "bitcast<u32>" : "pack2x16float";
+      const pack = this.options.device.f16Arithmetic ? "bitcast<u32>" : "pack2x16float";
       return `{ let h = ${text}; ${name}[(${address}) >> 2u] = vec2u(${pack}(h.xy), ${pack}(h.zw)); }`;
     }
     const value = dtype === "bool" ? `select(${width === 4 ? "vec4u(0u), vec4u(1u)" : "0u, 1u"}, ${text})` : text;
@@ -95,12 +100,29 @@ export class Emitter {
 
   /** Declares the buffers that `exprs` load. Call once, before `emit`, with all expressions of the kernel. */
   declare(exprs: readonly Expr[]): void {
-    const vector = new Map<Node, boolean>();
+    const { prefix } = this.options;
+    const limit = this.options.device.maxBindingBytes;
+    const windows: { node: Node; lo: number; hi: number; vector: boolean; loads: Expr[] }[] = [];
     for (const e of walk(exprs)) {
-      if (e.kind === "load") vector.set(e.node, (vector.get(e.node) ?? false) || this.isVectorLoad(e));
+      if (e.kind !== "load") continue;
+      const { node } = e;
+      const [lo, hi] = bytesOf(node) > limit ? reach(e.address, numel(node.shape)) : [0, 0];
+      const known = windows.find(
+        (w) => w.node === node && windowBytes(node.dtype, Math.min(lo, w.lo), Math.max(hi, w.hi)) <= limit,
+      );
+      const window = known ?? { node, lo, hi, vector: false, loads: [] };
+      if (!known) windows.push(window);
+      window.lo = Math.min(lo, window.lo);
+      window.hi = Math.max(hi, window.hi);
+      window.vector ||= this.isVectorLoad(e);
+      window.loads.push(e);
     }
-    for (const [node, v] of vector)
-      this.buffers.set(node, { node, name: `${this.options.prefix}in${this.buffers.size}`, vector: v });
+    for (const { node, lo, hi, vector, loads } of windows) {
+      const bound = bytesOf(node) > limit ? windowOf(node, node.dtype, lo, hi) : { node, start: 0 };
+      const buffer = { node: bound.node, name: `${prefix}in${this.buffers.size}`, vector };
+      this.buffers.set(bound.node, buffer);
+      for (const e of loads) this.loads.set(e, { buffer, start: bound.start });
+    }
   }
 
   /** Emits `e` and returns the WGSL text of its value with `width` components. */
@@ -204,11 +226,13 @@ export class Emitter {
   }
 
   private load(e: Extract<Expr, { kind: "load" }>): Value {
-    const { name, vector } = this.buffers.get(e.node)!;
+    const { buffer, start } = this.loads.get(e)!;
+    const { name, vector } = buffer;
+    const address = start === 0 ? e.address : add(e.address, constant(-start));
     if (e.dtype === "f16") this.type("f16", 1); // notes that halves are computed with
-    const pair = this.options.halves ? "bitcast<vec2<f16>>" : "unpack2x16float";
+    const pair = this.options.device.f16Arithmetic ? "bitcast<vec2<f16>>" : "unpack2x16float";
     const one = (lane: number): string => {
-      const at = this.index(e.address, lane);
+      const at = this.index(address, lane);
       if (e.dtype === "f16") return `${pair}(${name}[(${at}) >> 1u])[(${at}) & 1u]`;
       const word = vector ? `${name}[(${at}) >> 2u][(${at}) & 3u]` : `${name}[${at}]`;
       return e.dtype === "bool" ? `(${word} != 0u)` : word;
@@ -216,7 +240,7 @@ export class Emitter {
     if (!this.varies(e)) return { text: one(0), width: 1 };
     if (!this.isVectorLoad(e))
       return { text: `${this.type(e.dtype, 4)}(${[0, 1, 2, 3].map(one).join(", ")})`, width: 4 };
-    const at = this.index(e.address);
+    const at = this.index(address);
     if (e.dtype === "f16") {
       const word = `(${at}) >> 1u`;
       const pairs = `${pair}(${name}[${word}]), ${pair}(${name}[(${word}) + 1u])`;

@@ -5,8 +5,10 @@ import { allOps, defineOp, type Op } from "../ops/define.ts";
 import type { Device } from "../runtime/device.ts";
 import { Tensor, untracked } from "../tensor.ts";
 import type { Graph } from "./graph.ts";
-import type { BufferRef, KernelCall, LowerContext, Temp } from "./lower.ts";
+import type { BufferRef, KernelCall, LowerContext, Operand, Temp } from "./lower.ts";
 import { aliasOf, operandOf } from "./schedule.ts";
+import { shard } from "./shard.ts";
+import { bytesOf, windowOf } from "./window.ts";
 
 /** Same values in a buffer of their own. */
 const copyOp = defineOp({ name: "copy", kind: "elementwise", wgsl: ([x]) => x, reference: ([x]) => x });
@@ -71,6 +73,9 @@ export function expand(graph: Graph, device: Device): Expanded {
       }
     }
     let src = n.src.map((s) => standIn.get(s) ?? s);
+    const rebuilt = src.every((s, i) => s === n.src[i]) ? n : new Node(n.op, src, n.attrs, n.shape, n.dtype, n.outputs);
+    const sharded = useParts(rebuilt);
+    if (sharded) return settle(n, sharded, seq);
     if (n.op.name === "pack") src = packSources(n.op, src, seq);
     else if (n.op.inPlace)
       src = src.map((s, i) => (n.op.inPlace!.includes(i) && !mayOverwrite(s) ? copyOf(s, seq) : s));
@@ -83,10 +88,9 @@ export function expand(graph: Graph, device: Device): Expanded {
     if (n.op.kind === "kernel" && n.op.name !== "pack") {
       const lowered = useFallback.has(n.op.name) ? undefined : n.op.lower?.(node, contextOf(node, device));
       if (!lowered) {
-        const outputs = fallbackOf(node, seq);
-        if (n.outputs) several.set(n, outputs);
-        else standIn.set(n, outputs[0]);
-        return;
+        if (!n.op.fallback) throw new Error(`${n.op.name}: no kernel for these shapes and no fallback`);
+        const x = node.src.map((s) => new Tensor(s));
+        return settle(n, [ordinary(() => n.op.fallback!(x, n.attrs))].flat(), seq);
       }
       calls.set(node, lowered);
       for (const i of n.op.inPlace ?? []) if (i >= 0) overwritten.add(aliasOf(src[i]) ?? src[i]);
@@ -144,13 +148,18 @@ export function expand(graph: Graph, device: Device): Expanded {
     });
   };
 
-  const fallbackOf = (n: Node, seq: number): readonly Node[] => {
-    if (!n.op.fallback) throw new Error(`${n.op.name}: no kernel for these shapes and no fallback`);
-    const x = n.src.map((s) => new Tensor(s));
-    const result = untracked(() => noGrad(() => n.op.fallback!(x, n.attrs)));
-    const outputs = (Array.isArray(result) ? result : [result]).map((t) => t.node);
+  const ordinary = <T>(build: () => T): T => untracked(() => noGrad(build));
+  const limit = device.info.maxBindingBytes;
+  const large = [...graph.leaves, ...graph.order].some((n) => (n.outputs ?? [n]).some((o) => bytesOf(o) > limit));
+  const useParts = (n: Node): Tensor[] | undefined => (large ? ordinary(() => shard(n, limit)) : undefined);
+
+  /** Puts ordinary ops in the place of a node. */
+  const settle = (n: Node, results: readonly Tensor[], seq: number): void => {
+    const outputs = results.map((t) => t.node);
     for (const inner of below(outputs, (s) => s.realized || sequence.has(s) || standIn.has(s))) place(inner, seq);
-    return outputs.map((o) => standIn.get(o) ?? o);
+    const placed = outputs.map((o) => standIn.get(o) ?? o);
+    if (n.outputs) several.set(n, placed);
+    else standIn.set(n, placed[0]);
   };
 
   for (const n of graph.order) place(n, n.id);
@@ -192,13 +201,29 @@ function below(roots: readonly Node[], known: (n: Node) => boolean): Node[] {
   return out;
 }
 
+/** A large buffer is bound only where the view of it lies. */
+function windowed(view: Operand, limit: number): Operand {
+  const { buffer, shape, strides, offset } = view;
+  if (bytesOf(buffer) <= limit) return view;
+  const ends = strides.map((s, d) => s * (shape[d] - 1));
+  const sum = (list: number[]): number => list.reduce((a, b) => a + b, offset);
+  const { node, start } = windowOf(
+    buffer,
+    buffer.dtype,
+    sum(ends.filter((e) => e < 0)),
+    sum(ends.filter((e) => e > 0)),
+  );
+  return { ...view, buffer: node, offset: offset - start };
+}
+
 /** What the lowering of `node` may ask. */
 export function contextOf(node: Node, device: Device): LowerContext {
   return {
     device: device.info,
-    operand: (i) => operandOf(node, i),
+    operand: (i) => windowed(operandOf(node, i, device.info.maxBindingBytes), device.info.maxBindingBytes),
     output: (i = 0): BufferRef => (node.outputs ? { node, output: i } : node),
     temp: makeTemp,
+    window: (ref, dtype, first, last) => windowOf(ref, dtype, first, last).node,
     choose: (template, signature, candidates) => device.tuner.choose(node, template, signature, candidates),
   };
 }

@@ -3,9 +3,19 @@ import type { DeviceInfo } from "../runtime/device.ts";
 import { numel } from "../shape.ts";
 import { bufferDeclaration, Emitter, floatLiteral, numbersDeclaration } from "./emit.ts";
 import { type Expr, ExprBuilder, type ExprScope, rewrite, walk } from "./expr.ts";
-import { constant, type Index, type IndexVector, linearize, reshapeIndex, substitute, variable } from "./index-map.ts";
+import {
+  add,
+  constant,
+  type Index,
+  type IndexVector,
+  linearize,
+  reshapeIndex,
+  substitute,
+  variable,
+} from "./index-map.ts";
 import type { BufferRef, LowerContext } from "./lower.ts";
 import { normalize, type Space } from "./space.ts";
+import { bytesOf, cutOf, reach, stretches, windowOf } from "./window.ts";
 
 /** What stands at one binding: a uniform of these words, or a buffer. */
 export type Bound = { readonly words: readonly number[] } | { readonly ref: BufferRef; readonly write: boolean };
@@ -102,27 +112,59 @@ ${body}
 
 const variables = (prefix: string, sizes: readonly number[]): string[] => sizes.map((_, d) => `${prefix}${d}`);
 
-/** A kernel that computes `roots` (equal shapes) from their buffers: elementwise chains, views and gathers in one. */
-export function elementwiseKernel(roots: readonly Node[], scope: ExprScope, { f16Arithmetic }: DeviceInfo): Kernel {
-  const shape = roots[0].shape;
-  const builder = new ExprBuilder(scope);
-  const half = roots.some((r) => r.dtype === "f16");
+/** A part of an iteration space: for each variable the first position and how many there are. */
+type Box = readonly { readonly start: number; readonly size: number }[];
+
+/**
+ * Kernels that compute `root` from its buffers: elementwise chains, views and gathers in one. It is one kernel unless a
+ * buffer is larger than a binding may be; then each computes a box of the elements from windows of the buffers.
+ */
+export function elementwiseKernels(root: Node, scope: ExprScope, device: DeviceInfo, part?: Box): Kernel[] {
+  const { shape, dtype } = root;
+  const half = dtype === "f16";
   // Halves are stored in pairs, so one lane must own four consecutive elements whatever the shape.
   const flat = half && shape.at(-1)! % 4 !== 0;
-  const linear = variable(0, numel(shape));
-  const index: IndexVector = flat
-    ? reshapeIndex([linear], [numel(shape)], shape)
-    : shape.map((size, d) => variable(d, size));
-  const exprs = roots.map((r) => builder.build(r, index, true));
-  const store = flat ? linear : linearize(index, shape);
+  const box = part ?? (flat ? [numel(shape)] : shape).map((size) => ({ start: 0, size }));
+  const at = box.map(({ start, size }, d) => add(variable(d, size), constant(start)));
+  const index: IndexVector = flat ? reshapeIndex(at, [numel(shape)], shape) : at;
+  const expr = new ExprBuilder(scope).build(root, index, true);
+  const store = flat ? at[0] : linearize(index, shape);
+  const loads = walk([expr]).filter((e) => e.kind === "load");
+  const cut = cutOf([{ node: root, address: store }, ...loads], device.maxBindingBytes);
+  if (!cut) return [boxKernel(root, expr, store, flat ? [box[0].size] : box.map((b) => b.size), device)];
+  const { start, size } = box[cut.variable];
+  const unit = half && cut.variable === box.length - 1 ? 4 : 1;
+  return stretches(size, cut.parts, unit).flatMap((s) =>
+    elementwiseKernels(
+      root,
+      scope,
+      device,
+      box.map((b, d) => (d === cut.variable ? { start: start + s.start, size: s.size } : b)),
+    ),
+  );
+}
+
+/** `root` over the variables of a box: `expr` is its value there, `store` where it goes. */
+function boxKernel(root: Node, value: Expr, store: Index, box: readonly number[], device: DeviceInfo): Kernel {
+  const half = root.dtype === "f16";
+  const flat = half && root.shape.at(-1)! % 4 !== 0;
+  const [first, end] = reach(store, numel(root.shape));
+  const large = bytesOf(root) > device.maxBindingBytes;
+  const { node: ref, start } = large ? windowOf(root, root.dtype, first, end) : { node: root, start: 0 };
+  const address = start === 0 ? store : add(store, constant(-start));
   const { space, extra } = flat
-    ? { space: { sizes: [numel(shape)], exprs }, extra: [store] }
-    : inLoadOrder(normalize({ sizes: shape.length ? shape : [1], exprs }, [store]), half);
+    ? { space: { sizes: box, exprs: [value] }, extra: [address] }
+    : inLoadOrder(normalize({ sizes: box.length ? box : [1], exprs: [value] }, [address]), half);
+  const [to] = extra;
   const { sizes } = space;
   const last = sizes.length - 1;
-  const vector = numel(sizes) >= 4 && (sizes.length === 1 || sizes[last] % 4 === 0) ? last : half ? last : -1;
+  // The last vector of a single dim may reach over its end: harmless only where the tensor ends too.
+  const over = sizes.length === 1 && (sizes[0] % 4 === 0 || end === numel(root.shape) - 1);
+  const rows = to.terms.every(({ coef, atom }) => coef % 4 === 0 || (atom.kind === "var" && atom.id === last));
+  const whole = rows && to.offset % 4 === 0 && (over || (sizes.length > 1 && sizes[last] % 4 === 0));
+  const vector = numel(sizes) >= 4 && whole ? last : half ? last : -1;
   const width = vector >= 0 ? 4 : 1;
-  const emitter = new Emitter({ variables: variables("i", sizes), vector, prefix: "", halves: f16Arithmetic });
+  const emitter = new Emitter({ variables: variables("i", sizes), vector, prefix: "", device });
   emitter.declare(space.exprs);
   // Long streams: two vec4 a lane, half the tensor apart, so that each workgroup's start is paid once for both.
   const count = Math.ceil(numel(sizes) / width);
@@ -130,25 +172,23 @@ export function elementwiseKernel(roots: readonly Node[], scope: ExprScope, { f1
   const body =
     turns === 2 ? [`for (var turn = 0u; turn < 2u; turn++) {`, `let at = id + turn * ${emitter.word(count / 2)};`] : [];
   body.push(...decode(emitter, turns === 2 ? "at" : "id", variables("i", sizes), sizes, vector));
-  const values = space.exprs.map((e) => emitter.emit(e, width));
-  const strided = width === 4 && !half && strideOf(extra[0], last) !== 1;
-  const addresses = (strided ? [0, 1, 2, 3] : [0]).map((lane) => emitter.index(extra[0], lane));
+  const result = emitter.emit(space.exprs[0], width);
+  const strided = width === 4 && !half && strideOf(to, last) !== 1;
+  const addresses = (strided ? [0, 1, 2, 3] : [0]).map((lane) => emitter.index(to, lane));
   body.push(emitter.take());
   const tail = width === 4 && sizes[last] % 4 !== 0;
   if (tail)
     body.push(
       `let inside = vec4u(i${last}, i${last} + 1u, i${last} + 2u, i${last} + 3u) < vec4u(${emitter.word(sizes[last])});`,
     );
-  roots.forEach((r, i) => {
-    const type = emitter.type(r.dtype, width);
-    const value = tail ? `select(${type}(), ${values[i]}, inside)` : values[i];
-    if (strided)
-      addresses.forEach((at, lane) => body.push(emitter.store(`out${i}`, r.dtype, `${value}.${"xyzw"[lane]}`, at, 1)));
-    else body.push(emitter.store(`out${i}`, r.dtype, value, addresses[0], width));
-  });
-  const outputs = roots.map((r) => ({ ref: r, node: r, vector: width === 4 && !strided }));
+  const { dtype } = root;
+  const stored = tail ? `select(${emitter.type(dtype, width)}(), ${result}, inside)` : result;
+  if (strided)
+    addresses.forEach((at, lane) => body.push(emitter.store("out0", dtype, `${stored}.${"xyzw"[lane]}`, at, 1)));
+  else body.push(emitter.store("out0", dtype, stored, addresses[0], width));
+  const output = { ref, node: root, vector: width === 4 && !strided };
   if (turns === 2) body.push("}");
-  return assemble(describe(space.exprs), emitter, outputs, [], count / turns, body.join("\n"));
+  return assemble(describe(space.exprs), emitter, [output], [], count / turns, body.join("\n"));
 }
 
 /**
@@ -246,8 +286,8 @@ export function reduceKernels(
     arg || units >= target || count < 32 ? 1 : Math.min(Math.ceil(target / units), Math.floor(count / 8), 256);
 
   const names = [...variables("i", outer), ...variables("r", inner)];
-  const halves = cx.device.f16Arithmetic;
-  const emitter = new Emitter({ variables: names, vector, prefix: "", halves });
+  const { device } = cx;
+  const emitter = new Emitter({ variables: names, vector, prefix: "", device });
   // Without work behind it, one slab is written like many (but to the result): both share one pipeline.
   const whole = slabs === 1 && (arg || after.length > 0 || root.dtype === "f16" || root.dtype === "bool");
   emitter.declare(whole ? normal.space.exprs : [expr]);
@@ -296,7 +336,7 @@ export function reduceKernels(
   if (slabs === 1) return [first];
 
   // Scalar whatever the first kernel was: without an epilogue all finishing kernels are one.
-  const second = new Emitter({ variables: variables("i", outer), vector: -1, prefix: "", halves });
+  const second = new Emitter({ variables: variables("i", outer), vector: -1, prefix: "", device });
   register.width = 1;
   second.declare(after);
   const lines = [

@@ -69,7 +69,7 @@ export function scale(a: Index, k: number): Index {
 }
 
 /** Smallest and largest value. */
-function bounds(a: Index): [number, number] {
+export function bounds(a: Index): [number, number] {
   let lo = a.offset;
   let hi = a.offset;
   for (const { coef, atom } of a.terms) {

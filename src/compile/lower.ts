@@ -1,3 +1,4 @@
+import type { DType } from "../dtype.ts";
 import type { Node } from "../node.ts";
 import type { DeviceInfo } from "../runtime/device.ts";
 
@@ -7,7 +8,7 @@ export interface Temp {
   readonly bytes: number;
 }
 
-/** Something a kernel binds: a node's buffer (its own output included), an output of a node, or scratch. */
+/** Something a kernel binds: a node's buffer (its own output included, or a window of one), an output of a node, or scratch. */
 export type BufferRef = Node | { readonly node: Node; readonly output: number } | Temp;
 
 /** A source of a kernel as a strided view of a contiguous buffer. Offsets and strides count elements. */
@@ -50,6 +51,8 @@ export interface LowerContext {
   /** Output `i` of the node being lowered. */
   output(i?: number): BufferRef;
   temp(bytes: number): Temp;
+  /** Elements `first` to `last` of a buffer, for kernels that take large ones in parts; `first` is a multiple of 128. */
+  window(ref: BufferRef, dtype: DType, first: number, last: number): BufferRef;
   /**
    * One of at most 12 candidates that this adapter can run: the one that tuning measured as best for this template and
    * signature, else the first, which is the heuristic's choice. All must compute the same function.

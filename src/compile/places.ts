@@ -1,5 +1,5 @@
 import { byteSize } from "../dtype.ts";
-import type { Node, OutputSpec } from "../node.ts";
+import type { Node } from "../node.ts";
 import { numel } from "../shape.ts";
 import type { Expanded } from "./expand.ts";
 import type { Kernel } from "./generate.ts";
@@ -8,6 +8,7 @@ import type { BufferRef } from "./lower.ts";
 import { type Lifetime, planMemory } from "./memory.ts";
 import type { Finish, Location } from "./plan.ts";
 import { aliasOf, type Group, isContiguous, type Schedule, viewOf } from "./schedule.ts";
+import { bytesOf, whole } from "./window.ts";
 
 const SMALL = 4096; // bytes; host inputs up to this size share one upload buffer
 
@@ -43,7 +44,10 @@ export class Places {
     return this.expanded.standIn.get(n) ?? n;
   }
 
-  of(ref: BufferRef): Location {
+  of(bound: BufferRef): Location {
+    const { ref, offset } = whole(bound);
+    if (ref !== bound)
+      return { ...this.of(ref), ...{ offset: this.of(ref).offset + offset, bytes: bytesOf(bound as Node) } };
     if ("temp" in ref) return this.located.get(ref)!;
     if ("output" in ref) return this.outputAt(ref.node, ref.output);
     return this.nodeAt(ref);
@@ -91,7 +95,8 @@ export class Places {
       outputKeys.set(node, keys);
       return keys[output];
     };
-    const add = (ref: BufferRef, step: number): void => {
+    const add = (bound: BufferRef, step: number): void => {
+      const { ref } = whole(bound);
       const key = keyOf(ref);
       if (!key) return;
       const known = byKey.get(key);
@@ -121,7 +126,8 @@ export class Places {
     kernels.forEach((k, i) => {
       for (const b of k.bind) {
         if (!("ref" in b)) continue;
-        if ("op" in b.ref && this.leafOf.has(b.ref)) leafUse.set(this.leafOf.get(b.ref)!, i + 1);
+        const { ref } = whole(b.ref);
+        if ("op" in ref && this.leafOf.has(ref)) leafUse.set(this.leafOf.get(ref)!, i + 1);
         add(b.ref, i + 1);
       }
     });
@@ -237,8 +243,6 @@ export class Places {
     }
   }
 }
-
-const bytesOf = ({ dtype, shape }: OutputSpec): number => byteSize(dtype, numel(shape));
 
 /** A contiguous stretch of its buffer, on a 16-byte boundary so that it can be copied. */
 function isPart(view: { offset: number; shape: readonly number[]; strides: readonly number[] }): boolean {

@@ -197,7 +197,7 @@ export class Plan {
       case "arena":
         return { buffer: this.device.pool.arena(at.layout, at.size), offset, bytes };
       case "output":
-        return outputs.get(at.root)!;
+        return { ...outputs.get(at.root)!, offset, bytes };
       case "leaf":
         return { buffer: leaves[at.leaf].buffer, offset: leaves[at.leaf].offset + offset, bytes };
     }

@@ -3,6 +3,7 @@ import { contiguousStrides, numel } from "../shape.ts";
 import { ExprBuilder } from "./expr.ts";
 import { affine, variable } from "./index-map.ts";
 import type { Operand } from "./lower.ts";
+import { bytesOf, isAligned } from "./window.ts";
 
 /** One kernel (or a few that belong together): `root` is the buffer it writes, `core` the reduce or kernel node in it. */
 export interface Group {
@@ -69,11 +70,13 @@ export function stridedSources(node: Node): readonly number[] {
   return typeof strided === "function" ? strided(node) : (strided ?? []);
 }
 
-/** Sources of a kernel node as it will bind them. */
-export function operandOf(node: Node, i: number): Operand {
+/** Sources of a kernel node as it will bind them; of a buffer of more than `limit` bytes perhaps only a part. */
+export function operandOf(node: Node, i: number, limit: number): Operand {
   const source = node.src[i];
   const view = stridedSources(node).includes(i) ? lowestView(source) : undefined;
   if (view) return view;
+  const part = passes(source) ? viewOf(source) : undefined;
+  if (part && bytesOf(part.buffer) > limit && isContiguous({ ...part, offset: 0 }) && isAligned(part)) return part;
   return {
     buffer: aliasOf(source) ?? source,
     shape: source.shape,
@@ -85,6 +88,7 @@ export function operandOf(node: Node, i: number): Operand {
 export interface ScheduleOptions {
   /** Most storage buffers in a kernel. */
   readonly maxBuffers: number;
+  readonly maxBindingBytes: number;
   /** Storage buffers of a kernel node whose epilogue may take elementwise work, or undefined. */
   epilogueBuffers(node: Node): number | undefined;
   /** Position in which nodes were made; decides the order of kernels. */
@@ -115,7 +119,7 @@ export function schedule(order: readonly Node[], wanted: readonly Node[], option
     if (kind === "kernel" || kind === "reduce") buffers.add(n);
     if (kind === "kernel") {
       n.src.forEach((_, i) => {
-        const { buffer } = operandOf(n, i);
+        const { buffer } = operandOf(n, i, options.maxBindingBytes);
         if (!buffer.realized) buffers.add(buffer);
       });
     }

@@ -42,6 +42,8 @@ export interface InitOptions {
    * kept. false: the heuristic's alone.
    */
   tune?: boolean;
+  /** Lower limits than the adapter's, to test what larger tensors do: the most bytes that one binding may have. */
+  limits?: { maxStorageBufferBindingSize?: number };
 }
 
 /** A GPU with its caches. Values of one device do not mix with those of another. */
@@ -58,7 +60,7 @@ export class Device {
     readonly tuner = new Tuner(),
   ) {
     this.pipelines = new PipelineCache(gpu);
-    this.pool = new Pool(gpu, Math.min(info.maxBindingBytes, gpu.limits.maxBufferSize));
+    this.pool = new Pool(gpu, gpu.limits.maxBufferSize);
     void gpu.lost.then((reason) => {
       this.lost = reason.message || reason.reason || "unknown reason";
     });
@@ -177,7 +179,10 @@ async function describe(
     timestamps: has("timestamp-query"),
     maxInvocations: limits.maxComputeInvocationsPerWorkgroup,
     maxWorkgroupBytes: limits.maxComputeWorkgroupStorageSize,
-    maxBindingBytes: limits.maxStorageBufferBindingSize,
+    maxBindingBytes: Math.min(
+      limits.maxStorageBufferBindingSize,
+      options.limits?.maxStorageBufferBindingSize ?? Infinity,
+    ),
     maxStorageBuffers: limits.maxStorageBuffersPerShaderStage,
     description: text || "unknown adapter",
   };

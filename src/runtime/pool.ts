@@ -40,7 +40,7 @@ export class Pool {
   private create(bytes: number, usage: number): GPUBuffer {
     if (bytes > this.maxBufferBytes) {
       throw new RangeError(
-        `a tensor of ${bytes} bytes is larger than the ${this.maxBufferBytes} bytes this adapter can bind`,
+        `a tensor of ${bytes} bytes is larger than the ${this.maxBufferBytes} bytes that a buffer of this adapter can have`,
       );
     }
     this.liveBytes += bytes;

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { elementwiseKernel } from "../../src/compile/generate.ts";
+import { elementwiseKernels } from "../../src/compile/generate.ts";
 import { fromHalf, toHalf } from "../../src/dtype.ts";
 import { currentDevice, flush, init } from "../../src/engine.ts";
 import { arange, full, type Tensor, tensor, where } from "../../src/tensor.ts";
@@ -41,7 +41,7 @@ describe.skipIf(!available)("arithmetic in f16", () => {
   test("is in the text of kernels, or not, as init says", async () => {
     const text = (): string => {
       const y = load(a).add(1).exp();
-      return elementwiseKernel([y.node], { isBuffer: (n) => n.realized }, currentDevice()!.info).code;
+      return elementwiseKernels(y.node, { isBuffer: (n) => n.realized }, currentDevice()!.info)[0].code;
     };
     expect(text()).toMatch(
       /^enable f16;[\s\S]*bitcast<vec2<f16>>[\s\S]*vec4<f16>[\s\S]*exp\(vec4f\([\s\S]*bitcast<u32>/,

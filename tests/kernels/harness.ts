@@ -235,6 +235,7 @@ export async function lowerOp(
       offset: sources[i].offset ?? 0,
       strides: sources[i].strides ?? contiguousStrides(sources[i].shape),
     }),
+    window: (ref) => ref, // nothing here is larger than a binding
     output: (i = 0) => ({ node, output: i }),
     temp: (bytes) => ({ temp: true, bytes }),
     choose: (_template, _signature, candidates) => candidates[Math.min(options.candidate ?? 0, candidates.length - 1)],

@@ -1,0 +1,190 @@
+import { describe, expect, test } from "vitest";
+import { generate, textPrompt } from "../../models/generate.ts";
+import { LlamaForCausalLM } from "../../models/llama.ts";
+import { currentDevice, init } from "../../src/engine.ts";
+import {
+  cat,
+  crossEntropy,
+  embedding,
+  layerNorm,
+  manualSeed,
+  rand,
+  rmsNorm,
+  type Tensor,
+  tensor,
+} from "../../src/index.ts";
+import { AdamW } from "../../src/nn/index.ts";
+
+const LIMIT = 1 << 16; // bytes a binding
+const small = { backend: "webgpu", limits: { maxStorageBufferBindingSize: LIMIT } } as const;
+
+const values = (seed: number, shape: number[]): Tensor =>
+  tensor(
+    Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, (_, i) => Math.sin(seed * 12.9898 + i * 78.233)),
+    { shape },
+  );
+const ids = (n: number, below: number, shape = [n]): Tensor =>
+  tensor(
+    Int32Array.from({ length: n }, (_, i) => (i * 7919 + 13) % below),
+    { shape },
+  );
+
+/** What a device with small bindings computes, beside the f64 interpreter. */
+const cases: Record<string, () => Tensor[]> = {
+  elementwise: () => [
+    values(1, [300, 201])
+      .mul(values(2, [201]))
+      .add(1)
+      .tanh(),
+  ],
+  "a row longer than a binding": () => [
+    values(1, [3, 20_001])
+      .mul(2)
+      .add(values(2, [3, 1])),
+  ],
+  "an index into the whole": () => {
+    manualSeed(5);
+    return [rand(150, 301)];
+  },
+  "a transposed copy": () => [
+    values(1, [301, 150])
+      .t()
+      .add(values(2, [150, 301])),
+  ],
+  "parts of views": () => [
+    values(1, [200, 300])
+      .slice([
+        [3, 190, 2],
+        [5, 299],
+      ])
+      .flip([0, 1])
+      .exp(),
+    values(2, [40, 30, 50]).permute([2, 0, 1]).reshape([2000, 30]).mul(3),
+  ],
+  halves: () => {
+    const table = values(3, [900, 62]).half();
+    return [
+      values(1, [200, 301]).half().mul(2).add(1),
+      values(2, [300, 200]).half().t().mul(3),
+      embedding(ids(20, 900), table),
+      values(4, [5, 62]).half().matmul(table.t()),
+    ].map((t) => t.float());
+  },
+  cat: () => [cat([values(1, [100, 201]), values(2, [150, 201]), values(3, [60, 201])], 0)],
+  "reductions along any dim": () => {
+    const x = values(1, [30, 20, 70]);
+    return [
+      x.square().sum(),
+      x.sum(0),
+      x.amax(1),
+      x.mean(2),
+      x.sum([0, 2]),
+      x.amin([0, 1]),
+      x.slice([[], [], [0, 3]]).prod(2),
+    ];
+  },
+  "positions of extrema": () => {
+    const x = values(1, [40, 900]);
+    return [x.argmax(1), x.argmin(0), x.argmax()].map((t) => t.float());
+  },
+  "sums over transposed parts": () => [values(1, [300, 150]).t().mul(2).sum(0), values(1, [300, 150]).t().sum(1)],
+  "products, every operand large": () => [
+    values(1, [40, 30]).matmul(values(2, [30, 900])),
+    values(1, [40, 30]).matmul(values(2, [900, 30]).t()),
+    values(1, [8, 900]).matmul(values(2, [900, 40])),
+    values(1, [900, 40])
+      .t()
+      .matmul(values(2, [900, 30])),
+    values(1, [900, 40]).matmul(values(2, [40, 50])),
+    values(1, [20, 30, 40]).matmul(values(2, [20, 40, 50])),
+    values(1, [1, 40]).matmul(values(2, [900, 40]).t()),
+  ],
+  "rows by index": () => {
+    const table = values(1, [900, 31]);
+    return [
+      embedding(ids(60, 900, [3, 20]), table),
+      table.gather(0, ids(62, 900, [2, 31])),
+      values(2, [40, 900]).gather(1, ids(40, 900, [40, 1])),
+      table.indexAdd(0, ids(70, 900), values(3, [70, 31])),
+      table.scatterAdd(0, ids(62, 900, [2, 31]), values(3, [2, 31])),
+    ];
+  },
+  "rows by themselves": () => {
+    const x = values(1, [60, 500]);
+    return [
+      x.softmax(-1),
+      x.logSoftmax(-1),
+      x.cumsum(-1),
+      x.topk(3).values,
+      layerNorm(x, values(2, [500]), values(3, [500])),
+      rmsNorm(values(1, [5, 12, 500]), values(2, [500])),
+      crossEntropy(x, ids(60, 500), { reduction: "none" }),
+    ];
+  },
+  gradients: () => {
+    const [w, x, scale] = [values(1, [900, 31]), values(2, [40, 31]), values(3, [31])].map((t) => t.requiresGrad_());
+    const logits = rmsNorm(x.add(embedding(ids(40, 900), w)), scale).matmul(w.t());
+    crossEntropy(logits, ids(40, 900)).backward();
+    return [w.grad!, x.grad!, scale.grad!];
+  },
+};
+
+describe("tensors larger than a binding", () => {
+  test.each(Object.keys(cases))("%s", async (name) => {
+    await init({ backend: "reference" });
+    const want: ArrayLike<number>[] = [];
+    for (const t of cases[name]()) want.push(await t.data());
+    await init(small);
+    expect(currentDevice()!.info.maxBindingBytes).toBe(LIMIT);
+    const got: ArrayLike<number>[] = [];
+    for (const t of cases[name]()) got.push(await t.data());
+    got.forEach((x, i) => {
+      expect(x.length).toBe(want[i].length);
+      const scale = Math.max(...Array.from(want[i], Math.abs));
+      const error = Math.max(...Array.from(x, (v, k) => Math.abs(v - want[i][k])));
+      expect(error / scale, `result ${i}`).toBeLessThan(name === "halves" ? 2e-3 : 3e-5);
+    });
+  });
+
+  test("what cannot be split says so", async () => {
+    await init(small);
+    await expect(values(1, [1, 40_000]).softmax(-1).cumsum(-1).data()).rejects.toThrow(/cumsum: it binds 160000 bytes/);
+    expect(await tensor([1, 2]).sum().item()).toBe(3);
+  });
+});
+
+test("a LLaMA with a large vocabulary trains and answers alike", async () => {
+  const config = {
+    vocab_size: 1000,
+    hidden_size: 48,
+    intermediate_size: 96,
+    num_hidden_layers: 1,
+    num_attention_heads: 3,
+    num_key_value_heads: 3,
+    eos_token_id: -1,
+    tie_word_embeddings: false,
+  };
+  const run = async (options: Parameters<typeof init>[0]) => {
+    await init(options);
+    manualSeed(4);
+    const model = new LlamaForCausalLM(config);
+    const optimizer = new AdamW(model.parameters(), { lr: 3e-3, maxNorm: 1 });
+    const tokens = ids(64, 1000, [2, 32]);
+    const losses: number[] = [];
+    for (let step = 0; step < 4; step++) {
+      const { logits } = model.forward({ inputIds: tokens });
+      const loss = crossEntropy(logits.reshape([64, 1000]), ids(64, 1000));
+      optimizer.zeroGrad();
+      loss.backward();
+      await optimizer.step();
+      losses.push(await loss.item());
+    }
+    const prompt = textPrompt(model, [[5, 17, 31], [8]]);
+    return { losses, said: await generate(model, prompt, { maxTokens: 8 }) };
+  };
+  const want = await run({ backend: "webgpu" });
+  const got = await run(small);
+  got.losses.forEach((loss, i) => expect(loss).toBeCloseTo(want.losses[i], 4));
+  expect(got.losses[3]).toBeLessThan(got.losses[0]);
+  expect(got.said).toEqual(want.said);
+});
