@@ -84,8 +84,8 @@ export async function measure(work: Work, { device, cores, roofline }: Machine):
 
 const COLUMNS = ["CPU ms", "wall ms", "GPU ms", "kernels", "GFLOP/s", "GB/s", "% roofline"];
 
-export function header(title: string): void {
-  console.log(`\n${title.padEnd(30)}${COLUMNS.map((c) => c.padStart(11)).join("")}`);
+export function header(title: string, columns = COLUMNS): void {
+  console.log(`\n${title.padEnd(30)}${columns.map((c) => c.padStart(11)).join("")}`);
 }
 
 export function print(row: Row): void {

@@ -7,6 +7,7 @@ import { round } from "./clock.ts";
 import { benchGeneration } from "./generate.ts";
 import { header, type Machine } from "./harness.ts";
 import { benchKernels } from "./kernels.ts";
+import { benchLadder, type LadderFile } from "./ladder.ts";
 import { openOurs } from "./ours.ts";
 import { profile } from "./profile.ts";
 import { adapterName, type BenchFile, readResults } from "./results.ts";
@@ -43,6 +44,16 @@ const machine: Machine = { device, cores, roofline };
 console.log(`${device.description}; ${cpus()[0].model}, ${cores} cores`);
 console.log(`roofline: ${roofline.gflops} GFLOP/s (f32 multiply-add), ${roofline.gbs} GB/s (copy, read + write)`);
 
+const today = new Date().toISOString().slice(0, 10);
+/** Writes bench/results/<kind>-<adapter>.json, made from what an earlier run left there. */
+function store<T>(kind: string, make: (old: T | undefined) => T): T {
+  const file = `bench/results/${kind}-${adapterName(device.description)}.json`;
+  const result = make(readResults<T>(file));
+  mkdirSync("bench/results", { recursive: true });
+  if (!options.dry) writeFileSync(file, `${JSON.stringify(result, null, 1)}\n`);
+  return result;
+}
+
 const rows: BenchFile["rows"] = {};
 if (parts.includes("kernels")) {
   header("kernels");
@@ -55,6 +66,16 @@ if (parts.includes("train")) {
 if (parts.includes("generate")) {
   header("generation");
   for (const row of await benchGeneration(machine, only)) rows[row.name] = row;
+}
+if (parts.includes("ladder")) {
+  header("ladder", ["ms", "GFLOP/s", "× first", "× last"]);
+  const ladders = await benchLadder(ours, only);
+  store<LadderFile>("ladder", (old) => ({
+    adapter: device.description,
+    date: today,
+    clock: device.kind === "software" ? "CPU" : "wall",
+    ladders: { ...old?.ladders, ...ladders },
+  }));
 }
 const overhead = parts.includes("overhead") && !options.only ? await measureOverhead() : undefined;
 if (overhead) {
@@ -70,21 +91,16 @@ for (const { name, init, first, second, pipelines } of cold) {
   );
 }
 
-const file = `bench/results/bench-${adapterName(device.description)}.json`;
-const old = readResults<BenchFile>(file);
-const result: BenchFile = {
+if (Object.keys(rows).length === 0 && !overhead && cold.length === 0) process.exit(0);
+const result = store<BenchFile>("bench", (old) => ({
   adapter: device.description,
   cpu: cpus()[0].model,
   cores,
-  date: new Date().toISOString().slice(0, 10),
+  date: today,
   roofline,
   rows: { ...old?.rows, ...rows },
   overhead: overhead ?? old?.overhead,
   cold: [...(old?.cold ?? []).filter((c) => cold.every((n) => n.name !== c.name)), ...cold],
-};
-if (!options.dry) {
-  mkdirSync("bench/results", { recursive: true });
-  writeFileSync(file, `${JSON.stringify(result, null, 1)}\n`);
-}
+}));
 console.log(JSON.stringify(result));
 process.exit(0);

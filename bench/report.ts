@@ -1,9 +1,8 @@
-// `npm run bench:report`: writes the README's benchmark table from the stored results.
+// `npm run bench:report`: writes the tables of README.md and kernels/README.md from the stored results.
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import type { LadderFile } from "./ladder.ts";
 import { type BenchFile, bestPeer, type PeersFile, ratio, readResults } from "./results.ts";
 
-const START = "<!-- bench -->";
-const END = "<!-- /bench -->";
 const RESULTS = "bench/results";
 
 /** Rows of the README, in its order. */
@@ -78,14 +77,47 @@ export function benchSection(folder = RESULTS): string {
   return [...peers.map(peersTable), [...own.map(ownFigures), how].filter(Boolean).join(" ")].join("\n\n");
 }
 
-/** `readme` with its benchmark section written anew. */
-export function withSection(readme: string, section: string): string {
-  const [start, end] = [readme.indexOf(START), readme.indexOf(END)];
-  if (start < 0 || end < start) throw new Error(`bench:report: README.md has no ${START} … ${END}`);
-  return `${readme.slice(0, start + START.length)}\n${section}\n${readme.slice(end)}`;
+/** The tables of the kernel ladder, for kernels/README.md. */
+export function ladderSection(folder = RESULTS): string {
+  const files = readdirSync(folder).filter((f) => f.startsWith("ladder-"));
+  return files
+    .sort()
+    .map((f) => ladderTables(readResults<LadderFile>(`${folder}/${f}`)!))
+    .join("\n\n");
 }
 
+function ladderTables({ adapter, date, clock, ladders }: LadderFile): string {
+  const tables = Object.values(ladders).map(({ title, rungs }) => {
+    const rows = rungs.map((r, i) => {
+      const times = [r.ms, r.gflops, `${r.overLast}×`, `${r.overFirst}×`].join(" | ");
+      return `| ${i + 1} | \`${r.name}\` | ${r.change} | ${r.why} | ${times} |`;
+    });
+    return [
+      `| | ${title} | what changed | why | ${clock} ms | GFLOP/s | over the last step | over the first |`,
+      "| ---: | --- | --- | --- | ---: | ---: | ---: | ---: |",
+      ...rows,
+    ].join("\n");
+  });
+  return [`${adapter.trim()}, ${date}: medians of interleaved runs.`, ...tables].join("\n\n");
+}
+
+/** `page` with the section between its markers `<!-- name -->` and `<!-- /name -->` written anew. */
+export function withSection(page: string, name: string, section: string): string {
+  const [opening, closing] = [`<!-- ${name} -->`, `<!-- /${name} -->`];
+  const [start, end] = [page.indexOf(opening), page.indexOf(closing)];
+  if (start < 0 || end < start) throw new Error(`bench:report: there is no ${opening} … ${closing}`);
+  return `${page.slice(0, start + opening.length)}\n${section}\n${page.slice(end)}`;
+}
+
+/** What is generated from stored results: page, marker and text. */
+export const sections: readonly (readonly [page: string, name: string, make: () => string])[] = [
+  ["README.md", "bench", benchSection],
+  ["kernels/README.md", "ladder", ladderSection],
+];
+
 if (process.argv.includes("--write")) {
-  writeFileSync("README.md", withSection(readFileSync("README.md", "utf8"), benchSection()));
-  console.log("README.md: benchmark table written");
+  for (const [page, name, make] of sections) {
+    writeFileSync(page, withSection(readFileSync(page, "utf8"), name, make()));
+    console.log(`${page}: ${name} written`);
+  }
 }

@@ -36,8 +36,10 @@ export function answerRows(labels: Tensor, vocabulary: number): { rows: Tensor; 
   const data = requireHost("loss", "labels", labels);
   const [b, t] = labels.shape;
   const rows: number[] = [];
+  const learned = new Uint8Array(b);
   for (let i = 0; i < b * t; i++) {
     if (i % t === 0 || data[i] === IGNORE_INDEX) continue;
+    learned[Math.floor(i / t)] = 1;
     if (data[i] < 0 || data[i] >= vocabulary) {
       throw new RangeError(
         `loss: label ${data[i]} of sample ${Math.floor(i / t)} at ${i % t} is outside the vocabulary of ${vocabulary}`,
@@ -45,9 +47,10 @@ export function answerRows(labels: Tensor, vocabulary: number): { rows: Tensor; 
     }
     rows.push(i - 1);
   }
-  if (rows.length === 0)
+  const empty = learned.indexOf(0);
+  if (empty >= 0)
     throw new Error(
-      `loss: all labels of the batch ${show(labels.shape)} are ${IGNORE_INDEX}: there is nothing to learn from`,
+      `loss: all labels of sample ${empty} of ${show(labels.shape)} are ${IGNORE_INDEX}: there is nothing to learn from it`,
     );
   const count = bucket(rows.length);
   const targets = new Int32Array(count).fill(IGNORE_INDEX);
@@ -90,9 +93,8 @@ export interface Layout {
 }
 
 export interface LayoutOptions {
-  /** Number of images given, and positions that each takes. */
-  images: number;
-  tokensPerImage: number;
+  /** Positions that each image given takes. */
+  counts: readonly number[];
   isImage: (id: number) => boolean;
   segments: Int32Array;
   labels?: ArrayLike<number>;
@@ -109,24 +111,32 @@ export interface LayoutOptions {
  * (`tokensPerImage` in a row); which of the two follows from the counts. Padding stays on its side.
  */
 export function layOut(inputIds: Tensor, options: LayoutOptions): Layout {
-  const { images, tokensPerImage: per, isImage, segments, labels, padRight = false } = options;
+  const { counts, isImage, segments, labels, padRight = false } = options;
   const ids = requireHost("batch", "inputIds", inputIds);
   const [b, t] = inputIds.shape;
-  const counts = new Array<number>(b).fill(0);
-  ids.forEach((id, i) => (counts[Math.floor(i / t)] += segments[i] !== -1 && isImage(id) ? 1 : 0));
-  const total = counts.reduce((n, c) => n + c, 0);
-  const skip = options.textTakesImage && total !== images && total + counts.filter((c) => c === 0).length === images;
-  const expanded = per > 1 && total === images * per;
+  const tokens = new Array<number>(b).fill(0);
+  ids.forEach((id, i) => (tokens[Math.floor(i / t)] += segments[i] !== -1 && isImage(id) ? 1 : 0));
+  const images = counts.length;
+  const total = tokens.reduce((n, c) => n + c, 0);
+  const positions = counts.reduce((n, c) => n + c, 0);
+  const skip = options.textTakesImage && total !== images && total + tokens.filter((c) => c === 0).length === images;
+  const expanded = positions > images && total === positions;
   if (total !== images && !expanded && !skip) {
-    const each = per > 1 ? ` (or ${images * per}, one for each position)` : "";
+    const first = tokens.findIndex((c) => c > 0);
+    if (images === 0)
+      throw new Error(
+        `batch: sample ${first} has ${tokens[first]} image token(s), but no image is given (pixelValues or visionFeatures)`,
+      );
+    const each = positions > images ? ` (or ${positions}, one for each position)` : "";
     throw new Error(
-      `batch: ${images} image(s) need ${images} image token(s)${each}, the batch has ${total}: ${counts.map((c, s) => `sample ${s} has ${c}`).join(", ")}`,
+      `batch: ${images} image(s) need ${images} image token(s)${each}, the batch has ${total}: ${tokens.map((c, s) => `sample ${s} has ${c}`).join(", ")}`,
     );
   }
-  const width = expanded ? 1 : per;
   const keepPadding = expanded && !padRight;
   const samples: { id: number; feature: number; segment: number; label: number }[][] = [];
+  let image = 0;
   let next = 0; // row of the flattened features
+  let end = 0; // where those of the images begun end
   for (let s = 0; s < b; s++) {
     const sample: (typeof samples)[number] = [];
     for (let i = s * t; i < (s + 1) * t; i++) {
@@ -134,14 +144,18 @@ export function layOut(inputIds: Tensor, options: LayoutOptions): Layout {
       if (segment === -1 && !keepPadding) continue;
       if (segment === -1) sample.push({ id: 0, feature: -1, segment, label: IGNORE_INDEX });
       else if (!isImage(ids[i])) sample.push({ id: ids[i], feature: -1, segment, label: labels?.[i] ?? IGNORE_INDEX });
-      else for (let k = 0; k < width; k++) sample.push({ id: 0, feature: next++, segment, label: IGNORE_INDEX });
+      else {
+        if (next === end) end += counts[image++];
+        const last = expanded ? next + 1 : end;
+        while (next < last) sample.push({ id: 0, feature: next++, segment, label: IGNORE_INDEX });
+      }
     }
-    if (expanded && counts[s] % per) {
+    if (next < end) {
       throw new Error(
-        `batch: sample ${s} has ${counts[s]} image tokens, expected a multiple of ${per} (the positions of an image)`,
+        `batch: sample ${s} ends within image ${image - 1}: ${counts[image - 1] - (end - next)} of its ${counts[image - 1]} positions have an image token`,
       );
     }
-    if (counts[s] === 0 && skip) next += per;
+    if (tokens[s] === 0 && skip) next = end += counts[image++];
     samples.push(sample);
   }
   const longest = Math.max(...samples.map((sample) => sample.length));

@@ -2,9 +2,10 @@
 import type { FileSource } from "../src/io/index.ts";
 import { readJson } from "../src/io/source.ts";
 import { tensor } from "../src/tensor.ts";
+import { anyresTiles, type Size } from "./anyres.ts";
 import { IMAGE_TOKEN, IMAGE_TOKEN_INDEX, promptIds, template } from "./conversation.ts";
 import { type GenerateOptions, generateText } from "./generate.ts";
-import { type Image, type PreprocessorConfig, preprocess } from "./image.ts";
+import { completePreprocessor, type Image, type PreprocessorConfig, preprocess } from "./image.ts";
 import { Tokenizer } from "./tokenizer.ts";
 import type { VisionLanguageInput, VisionLanguageModel } from "./vlm.ts";
 
@@ -25,6 +26,8 @@ export interface ProcessorOptions {
   aspect?: "pad";
   /** Images stand between `<im_start>` and `<im_end>`. */
   imStartEnd?: boolean;
+  /** Resolutions [height, width] that images are cut into tiles at (LLaVA-NeXT). Default: those of the image settings. */
+  pinpoints?: readonly Size[];
   /** Special tokens that the code of the checkpoint adds to its tokenizer. */
   addedTokens?: readonly string[];
 }
@@ -75,17 +78,23 @@ export class Processor {
     const ids = promptIds(this.tokenizer, template(templateName), [...texts, null], this.options);
     return {
       inputIds: tensor([ids.map((id) => (id === IMAGE_TOKEN_INDEX ? imageToken : id))], { dtype: "i32" }),
-      pixelValues: images.length ? this.pixels(images) : undefined,
+      ...(images.length && this.inputs(images)),
     };
   }
 
-  /** Images as pixel values [N, 3, H, W]. */
-  pixels(images: readonly Image[]) {
-    const done = images.map((image) => preprocess(image, this.images, this.options.aspect));
+  /** Images, or their tiles, as pixel values [N, 3, H, W]. */
+  inputs(images: readonly Image[]): Pick<VisionLanguageInput, "pixelValues" | "imageSizes"> {
+    const { pinpoints = this.images.image_grid_pinpoints, aspect } = this.options;
+    const { crop, filter } = completePreprocessor(this.images);
+    const tiles = pinpoints ? images.flatMap((image) => anyresTiles(image, pinpoints, crop.height, filter)) : images;
+    const done = tiles.map((image) => preprocess(image, this.images, aspect));
     const [{ width, height }] = done;
     const data = new Float32Array(done.length * 3 * width * height);
     done.forEach((image, i) => data.set(image.data, i * 3 * width * height));
-    return tensor(data, { shape: [done.length, 3, height, width] });
+    return {
+      pixelValues: tensor(data, { shape: [done.length, 3, height, width] }),
+      imageSizes: pinpoints && images.map((image) => [image.height, image.width]),
+    };
   }
 }
 

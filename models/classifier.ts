@@ -1,8 +1,8 @@
 /** ViT with a class token for classification (arXiv 2010.11929), weight names and config keys of Hugging Face. */
-import { type FileSource, openCheckpoint, openFolder, type SaveOptions, saveCheckpoint } from "../src/io/index.ts";
-import { Conv2d, LayerNorm, Linear, Module, truncatedNormal, withoutInit } from "../src/nn/index.ts";
+import { type FileSource, openCheckpoint, openFolder, type SaveOptions } from "../src/io/index.ts";
+import { Conv2d, LayerNorm, Linear, Module, truncatedNormal } from "../src/nn/index.ts";
 import { cat, crossEntropy, interpolate, type Tensor } from "../src/tensor.ts";
-import { loadWeights } from "./load.ts";
+import { type LoadOptions, loadModel, saveModel } from "./load.ts";
 import { completeVisionConfig } from "./tower.ts";
 import { checkConfig, checkPixels, type VisionConfig, VisionLayer } from "./vit.ts";
 
@@ -12,20 +12,27 @@ export interface ViTConfig extends VisionConfig {
   num_labels?: number;
 }
 
+/** Where CLIP's block has what ViT's checkpoints name so. */
+const places: Readonly<Record<string, string>> = {
+  "attention.attention.query": "self_attn.q_proj",
+  "attention.attention.key": "self_attn.k_proj",
+  "attention.attention.value": "self_attn.v_proj",
+  "attention.output.dense": "self_attn.out_proj",
+  "intermediate.dense": "mlp.fc1",
+  "output.dense": "mlp.fc2",
+  layernorm_before: "layer_norm1",
+  layernorm_after: "layer_norm2",
+};
+
 /** CLIP's block under the names of ViT's checkpoints. */
 class ViTLayer extends VisionLayer {
   protected override fields(): Iterable<[string, unknown]> {
-    const { self_attn, mlp } = this;
-    return Object.entries({
-      "attention.attention.query": self_attn.q_proj,
-      "attention.attention.key": self_attn.k_proj,
-      "attention.attention.value": self_attn.v_proj,
-      "attention.output.dense": self_attn.out_proj,
-      "intermediate.dense": mlp.fc1,
-      "output.dense": mlp.fc2,
-      layernorm_before: this.layer_norm1,
-      layernorm_after: this.layer_norm2,
-    });
+    const at = (place: string) => place.split(".").reduce((x: any, key) => x[key], this);
+    return Object.entries(places).map(([name, place]) => [name, at(place)]);
+  }
+
+  override replaceChild(name: string, child: Module): void {
+    super.replaceChild(places[name] ?? name, child);
   }
 }
 
@@ -121,14 +128,14 @@ export class ViTForImageClassification extends Module {
     return crossEntropy(this.forward(pixels).logits, labels);
   }
 
-  static async fromPretrained(where: string | FileSource): Promise<ViTForImageClassification> {
-    const { config, tensors } = await openCheckpoint(await openFolder(where));
-    const model = withoutInit(() => new ViTForImageClassification(completeVisionConfig(config) as ViTConfig));
-    await loadWeights(model, [tensors]);
-    return model;
+  static async fromPretrained(where: string | FileSource, options?: LoadOptions): Promise<ViTForImageClassification> {
+    const source = await openFolder(where);
+    const { config, tensors } = await openCheckpoint(source);
+    const make = () => new ViTForImageClassification(completeVisionConfig(config) as ViTConfig);
+    return loadModel(source, make, [tensors], [], options);
   }
 
   async savePretrained(where: string | FileSource, options?: SaveOptions): Promise<void> {
-    await saveCheckpoint(await openFolder(where), { ...this.config, model_type: "vit" }, this.stateDict(), options);
+    await saveModel(this, { ...this.config, model_type: "vit" }, where, options);
   }
 }

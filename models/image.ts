@@ -152,7 +152,14 @@ export function resizeShortestEdge(image: Image, size: number, filter: Filter = 
 }
 
 /** Copies `image` onto a canvas of one colour with its top left corner at (x, y); what falls outside is cut. */
-function paste(image: Image, width: number, height: number, x: number, y: number, colour: readonly number[]): Image {
+export function paste(
+  image: Image,
+  width: number,
+  height: number,
+  x: number,
+  y: number,
+  colour: readonly number[],
+): Image {
   const { channels } = image;
   const out = new Uint8Array(width * height * channels);
   for (let i = 0; i < out.length; i++) out[i] = colour[i % channels] ?? 0;
@@ -201,31 +208,65 @@ export function padToSquare(image: Image, colour: readonly number[] = [122, 116,
   return paste(image, size, size, Math.floor((size - image.width) / 2), Math.floor((size - image.height) / 2), colour);
 }
 
-/** Bytes to `(v / 255 - mean) / std`, channels first: [C, H, W]. */
-export function normalize(image: Image, mean: readonly number[], std: readonly number[]): Float32Array {
+/** Bytes to `(v scale - mean) / std`, channels first: [C, H, W]. */
+export function normalize(
+  image: Image,
+  mean: readonly number[],
+  std: readonly number[],
+  scale = 1 / 255,
+): Float32Array {
   const { width, height, channels, data } = image;
   const plane = width * height;
   const out = new Float32Array(plane * channels);
   for (let i = 0; i < plane; i++)
-    for (let c = 0; c < channels; c++) out[c * plane + i] = (data[i * channels + c] / 255 - mean[c]) / std[c];
+    for (let c = 0; c < channels; c++) out[c * plane + i] = (data[i * channels + c] * scale - mean[c]) / std[c];
   return out;
 }
 
-/** `preprocessor_config.json` as CLIP, SigLIP and LLaVA write it. */
+/** `preprocessor_config.json` as CLIP, SigLIP, ViT and LLaVA write it. */
 export interface PreprocessorConfig {
+  /** Says the defaults: CLIP's and LLaVA's processors crop, SigLIP's and ViT's do not. Default CLIP. */
+  image_processor_type?: string;
+  feature_extractor_type?: string;
   size?: number | { shortest_edge?: number; height?: number; width?: number };
   crop_size?: number | { height: number; width: number };
   do_center_crop?: boolean;
   do_resize?: boolean;
+  do_rescale?: boolean;
+  rescale_factor?: number;
+  do_normalize?: boolean;
   image_mean?: readonly number[];
   image_std?: readonly number[];
   /** Pillow's number of the filter: 0 nearest, 1 lanczos, 2 bilinear, 3 bicubic, 4 box, 5 hamming. */
   resample?: number;
+  /** LLaVA-NeXT: resolutions that an image may be cut into tiles at. */
+  image_grid_pinpoints?: readonly (readonly [height: number, width: number])[];
 }
 
 export const CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073] as const;
 export const CLIP_STD = [0.26862954, 0.26130258, 0.27577711] as const;
+const HALF = [0.5, 0.5, 0.5] as const;
 const pillowFilters: readonly Filter[] = ["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"];
+
+/** The config with the defaults of its processor class. */
+export function completePreprocessor(config: PreprocessorConfig) {
+  const type = config.image_processor_type ?? config.feature_extractor_type ?? "CLIPImageProcessor";
+  const clip = /CLIP|Llava/i.test(type);
+  const vit = /ViT/.test(type);
+  const { size = 224, crop_size: crop = 224, resample = vit ? 2 : 3 } = config;
+  const filter = pillowFilters[resample];
+  if (!filter) throw new Error(`preprocess: resample ${resample} is no filter of Pillow (0 to 5)`);
+  return {
+    size: typeof size === "number" && vit ? { height: size, width: size } : size,
+    crop: typeof crop === "number" ? { height: crop, width: crop } : crop,
+    filter,
+    crops: config.do_center_crop ?? clip,
+    resizes: config.do_resize ?? true,
+    scale: config.do_rescale === false ? 1 : (config.rescale_factor ?? 1 / 255),
+    mean: config.do_normalize === false ? [0, 0, 0] : (config.image_mean ?? (clip ? CLIP_MEAN : HALF)),
+    std: config.do_normalize === false ? [1, 1, 1] : (config.image_std ?? (clip ? CLIP_STD : HALF)),
+  };
+}
 
 /**
  * What a Hugging Face image processor does: RGB, resize, centre crop, scale, normalise.
@@ -237,24 +278,18 @@ export function preprocess(
   config: PreprocessorConfig = {},
   aspect?: "pad",
 ): { data: Float32Array; width: number; height: number } {
-  const mean = config.image_mean ?? CLIP_MEAN;
-  const filter = pillowFilters[config.resample ?? 3];
+  const { size, crop, filter, crops, resizes, scale, mean, std } = completePreprocessor(config);
   let rgb = toRGB(image);
-  if (aspect === "pad")
-    rgb = padToSquare(
-      rgb,
-      mean.map((m) => Math.trunc(m * 255)),
-    );
-  if (config.do_resize !== false) {
-    const size = config.size ?? 224;
+  if (aspect === "pad") {
+    const colour = (config.image_mean ?? CLIP_MEAN).map((m) => Math.trunc(m * 255));
+    rgb = padToSquare(rgb, colour);
+  }
+  if (resizes) {
     if (typeof size === "number") rgb = resizeShortestEdge(rgb, size, filter);
     else if (size.shortest_edge) rgb = resizeShortestEdge(rgb, size.shortest_edge, filter);
     else if (size.width && size.height) rgb = resize(rgb, size.width, size.height, filter);
     else throw new Error(`preprocess: size has neither shortest_edge nor height and width: ${JSON.stringify(size)}`);
   }
-  if (config.do_center_crop !== false) {
-    const crop = config.crop_size ?? 224;
-    rgb = typeof crop === "number" ? centerCrop(rgb, crop, crop) : centerCrop(rgb, crop.width, crop.height);
-  }
-  return { data: normalize(rgb, mean, config.image_std ?? CLIP_STD), width: rgb.width, height: rgb.height };
+  if (crops) rgb = centerCrop(rgb, crop.width, crop.height);
+  return { data: normalize(rgb, mean, std, scale), width: rgb.width, height: rgb.height };
 }

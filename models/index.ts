@@ -7,6 +7,7 @@ export {
   pixelShuffle,
   SlotEmbedding,
 } from "./adapter.ts";
+export { anyresRows, anyresTiles, bestResolution, type Size, type TileLayout, tileGrid } from "./anyres.ts";
 export { type BpeOptions, trainBPE } from "./bpe.ts";
 export { KVCache } from "./cache.ts";
 export { type ChatMessage, type ChatOptions, chat, Processor } from "./chat.ts";
@@ -49,4 +50,4 @@ export {
 } from "./train.ts";
 export * from "./training/index.ts";
 export { CLIPVisionModel, type VisionConfig, type VisionTower, ViT, ViTHeads } from "./vit.ts";
-export { type MergedInput, type VisionLanguageInput, VisionLanguageModel } from "./vlm.ts";
+export { type ImageRows, type MergedInput, type VisionLanguageInput, VisionLanguageModel } from "./vlm.ts";

@@ -1,7 +1,8 @@
 /**
  * LLaVA (arXiv 2304.08485, 2310.03744): a vision tower, a projector, and a LLaMA that reads image features among
- * its word embeddings. Loads the Hugging Face layout (files from before and after transformers 4.52) and the
- * original one (model.mm_projector, the tower in a folder of its own).
+ * its word embeddings. With `image_grid_pinpoints` LLaVA-NeXT: images of any resolution, in tiles. Loads the Hugging
+ * Face layout (files from before and after transformers 4.52) and the original one (model.mm_projector, the tower in
+ * a folder of its own).
  */
 import {
   type FileSource,
@@ -13,16 +14,18 @@ import {
   subfolder,
 } from "../src/io/index.ts";
 import { readJson } from "../src/io/source.ts";
-import { withoutInit } from "../src/nn/index.ts";
-import type { Tensor } from "../src/tensor.ts";
+import { normal } from "../src/nn/index.ts";
+import { show } from "../src/shape.ts";
+import { cat, type Tensor } from "../src/tensor.ts";
 import { Projector, SlotEmbedding } from "./adapter.ts";
+import { anyresRows, type Size, type TileLayout, tileGrid } from "./anyres.ts";
 import { type ChatMessage, type ChatOptions, chat, Processor } from "./chat.ts";
 import { IMAGE_TOKEN_INDEX } from "./conversation.ts";
 import { type LlamaConfig, LlamaForCausalLM, llamaDefaults } from "./llama.ts";
-import { loadWeights, type Rename } from "./load.ts";
+import { checkTokenizer, denseState, type LoadOptions, loadModel, type Rename, saveModel } from "./load.ts";
 import { completeVisionConfig, visionTower } from "./tower.ts";
 import type { VisionConfig, VisionTower } from "./vit.ts";
-import { VisionLanguageModel } from "./vlm.ts";
+import { type ImageRows, type VisionLanguageInput, VisionLanguageModel } from "./vlm.ts";
 
 /** The keys of config.json, those of Hugging Face where it has them. */
 export interface LlavaConfig {
@@ -39,6 +42,10 @@ export interface LlavaConfig {
   multimodal_projector_bias?: boolean;
   /** identity, linear or mlp{n}x_gelu. Default mlp2x_gelu. */
   mm_projector_type?: string;
+  /** LLaVA-NeXT: the resolutions that images are cut into tiles at. */
+  image_grid_pinpoints?: readonly Size[];
+  /** How the tokens of tiles are joined. Default spatial_unpad. */
+  mm_patch_merge_type?: TileLayout["merge"];
   /** Squares of this many tokens a side are merged before the projector. */
   projector_pixel_shuffle?: number;
   /** The mean of an image's (or tile's) tokens is one more token. */
@@ -47,11 +54,20 @@ export interface LlavaConfig {
   projector_slots?: number;
 }
 
+export interface LlavaLoadOptions extends LoadOptions {
+  /** Folder of the vision tower of a checkpoint in the original layout. Default: the subfolder `vision_tower`. */
+  readonly visionTower?: string | FileSource;
+}
+
 export class Llava extends VisionLanguageModel {
   vision_tower: VisionTower;
   multi_modal_projector: Projector;
   image_slots?: SlotEmbedding;
+  /** Ends each row of an image in tiles. */
+  image_newline?: Tensor; // [D']
   language_model: LlamaForCausalLM;
+  /** The configs of the original layout, when the model came in it. */
+  #original?: { readonly config: object; readonly tower: object };
   /** Tokenizer and image settings, when the checkpoint folder has them: what `chat` needs. */
   processor?: Processor;
 
@@ -67,6 +83,8 @@ export class Llava extends VisionLanguageModel {
       meanToken: config.projector_mean_token,
     });
     if (config.projector_slots) this.image_slots = new SlotEmbedding(config.projector_slots, text.hidden_size);
+    if (config.image_grid_pinpoints && (config.mm_patch_merge_type ?? "spatial_unpad") === "spatial_unpad")
+      this.image_newline = normal([text.hidden_size], text.hidden_size ** -0.5);
     this.language_model = new LlamaForCausalLM(text);
   }
 
@@ -100,6 +118,36 @@ export class Llava extends VisionLanguageModel {
     return this.image_slots ? this.image_slots.forward(images) : images;
   }
 
+  /** LLaVA-NeXT: the tokens of each image's tiles in the order of the image, its rows ended by the newline. */
+  protected override imageRows(features: Tensor, input: VisionLanguageInput): ImageRows {
+    const { image_grid_pinpoints: pinpoints, vision_config: vision } = this.config;
+    if (!pinpoints) return super.imageRows(features, input);
+    if (!input.imageSizes) throw new Error("Llava: a model that cuts images into tiles needs imageSizes");
+    const tokens = this.project(features); // [tiles, P, D']
+    const [tiles, per, d] = tokens.shape;
+    const layout: TileLayout = {
+      pinpoints,
+      tile: vision.image_size,
+      side: Math.sqrt(per),
+      merge: this.config.mm_patch_merge_type ?? "spatial_unpad",
+    };
+    let first = 0; // tile
+    const images = input.imageSizes.map((size) => {
+      const rows = anyresRows(size, layout).map((row) => (row < 0 ? tiles * per : first * per + row));
+      const [high, wide] = tileGrid(size, pinpoints, vision.image_size);
+      first += 1 + high * wide;
+      return rows;
+    });
+    if (first !== tiles)
+      throw new Error(`Llava: images of ${show(input.imageSizes.flat())} have ${first} tiles, pixelValues ${tiles}`);
+    const flat = tokens.reshape([tiles * per, d]);
+    return {
+      embeddings: this.image_newline ? cat([flat, this.image_newline.reshape([1, d])], 0) : flat,
+      counts: images.map((rows) => rows.length),
+      rows: images.flat(),
+    };
+  }
+
   /** Answers the last of `messages`, the user's, in pieces of text as they are generated. */
   chat(messages: readonly ChatMessage[], options?: ChatOptions): AsyncGenerator<string> {
     if (!this.processor) throw new Error("Llava.chat: the model was made without a folder that has a tokenizer.json");
@@ -107,30 +155,43 @@ export class Llava extends VisionLanguageModel {
   }
 
   /** Loads a folder (path, URL or FileSource) with config.json and weights. */
-  static async fromPretrained(where: string | FileSource): Promise<Llava> {
+  static async fromPretrained(where: string | FileSource, options: LlavaLoadOptions = {}): Promise<Llava> {
     const source = await openFolder(where);
     const { config, tensors } = await openCheckpoint(source);
     if (config.text_config) {
-      const model = withoutInit(() => new Llava(completeConfig(config)));
-      const tied: Rename[] = model.language_model.lm_head ? [] : [[/^(language_model\.)?lm_head\./, null]];
-      await loadWeights(model, [tensors], [...tied, ...renames]);
-      model.processor = await Processor.open(source, model.config.vision_config.image_size);
+      const complete = completeConfig(config);
+      const tied: Rename[] = complete.text_config.tie_word_embeddings ? [[/^(language_model\.)?lm_head\./, null]] : [];
+      const model = await loadModel(source, () => new Llava(complete), [tensors], [...tied, ...renames], options);
+      model.processor = await Processor.open(source, complete.vision_config.image_size);
+      if (model.processor) checkTokenizer(source, model.processor.tokenizer, complete.text_config);
       return model;
     }
-    const tower = await openTower(source, config);
-    const model = withoutInit(() => new Llava(fromOriginal(config, tower.config)));
-    await loadWeights(model, [tower.tensors, tensors], renames);
+    const tower = await openTower(source, config, options.visionTower);
+    const make = () => new Llava(fromOriginal(config, tower.config));
+    const model = await loadModel(source, make, [tower.tensors, tensors], renames, options);
+    model.#original = { config, tower: tower.config };
     model.processor = await Processor.open(source, tower.config.image_size, {
       aspect: config.image_aspect_ratio === "pad" ? "pad" : undefined,
       imStartEnd: config.mm_use_im_start_end,
       addedTokens: imageTokens(config),
+      pinpoints: model.config.image_grid_pinpoints,
     });
+    if (model.processor) checkTokenizer(source, model.processor.tokenizer, config);
     return model;
   }
 
-  /** Writes config.json and safetensors in the Hugging Face layout. */
+  /** Writes config.json and safetensors in the layout that the model was loaded from, else that of Hugging Face. */
   async savePretrained(where: string | FileSource, options?: SaveOptions): Promise<void> {
-    await saveCheckpoint(await openFolder(where), { ...this.config, model_type: "llava" }, this.stateDict(), options);
+    const original = this.#original;
+    const type = this.config.image_grid_pinpoints ? "llava_next" : "llava";
+    if (!original) return saveModel(this, { ...this.config, model_type: type }, where, options);
+    const state = Object.entries(denseState(this));
+    const apart = (name: string) => name.startsWith("vision_tower.");
+    const parts = [state.filter(([name]) => apart(name)), state.filter(([name]) => !apart(name))];
+    const [tower, rest] = parts.map((part) => Object.fromEntries(part));
+    const folder = await openFolder(where);
+    await saveCheckpoint(subfolder(folder, "vision_tower"), original.tower, tower, options);
+    await saveModel(this, original.config, folder, options, rest);
   }
 }
 
@@ -144,24 +205,33 @@ const renames: Rename[] = [
   [/^model\.language_model\./, "language_model.model."], // transformers 4.52 and later
   [/^lm_head\./, "language_model.lm_head."],
   [/^model\.(vision_tower|multi_modal_projector)\./, "$1."],
+  [/^model\.image_newline$/, "image_newline"],
   [/^vision_model\./, "vision_tower.vision_model."], // a tower in its own folder
 ];
 
-/** The vision tower of an original checkpoint: a subfolder that the config names, or another folder. */
-async function openTower(source: FileSource, config: any) {
+/** The vision tower of an original checkpoint: in the folder given, a subfolder that the config names, or `vision_tower`. */
+async function openTower(source: FileSource, config: any, given?: string | FileSource) {
   const name = config.mm_vision_tower;
   if (typeof name !== "string")
     throw new Error(`${source.location}: config.json has neither text_config nor mm_vision_tower: not a LLaVA model`);
-  for (const folder of [name, "vision_tower"]) {
-    const inside = subfolder(source, folder);
+  const places = given ? [await openFolder(given)] : [name, "vision_tower"].map((folder) => subfolder(source, folder));
+  for (const inside of places) {
     if ((await inside.size("config.json")) === undefined) continue;
     const found = await readJson(inside, "config.json");
     return { config: (found.vision_config ?? found) as VisionConfig, tensors: await openWeights(inside) };
   }
   throw new Error(
-    `${source.location}: the vision tower "${name}" is not here: put its config.json and weights in the subfolder vision_tower`,
+    `${source.location}: the vision tower "${name}" is not ${given ? `in ${places[0].location}` : "here"}: give its folder as visionTower, or put its config.json and weights in the subfolder vision_tower`,
   );
 }
+
+const defaultPinpoints: Size[] = [
+  [336, 672],
+  [672, 336],
+  [672, 672],
+  [1008, 336],
+  [336, 1008],
+];
 
 /** A config as published, with the defaults of the reference classes where it leaves keys out. */
 export function completeConfig(config: any): LlavaConfig {
@@ -170,6 +240,8 @@ export function completeConfig(config: any): LlavaConfig {
     throw new Error(`vision_feature_layer ${JSON.stringify(layer)} is not supported: one layer expected`);
   return {
     ...config,
+    image_grid_pinpoints:
+      config.image_grid_pinpoints ?? (config.model_type === "llava_next" ? defaultPinpoints : undefined),
     image_token_index: config.image_token_index ?? config.image_token_id ?? 32000,
     text_config: { ...llamaDefaults, ...config.text_config },
     vision_config: completeVisionConfig(config.vision_config ?? {}),
@@ -197,12 +269,20 @@ function fromOriginal(config: any, vision: VisionConfig): LlavaConfig {
     throw new Error(`mm_vision_select_feature "${feature}" is not supported; known are patch, cls_patch`);
   return {
     model_type: "llava",
-    text_config: { ...llamaDefaults, ...text, model_type: "llama" },
+    text_config: { ...llamaDefaults, ...text, model_type: config.model_type === "llava_mistral" ? "mistral" : "llama" },
     vision_config: completeVisionConfig(vision),
     image_token_index:
       config.model_type === "llava" ? config.vocab_size - imageTokens(config).length : IMAGE_TOKEN_INDEX,
     vision_feature_layer: layer,
     vision_feature_select_strategy: feature === "patch" ? "default" : "full",
     mm_projector_type: type,
+    image_grid_pinpoints: config.image_aspect_ratio === "anyres" ? originalPinpoints(config) : undefined,
+    mm_patch_merge_type: config.mm_patch_merge_type ?? "flat",
   };
+}
+
+/** Lists of [width, height] there, also written as text with Python's brackets. */
+function originalPinpoints({ image_grid_pinpoints: given }: any): Size[] {
+  const list = typeof given === "string" ? JSON.parse(given.replaceAll("(", "[").replaceAll(")", "]")) : given;
+  return list.map(([width, height]: number[]) => [height, width]);
 }

@@ -1,10 +1,64 @@
-import { type FileSource, openCheckpoint, openFolder, type TensorFiles } from "../src/io/index.ts";
-import { type Module, type StateDict, setParameter, withoutInit } from "../src/nn/index.ts";
+import { flush } from "../src/engine.ts";
+import { noteOrigin, openCheckpoint, type Saveable, type SaveOptions, saveCheckpoint } from "../src/io/huggingface.ts";
+import { type Entry, type FileSource, type HostTensor, openFolder, type TensorFiles } from "../src/io/index.ts";
+import { decode, loadedType, round16 } from "../src/io/stored.ts";
+import {
+  dequantize,
+  Linear,
+  type Module,
+  type QuantFormat,
+  QuantizedLinear,
+  type QuantOptions,
+  type StateDict,
+  setParameter,
+  withoutInit,
+} from "../src/nn/index.ts";
+import { loadParameter } from "../src/nn/init.ts";
 import { sameShape, show } from "../src/shape.ts";
+import type { Tensor } from "../src/tensor.ts";
 import { LlamaForCausalLM, llamaDefaults } from "./llama.ts";
 
 /** Names that match are rewritten; null leaves the tensor out. The first rule that matches is the one used. */
 export type Rename = readonly [RegExp, string | null | ((...match: string[]) => string)];
+
+/** What has been loaded so far. */
+export interface LoadProgress {
+  /** The tensor that came last, as its file names it. */
+  readonly name: string;
+  readonly tensors: number;
+  readonly totalTensors: number;
+  /** Bytes of the files. */
+  readonly bytes: number;
+  readonly totalBytes: number;
+  readonly bytesPerSecond: number;
+}
+
+export interface LoadOptions {
+  /**
+   * How weights are kept. "f16": all matrices, the adapter's apart. "int8", "int4", "nf4": the Linear layers of decoder
+   * blocks, each quantised as it is read; other matrices are f16. Vectors stay f32. Default "f32".
+   */
+  readonly dtype?: "f32" | "f16" | QuantFormat;
+  /** For the quantised formats: neighbours that share a scale (default 64), and whether groups have zero-points. */
+  readonly group?: QuantOptions["group"];
+  readonly zeroPoint?: boolean;
+  readonly onProgress?: (progress: LoadProgress) => void;
+}
+
+/** Parts that usually train, and so keep f32: projectors and abstractors. */
+const trained = /projector|abstractor|query_tokens|image_newline|image_slots/;
+/** The layers that are quantised: those of the decoder's blocks. */
+const blocks = /(?:^|language_model\.)model\.layers\.\d+\./;
+
+/** Where a tensor of a model is stored, under which name, and what is done to its values. */
+interface Source {
+  readonly file: TensorFiles;
+  readonly name: string;
+  readonly change?: (values: HostTensor) => HostTensor;
+}
+
+/** A model's tensors by its own names. */
+export type Sources = ReadonlyMap<string, Source>;
 
 /**
  * Loads every tensor of `model` from files, under names after `renames`. All missing, unexpected and wrongly
@@ -14,32 +68,93 @@ export async function loadWeights(
   model: Module,
   files: readonly TensorFiles[],
   renames: readonly Rename[] = [],
+  options: LoadOptions = {},
 ): Promise<void> {
-  const found: Found = new Map();
+  const found = new Map<string, Source>();
   for (const file of files) {
     for (const name of file.names) {
       const target = rename(name, renames);
       if (target !== null) found.set(target, { file, name });
     }
   }
+  await loadSources(model, found, options);
   const own = model.stateDict();
-  checkFit(model.constructor.name, own, found);
-  for (const [target, { file, name }] of found) setParameter(own[target], await file.read(name));
+  for (const [target, { file, name }] of found) if (own[target]) noteOrigin(own[target], name, file.entry(name).dtype);
 }
 
-/** Where each tensor of a model is stored, and under which name. */
-type Found = Map<string, { file: TensorFiles; name: string }>;
+/** Loads every tensor from where it is stored, one after another: one at a time is in memory. */
+export async function loadSources(model: Module, sources: Sources, options: LoadOptions = {}): Promise<void> {
+  const own = model.stateDict();
+  checkFit(model.constructor.name, own, sources);
+  const { dtype = "f32", group, zeroPoint, onProgress } = options;
+  const quantised = dtype === "f32" || dtype === "f16" ? undefined : { format: dtype, group, zeroPoint };
+  const linears = quantised && linearsOf(model);
+  const size = ({ start, end }: Entry) => end - start;
+  const totalBytes = Array.from(sources.values(), ({ file, name }) => size(file.entry(name))).reduce(
+    (a, b) => a + b,
+    0,
+  );
+  const began = performance.now();
+  let [tensors, bytes] = [0, 0];
+  for (const [target, source] of sources) {
+    const linear = linears?.get(target);
+    if (linear) await linear(source, quantised!);
+    else await place(own[target], source, dtype !== "f32" && own[target].ndim > 1 && !trained.test(target));
+    tensors++;
+    bytes += size(source.file.entry(source.name));
+    const bytesPerSecond = (bytes / Math.max(1, performance.now() - began)) * 1000;
+    onProgress?.({ name: source.name, tensors, totalTensors: sources.size, bytes, totalBytes, bytesPerSecond });
+  }
+}
 
-function checkFit(what: string, own: StateDict, found: Found): void {
+/** Reads one tensor into a parameter, as halves if wanted. */
+async function place(target: Tensor, source: Source, half: boolean): Promise<void> {
+  const { file, name, change } = source;
+  const { dtype: stored, shape } = file.entry(name);
+  const resident = target.node.storage || target.node.op.name === "assign";
+  if (resident || loadedType(stored) !== "f32") return setParameter(target, await values(source));
+  const bytes = await file.bytes(name);
+  if (!change && stored === (half ? "F16" : "F32")) return loadParameter(target, bytes, half ? "f16" : "f32");
+  const plain: HostTensor = { data: decode(bytes, stored, shape, name), shape, dtype: "f32" };
+  const { data } = change ? change(plain) : plain;
+  const words = half ? round16(data, "F16") : data;
+  await loadParameter(target, new Uint8Array(words.buffer, words.byteOffset, words.byteLength), half ? "f16" : "f32");
+}
+
+async function values({ file, name, change }: Source): Promise<HostTensor> {
+  const plain = await file.read(name);
+  return change ? change(plain) : plain;
+}
+
+/** For the weight of each Linear in the decoder's blocks: what puts a quantised layer in its place. */
+function linearsOf(model: Module): Map<string, (source: Source, options: QuantOptions) => Promise<void>> {
+  const all = new Map<string, (source: Source, options: QuantOptions) => Promise<void>>();
+  for (const [path, parent] of model.namedModules()) {
+    for (const [field, child] of parent.children()) {
+      const name = path ? `${path}.${field}` : field;
+      if (!(child instanceof Linear) || !blocks.test(name)) continue;
+      all.set(`${name}.weight`, async (source, options) => {
+        setParameter(child.weight, await values(source));
+        parent.replaceChild(field, QuantizedLinear.fromLinear(child, options));
+        await flush([]);
+      });
+    }
+  }
+  return all;
+}
+
+function checkFit(what: string, own: StateDict, sources: Sources): void {
   const problems: string[] = [];
-  for (const [target, { file, name }] of found) {
+  for (const [target, { file, name }] of sources) {
     const { shape } = file.entry(name);
-    if (!own[target]) problems.push(`unexpected ${name} ${show(shape)}`);
+    if (!own[target]) problems.push(`unexpected ${name} ${show(shape)} in ${file.fileOf(name)}`);
     else if (!sameShape(shape, own[target].shape))
-      problems.push(`${name} has shape ${show(shape)}, expected ${show(own[target].shape)}`);
+      problems.push(
+        `${name} has shape ${show(shape)} in ${file.fileOf(name)}, expected ${show(own[target].shape)} by the config`,
+      );
   }
   for (const [name, { shape }] of Object.entries(own))
-    if (!found.has(name)) problems.push(`missing ${name} ${show(shape)}`);
+    if (!sources.has(name)) problems.push(`missing ${name} ${show(shape)}`);
   if (problems.length) throw new Error(`${what}: the weights do not fit the config: ${problems.join("; ")}`);
 }
 
@@ -51,11 +166,64 @@ function rename(name: string, rules: readonly Rename[]): string | null {
   return name;
 }
 
-/** A decoder alone: LLaMA, or a model of the same maths. */
-export async function loadLlama(where: string | FileSource): Promise<LlamaForCausalLM> {
-  const { config, tensors } = await openCheckpoint(await openFolder(where));
-  const model = withoutInit(() => new LlamaForCausalLM({ ...llamaDefaults, ...config }));
-  const tied: Rename[] = config.tie_word_embeddings ? [[/^lm_head\./, null]] : [];
-  await loadWeights(model, [tensors], [[/rotary_emb\.inv_freq$/, null], ...tied]);
+/** What a model was loaded from: its tokenizer and other files are saved with it. */
+const folders = new WeakMap<Module, FileSource>();
+
+/** Makes a model without initial values, loads its weights, and notes where it came from. */
+export async function loadModel<M extends Module>(
+  source: FileSource,
+  make: () => M,
+  files: readonly TensorFiles[],
+  renames?: readonly Rename[],
+  options?: LoadOptions,
+): Promise<M> {
+  const model = withoutInit(make);
+  await loadWeights(model, files, renames, options);
+  folders.set(model, source);
   return model;
+}
+
+/**
+ * Writes a model as a folder: config.json, the weights under the names and in the float types that they were loaded with
+ * (`float` sets another), and the tokenizer and preprocessor files of the folder it came from. Quantised layers are
+ * written as dense matrices.
+ */
+export async function saveModel(
+  model: Module,
+  config: object,
+  where: string | FileSource,
+  options: SaveOptions = {},
+  state = denseState(model),
+): Promise<void> {
+  await saveCheckpoint(await openFolder(where), config, state, { companions: folders.get(model), ...options });
+}
+
+/** A tokenizer with more ids than the embedding has rows would read beyond it. */
+export function checkTokenizer(source: FileSource, tokenizer: { size: number }, config: { vocab_size: number }): void {
+  if (tokenizer.size > config.vocab_size)
+    throw new Error(
+      `${source.location}: the tokenizer has ${tokenizer.size} ids, the embedding ${config.vocab_size} rows (vocab_size): they do not belong together`,
+    );
+}
+
+/** The state with every quantised weight as a matrix. */
+export function denseState(model: Module): Saveable {
+  const state: Record<string, Saveable[string]> = model.stateDict();
+  for (const [name, module] of model.namedModules()) {
+    if (!(module instanceof QuantizedLinear)) continue;
+    const { weight } = module;
+    for (const key of Object.keys(state)) if (key.startsWith(`${name}.weight.`)) delete state[key];
+    state[`${name}.weight`] = { shape: [...weight.shape], dtype: "f32", data: () => dequantize(weight).data() };
+  }
+  return state;
+}
+
+/** A decoder alone: LLaMA, or a model of the same maths. */
+export async function loadLlama(where: string | FileSource, options?: LoadOptions): Promise<LlamaForCausalLM> {
+  const source = await openFolder(where);
+  const { config: given, tensors } = await openCheckpoint(source);
+  const config = { ...llamaDefaults, ...given };
+  const tied: Rename[] = config.tie_word_embeddings ? [[/^lm_head\./, null]] : [];
+  const renames: Rename[] = [[/rotary_emb\.inv_freq$/, null], ...tied];
+  return loadModel(source, () => new LlamaForCausalLM(config), [tensors], renames, options);
 }

@@ -2,12 +2,12 @@
  * mPLUG-Owl (arXiv 2304.14178): CLIP's vision maths under its own names, the visual abstractor, LLaMA.
  * An image stands as a run of negative ids, one for each query and one for the end token.
  */
-import { type FileSource, openCheckpoint, openFolder, type SaveOptions, saveCheckpoint } from "../src/io/index.ts";
-import { Conv2d, LayerNorm, Linear, Module, truncatedNormal, withoutInit } from "../src/nn/index.ts";
+import { type FileSource, openCheckpoint, openFolder, type SaveOptions } from "../src/io/index.ts";
+import { Conv2d, LayerNorm, Linear, Module, truncatedNormal } from "../src/nn/index.ts";
 import { cat, scaledDotProductAttention, type Tensor } from "../src/tensor.ts";
 import { Abstractor, type AbstractorConfig } from "./adapter.ts";
 import { type LlamaConfig, LlamaForCausalLM } from "./llama.ts";
-import { loadWeights } from "./load.ts";
+import { type LoadOptions, loadModel, saveModel } from "./load.ts";
 import { checkPixels, type VisionConfig, VisionMLP } from "./vit.ts";
 import { VisionLanguageModel } from "./vlm.ts";
 
@@ -144,19 +144,13 @@ export class MplugOwl extends VisionLanguageModel {
     return this.abstractor.forward(this.query_tokens, features);
   }
 
-  static async fromPretrained(where: string | FileSource): Promise<MplugOwl> {
-    const { config, tensors } = await openCheckpoint(await openFolder(where));
-    const model = withoutInit(() => new MplugOwl(config));
-    await loadWeights(model, [tensors], [[/rotary_emb\.inv_freq$/, null]]);
-    return model;
+  static async fromPretrained(where: string | FileSource, options?: LoadOptions): Promise<MplugOwl> {
+    const source = await openFolder(where);
+    const { config, tensors } = await openCheckpoint(source);
+    return loadModel(source, () => new MplugOwl(config), [tensors], [[/rotary_emb\.inv_freq$/, null]], options);
   }
 
   async savePretrained(where: string | FileSource, options?: SaveOptions): Promise<void> {
-    await saveCheckpoint(
-      await openFolder(where),
-      { ...this.config, model_type: "mplug-owl" },
-      this.stateDict(),
-      options,
-    );
+    await saveModel(this, { ...this.config, model_type: "mplug-owl" }, where, options);
   }
 }

@@ -1,6 +1,5 @@
 import { type FileSource, openCheckpoint, openFolder } from "../src/io/index.ts";
-import { withoutInit } from "../src/nn/index.ts";
-import { loadWeights, type Rename } from "./load.ts";
+import { type LoadOptions, loadModel, type Rename } from "./load.ts";
 import { SiglipVisionModel } from "./siglip.ts";
 import { CLIPVisionModel, type VisionConfig, ViT } from "./vit.ts";
 
@@ -34,9 +33,12 @@ const others: Rename[] = [
 ];
 
 /** Loads a vision tower alone, also out of a checkpoint of the whole two-tower model. */
-export async function loadVisionTower(where: string | FileSource): Promise<CLIPVisionModel | SiglipVisionModel | ViT> {
-  const { config, tensors } = await openCheckpoint(await openFolder(where));
-  const model = withoutInit(() => visionTower(completeVisionConfig(config.vision_config ?? config)));
-  await loadWeights(model, [tensors], others);
-  return model;
+export async function loadVisionTower(
+  where: string | FileSource,
+  options?: LoadOptions,
+): Promise<CLIPVisionModel | SiglipVisionModel | ViT> {
+  const source = await openFolder(where);
+  const { config, tensors } = await openCheckpoint(source);
+  const make = () => visionTower(completeVisionConfig(config.vision_config ?? config));
+  return loadModel(source, make, [tensors], others, options);
 }

@@ -1,7 +1,9 @@
 /** What all vision-language models share: image embeddings among word embeddings, read by a LLaMA. */
+
 import { Module } from "../src/nn/index.ts";
 import { type Shape, show } from "../src/shape.ts";
 import { cat, type Tensor, tensor } from "../src/tensor.ts";
+import type { Size } from "./anyres.ts";
 import {
   bucket,
   ids2d,
@@ -27,10 +29,21 @@ export interface VisionLanguageInput {
   /** i32 [B, T], in place of the mask: see `DecoderInput.segments`. Images belong in segment 0. */
   segments?: Tensor;
   labels?: Tensor; // i32 [B, T]
+  /** Height and width of each image in pixels, for models that cut images into tiles by their shape (LLaVA-NeXT). */
+  imageSizes?: readonly Size[];
   /** Tiles of each image: `tilesPerImage` consecutive entries of pixelValues are one image. Default 1. */
   tilesPerImage?: number;
   /** Pad every sample to this length (images included): one length for all batches means one plan. */
   padTo?: number;
+}
+
+/** Embeddings of a batch's images, [N, P, D'] or [R, D']. */
+export interface ImageRows {
+  embeddings: Tensor;
+  /** Positions that each image takes. */
+  counts: readonly number[];
+  /** The row of the embeddings for each position. Default: all rows in order. */
+  rows?: readonly number[];
 }
 
 /** A batch with the images in place. */
@@ -59,12 +72,18 @@ export abstract class VisionLanguageModel extends Module {
     return this.project(this.visionFeatures(pixels), tilesPerImage);
   }
 
+  /** What stands for each image of the batch; features [N, P, D] are what the adapter reads. */
+  protected imageRows(features: Tensor, { tilesPerImage }: VisionLanguageInput): ImageRows {
+    const embeddings = this.project(features, tilesPerImage);
+    return { embeddings, counts: new Array<number>(embeddings.shape[0]).fill(embeddings.shape[1]) };
+  }
+
   /** Lays the batch out and puts image features between the word embeddings. */
   merge(input: VisionLanguageInput, padding?: { right: boolean; to: (longest: number) => number }): MergedInput {
-    const { inputIds, pixelValues, visionFeatures, tilesPerImage = 1, labels } = input;
+    const { inputIds, pixelValues, visionFeatures, labels } = input;
     if (pixelValues && visionFeatures) throw new Error("batch: give pixelValues or visionFeatures, not both");
     const seen = visionFeatures ?? (pixelValues && this.visionFeatures(pixelValues));
-    const features = seen && this.project(seen, tilesPerImage); // [N, P, D]
+    const images = seen && this.imageRows(seen, input);
     for (const [name, other] of Object.entries({
       attentionMask: input.attentionMask,
       segments: input.segments,
@@ -75,8 +94,7 @@ export abstract class VisionLanguageModel extends Module {
       }
     }
     const layout = layOut(inputIds, {
-      images: features?.shape[0] ?? 0,
-      tokensPerImage: features?.shape[1] ?? 1,
+      counts: images?.counts ?? [],
       isImage: (id) => this.isImageToken(id),
       segments: segmentsOf(input),
       labels: labels && requireHost("batch", "labels", labels),
@@ -87,7 +105,7 @@ export abstract class VisionLanguageModel extends Module {
     const { batch: b, length: t, segments } = layout;
     return {
       decoder: {
-        inputsEmbeds: this.#embed(layout, features), // [B, T', D]
+        inputsEmbeds: this.#embed(layout, images), // [B, T', D]
         positions: ids2d(b, positionsOf(segments, t)),
         segments: isPlainCausal(segments, t) ? undefined : ids2d(b, segments),
       },
@@ -99,11 +117,13 @@ export abstract class VisionLanguageModel extends Module {
     };
   }
 
-  /** Word embeddings with image features [N, P, D] where the layout has them. */
-  #embed({ batch, ids, features: rows }: Layout, features?: Tensor): Tensor {
+  /** Word embeddings with image embeddings where the layout has them. */
+  #embed({ batch, ids, features: places }: Layout, images?: ImageRows): Tensor {
     const words = (kept: Int32Array) => this.language_model.model.embed(ids2d(batch, kept));
-    if (!features) return words(ids);
-    const start = commonRun(rows, batch, features.shape);
+    if (!images) return words(ids);
+    const { embeddings: features, rows: order } = images;
+    const rows = order ? places.map((place) => (place < 0 ? -1 : order[place])) : places;
+    const start = order ? undefined : commonRun(rows, batch, features.shape);
     if (start === undefined) return splice(words(ids), features, rows);
     // One image a sample, in one place: joined without a gather, and no gradient is scattered back.
     const text = words(ids.filter((_, i) => rows[i] < 0));
@@ -163,7 +183,7 @@ function commonRun(rows: Int32Array, batch: number, [images, per]: Shape): numbe
   return placed && length > per ? start : undefined;
 }
 
-/** text [B, T, D] with rows of features [N, P, D] where `rows` (per position) is not -1. */
+/** text [B, T, D] with rows of features [..., D] where `rows` (per position) is not -1. */
 function splice(text: Tensor, features: Tensor, rows: Int32Array): Tensor {
   const [b, t, d] = text.shape;
   const index = tensor(rows.map((row) => Math.max(row, 0)));
@@ -172,7 +192,7 @@ function splice(text: Tensor, features: Tensor, rows: Int32Array): Tensor {
     { shape: [b, t, 1], dtype: "bool" },
   );
   const images = features
-    .reshape([features.shape[0] * features.shape[1], d])
+    .reshape([features.numel / d, d])
     .indexSelect(0, index)
     .reshape([b, t, d]);
   return text.where(isText, images);

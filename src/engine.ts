@@ -241,6 +241,25 @@ function promote(device: Device, node: Node): void {
   device.gpu.queue.writeBuffer(node.storage.buffer, 0, toWords(node) as Uint32Array<ArrayBuffer>);
 }
 
+const MAX_UPLOADED = 1 << 26; // bytes that wait for the GPU to take them
+let uploaded = 0;
+
+/** Fills a leaf with the words of its buffer (f16: two halves a word); the host keeps no copy. False without a GPU. */
+export async function upload(leaf: Node, words: Uint32Array): Promise<boolean> {
+  await (started ??= start({}));
+  if (!device) return false;
+  leaf.storage = device.pool.own(byteSize(leaf.dtype, numel(leaf.shape)), leaf);
+  device.gpu.queue.writeBuffer(leaf.storage.buffer, 0, words as Uint32Array<ArrayBuffer>);
+  uploaded += words.byteLength;
+  if (uploaded > MAX_UPLOADED) {
+    uploaded = 0;
+    device.gpu.queue.submit([]);
+    await device.gpu.queue.onSubmittedWorkDone();
+    device.check();
+  }
+  return true;
+}
+
 /** Gives a computed value's GPU memory back at once (`using`, `[Symbol.dispose]`). Never needed: collection does it too. */
 export function release(node: Node): void {
   if (!device || !node.storage || node.storage.shared || node.op.kind === "leaf") return;

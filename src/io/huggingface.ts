@@ -43,20 +43,26 @@ export type Saveable = Readonly<
 >;
 type WriteData = Awaited<ReturnType<WriteEntry["read"]>>;
 
-const storedTypes = new WeakMap<object, FloatType>();
+/** How a tensor was stored in the file that it came from: it is written so again. */
+interface Origin {
+  readonly name: string;
+  readonly type?: FloatType;
+}
+const origins = new WeakMap<object, Origin>();
 
-/** Notes how a tensor was stored in the file it came from: it is written so again. */
-export function noteStored(tensor: object, type: StoredType): void {
-  if (type === "F32" || type === "F16" || type === "BF16") storedTypes.set(tensor, type);
+/** Notes under which name and how a tensor was stored. */
+export function noteOrigin(tensor: object, name: string, type: StoredType): void {
+  origins.set(tensor, { name, type: type === "F32" || type === "F16" || type === "BF16" ? type : undefined });
 }
 
-/** Tensors as a writer takes them. */
+/** Tensors as a writer takes them, under the names of the file that they came from, else their own. */
 export const writeEntries = (state: Saveable): Record<string, WriteEntry> =>
   Object.fromEntries(
-    Object.entries(state).map(([name, tensor]) => [
-      name,
-      { shape: tensor.shape, dtype: tensor.dtype, stored: storedTypes.get(tensor), read: () => tensor.data() },
-    ]),
+    Object.entries(state).map(([name, tensor]) => {
+      const origin = origins.get(tensor);
+      const entry = { shape: tensor.shape, dtype: tensor.dtype, stored: origin?.type, read: () => tensor.data() };
+      return [origin?.name ?? name, entry];
+    }),
   );
 
 /** Files of a checkpoint folder that say how its model is used. */

@@ -1,7 +1,7 @@
-import { type DType, type HostArray, toBfloat16, toHalf } from "../dtype.ts";
+import type { DType, HostArray } from "../dtype.ts";
 import { numel, type Shape, show } from "../shape.ts";
 import { type FileSource, writeFile } from "./source.ts";
-import { elementBytes, plainTypes, type StoredType, storedBytes } from "./stored.ts";
+import { elementBytes, plainTypes, round16, type StoredType, storedBytes } from "./stored.ts";
 import type { Entry, Header } from "./tensors.ts";
 
 /** Reads the table of a safetensors file. */
@@ -130,12 +130,7 @@ export function storedType(
 export async function encode(name: string, { shape, read }: WriteEntry, stored: StoredType): Promise<Uint8Array> {
   const data = await read();
   if (data.length !== numel(shape)) throw new Error(`${name}: ${data.length} values for shape ${show(shape)}`);
-  if (stored === "F16" || stored === "BF16") {
-    const round = stored === "F16" ? toHalf : toBfloat16;
-    const out = new Uint16Array(data.length);
-    for (let i = 0; i < data.length; i++) out[i] = round(data[i]);
-    return new Uint8Array(out.buffer);
-  }
+  if (stored === "F16" || stored === "BF16") return new Uint8Array(round16(data, stored).buffer);
   if (stored === "BOOL") return Uint8Array.from(data, (x) => (x ? 1 : 0));
   return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
 }

@@ -1,5 +1,5 @@
 /** Element types of checkpoint files, and how their bytes become numbers. */
-import { type DType, fromBfloat16, fromHalf, type HostArray } from "../dtype.ts";
+import { type DType, fromBfloat16, fromHalf, type HostArray, toBfloat16, toHalf } from "../dtype.ts";
 import { numel, type Shape, show } from "../shape.ts";
 import { type BlockType, blocks } from "./ggml.ts";
 
@@ -95,6 +95,14 @@ export function decode(bytes: Uint8Array, type: StoredType, shape: Shape, name: 
       throw new RangeError(`tensor ${name}: ${value} at index ${i} (stored as ${type}) does not fit ${format.as}`);
     }
   }
+  return out;
+}
+
+/** Numbers as 16-bit floats, rounded to nearest even. */
+export function round16(data: HostArray, type: "F16" | "BF16"): Uint16Array {
+  const round = type === "F16" ? toHalf : toBfloat16;
+  const out = new Uint16Array(data.length);
+  for (let i = 0; i < data.length; i++) out[i] = round(data[i]);
   return out;
 }
 

@@ -6,6 +6,7 @@ export {
   type Conv2dOptions,
   Dropout,
   Embedding,
+  FrozenBatchNorm2d,
   LayerNorm,
   Linear,
   RMSNorm,

@@ -1,5 +1,7 @@
-import { assign } from "../engine.ts";
-import type { HostTensor } from "../io/stored.ts";
+import { assign, upload } from "../engine.ts";
+import { decode, type HostTensor } from "../io/stored.ts";
+import { Node } from "../node.ts";
+import { leafOp } from "../ops/leaf.ts";
 import { mix } from "../ops/math.ts";
 import { drawSeed } from "../random.ts";
 import { numel, type Shape } from "../shape.ts";
@@ -44,6 +46,22 @@ export function setParameter(target: Tensor, value: HostTensor | Tensor): void {
   if (inPlace || source.node.op.kind !== "leaf") return assign(target, source);
   source.node.requiresGrad = target.requiresGrad;
   target.node = source.node;
+}
+
+/**
+ * Gives a parameter that has no value yet one from a file: straight to the GPU, without a copy that stays on the host.
+ * `bytes` are the elements as a buffer has them, f32 or f16; the parameter becomes of that dtype.
+ */
+export async function loadParameter(target: Tensor, bytes: Uint8Array, dtype: "f32" | "f16"): Promise<void> {
+  const { requiresGrad, shape } = target;
+  const padded =
+    bytes.byteLength % 4 || bytes.byteOffset % 4 ? new Uint8Array(Math.ceil(bytes.byteLength / 4) * 4) : bytes;
+  if (padded !== bytes) padded.set(bytes);
+  const leaf = new Node(leafOp, [], {}, shape, dtype);
+  if (!(await upload(leaf, new Uint32Array(padded.buffer, padded.byteOffset, padded.byteLength / 4))))
+    leaf.host = decode(bytes, dtype === "f16" ? "F16" : "F32", shape, "");
+  leaf.requiresGrad = requiresGrad;
+  target.node = leaf;
 }
 
 export const constant = (shape: Shape, value: number): Tensor => parameter(shape, () => value);

@@ -97,37 +97,70 @@ export class Dropout extends Module {
   }
 }
 
+type Pair = number | readonly [number, number];
+
 export interface Conv2dOptions {
-  stride?: number;
-  padding?: number;
+  stride?: Pair;
+  padding?: Pair;
   groups?: number;
   bias?: boolean;
 }
 
-/** Cross-correlation: [B, in, H, W] to [B, out, H', W']. The kernel is square. */
+/** Cross-correlation: [B, in, H, W] to [B, out, H', W']. A single size makes a square kernel. */
 export class Conv2d extends Module {
-  weight: Tensor; // [out, in/groups, size, size]
+  weight: Tensor; // [out, in/groups, kh, kw]
   bias?: Tensor; // [out]
-  readonly #options: { stride: number; padding: number; groups: number };
+  readonly #options: { stride: Pair; padding: Pair; groups: number };
 
-  constructor(inChannels: number, outChannels: number, size: number, options: Conv2dOptions = {}) {
+  constructor(inChannels: number, outChannels: number, size: Pair, options: Conv2dOptions = {}) {
     super();
     const { stride = 1, padding = 0, groups = 1, bias = true } = options;
-    checkSizes("Conv2d", { inChannels, outChannels, size, stride, groups });
+    const [kh, kw] = typeof size === "number" ? [size, size] : size;
+    const [sh, sw] = typeof stride === "number" ? [stride, stride] : stride;
+    checkSizes("Conv2d", { inChannels, outChannels, "kernel height": kh, "kernel width": kw, groups });
+    checkSizes("Conv2d", { "vertical stride": sh, "horizontal stride": sw });
     if (inChannels % groups || outChannels % groups) {
       throw new RangeError(
         `Conv2d: ${groups} groups do not divide ${inChannels} input and ${outChannels} output channels`,
       );
     }
     this.#options = { stride, padding, groups };
-    const shape: Shape = [outChannels, inChannels / groups, size, size];
-    const bound = 1 / Math.sqrt(shape[1] * size * size);
+    const shape: Shape = [outChannels, inChannels / groups, kh, kw];
+    const bound = 1 / Math.sqrt(shape[1] * kh * kw);
     this.weight = uniform(shape, bound);
     if (bias) this.bias = uniform([outChannels], bound);
   }
 
   forward(x: Tensor): Tensor {
     return conv2d(x, this.weight, this.bias, this.#options);
+  }
+}
+
+/** Batch norm with fixed statistics: [B, C, H, W], each channel scaled and shifted (torchvision's FrozenBatchNorm2d). */
+export class FrozenBatchNorm2d extends Module {
+  weight: Tensor; // [C]
+  bias: Tensor; // [C]
+  running_mean: Tensor; // [C]
+  running_var: Tensor; // [C]
+
+  constructor(
+    channels: number,
+    readonly eps = 1e-5,
+  ) {
+    super();
+    checkSizes("FrozenBatchNorm2d", { channels });
+    const make = (value: number): Tensor => constant([channels], value).requiresGrad_(false);
+    this.weight = make(1);
+    this.bias = make(0);
+    this.running_mean = make(0);
+    this.running_var = make(1);
+  }
+
+  forward(x: Tensor): Tensor {
+    const scale = this.weight.mul(this.running_var.add(this.eps).rsqrt());
+    const shift = this.bias.sub(this.running_mean.mul(scale));
+    const channel = (v: Tensor): Tensor => v.reshape([v.numel, 1, 1]);
+    return x.mul(channel(scale)).add(channel(shift));
   }
 }
 
@@ -145,6 +178,8 @@ const activations: Record<string, Activation> = {
   gelu_new: (x) => x.gelu({ approximate: "tanh" }),
   gelu_pytorch_tanh: (x) => x.gelu({ approximate: "tanh" }),
   quick_gelu: (x) => x.quickGelu(),
+  hardsigmoid: (x) => x.div(6).add(0.5).clamp({ min: 0, max: 1 }),
+  hardswish: (x) => x.mul(x.add(3).clamp({ min: 0, max: 6 })).div(6),
   relu: (x) => x.relu(),
   silu: (x) => x.silu(),
   tanh: (x) => x.tanh(),

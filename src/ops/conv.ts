@@ -40,7 +40,7 @@ function windows(
     .unfold(3, kernel[1], sw, dw);
 }
 
-/** Cross-correlation of x [B, C, H, W] with weight [O, C / groups, kh, kw] -> [B, O, OH, OW]: unfold and one matrix product. */
+/** Cross-correlation of x [B, C, H, W] with weight [O, C / groups, kh, kw] -> [B, O, OH, OW]: unfold and one matrix product (depthwise: one weighted sum). */
 export function conv2d(x: Tensor, weight: Tensor, bias?: Tensor | null, options: ConvOptions = {}): Tensor {
   const { stride = 1, padding = 0, dilation = 1, groups = 1 } = options;
   check4d("conv2d", x);
@@ -53,6 +53,11 @@ export function conv2d(x: Tensor, weight: Tensor, bias?: Tensor | null, options:
   }
   const patches = windows(x, [kh, kw], stride, padding, dilation);
   const [OH, OW] = patches.shape.slice(2, 4);
+  if (perGroup === 1 && groups === O) {
+    // Depthwise: one weighted sum a value, which fuses; a product of matrices of one column would not pay.
+    const y = patches.mul(weight.reshape([O, 1, 1, kh, kw])).sum([4, 5]);
+    return bias ? y.add(bias.reshape([O, 1, 1])) : y;
+  }
   const K = perGroup * kh * kw;
   // Channels innermost where there are enough: the product before left them contiguous, so windows are read as vec4f.
   const last = perGroup % 4 === 0;

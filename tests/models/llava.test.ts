@@ -165,7 +165,7 @@ describe("bad input is named", () => {
     [
       "an image token without an image",
       () => run({ inputIds: ids([1, IMAGE, 2]) }),
-      "0 image(s) need 0 image token(s), the batch has 1: sample 0 has 1",
+      "sample 0 has 1 image token(s), but no image is given",
     ],
     [
       "too many images",
@@ -205,7 +205,12 @@ describe("bad input is named", () => {
     [
       "no label at all",
       () => () => model.loss({ inputIds: ids([1, 2]), labels: ids([-100, -100]) }),
-      "all labels of the batch [1,2] are -100",
+      "all labels of sample 0 of [1,2] are -100",
+    ],
+    [
+      "a sample without a label, among others",
+      () => () => model.loss({ inputIds: ids([1, 2], [3, 4]), labels: ids([-100, 2], [4, -100]) }),
+      "all labels of sample 1 of [2,2] are -100",
     ],
     [
       "a label outside the vocabulary",
@@ -215,9 +220,9 @@ describe("bad input is named", () => {
   ])("%s", (_, make, message) => expect(make()).toThrow(message));
 
   test("a run of image tokens cut between samples", () => {
-    const split = { images: 2, tokensPerImage: 2, isImage: (id: number) => id === IMAGE, segments: new Int32Array(8) };
+    const split = { counts: [2, 2], isImage: (id: number) => id === IMAGE, segments: new Int32Array(8) };
     expect(() => layOut(ids([1, IMAGE, IMAGE, IMAGE], [1, 2, 3, IMAGE]), split)).toThrow(
-      "sample 0 has 3 image tokens, expected a multiple of 2",
+      "sample 0 ends within image 1: 1 of its 2 positions have an image token",
     );
   });
 });
@@ -302,7 +307,7 @@ describe("checkpoints", () => {
       { ...rest, odd: tensor([1]), "multi_modal_projector.linear_1.bias": tensor([1, 2]) },
     );
     await expect(Llava.fromPretrained(files)).rejects.toThrow(
-      "linear_1.bias has shape [2], expected [16]; unexpected odd [1]; missing language_model.lm_head.weight [12,16]",
+      "linear_1.bias has shape [2] in memory/model.safetensors, expected [16] by the config; unexpected odd [1] in memory/model.safetensors; missing language_model.lm_head.weight [12,16]",
     );
   });
 

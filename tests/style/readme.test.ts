@@ -1,10 +1,10 @@
 import { expect, test } from "vitest";
-import { benchSection, withSection } from "../../bench/report.ts";
+import { sections, withSection } from "../../bench/report.ts";
 import { bestPeer, ratio } from "../../bench/results.ts";
 import { list, read } from "./files.ts";
 
-test("the README's benchmark table is what the stored results say (npm run bench:report)", () => {
-  expect(read("README.md")).toBe(withSection(read("README.md"), benchSection()));
+test.each(sections)("%s: the part %s is what the stored results say (npm run bench:report)", (page, name, make) => {
+  expect(read(page)).toBe(withSection(read(page), name, make()));
 });
 
 test("no result is compared with a peer whose values are wrong", () => {

@@ -1,0 +1,22 @@
+// C = A . B, step 1 of the ladder: one lane per element of C, straight from the definition.
+//
+// A [M, K], B [K, N], C [M, N]. Grid: ceil(N / 8) x ceil(M / 8).
+struct Dims {
+  M: u32, N: u32, K: u32,
+  a_row: u32, b_row: u32, c_row: u32, // elements from row to row, multiples of 4; A and B are padded with zeros to them
+}
+
+@group(0) @binding(0) var<uniform> dims: Dims;
+@group(0) @binding(1) var<storage, read> a: array<f32>;
+@group(0) @binding(2) var<storage, read> b: array<f32>;
+@group(0) @binding(3) var<storage, read_write> c: array<f32>;
+
+@compute @workgroup_size(8, 8)
+fn main(@builtin(global_invocation_id) id: vec3u) {
+  if (id.x >= dims.N || id.y >= dims.M) { return; }
+  var sum = 0.0;
+  for (var k = 0u; k < dims.K; k++) {
+    sum += a[id.y * dims.a_row + k] * b[k * dims.b_row + id.x];
+  }
+  c[id.y * dims.c_row + id.x] = sum;
+}
