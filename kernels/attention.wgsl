@@ -24,28 +24,35 @@ struct Dims {
   D4: u32, // vectors of 4 along D, rounded up
   scale: f32, // times log2(e): exponentials are powers of 2
   causal: u32, // 0 none, 1 top-left, 2 bottom-right
+  window: u32, // a causal row sees so many keys at most, its own the last
   has_lengths: u32,
   q_offset: u32, q_b: u32, q_h: u32, q_t: u32,
   k_offset: u32, k_b: u32, k_h: u32, k_t: u32,
   v_offset: u32, v_b: u32, v_h: u32, v_t: u32,
-  m_offset: u32, m_b: u32, m_h: u32, m_t: u32, m_s: u32,
+  m_offset: u32, m_b: u32, m_h: u32, m_t: u32, m_s: u32, // mask
+  a_offset: u32, a_b: u32, a_h: u32, a_t: u32, a_s: u32, // bias
+  o_b: u32, o_h: u32, o_t: u32,
   block: u32, // BLOCK, for loops that must stay loops
 }
 
 const SG: u32 = 8u; // param
 const PER_LANE: u32 = 2u; // param
 const SLOTS: u32 = 256u; // param
-const MODIFIER: u32 = 0u; // param: 0 none, 1 mask, 2 bias
+const MODIFIER: u32 = 0u; // param: 0 none, 1 mask, 2 bias, 3 both
+const HALF: bool = false; // param: q are halves, two in a word
+const KV: u32 = 0u; // param: k and v are 0 f32, 1 halves, 2 int8: rows of D4 words and their largest absolute value
 const BLOCK: u32 = SG * PER_LANE;
 
 const LOG2E: f32 = 1.4426950408889634;
+const MASKED: bool = (MODIFIER & 1u) != 0u;
+const BIASED: bool = (MODIFIER & 2u) != 0u;
 const HIDDEN: f32 = -3.4e38; // score of a key that is not seen
 const FLOOR: f32 = -1.7e38; // lowest maximum, so that exp2(HIDDEN - maximum) is 0 even in a row of hidden keys
 
 @group(0) @binding(0) var<uniform> dims: Dims;
-@group(0) @binding(1) var<storage, read> q: array<f32>;
-@group(0) @binding(2) var<storage, read> k: array<f32>;
-@group(0) @binding(3) var<storage, read> v: array<f32>;
+@group(0) @binding(1) var<storage, read> q: array<u32>;
+@group(0) @binding(2) var<storage, read> k: array<u32>;
+@group(0) @binding(3) var<storage, read> v: array<u32>;
 @group(0) @binding(4) var<storage, read> modifier: array<u32>;
 @group(0) @binding(5) var<storage, read> lengths: array<i32>;
 @group(0) @binding(6) var<storage, read_write> o: array<f32>;
@@ -61,17 +68,28 @@ fn tail(x: vec4f, d: u32) -> vec4f {
 
 fn load_q(at: u32, d: u32) -> vec4f {
   let i = at + d * 4u;
-  return tail(vec4f(q[i], q[i + 1u], q[i + 2u], q[i + 3u]), d);
+  if (HALF) { return tail(vec4f(unpack2x16float(q[i / 2u]), unpack2x16float(q[i / 2u + 1u])), d); }
+  return tail(bitcast<vec4f>(vec4u(q[i], q[i + 1u], q[i + 2u], q[i + 3u])), d);
 }
 
 fn load_k(at: u32, d: u32) -> vec4f {
   let i = at + d * 4u;
-  return tail(vec4f(k[i], k[i + 1u], k[i + 2u], k[i + 3u]), d);
+  if (KV == 2u) { return unpack4x8snorm(k[at + d]); }
+  if (KV == 1u) { return tail(vec4f(unpack2x16float(k[i / 2u]), unpack2x16float(k[i / 2u + 1u])), d); }
+  return tail(bitcast<vec4f>(vec4u(k[i], k[i + 1u], k[i + 2u], k[i + 3u])), d);
 }
 
 fn load_v(at: u32, d: u32) -> vec4f {
   let i = at + d * 4u;
-  return tail(vec4f(v[i], v[i + 1u], v[i + 2u], v[i + 3u]), d);
+  if (KV == 2u) { return unpack4x8snorm(v[at + d]); }
+  if (KV == 1u) { return tail(vec4f(unpack2x16float(v[i / 2u]), unpack2x16float(v[i / 2u + 1u])), d); }
+  return tail(bitcast<vec4f>(vec4u(v[i], v[i + 1u], v[i + 2u], v[i + 3u])), d);
+}
+
+/// What the values of a row of k or v are to be multiplied by; `word` is the one behind them.
+fn row_scale(word: u32) -> f32 {
+  if (KV == 2u) { return bitcast<f32>(word); }
+  return 1.0;
 }
 
 fn store_o(at: u32, d: u32, value: vec4f) {
@@ -88,11 +106,19 @@ fn before(end: vec2u, base: u32) -> vec2u {
   return select((vec2u(1u) << n) - 1u, vec2u(0xffffffffu), n == vec2u(32u));
 }
 
-/// Keys that query row `t` may see: those before the returned index.
+/// Keys that query row `t` may see come before this index, which may lie outside of the keys.
+fn place(t: u32, length: u32) -> i32 {
+  return i32(t) + 1 + select(0, i32(length) - i32(dims.T), dims.causal == 2u);
+}
+
 fn limit(t: u32, length: u32) -> u32 {
   if (dims.causal == 0u) { return length; }
-  let last = i32(t) + 1 + select(0, i32(length) - i32(dims.T), dims.causal == 2u);
-  return min(length, u32(max(last, 0)));
+  return min(length, u32(max(place(t, length), 0)));
+}
+
+/// First key in the window of query row `t`.
+fn first_key(t: u32, length: u32) -> u32 {
+  return u32(max(place(t, length) - i32(dims.window), 0));
 }
 
 @compute @workgroup_size(SG)
@@ -111,12 +137,16 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
   let last = min(first + 2u * SG, rows) - 1u;
   let one_head = first / dims.T == last / dims.T;
   let end = limit(select(dims.T - 1u, last % dims.T, one_head), length); // no row sees a key from here on
-  let all = limit(select(0u, first % dims.T, one_head), length); // every row sees the keys before this one
+  let all = limit(select(0u, first % dims.T, one_head), length); // every row sees the keys before this one …
+  let firsts = vec2u(first_key(t.x, length), first_key(t.y, length));
+  let start = first_key(select(0u, first % dims.T, one_head), length) / BLOCK * BLOCK; // no row sees a key before it
+  let all_from = first_key(select(dims.T - 1u, last % dims.T, one_head), length); // … and from this one on
 
   let q_at = dims.q_offset + b * dims.q_b + h * dims.q_h + t * dims.q_t;
   let k_base = dims.k_offset + b * dims.k_b + kv_head * dims.k_h;
   let v_base = dims.v_offset + b * dims.v_b + kv_head * dims.v_h;
   let m_at = dims.m_offset + b * dims.m_b + h * dims.m_h + t * dims.m_t;
+  let a_at = dims.a_offset + b * dims.a_b + h * dims.a_h + t * dims.a_t;
   for (var d = 0u; d < dims.D4; d++) {
     let slot = d * 2u * SG + lane;
     q_slots[slot] = load_q(q_at.x, d) * dims.scale;
@@ -127,12 +157,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
 
   var top = vec2f(FLOOR); // running maximum of the scores
   var total = vec2f(); // sum of exp2(score - top)
-  for (var base = 0u; base < end; base += BLOCK) {
+  for (var base = start; base < end; base += BLOCK) {
     var at = array<u32, PER_LANE>();
     for (var j = 0u; j < PER_LANE; j++) { at[j] = min(base + j * SG + lane, length - 1u); } // never touches keys past the length
 
-    var seen = before(limits, base); // bit i: the row sees key base + i
-    if (MODIFIER == 1u) {
+    var seen = before(limits, base) & ~before(firsts, base); // bit i: the row sees key base + i
+    if (MASKED) {
       var bits = vec2u();
       for (var i = 0u; i < dims.block; i++) {
         let m = m_at + min(base + i, length - 1u) * dims.m_s;
@@ -157,15 +187,21 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
       }
     }
 
-    if (MODIFIER == 2u) {
+    if (KV == 2u) {
+      for (var j = 0u; j < PER_LANE; j++) {
+        let largest = row_scale(k[k_base + at[j] * dims.k_t + dims.D4]);
+        for (var m = 0u; m < SG; m++) { s[j * SG + m] *= subgroupShuffle(largest, m); }
+      }
+    }
+    if (BIASED) {
       var bias = array<vec2f, BLOCK>();
       for (var i = 0u; i < dims.block; i++) {
-        let m = m_at + min(base + i, length - 1u) * dims.m_s;
+        let m = a_at + min(base + i, length - 1u) * dims.a_s;
         bias[i] = vec2f(bitcast<f32>(modifier[m.x]), bitcast<f32>(modifier[m.y])) * LOG2E;
       }
       for (var i = 0u; i < BLOCK; i++) { s[i] = max(s[i] + bias[i], vec2f(HIDDEN)); }
     }
-    if (MODIFIER == 1u || base + BLOCK > all) {
+    if (MASKED || base + BLOCK > all || base < all_from) {
       for (var i = 0u; i < BLOCK; i++) {
         s[i] = select(vec2f(HIDDEN), s[i], (seen & vec2u(1u << i)) != vec2u());
       }
@@ -181,6 +217,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
       part += s[i];
     }
     total = total * shrink + part;
+    if (KV == 2u) {
+      for (var j = 0u; j < PER_LANE; j++) {
+        let largest = row_scale(v[v_base + at[j] * dims.v_t + dims.D4]);
+        for (var m = 0u; m < SG; m++) { s[j * SG + m] *= subgroupShuffle(largest, m); }
+      }
+    }
 
     for (var d = 0u; d < dims.D4; d++) {
       let slot = d * 2u * SG + lane;
@@ -203,10 +245,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
   let norm = select(vec2f(), 1.0 / total, total > vec2f());
   for (var r = 0u; r < 2u; r++) {
     if (mine[r] >= rows) { continue; }
-    let out = (b * dims.H + h[r]) * dims.T + t[r];
-    stats[out] = vec2f(top[r], norm[r]);
+    stats[(b * dims.H + h[r]) * dims.T + t[r]] = vec2f(top[r], norm[r]);
+    let out = b * dims.o_b + h[r] * dims.o_h + t[r] * dims.o_t;
     for (var d = 0u; d < dims.D4; d++) {
-      store_o(out * dims.D, d, o_slots[d * 2u * SG + r * SG + lane] * norm[r]);
+      store_o(out, d, o_slots[d * 2u * SG + r * SG + lane] * norm[r]);
     }
   }
 }

@@ -17,11 +17,14 @@ struct Dims {
   D4: u32, // vectors of 4 along D, rounded up
   scale: f32, // times log2(e): exponentials are powers of 2
   causal: u32, // 0 none, 1 top-left, 2 bottom-right
+  window: u32, // a causal row sees so many keys at most, its own the last
   has_lengths: u32,
   q_offset: u32, q_b: u32, q_h: u32, q_t: u32,
   k_offset: u32, k_b: u32, k_h: u32, k_t: u32,
   v_offset: u32, v_b: u32, v_h: u32, v_t: u32,
-  m_offset: u32, m_b: u32, m_h: u32, m_t: u32, m_s: u32,
+  m_offset: u32, m_b: u32, m_h: u32, m_t: u32, m_s: u32, // mask
+  a_offset: u32, a_b: u32, a_h: u32, a_t: u32, a_s: u32, // bias
+  o_b: u32, o_h: u32, o_t: u32,
   row_chunks: u32,
   splits: u32,
   out: u32, // B H T
@@ -33,16 +36,20 @@ const CHUNK: u32 = 256u; // param: a multiple of 4 LANES
 const Q_SLOTS: u32 = 64u; // param: at least ROWS D4
 const O_SLOTS: u32 = 64u; // param: at least ROWS max(LANES, D4)
 const STEP: u32 = max(1u, 4u / ROWS); // keys per turn of the loop over values
-const MODIFIER: u32 = 0u; // param: 0 none, 1 mask, 2 bias
+const MODIFIER: u32 = 0u; // param: 0 none, 1 mask, 2 bias, 3 both
+const HALF: bool = false; // param: q are halves, two in a word
+const KV: u32 = 0u; // param: k and v are 0 f32, 1 halves, 2 int8: rows of D4 words and their largest absolute value
 
 const LOG2E: f32 = 1.4426950408889634;
+const MASKED: bool = (MODIFIER & 1u) != 0u;
+const BIASED: bool = (MODIFIER & 2u) != 0u;
 const HIDDEN: f32 = -3.4e38; // score of a key that is not seen
 const FLOOR: f32 = -1.7e38; // lowest maximum, so that exp2(HIDDEN - maximum) is 0 even in a row of hidden keys
 
 @group(0) @binding(0) var<uniform> dims: Dims;
-@group(0) @binding(1) var<storage, read> q: array<f32>;
-@group(0) @binding(2) var<storage, read> k: array<f32>;
-@group(0) @binding(3) var<storage, read> v: array<f32>;
+@group(0) @binding(1) var<storage, read> q: array<u32>;
+@group(0) @binding(2) var<storage, read> k: array<u32>;
+@group(0) @binding(3) var<storage, read> v: array<u32>;
 @group(0) @binding(4) var<storage, read> modifier: array<u32>;
 @group(0) @binding(5) var<storage, read> lengths: array<i32>;
 @group(0) @binding(6) var<storage, read_write> o: array<f32>;
@@ -64,31 +71,51 @@ fn tail(x: vec4f, d: u32) -> vec4f {
 
 fn load_q(at: u32, d: u32) -> vec4f {
   let i = at + d * 4u;
-  return tail(vec4f(q[i], q[i + 1u], q[i + 2u], q[i + 3u]), d);
+  if (HALF) { return tail(vec4f(unpack2x16float(q[i / 2u]), unpack2x16float(q[i / 2u + 1u])), d); }
+  return tail(bitcast<vec4f>(vec4u(q[i], q[i + 1u], q[i + 2u], q[i + 3u])), d);
 }
 
 fn load_k(at: u32, d: u32) -> vec4f {
   let i = at + d * 4u;
-  return tail(vec4f(k[i], k[i + 1u], k[i + 2u], k[i + 3u]), d);
+  if (KV == 2u) { return unpack4x8snorm(k[at + d]); }
+  if (KV == 1u) { return tail(vec4f(unpack2x16float(k[i / 2u]), unpack2x16float(k[i / 2u + 1u])), d); }
+  return tail(bitcast<vec4f>(vec4u(k[i], k[i + 1u], k[i + 2u], k[i + 3u])), d);
 }
 
 fn load_v(at: u32, d: u32) -> vec4f {
   let i = at + d * 4u;
-  return tail(vec4f(v[i], v[i + 1u], v[i + 2u], v[i + 3u]), d);
+  if (KV == 2u) { return unpack4x8snorm(v[at + d]); }
+  if (KV == 1u) { return tail(vec4f(unpack2x16float(v[i / 2u]), unpack2x16float(v[i / 2u + 1u])), d); }
+  return tail(bitcast<vec4f>(vec4u(v[i], v[i + 1u], v[i + 2u], v[i + 3u])), d);
 }
 
-/// Keys that query row `t` may see: those before the returned index.
+/// What the values of a row of k or v are to be multiplied by; `word` is the one behind them.
+fn row_scale(word: u32) -> f32 {
+  if (KV == 2u) { return bitcast<f32>(word); }
+  return 1.0;
+}
+
+/// Keys that query row `t` may see come before this index, which may lie outside of the keys.
+fn place(t: u32, length: u32) -> i32 {
+  return i32(t) + 1 + select(0, i32(length) - i32(dims.T), dims.causal == 2u);
+}
+
 fn limit(t: u32, length: u32) -> u32 {
   if (dims.causal == 0u) { return length; }
-  let last = i32(t) + 1 + select(0, i32(length) - i32(dims.T), dims.causal == 2u);
-  return min(length, u32(max(last, 0)));
+  return min(length, u32(max(place(t, length), 0)));
 }
 
-/// Score after mask or bias; `at` addresses the modifier.
-fn modify(score: f32, at: u32) -> f32 {
-  if (MODIFIER == 1u) { return select(HIDDEN, score, modifier[at] != 0u); }
-  if (MODIFIER == 2u) { return max(score + bitcast<f32>(modifier[at]) * LOG2E, HIDDEN); }
-  return score;
+/// First key in the window of query row `t`.
+fn first_key(t: u32, length: u32) -> u32 {
+  return u32(max(place(t, length) - i32(dims.window), 0));
+}
+
+/// Score after mask and bias at `mask_at` and `bias_at`.
+fn modify(score: f32, mask_at: u32, bias_at: u32) -> f32 {
+  var x = score;
+  if (BIASED) { x = max(x + bitcast<f32>(modifier[bias_at]) * LOG2E, HIDDEN); }
+  if (MASKED) { x = select(HIDDEN, x, modifier[mask_at] != 0u); }
+  return x;
 }
 
 @compute @workgroup_size(LANES)
@@ -102,8 +129,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   var length = dims.S;
   if (dims.has_lengths != 0u) { length = min(u32(max(lengths[b], 0)), dims.S); }
   let stored = min(ROWS, rows - first_row);
+  var start = dims.S;
   var end = 0u;
   for (var r = 0u; r < stored; r++) {
+    start = min(start, first_key((first_row + r) % dims.T, length));
     end = max(end, limit((first_row + r) % dims.T, length));
     top[r * LANES + lane] = FLOOR;
     total[r * LANES + lane] = 0.0;
@@ -119,7 +148,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   for (var i = lane; i < slices * ROWS * dims.D4; i += LANES) { o_rows[i] = vec4f(); }
   workgroupBarrier();
 
-  for (var base = group.x * CHUNK; base < end; base += dims.splits * CHUNK) {
+  for (var base = (start / CHUNK + group.x) * CHUNK; base < end; base += dims.splits * CHUNK) {
     let count = min(CHUNK, end - base);
     let padded = (count + 4u * LANES - 1u) / (4u * LANES) * 4u * LANES; // with keys of weight 0
     for (var j = lane; j < padded; j += 4u * LANES) {
@@ -135,6 +164,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
           s[r] += vec4f(dot(x, x0), dot(x, x1), dot(x, x2), dot(x, x3));
         }
       }
+      if (KV == 2u) {
+        let word = at + vec4u(dims.D4);
+        let largest = vec4f(row_scale(k[word.x]), row_scale(k[word.y]), row_scale(k[word.z]), row_scale(k[word.w]));
+        for (var r = 0u; r < ROWS; r++) { s[r] *= largest; }
+      }
       for (var r = 0u; r < ROWS; r++) {
         let w = r * CHUNK + j;
         weights[w] = s[r].x;
@@ -146,12 +180,19 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
 
     for (var r = 0u; r < stored; r++) {
       let row = first_row + r;
-      let row_end = limit(row % dims.T, length);
-      let m_at = dims.m_offset + b * dims.m_b + (kv_head * dims.group + row / dims.T) * dims.m_h + row % dims.T * dims.m_t;
+      let h = kv_head * dims.group + row / dims.T;
+      let t = row % dims.T;
+      let row_start = first_key(t, length);
+      let row_end = limit(t, length);
+      let m_at = dims.m_offset + b * dims.m_b + h * dims.m_h + t * dims.m_t;
+      let a_at = dims.a_offset + b * dims.a_b + h * dims.a_h + t * dims.a_t;
       var best = top[r * LANES + lane];
       for (var j = lane; j < padded; j += LANES) {
         var score = HIDDEN;
-        if (base + j < row_end) { score = modify(weights[r * CHUNK + j], m_at + (base + j) * dims.m_s); }
+        let key = base + j;
+        if (key >= row_start && key < row_end) {
+          score = modify(weights[r * CHUNK + j], m_at + key * dims.m_s, a_at + key * dims.a_s);
+        }
         weights[r * CHUNK + j] = score;
         best = max(best, score);
       }
@@ -165,8 +206,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
       var sum = 0.0;
       for (var j = lane; j < padded; j += LANES) {
         let p = exp2(weights[r * CHUNK + j] - best);
-        weights[r * CHUNK + j] = p;
         sum += p;
+        let word = v_base + min(base + j, length - 1u) * dims.v_t + dims.D4;
+        weights[r * CHUNK + j] = p * row_scale(v[word]);
       }
       shrink[slot] = exp2(top[slot] - best);
       total[slot] = total[slot] * shrink[slot] + sum;
@@ -193,15 +235,17 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
 
   for (var r = 0u; r < stored; r++) {
     let row = first_row + r;
-    let out = group.x * dims.out + (b * dims.H + kv_head * dims.group + row / dims.T) * dims.T + row % dims.T;
+    let h = kv_head * dims.group + row / dims.T;
+    let t = row % dims.T;
+    let out = group.x * dims.out * dims.D + b * dims.o_b + h * dims.o_h + t * dims.o_t;
     var sum = 0.0;
     for (var i = 0u; i < LANES; i++) { sum += total[r * LANES + i]; }
     let norm = select(0.0, 1.0 / sum, sum > 0.0);
-    if (lane == 0u) { stats[out] = vec2f(top[r * LANES], norm); }
+    if (lane == 0u) { stats[group.x * dims.out + (b * dims.H + h) * dims.T + t] = vec2f(top[r * LANES], norm); }
     for (var c = lane; c < dims.D4; c += LANES) {
       var value = vec4f();
       for (var i = 0u; i < slices; i++) { value += o_rows[(i * ROWS + r) * dims.D4 + c]; }
-      for (var d = 0u; d < min(4u, dims.D - c * 4u); d++) { o[out * dims.D + c * 4u + d] = value[d] * norm; }
+      for (var d = 0u; d < min(4u, dims.D - c * 4u); d++) { o[out + c * 4u + d] = value[d] * norm; }
     }
   }
 }

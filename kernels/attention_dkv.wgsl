@@ -18,30 +18,36 @@ struct Dims {
   D4: u32, // vectors of 4 along D, rounded up
   scale: f32, // times log2(e): exponentials are powers of 2
   causal: u32, // 0 none, 1 top-left, 2 bottom-right
+  window: u32, // a causal row sees so many keys at most, its own the last
   has_lengths: u32,
   q_offset: u32, q_b: u32, q_h: u32, q_t: u32,
   k_offset: u32, k_b: u32, k_h: u32, k_t: u32,
   v_offset: u32, v_b: u32, v_h: u32, v_t: u32,
-  m_offset: u32, m_b: u32, m_h: u32, m_t: u32, m_s: u32,
+  m_offset: u32, m_b: u32, m_h: u32, m_t: u32, m_s: u32, // mask
+  a_offset: u32, a_b: u32, a_h: u32, a_t: u32, a_s: u32, // bias
   g_offset: u32, g_b: u32, g_h: u32, g_t: u32, // gradient of o
+  y_b: u32, y_h: u32, y_t: u32, // dk and dv
   block: u32, // BLOCK, for loops that must stay loops
 }
 
 const SG: u32 = 8u; // param
 const PER_LANE: u32 = 2u; // param
 const SLOTS: u32 = 256u; // param
-const MODIFIER: u32 = 0u; // param: 0 none, 1 mask, 2 bias
+const MODIFIER: u32 = 0u; // param: 0 none, 1 mask, 2 bias, 3 both
+const HALF: bool = false; // param: q, k and v are halves, two in a word
 const CACHE: bool = true; // param
 const BLOCK: u32 = SG * PER_LANE;
 
 const LOG2E: f32 = 1.4426950408889634;
 const LN2: f32 = 0.6931471805599453;
+const MASKED: bool = (MODIFIER & 1u) != 0u;
+const BIASED: bool = (MODIFIER & 2u) != 0u;
 const HIDDEN: f32 = -3.4e38; // score of a key that is not seen
 
 @group(0) @binding(0) var<uniform> dims: Dims;
-@group(0) @binding(1) var<storage, read> q: array<f32>;
-@group(0) @binding(2) var<storage, read> k: array<f32>;
-@group(0) @binding(3) var<storage, read> v: array<f32>;
+@group(0) @binding(1) var<storage, read> q: array<u32>;
+@group(0) @binding(2) var<storage, read> k: array<u32>;
+@group(0) @binding(3) var<storage, read> v: array<u32>;
 @group(0) @binding(4) var<storage, read> modifier: array<u32>;
 @group(0) @binding(5) var<storage, read> g: array<f32>;
 @group(0) @binding(6) var<storage, read> stats: array<vec4f>;
@@ -58,17 +64,20 @@ fn tail(x: vec4f, d: u32) -> vec4f {
 
 fn load_q(at: u32, d: u32) -> vec4f {
   let i = at + d * 4u;
-  return tail(vec4f(q[i], q[i + 1u], q[i + 2u], q[i + 3u]), d);
+  if (HALF) { return tail(vec4f(unpack2x16float(q[i / 2u]), unpack2x16float(q[i / 2u + 1u])), d); }
+  return tail(bitcast<vec4f>(vec4u(q[i], q[i + 1u], q[i + 2u], q[i + 3u])), d);
 }
 
 fn load_k(at: u32, d: u32) -> vec4f {
   let i = at + d * 4u;
-  return tail(vec4f(k[i], k[i + 1u], k[i + 2u], k[i + 3u]), d);
+  if (HALF) { return tail(vec4f(unpack2x16float(k[i / 2u]), unpack2x16float(k[i / 2u + 1u])), d); }
+  return tail(bitcast<vec4f>(vec4u(k[i], k[i + 1u], k[i + 2u], k[i + 3u])), d);
 }
 
 fn load_v(at: u32, d: u32) -> vec4f {
   let i = at + d * 4u;
-  return tail(vec4f(v[i], v[i + 1u], v[i + 2u], v[i + 3u]), d);
+  if (HALF) { return tail(vec4f(unpack2x16float(v[i / 2u]), unpack2x16float(v[i / 2u + 1u])), d); }
+  return tail(bitcast<vec4f>(vec4u(v[i], v[i + 1u], v[i + 2u], v[i + 3u])), d);
 }
 
 fn load_g(at: u32, d: u32) -> vec4f {
@@ -104,6 +113,13 @@ fn first_row(key: u32, length: u32) -> u32 {
   return u32(max(i32(key) - select(0, i32(length) - i32(dims.T), dims.causal == 2u), 0));
 }
 
+/// Query row from which on `key` has left the window.
+fn row_end(key: u32, length: u32) -> u32 {
+  if (dims.causal == 0u) { return dims.T; }
+  let last = i32(key) + i32(dims.window) - select(0, i32(length) - i32(dims.T), dims.causal == 2u);
+  return min(u32(max(last, 0)), dims.T);
+}
+
 @compute @workgroup_size(SG)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
   let kv_head = group.y;
@@ -113,7 +129,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
   let key = min(t, vec2u(max(length, 1u) - 1u)); // keys past the length repeat the last one and are hidden
   let last_key = group.x * 2u * SG + 2u * SG; // of the tile, plus 1
   let first = vec2u(first_row(t.x, length), first_row(t.y, length));
-  let all = first_row(last_key - 1u, length); // from this row on every row sees every key of the tile
+  let ends = vec2u(row_end(t.x, length), row_end(t.y, length));
+  let all = first_row(last_key - 1u, length); // from this row on every row sees every key of the tile …
+  let all_end = row_end(group.x * 2u * SG, length); // … up to this one
 
   let k_at = dims.k_offset + b * dims.k_b + kv_head * dims.k_h + key * dims.k_t;
   let v_at = dims.v_offset + b * dims.v_b + kv_head * dims.v_h + key * dims.v_t;
@@ -131,20 +149,22 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
     }
   }
 
-  var start = first_row(group.x * 2u * SG, length) / BLOCK * BLOCK;
-  if (group.x * 2u * SG >= length) { start = dims.T; }
+  let start = first_row(group.x * 2u * SG, length) / BLOCK * BLOCK;
+  var end = row_end(last_key - 1u, length);
+  if (group.x * 2u * SG >= length) { end = 0u; }
   for (var h = kv_head * dims.group; h < (kv_head + 1u) * dims.group; h++) {
     let q_base = dims.q_offset + b * dims.q_b + h * dims.q_h;
     let g_base = dims.g_offset + b * dims.g_b + h * dims.g_h;
     let m_base = dims.m_offset + b * dims.m_b + h * dims.m_h;
+    let a_base = dims.a_offset + b * dims.a_b + h * dims.a_h;
     let first_stat = (b * dims.H + h) * dims.T;
-    for (var base = start; base < dims.T; base += BLOCK) {
+    for (var base = start; base < end; base += BLOCK) {
       var at = array<u32, PER_LANE>();
       for (var j = 0u; j < PER_LANE; j++) { at[j] = min(base + j * SG + lane, dims.T - 1u); }
 
-      var seen = before(vec2u(dims.T), base) & ~before(first, base); // bit i: the key is seen by row base + i
+      var seen = before(ends, base) & ~before(first, base); // bit i: the key is seen by row base + i
       seen = select(vec2u(), seen, t < vec2u(length));
-      if (MODIFIER == 1u) {
+      if (MASKED) {
         var bits = vec2u();
         for (var i = 0u; i < dims.block; i++) {
           let m = m_base + min(base + i, dims.T - 1u) * dims.m_t + key * dims.m_s;
@@ -177,15 +197,15 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
         }
       }
 
-      if (MODIFIER == 2u) {
+      if (BIASED) {
         var bias = array<vec2f, BLOCK>();
         for (var i = 0u; i < dims.block; i++) {
-          let m = m_base + min(base + i, dims.T - 1u) * dims.m_t + key * dims.m_s;
+          let m = a_base + min(base + i, dims.T - 1u) * dims.a_t + key * dims.a_s;
           bias[i] = vec2f(bitcast<f32>(modifier[m.x]), bitcast<f32>(modifier[m.y])) * LOG2E;
         }
         for (var i = 0u; i < BLOCK; i++) { s[i] = max(s[i] + bias[i], vec2f(HIDDEN)); }
       }
-      if (MODIFIER == 1u || base < all || base + BLOCK > dims.T || last_key > length) {
+      if (MASKED || base < all || base + BLOCK > all_end || last_key > length) {
         for (var i = 0u; i < BLOCK; i++) {
           s[i] = select(vec2f(HIDDEN), s[i], (seen & vec2u(1u << i)) != vec2u());
         }
@@ -259,13 +279,13 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
     }
   }
 
-  let out = (b * dims.H / dims.group + kv_head) * dims.S;
   for (var r = 0u; r < 2u; r++) {
     if (t[r] >= dims.S) { continue; }
+    let out = b * dims.y_b + kv_head * dims.y_h + t[r] * dims.y_t;
     for (var d = 0u; d < dims.D4; d++) {
       let slot = d * 2u * SG + r * SG + lane;
-      store_dk((out + t[r]) * dims.D, d, slots[slot] * dims.scale * LN2);
-      store_dv((out + t[r]) * dims.D, d, slots[SLOTS + slot]);
+      store_dk(out, d, slots[slot] * dims.scale * LN2);
+      store_dv(out, d, slots[SLOTS + slot]);
     }
   }
 }

@@ -11,12 +11,15 @@ struct Dims {
   D4: u32, // vectors of 4 along D, rounded up
   scale: f32, // times log2(e): exponentials are powers of 2
   causal: u32, // 0 none, 1 top-left, 2 bottom-right
+  window: u32, // a causal row sees so many keys at most, its own the last
   has_lengths: u32,
   q_offset: u32, q_b: u32, q_h: u32, q_t: u32,
   k_offset: u32, k_b: u32, k_h: u32, k_t: u32,
   v_offset: u32, v_b: u32, v_h: u32, v_t: u32,
-  m_offset: u32, m_b: u32, m_h: u32, m_t: u32, m_s: u32,
+  m_offset: u32, m_b: u32, m_h: u32, m_t: u32, m_s: u32, // mask
+  a_offset: u32, a_b: u32, a_h: u32, a_t: u32, a_s: u32, // bias
   g_offset: u32, g_b: u32, g_h: u32, g_t: u32, // gradient of o
+  y_b: u32, y_h: u32, y_t: u32, // dk and dv
   rows: u32, // ROWS
 }
 
@@ -24,16 +27,19 @@ const WG: u32 = 64u; // param
 const ROWS: u32 = 16u; // param
 const VECTORS: u32 = 16u; // param: at least D4
 const ROLLED: bool = true; // param: sizes of loops are data; false unrolls them, with VECTORS = D4
-const MODIFIER: u32 = 0u; // param: 0 none, 1 mask, 2 bias
+const MODIFIER: u32 = 0u; // param: 0 none, 1 mask, 2 bias, 3 both
+const HALF: bool = false; // param: q, k and v are halves, two in a word
 
 const LOG2E: f32 = 1.4426950408889634;
 const LN2: f32 = 0.6931471805599453;
+const MASKED: bool = (MODIFIER & 1u) != 0u;
+const BIASED: bool = (MODIFIER & 2u) != 0u;
 const HIDDEN: f32 = -3.4e38; // score of a key that is not seen
 
 @group(0) @binding(0) var<uniform> dims: Dims;
-@group(0) @binding(1) var<storage, read> q: array<f32>;
-@group(0) @binding(2) var<storage, read> k: array<f32>;
-@group(0) @binding(3) var<storage, read> v: array<f32>;
+@group(0) @binding(1) var<storage, read> q: array<u32>;
+@group(0) @binding(2) var<storage, read> k: array<u32>;
+@group(0) @binding(3) var<storage, read> v: array<u32>;
 @group(0) @binding(4) var<storage, read> modifier: array<u32>;
 @group(0) @binding(5) var<storage, read> g: array<f32>;
 @group(0) @binding(6) var<storage, read> stats: array<vec4f>;
@@ -50,17 +56,20 @@ fn tail(x: vec4f, d: u32) -> vec4f {
 
 fn load_q(at: u32, d: u32) -> vec4f {
   let i = at + d * 4u;
-  return tail(vec4f(q[i], q[i + 1u], q[i + 2u], q[i + 3u]), d);
+  if (HALF) { return tail(vec4f(unpack2x16float(q[i / 2u]), unpack2x16float(q[i / 2u + 1u])), d); }
+  return tail(bitcast<vec4f>(vec4u(q[i], q[i + 1u], q[i + 2u], q[i + 3u])), d);
 }
 
 fn load_k(at: u32, d: u32) -> vec4f {
   let i = at + d * 4u;
-  return tail(vec4f(k[i], k[i + 1u], k[i + 2u], k[i + 3u]), d);
+  if (HALF) { return tail(vec4f(unpack2x16float(k[i / 2u]), unpack2x16float(k[i / 2u + 1u])), d); }
+  return tail(bitcast<vec4f>(vec4u(k[i], k[i + 1u], k[i + 2u], k[i + 3u])), d);
 }
 
 fn load_v(at: u32, d: u32) -> vec4f {
   let i = at + d * 4u;
-  return tail(vec4f(v[i], v[i + 1u], v[i + 2u], v[i + 3u]), d);
+  if (HALF) { return tail(vec4f(unpack2x16float(v[i / 2u]), unpack2x16float(v[i / 2u + 1u])), d); }
+  return tail(bitcast<vec4f>(vec4u(v[i], v[i + 1u], v[i + 2u], v[i + 3u])), d);
 }
 
 fn load_g(at: u32, d: u32) -> vec4f {
@@ -84,17 +93,25 @@ fn store_dv(at: u32, d: u32, value: vec4f) {
   if (d * 4u + 3u < dims.D) { dv[i + 3u] = value.w; }
 }
 
-/// Score after mask or bias; `at` addresses the modifier.
-fn modify(score: f32, at: u32) -> f32 {
-  if (MODIFIER == 1u) { return select(HIDDEN, score, modifier[at] != 0u); }
-  if (MODIFIER == 2u) { return max(score + bitcast<f32>(modifier[at]) * LOG2E, HIDDEN); }
-  return score;
+/// Score after mask and bias at `mask_at` and `bias_at`.
+fn modify(score: f32, mask_at: u32, bias_at: u32) -> f32 {
+  var x = score;
+  if (BIASED) { x = max(x + bitcast<f32>(modifier[bias_at]) * LOG2E, HIDDEN); }
+  if (MASKED) { x = select(HIDDEN, x, modifier[mask_at] != 0u); }
+  return x;
 }
 
 /// First query row that may see `key`.
 fn first_row(key: u32, length: u32) -> u32 {
   if (dims.causal == 0u) { return 0u; }
   return u32(max(i32(key) - select(0, i32(length) - i32(dims.T), dims.causal == 2u), 0));
+}
+
+/// Query row from which on `key` has left the window.
+fn row_end(key: u32, length: u32) -> u32 {
+  if (dims.causal == 0u) { return dims.T; }
+  let last = i32(key) + i32(dims.window) - select(0, i32(length) - i32(dims.T), dims.causal == 2u);
+  return min(u32(max(last, 0)), dims.T);
 }
 
 @compute @workgroup_size(WG)
@@ -106,7 +123,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   let t = group.x * WG + lane;
   let length = u32(stats[b * dims.H * dims.T].w);
   let key = min(t, max(length, 1u) - 1u); // keys past the length repeat the last one and are hidden
-  let first = select(dims.T, first_row(t, length), t < length); // row from which on this key is seen
+  let first = select(dims.T, first_row(t, length), t < length); // row from which on this key is seen …
+  let last = row_end(t, length); // … and no more
 
   let k_at = dims.k_offset + b * dims.k_b + kv_head * dims.k_h + key * dims.k_t;
   let v_at = dims.v_offset + b * dims.v_b + kv_head * dims.v_h + key * dims.v_t;
@@ -119,14 +137,16 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     v_row[d] = load_v(v_at, d);
   }
 
-  var start = first_row(group.x * WG, length) / rows * rows;
-  if (group.x * WG >= length) { start = dims.T; }
+  let start = first_row(group.x * WG, length) / rows * rows;
+  var end = row_end(group.x * WG + WG - 1u, length);
+  if (group.x * WG >= length) { end = 0u; }
   for (var h = kv_head * dims.group; h < (kv_head + 1u) * dims.group; h++) {
     let q_base = dims.q_offset + b * dims.q_b + h * dims.q_h;
     let g_base = dims.g_offset + b * dims.g_b + h * dims.g_h;
     let m_at = dims.m_offset + b * dims.m_b + h * dims.m_h + key * dims.m_s;
+    let a_at = dims.a_offset + b * dims.a_b + h * dims.a_h + key * dims.a_s;
     let first_stat = (b * dims.H + h) * dims.T;
-    for (var base = start; base < dims.T; base += rows) {
+    for (var base = start; base < end; base += rows) {
       workgroupBarrier();
       for (var i = lane; i < rows * D4; i += WG) {
         let row = min(base + i / D4, dims.T - 1u);
@@ -147,7 +167,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
         let row = base + j;
         let stat = stats[first_stat + min(row, dims.T - 1u)]; // largest score, 1 / sum, D = rowsum(dO * O)
         var score = HIDDEN;
-        if (row >= first && row < dims.T) { score = modify(sum, m_at + row * dims.m_t); }
+        if (row >= first && row < last) { score = modify(sum, m_at + row * dims.m_t, a_at + row * dims.a_t); }
         p[j] = exp2(score - stat.x) * stat.y;
         ds[j] = p[j] * (dp - stat.z);
       }
@@ -165,7 +185,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   }
 
   if (t >= dims.S) { return; }
-  let out = ((b * dims.H / dims.group + kv_head) * dims.S + t) * dims.D;
+  let out = b * dims.y_b + kv_head * dims.y_h + t * dims.y_t;
   for (var d = 0u; d < D4; d++) {
     store_dk(out, d, y[d] * LN2); // q has the scale already
     store_dv(out, d, z[d]);

@@ -17,30 +17,36 @@ struct Dims {
   D4: u32, // vectors of 4 along D, rounded up
   scale: f32, // times log2(e): exponentials are powers of 2
   causal: u32, // 0 none, 1 top-left, 2 bottom-right
+  window: u32, // a causal row sees so many keys at most, its own the last
   has_lengths: u32,
   q_offset: u32, q_b: u32, q_h: u32, q_t: u32,
   k_offset: u32, k_b: u32, k_h: u32, k_t: u32,
   v_offset: u32, v_b: u32, v_h: u32, v_t: u32,
-  m_offset: u32, m_b: u32, m_h: u32, m_t: u32, m_s: u32,
+  m_offset: u32, m_b: u32, m_h: u32, m_t: u32, m_s: u32, // mask
+  a_offset: u32, a_b: u32, a_h: u32, a_t: u32, a_s: u32, // bias
   g_offset: u32, g_b: u32, g_h: u32, g_t: u32, // gradient of o
+  y_b: u32, y_h: u32, y_t: u32, // dq
   block: u32, // BLOCK, for loops that must stay loops
 }
 
 const SG: u32 = 8u; // param
 const PER_LANE: u32 = 2u; // param
 const SLOTS: u32 = 256u; // param
-const MODIFIER: u32 = 0u; // param: 0 none, 1 mask, 2 bias
+const MODIFIER: u32 = 0u; // param: 0 none, 1 mask, 2 bias, 3 both
+const HALF: bool = false; // param: q, k and v are halves, two in a word
 const CACHE: bool = true; // param
 const BLOCK: u32 = SG * PER_LANE;
 
 const LOG2E: f32 = 1.4426950408889634;
 const LN2: f32 = 0.6931471805599453;
+const MASKED: bool = (MODIFIER & 1u) != 0u;
+const BIASED: bool = (MODIFIER & 2u) != 0u;
 const HIDDEN: f32 = -3.4e38; // score of a key that is not seen
 
 @group(0) @binding(0) var<uniform> dims: Dims;
-@group(0) @binding(1) var<storage, read> q: array<f32>;
-@group(0) @binding(2) var<storage, read> k: array<f32>;
-@group(0) @binding(3) var<storage, read> v: array<f32>;
+@group(0) @binding(1) var<storage, read> q: array<u32>;
+@group(0) @binding(2) var<storage, read> k: array<u32>;
+@group(0) @binding(3) var<storage, read> v: array<u32>;
 @group(0) @binding(4) var<storage, read> modifier: array<u32>;
 @group(0) @binding(5) var<storage, read> g: array<f32>;
 @group(0) @binding(6) var<storage, read> stats: array<vec4f>;
@@ -56,17 +62,20 @@ fn tail(x: vec4f, d: u32) -> vec4f {
 
 fn load_q(at: u32, d: u32) -> vec4f {
   let i = at + d * 4u;
-  return tail(vec4f(q[i], q[i + 1u], q[i + 2u], q[i + 3u]), d);
+  if (HALF) { return tail(vec4f(unpack2x16float(q[i / 2u]), unpack2x16float(q[i / 2u + 1u])), d); }
+  return tail(bitcast<vec4f>(vec4u(q[i], q[i + 1u], q[i + 2u], q[i + 3u])), d);
 }
 
 fn load_k(at: u32, d: u32) -> vec4f {
   let i = at + d * 4u;
-  return tail(vec4f(k[i], k[i + 1u], k[i + 2u], k[i + 3u]), d);
+  if (HALF) { return tail(vec4f(unpack2x16float(k[i / 2u]), unpack2x16float(k[i / 2u + 1u])), d); }
+  return tail(bitcast<vec4f>(vec4u(k[i], k[i + 1u], k[i + 2u], k[i + 3u])), d);
 }
 
 fn load_v(at: u32, d: u32) -> vec4f {
   let i = at + d * 4u;
-  return tail(vec4f(v[i], v[i + 1u], v[i + 2u], v[i + 3u]), d);
+  if (HALF) { return tail(vec4f(unpack2x16float(v[i / 2u]), unpack2x16float(v[i / 2u + 1u])), d); }
+  return tail(bitcast<vec4f>(vec4u(v[i], v[i + 1u], v[i + 2u], v[i + 3u])), d);
 }
 
 fn load_g(at: u32, d: u32) -> vec4f {
@@ -88,11 +97,19 @@ fn before(end: vec2u, base: u32) -> vec2u {
   return select((vec2u(1u) << n) - 1u, vec2u(0xffffffffu), n == vec2u(32u));
 }
 
-/// Keys that query row `t` may see: those before the returned index.
+/// Keys that query row `t` may see come before this index, which may lie outside of the keys.
+fn place(t: u32, length: u32) -> i32 {
+  return i32(t) + 1 + select(0, i32(length) - i32(dims.T), dims.causal == 2u);
+}
+
 fn limit(t: u32, length: u32) -> u32 {
   if (dims.causal == 0u) { return length; }
-  let last = i32(t) + 1 + select(0, i32(length) - i32(dims.T), dims.causal == 2u);
-  return min(length, u32(max(last, 0)));
+  return min(length, u32(max(place(t, length), 0)));
+}
+
+/// First key in the window of query row `t`.
+fn first_key(t: u32, length: u32) -> u32 {
+  return u32(max(place(t, length) - i32(dims.window), 0));
 }
 
 @compute @workgroup_size(SG)
@@ -106,12 +123,16 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
   let limits = vec2u(limit(row.x, length), limit(row.y, length));
   let end = limit(min(group.x * 2u * SG + 2u * SG, dims.T) - 1u, length);
   let all = limit(group.x * 2u * SG, length);
+  let firsts = vec2u(first_key(row.x, length), first_key(row.y, length));
+  let start = first_key(group.x * 2u * SG, length) / BLOCK * BLOCK;
+  let all_from = first_key(min(group.x * 2u * SG + 2u * SG, dims.T) - 1u, length);
 
   let q_at = dims.q_offset + b * dims.q_b + h * dims.q_h + row * dims.q_t;
   let g_at = dims.g_offset + b * dims.g_b + h * dims.g_h + row * dims.g_t;
   let k_base = dims.k_offset + b * dims.k_b + h / dims.group * dims.k_h;
   let v_base = dims.v_offset + b * dims.v_b + h / dims.group * dims.v_h;
   let m_at = dims.m_offset + b * dims.m_b + h * dims.m_h + row * dims.m_t;
+  let a_at = dims.a_offset + b * dims.a_b + h * dims.a_h + row * dims.a_t;
   let stat0 = stats[first_stat + row.x];
   let stat1 = stats[first_stat + row.y];
   let top = vec2f(stat0.x, stat1.x); // largest score
@@ -129,12 +150,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
     }
   }
 
-  for (var base = 0u; base < end; base += BLOCK) {
+  for (var base = start; base < end; base += BLOCK) {
     var at = array<u32, PER_LANE>();
     for (var j = 0u; j < PER_LANE; j++) { at[j] = min(base + j * SG + lane, length - 1u); } // never touches keys past the length
 
-    var seen = before(limits, base); // bit i: the row sees key base + i
-    if (MODIFIER == 1u) {
+    var seen = before(limits, base) & ~before(firsts, base); // bit i: the row sees key base + i
+    if (MASKED) {
       var bits = vec2u();
       for (var i = 0u; i < dims.block; i++) {
         let m = m_at + min(base + i, length - 1u) * dims.m_s;
@@ -159,15 +180,15 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
       }
     }
 
-    if (MODIFIER == 2u) {
+    if (BIASED) {
       var bias = array<vec2f, BLOCK>();
       for (var i = 0u; i < dims.block; i++) {
-        let m = m_at + min(base + i, length - 1u) * dims.m_s;
+        let m = a_at + min(base + i, length - 1u) * dims.a_s;
         bias[i] = vec2f(bitcast<f32>(modifier[m.x]), bitcast<f32>(modifier[m.y])) * LOG2E;
       }
       for (var i = 0u; i < BLOCK; i++) { s[i] = max(s[i] + bias[i], vec2f(HIDDEN)); }
     }
-    if (MODIFIER == 1u || base + BLOCK > all) {
+    if (MASKED || base + BLOCK > all || base < all_from) {
       for (var i = 0u; i < BLOCK; i++) {
         s[i] = select(vec2f(HIDDEN), s[i], (seen & vec2u(1u << i)) != vec2u());
       }
@@ -217,8 +238,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
 
   for (var r = 0u; r < 2u; r++) {
     if (t[r] >= dims.T) { continue; }
+    let out = b * dims.y_b + h * dims.y_h + t[r] * dims.y_t;
     for (var d = 0u; d < dims.D4; d++) {
-      store_dq((first_stat + t[r]) * dims.D, d, slots[d * 2u * SG + r * SG + lane] * dims.scale * LN2);
+      store_dq(out, d, slots[d * 2u * SG + r * SG + lane] * dims.scale * LN2);
     }
   }
 }

@@ -10,12 +10,15 @@ struct Dims {
   D4: u32, // vectors of 4 along D, rounded up
   scale: f32, // times log2(e): exponentials are powers of 2
   causal: u32, // 0 none, 1 top-left, 2 bottom-right
+  window: u32, // a causal row sees so many keys at most, its own the last
   has_lengths: u32,
   q_offset: u32, q_b: u32, q_h: u32, q_t: u32,
   k_offset: u32, k_b: u32, k_h: u32, k_t: u32,
   v_offset: u32, v_b: u32, v_h: u32, v_t: u32,
-  m_offset: u32, m_b: u32, m_h: u32, m_t: u32, m_s: u32,
+  m_offset: u32, m_b: u32, m_h: u32, m_t: u32, m_s: u32, // mask
+  a_offset: u32, a_b: u32, a_h: u32, a_t: u32, a_s: u32, // bias
   g_offset: u32, g_b: u32, g_h: u32, g_t: u32, // gradient of o
+  y_b: u32, y_h: u32, y_t: u32, // dq
   keys: u32, // KEYS
 }
 
@@ -23,16 +26,19 @@ const WG: u32 = 64u; // param
 const KEYS: u32 = 16u; // param
 const VECTORS: u32 = 16u; // param: at least D4
 const ROLLED: bool = true; // param: sizes of loops are data; false unrolls them, with VECTORS = D4
-const MODIFIER: u32 = 0u; // param: 0 none, 1 mask, 2 bias
+const MODIFIER: u32 = 0u; // param: 0 none, 1 mask, 2 bias, 3 both
+const HALF: bool = false; // param: q, k and v are halves, two in a word
 
 const LOG2E: f32 = 1.4426950408889634;
 const LN2: f32 = 0.6931471805599453;
+const MASKED: bool = (MODIFIER & 1u) != 0u;
+const BIASED: bool = (MODIFIER & 2u) != 0u;
 const HIDDEN: f32 = -3.4e38; // score of a key that is not seen
 
 @group(0) @binding(0) var<uniform> dims: Dims;
-@group(0) @binding(1) var<storage, read> q: array<f32>;
-@group(0) @binding(2) var<storage, read> k: array<f32>;
-@group(0) @binding(3) var<storage, read> v: array<f32>;
+@group(0) @binding(1) var<storage, read> q: array<u32>;
+@group(0) @binding(2) var<storage, read> k: array<u32>;
+@group(0) @binding(3) var<storage, read> v: array<u32>;
 @group(0) @binding(4) var<storage, read> modifier: array<u32>;
 @group(0) @binding(5) var<storage, read> g: array<f32>;
 @group(0) @binding(6) var<storage, read> stats: array<vec4f>;
@@ -48,17 +54,20 @@ fn tail(x: vec4f, d: u32) -> vec4f {
 
 fn load_q(at: u32, d: u32) -> vec4f {
   let i = at + d * 4u;
-  return tail(vec4f(q[i], q[i + 1u], q[i + 2u], q[i + 3u]), d);
+  if (HALF) { return tail(vec4f(unpack2x16float(q[i / 2u]), unpack2x16float(q[i / 2u + 1u])), d); }
+  return tail(bitcast<vec4f>(vec4u(q[i], q[i + 1u], q[i + 2u], q[i + 3u])), d);
 }
 
 fn load_k(at: u32, d: u32) -> vec4f {
   let i = at + d * 4u;
-  return tail(vec4f(k[i], k[i + 1u], k[i + 2u], k[i + 3u]), d);
+  if (HALF) { return tail(vec4f(unpack2x16float(k[i / 2u]), unpack2x16float(k[i / 2u + 1u])), d); }
+  return tail(bitcast<vec4f>(vec4u(k[i], k[i + 1u], k[i + 2u], k[i + 3u])), d);
 }
 
 fn load_v(at: u32, d: u32) -> vec4f {
   let i = at + d * 4u;
-  return tail(vec4f(v[i], v[i + 1u], v[i + 2u], v[i + 3u]), d);
+  if (HALF) { return tail(vec4f(unpack2x16float(v[i / 2u]), unpack2x16float(v[i / 2u + 1u])), d); }
+  return tail(bitcast<vec4f>(vec4u(v[i], v[i + 1u], v[i + 2u], v[i + 3u])), d);
 }
 
 fn load_g(at: u32, d: u32) -> vec4f {
@@ -74,18 +83,27 @@ fn store_dq(at: u32, d: u32, value: vec4f) {
   if (d * 4u + 3u < dims.D) { dq[i + 3u] = value.w; }
 }
 
-/// Score after mask or bias; `at` addresses the modifier.
-fn modify(score: f32, at: u32) -> f32 {
-  if (MODIFIER == 1u) { return select(HIDDEN, score, modifier[at] != 0u); }
-  if (MODIFIER == 2u) { return max(score + bitcast<f32>(modifier[at]) * LOG2E, HIDDEN); }
-  return score;
+/// Score after mask and bias at `mask_at` and `bias_at`.
+fn modify(score: f32, mask_at: u32, bias_at: u32) -> f32 {
+  var x = score;
+  if (BIASED) { x = max(x + bitcast<f32>(modifier[bias_at]) * LOG2E, HIDDEN); }
+  if (MASKED) { x = select(HIDDEN, x, modifier[mask_at] != 0u); }
+  return x;
 }
 
-/// Keys that query row `t` may see: those before the returned index.
+/// Keys that query row `t` may see come before this index, which may lie outside of the keys.
+fn place(t: u32, length: u32) -> i32 {
+  return i32(t) + 1 + select(0, i32(length) - i32(dims.T), dims.causal == 2u);
+}
+
 fn limit(t: u32, length: u32) -> u32 {
   if (dims.causal == 0u) { return length; }
-  let last = i32(t) + 1 + select(0, i32(length) - i32(dims.T), dims.causal == 2u);
-  return min(length, u32(max(last, 0)));
+  return min(length, u32(max(place(t, length), 0)));
+}
+
+/// First key in the window of query row `t`.
+fn first_key(t: u32, length: u32) -> u32 {
+  return u32(max(place(t, length) - i32(dims.window), 0));
 }
 
 @compute @workgroup_size(WG)
@@ -96,6 +114,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   let b = group.z;
   let row = min(group.x * WG + lane, dims.T - 1u); // rows past the end repeat the last one and are not stored
   let length = u32(stats[b * dims.H * dims.T].w);
+  let row_start = first_key(row, length);
   let row_end = limit(row, length);
   let end = limit(min(group.x * WG + WG, dims.T) - 1u, length);
 
@@ -104,8 +123,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   let k_base = dims.k_offset + b * dims.k_b + h / dims.group * dims.k_h;
   let v_base = dims.v_offset + b * dims.v_b + h / dims.group * dims.v_h;
   let m_at = dims.m_offset + b * dims.m_b + h * dims.m_h + row * dims.m_t;
-  let out = (b * dims.H + h) * dims.T + row;
-  let stat = stats[out]; // largest score, 1 / sum, D = rowsum(dO * O)
+  let a_at = dims.a_offset + b * dims.a_b + h * dims.a_h + row * dims.a_t;
+  let stat = stats[(b * dims.H + h) * dims.T + row]; // largest score, 1 / sum, D = rowsum(dO * O)
   var x = array<vec4f, VECTORS>(); // q, scaled
   var g_row = array<vec4f, VECTORS>();
   var y = array<vec4f, VECTORS>(); // dq
@@ -114,7 +133,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     g_row[d] = load_g(g_at, d);
   }
 
-  for (var base = 0u; base < end; base += keys) {
+  for (var base = first_key(group.x * WG, length) / keys * keys; base < end; base += keys) {
     workgroupBarrier();
     for (var i = lane; i < keys * D4; i += WG) {
       let key = min(base + i / D4, length - 1u);
@@ -132,7 +151,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
         dp += dot(g_row[d], v_tile[j * D4 + d]);
       }
       var score = HIDDEN;
-      if (base + j < row_end) { score = modify(sum, m_at + (base + j) * dims.m_s); }
+      if (base + j >= row_start && base + j < row_end) {
+        score = modify(sum, m_at + (base + j) * dims.m_s, a_at + (base + j) * dims.a_s);
+      }
       ds[j] = exp2(score - stat.x) * stat.y * (dp - stat.z);
     }
     for (var d = 0u; d < D4; d++) {
@@ -143,5 +164,6 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   }
 
   if (group.x * WG + lane >= dims.T) { return; }
-  for (var d = 0u; d < D4; d++) { store_dq(out * dims.D, d, y[d] * dims.scale * LN2); }
+  let out = b * dims.y_b + h * dims.y_h + row * dims.y_t;
+  for (var d = 0u; d < D4; d++) { store_dq(out, d, y[d] * dims.scale * LN2); }
 }

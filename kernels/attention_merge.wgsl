@@ -1,11 +1,15 @@
 // Joins the splits of attention_decode.wgsl: o = sum of w_i o_i / sum of w_i, w_i = sum_i 2^(top_i - top).
 //
-// Layout: parts [splits, rows, D], part_stats [splits, rows, 2] = top_i and 1 / sum_i; o [rows, D], stats [rows, 2].
+// Layout: parts [splits, rows, D], part_stats [splits, rows, 2] = top_i and 1 / sum_i, rows = B H T; o strided, stats
+// [rows, 2].
 // Grid: x = elements of o in groups of WG, one lane per element. A split that saw no key has 1 / sum_i = 0 and weight 0.
 struct Dims {
-  rows: u32,
+  rows: u32, // B H T
+  H: u32,
+  T: u32,
   D: u32,
   splits: u32,
+  o_b: u32, o_h: u32, o_t: u32,
   grid_x: u32,
 }
 
@@ -35,6 +39,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     sum += weight * parts[s * dims.rows * dims.D + i];
   }
   let norm = select(0.0, 1.0 / total, total > 0.0);
-  o[i] = sum * norm;
-  if (i % dims.D == 0u) { stats[row] = vec2f(top, norm); }
+  let d = i % dims.D;
+  o[row / dims.T / dims.H * dims.o_b + row / dims.T % dims.H * dims.o_h + row % dims.T * dims.o_t + d] = sum * norm;
+  if (d == 0u) { stats[row] = vec2f(top, norm); }
 }

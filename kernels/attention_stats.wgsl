@@ -1,8 +1,8 @@
 // First kernel of the attention backward: for every query row what the two that follow need of it.
 //
 // Paper: FlashAttention-2 (https://arxiv.org/abs/2307.08691), section 3.1, algorithm 2, line 4.
-// Layout: o [B, H, T, D] and saved [B, H, T, 2] (largest score, 1 / sum) contiguous, dO [B, H, T, D] strided (unit
-// stride along D); stats [B, H, T] of vec4f: largest score, 1 / sum, D = rowsum(dO * O), number of keys of the sample.
+// Layout: saved [B, H, T, 2] (largest score, 1 / sum) contiguous, o and dO [B, H, T, D] strided (unit stride along D);
+// stats [B, H, T] of vec4f: largest score, 1 / sum, D = rowsum(dO * O), number of keys of the sample.
 // One buffer, so that the kernels bind at most 8.
 // Grid: x, y = rows in groups of ROWS, one lane per row. A row that saw no key has 1 / sum = 0, hence zero weights.
 struct Dims {
@@ -13,6 +13,7 @@ struct Dims {
   rows: u32, // B H T
   has_lengths: u32,
   g_offset: u32, g_b: u32, g_h: u32, g_t: u32,
+  o_b: u32, o_h: u32, o_t: u32,
   grid_x: u32,
 }
 
@@ -32,8 +33,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   let b = row / (dims.H * dims.T);
   var length = dims.S;
   if (dims.has_lengths != 0u) { length = min(u32(max(lengths[b], 0)), dims.S); }
-  let at = dims.g_offset + b * dims.g_b + row / dims.T % dims.H * dims.g_h + row % dims.T * dims.g_t;
+  let h = row / dims.T % dims.H;
+  let t = row % dims.T;
+  let at = dims.g_offset + b * dims.g_b + h * dims.g_h + t * dims.g_t;
+  let o_at = b * dims.o_b + h * dims.o_h + t * dims.o_t;
   var sums = vec4f(); // four chains of additions: they round less than one
-  for (var d = 0u; d < dims.D; d++) { sums[d % 4u] += o[row * dims.D + d] * g[at + d]; }
+  for (var d = 0u; d < dims.D; d++) { sums[d % 4u] += o[o_at + d] * g[at + d]; }
   stats[row] = vec4f(saved[row], (sums.x + sums.y) + (sums.z + sums.w), f32(length));
 }

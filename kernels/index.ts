@@ -28,6 +28,7 @@ import softmaxBackward from "./softmax_backward.wgsl";
 import sumParts from "./sum_parts.wgsl";
 import topk from "./topk.wgsl";
 import writeAt from "./write_at.wgsl";
+import writeInt8 from "./write_int8.wgsl";
 
 const sources: Record<string, string> = {
   adamw,
@@ -59,6 +60,7 @@ const sources: Record<string, string> = {
   sum_parts: sumParts,
   topk,
   write_at: writeAt,
+  write_int8: writeInt8,
 };
 
 /** Makes a kernel known that is not in this folder: an op defined elsewhere names it in its `lower`. */

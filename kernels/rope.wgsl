@@ -1,7 +1,7 @@
 // Rotary position embedding: pairs (i, i + D/2) of a row turn by position * frequency[i].
 //
 // Paper: RoFormer (https://arxiv.org/abs/2104.09864), in the half-split order of Hugging Face.
-// Layout: x [B, H, T, D] strided, positions [T] or [B, T] (strides; 0 = shared), frequency [D / 2]; y contiguous.
+// Layout: x [B, H, T, D] strided, positions [T] or [B, T] (strides; 0 = shared), frequency [D / 2]; y strided, unit stride along D.
 // Grid: x = (b, t, i) in groups of WG, y = chunks of heads; the angle is computed once for the heads of a chunk.
 // An f32 product of position and frequency is off by 1e-4 rad from a few thousand positions on, and a driver's sin may be
 // off by 2^-11. So the frequency becomes turns in 64-bit fixed point, whose wrap-around is the reduction modulo 2 pi:
@@ -14,6 +14,7 @@ struct Dims {
   heads: u32, // per chunk
   x_offset: u32, x_b: u32, x_h: u32, x_t: u32, x_d: u32,
   p_offset: u32, p_b: u32, p_t: u32,
+  y_b: u32, y_h: u32, y_t: u32,
   grid_x: u32,
   inverse: u32, // 1 turns back (the gradient)
 }
@@ -83,7 +84,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lo
     let at = dims.x_offset + b * dims.x_b + h * dims.x_h + t * dims.x_t + i * dims.x_d;
     let first = x[at];
     let second = x[at + dims.half * dims.x_d];
-    let out = ((b * dims.H + h) * dims.T + t) * 2u * dims.half + i;
+    let out = b * dims.y_b + h * dims.y_h + t * dims.y_t + i;
     y[out] = first * turn.x - second * turn.y;
     y[out + dims.half] = second * turn.x + first * turn.y;
   }

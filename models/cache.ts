@@ -1,29 +1,40 @@
 import { assign } from "../src/engine.ts";
-import { arange, scaledDotProductAttention, type Tensor, tensor, writeAt, zeros } from "../src/tensor.ts";
+import { int8Words, writeInt8At } from "../src/ops/int8.ts";
+import { scaledDotProductAttention, type Tensor, tensor, writeAt, zeros } from "../src/tensor.ts";
 
 export interface CacheSizes {
   readonly layers: number;
   readonly kvHeads: number;
   readonly headDim: number;
+  /** Default "f32". */
+  readonly dtype?: CacheType;
 }
+
+/**
+ * How keys and values are kept: 4, 2 or (with a scale for each token and head) 1 + 4 / D bytes a number. Attention reads
+ * each form as it is. The error of a stored number is at most 2^-11 of it (f16), 1/254 of its row's largest (int8).
+ */
+export type CacheType = "f32" | "f16" | "int8";
 
 /**
  * Keys and values of the tokens seen so far, updated in place on the device. The capacity is fixed; how much of
  * it is filled is data, so every decoding step has the same plan. Samples of a batch may differ in length.
  */
 export class KVCache {
-  readonly #keys: Tensor[]; // each [B, Hkv, C, D]
+  readonly #keys: Tensor[]; // each [B, Hkv, C, D], or int8 rows [B, Hkv, C, D / 4 + 1]
   readonly #values: Tensor[];
   /** Tokens of each sample now in the cache. */
   lengths: number[];
   #starts?: Tensor; // i32 [B], of the forward pass under way
 
   constructor(
-    { layers, kvHeads, headDim }: CacheSizes,
+    { layers, kvHeads, headDim, dtype = "f32" }: CacheSizes,
     readonly batch: number,
     readonly capacity: number,
   ) {
-    const make = () => zeros(batch, kvHeads, capacity, headDim);
+    const int8 = dtype === "int8";
+    const shape = [batch, kvHeads, capacity, int8 ? int8Words(headDim) : headDim];
+    const make = () => zeros(shape, { dtype: int8 ? "u32" : dtype });
     this.#keys = Array.from({ length: layers }, make);
     this.#values = Array.from({ length: layers }, make);
     this.lengths = new Array<number>(batch).fill(0);
@@ -50,25 +61,16 @@ export class KVCache {
    * Adds k, v [B, Hkv, T, D] of layer `layer` and attends q [B, H, T, D] over everything up to each query, or over
    * the last `window` tokens of it.
    */
-  attend(layer: number, { q, k, v, window = Infinity }: { q: Tensor; k: Tensor; v: Tensor; window?: number }): Tensor {
+  attend(layer: number, { q, k, v, window }: { q: Tensor; k: Tensor; v: Tensor; window?: number }): Tensor {
     const starts = this.#starts!;
     const t = q.shape[2];
     const [keys, values] = [this.#keys[layer], this.#values[layer]];
-    assign(keys, writeAt(keys, k, starts));
-    assign(values, writeAt(values, v, starts));
-    const queries = arange(t).reshape([t, 1]);
-    if (this.lengths.every((n) => n === 0)) {
-      // Nothing older: the new keys are all there are.
-      const mask = window < t ? withinWindow(queries, t, window) : undefined;
-      return scaledDotProductAttention(q, k, v, { isCausal: true, mask });
-    }
-    const places = starts.reshape([this.batch, 1, 1, 1]).add(queries); // [B, 1, T, 1]
-    const mask = window < this.capacity ? withinWindow(places, this.capacity, window) : undefined;
+    const write = keys.dtype === "u32" ? writeInt8At : writeAt;
+    assign(keys, write(keys, k, starts));
+    assign(values, write(values, v, starts));
+    // Nothing older: the new keys are all there are.
+    if (this.lengths.every((n) => n === 0)) return scaledDotProductAttention(q, k, v, { isCausal: true, window });
     const lengths = starts.add(t);
-    return scaledDotProductAttention(q, keys, values, { lengths, mask, isCausal: true, align: "bottom-right" });
+    return scaledDotProductAttention(q, keys, values, { lengths, window, isCausal: true, align: "bottom-right" });
   }
 }
-
-/** Which of `count` keys lie less than `window` before the queries at `places` (i32 [..., T, 1]): bool [..., T, count]. */
-export const withinWindow = (places: Tensor, count: number, window: number): Tensor =>
-  arange(count).gt(places.sub(window));

@@ -7,7 +7,7 @@ import { mix } from "../src/ops/math.ts";
 import { drawSeed } from "../src/random.ts";
 import { arange, noGrad, sample, type Tensor, tensor, where } from "../src/tensor.ts";
 import { bucket, ids2d } from "./batch.ts";
-import type { KVCache } from "./cache.ts";
+import type { CacheType, KVCache } from "./cache.ts";
 import type { LlamaForCausalLM } from "./llama.ts";
 import type { Tokenizer } from "./tokenizer.ts";
 
@@ -34,6 +34,8 @@ export interface SamplingOptions {
   repetitionPenalty?: number;
   /** The same seed gives the same tokens. Default: the next of `manualSeed`. */
   seed?: number;
+  /** How the keys and values of earlier tokens are kept. Default "f32". */
+  cacheType?: CacheType;
 }
 
 export interface GenerateOptions extends SamplingOptions {
@@ -70,7 +72,11 @@ export function* steps(
   const { maxTokens = 256, seed = drawSeed() } = options;
   const settings = checkOptions(model, prompt, options);
   const [b, t, d] = prompt.embeds.shape;
-  const cache: KVCache = model.cache(b, bucket(Math.max(t, ...prompt.lengths.map((n) => n + maxTokens))));
+  const cache: KVCache = model.cache(
+    b,
+    bucket(Math.max(t, ...prompt.lengths.map((n) => n + maxTokens))),
+    options.cacheType,
+  );
   const token = tensor(new Int32Array(b));
   const penalty =
     options.repetitionPenalty === undefined || options.repetitionPenalty === 1

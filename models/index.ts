@@ -9,7 +9,7 @@ export {
 } from "./adapter.ts";
 export { anyresRows, anyresTiles, bestResolution, type Size, type TileLayout, tileGrid } from "./anyres.ts";
 export { type BpeOptions, trainBPE } from "./bpe.ts";
-export { KVCache } from "./cache.ts";
+export { type CacheType, KVCache } from "./cache.ts";
 export { type ChatMessage, type ChatOptions, chat, Processor } from "./chat.ts";
 export { type ViTConfig, ViTForImageClassification } from "./classifier.ts";
 export * from "./conversation.ts";

@@ -16,7 +16,7 @@ import {
   tensor,
 } from "../src/tensor.ts";
 import { answerRows, hostIds, ids2d, positionsOf, requireHost } from "./batch.ts";
-import { KVCache, withinWindow } from "./cache.ts";
+import { type CacheType, KVCache } from "./cache.ts";
 
 /** The keys of config.json; those with `?` have the defaults of the reference class. */
 export interface LlamaConfig {
@@ -153,7 +153,7 @@ class LlamaAttention extends Module {
     const v = split(this.v_proj.forward(x), this.#kvHeads);
     const y = cache
       ? cache.attend(this.layer, { q, k, v, window })
-      : scaledDotProductAttention(q, k, v, { isCausal: true, mask });
+      : scaledDotProductAttention(q, k, v, { isCausal: true, mask, window });
     return this.o_proj.forward(y.transpose(1, 2).reshape([b, t, this.#heads * this.#headDim]));
   }
 }
@@ -242,7 +242,7 @@ class LlamaModel extends Module {
     const context: Context = {
       positions: input.positions ?? places,
       frequencies: this.#frequencies,
-      mask: cache ? undefined : visibility(t, segments, window),
+      mask: segments && together(segments),
       cache,
       window,
     };
@@ -257,14 +257,11 @@ class LlamaModel extends Module {
   }
 }
 
-/** Which keys a query may see besides the causal order, bool [B, 1, T, T] or [T, T]; undefined = all. */
-function visibility(t: number, segments?: Tensor, window = Infinity): Tensor | undefined {
-  const near = window < t ? withinWindow(arange(t).reshape([t, 1]), t, window) : undefined;
-  if (!segments) return near;
-  const [b] = segments.shape;
+/** Which keys a query may see besides the causal order: those of segment 0 and of its own, bool [B, 1, T, T]. */
+function together(segments: Tensor): Tensor {
+  const [b, t] = segments.shape;
   const keys = segments.reshape([b, 1, 1, t]);
-  const together = keys.eq(0).logicalOr(keys.eq(segments.reshape([b, 1, t, 1])));
-  return near ? together.logicalAnd(near) : together;
+  return keys.eq(0).logicalOr(keys.eq(segments.reshape([b, 1, t, 1])));
 }
 
 const slidingWindow = ({ model_type, sliding_window }: LlamaConfig): number | undefined =>
@@ -310,9 +307,9 @@ export class LlamaForCausalLM extends Module {
   }
 
   /** An empty cache for `batch` sequences of up to `capacity` tokens. */
-  cache(batch: number, capacity: number): KVCache {
+  cache(batch: number, capacity: number, dtype?: CacheType): KVCache {
     const { num_hidden_layers: layers, num_attention_heads: heads, num_key_value_heads: kvHeads = heads } = this.config;
-    return new KVCache({ layers, kvHeads, headDim: headDim(this.config) }, batch, capacity);
+    return new KVCache({ layers, kvHeads, headDim: headDim(this.config), dtype }, batch, capacity);
   }
 }
 

@@ -80,7 +80,8 @@ export function expand(graph: Graph, device: Device): Expanded {
     else if (n.op.inPlace)
       src = src.map((s, i) => (n.op.inPlace!.includes(i) && !mayOverwrite(s) ? copyOf(s, seq) : s));
     const accumulates = n.op.kind === "kernel" || n.op.kind === "reduce";
-    if (accumulates && (n.dtype === "f16" || src.some((s) => s.dtype === "f16"))) {
+    const narrow = (dtype: DType, i: number) => dtype === "f16" && !n.op.halves?.includes(i);
+    if (accumulates && (n.dtype === "f16" || src.some((s, i) => narrow(s.dtype, i)))) {
       widened(n, src, seq);
       return;
     }
@@ -98,7 +99,7 @@ export function expand(graph: Graph, device: Device): Expanded {
     standIn.set(n, emit(node, seq));
   };
 
-  /** Templates and reductions compute in f32: halves are widened before and results rounded after. */
+  /** Templates and reductions compute in f32: halves (but those that a kernel reads) are widened before and results rounded after. */
   const widened = (n: Node, src: Node[], seq: number): void => {
     const cast = allOps().get("cast")!;
     const to = (s: Node, dtype: DType): Node =>
@@ -107,7 +108,7 @@ export function expand(graph: Graph, device: Device): Expanded {
     const outputs = n.outputs?.map((o) => ({ shape: o.shape, dtype: wide(o.dtype) }));
     const node = new Node(
       n.op,
-      src.map((s) => to(s, wide(s.dtype))),
+      src.map((s, i) => (n.op.halves?.includes(i) ? s : to(s, wide(s.dtype)))),
       n.attrs,
       n.shape,
       wide(n.dtype),

@@ -1,29 +1,41 @@
 import { isGradEnabled } from "../autograd.ts";
 import { isFloat } from "../dtype.ts";
 import type { Node } from "../node.ts";
-import { broadcastShapes, sameShape, show } from "../shape.ts";
+import { broadcastShapes, numel, type Shape, sameShape, show } from "../shape.ts";
 import { applyMany, type Tensor } from "../tensor.ts";
 import { defineOp } from "./define.ts";
 import { where } from "./elementwise.ts";
+import { int8Words, readInt8 } from "./int8.ts";
 import { lowerAttention, lowerAttentionBackward } from "./lower/attention.ts";
-import { cat, expand } from "./movement.ts";
+import { cat, expand, tokensFirst } from "./movement.ts";
 import { positionsAlong } from "./reduce.ts";
 
 export interface AttentionAttrs extends Record<string, unknown> {
   scale: number;
   /** Which keys a query sees: all; those up to its own index; or, aligned at the ends, up to its index + S - T. */
   causal: "none" | "top-left" | "bottom-right";
+  /** A causal query sees so many keys at most, the last ones; absent = all. */
+  window?: number;
   hasMask: boolean;
   hasBias: boolean;
+  /** Mask and bias together are one source, f32 values one after the other, of these shapes (4 dims). */
+  joint?: readonly [Shape, Shape];
   hasLengths: boolean;
+  /** Results lie as [B, T, H, D], as q does, so that joining the heads copies nothing. */
+  tokensFirst?: boolean;
 }
 
 /** Scores of keys that a query may not see; finite, so that a query without any key gives zeros, not NaN. */
 const HIDDEN = -1e30;
 
 /** The optional sources, which follow the fixed ones in this order. */
-function optional(rest: readonly Tensor[], { hasMask, hasBias, hasLengths }: AttentionAttrs) {
+function optional(rest: readonly Tensor[], { hasMask, hasBias, joint, hasLengths }: AttentionAttrs) {
   const queue = [...rest];
+  if (joint) {
+    const both = queue.shift()!;
+    const [mask, bias] = both.split(joint.map(numel), 0).map((x, i) => x.reshape(joint[i]));
+    queue.unshift(mask.ne(0), bias);
+  }
   const next = (has: boolean): Tensor | undefined => (has ? queue.shift() : undefined);
   return { mask: next(hasMask), bias: next(hasBias), lengths: next(hasLengths) };
 }
@@ -54,7 +66,7 @@ function weights(q: Tensor, k: Tensor, rest: readonly Tensor[], attrs: Attention
 function visible(
   T: number,
   S: number,
-  { causal }: AttentionAttrs,
+  { causal, window }: AttentionAttrs,
   mask?: Tensor,
   lengths?: Tensor,
 ): Tensor | undefined {
@@ -62,42 +74,55 @@ function visible(
   const count = lengths?.reshape([-1, 1, 1, 1]);
   const parts: Tensor[] = mask ? [mask] : [];
   if (count) parts.push(key.lt(count));
-  if (causal === "top-left") parts.push(key.le(query));
-  if (causal === "bottom-right") parts.push(key.le(query.add(count ? count.sub(T) : S - T)));
+  if (causal !== "none") {
+    const own = causal === "top-left" ? query : query.add(count ? count.sub(T) : S - T);
+    parts.push(key.le(own));
+    if (window !== undefined) parts.push(key.gt(own.sub(window)));
+  }
   return parts.length ? parts.reduce((a, b) => a.logicalAnd(b)) : undefined;
 }
 
 const strided =
   (fixed: readonly number[], extra: number) =>
   (node: Node): readonly number[] => {
-    const { hasMask, hasBias } = node.attrs as AttentionAttrs;
+    const { hasMask, hasBias, joint } = node.attrs as AttentionAttrs;
+    if (joint) return fixed;
     return [...fixed, ...[hasMask, hasBias].filter(Boolean).map((_, i) => extra + i)];
   };
 
 /**
  * FlashAttention (https://arxiv.org/abs/2205.14135). Sources q [B, H, T, D], k and v [B, Hkv, S, D] (H a multiple of
- * Hkv), then if present mask (bool) and bias (both [B, H, T, S], usually broadcast views) and lengths (i32 [B]: keys
- * from there on are hidden). Outputs o [B, H, T, D] and stats [B, H, T, 2], from which backward has the weights
+ * Hkv; halves are read as they are; k and v may be int8 rows, see int8.ts), then if present mask (bool) or bias
+ * ([B, H, T, S], usually broadcast views) and lengths (i32 [B]: keys from there on are hidden). Outputs o [B, H, T, D] and stats [B, H, T, 2], from which backward has the weights
  * again: the largest score in base 2 and 1 / sum. A query that sees no key gives zeros.
  */
 export const attentionOp = defineOp<AttentionAttrs>({
   name: "attention",
   kind: "kernel",
   strided: strided([0, 1, 2], 3),
+  halves: [0, 1, 2],
   lower: lowerAttention,
   vjp: ([g], [o, stats], [q, k, v, ...rest], attrs) => {
-    const outputs = [q, k, v].map(({ shape, dtype }) => ({ shape, dtype }));
-    return [
-      ...applyMany(attentionBackwardOp, [q, k, v, o, stats, g, ...rest], attrs, outputs),
-      ...rest.map(() => null),
-    ];
+    const sources = [q, k, v, o, stats, laidOut(g, attrs), ...rest];
+    const outputs = [q, k, v].map(({ shape, dtype }) => ({ shape: laidOutShape(shape, attrs), dtype }));
+    const gradients = applyMany(attentionBackwardOp, sources, attrs, outputs);
+    return [...gradients.map((x) => laidOut(x, attrs)), ...rest.map(() => null)];
   },
-  fallback: ([q, k, v, ...rest], attrs) => {
+  fallback: ([q, ...others], attrs) => {
+    const [k, v, ...rest] = others.map((x, i) => (i < 2 ? plainRows(x, q) : x));
     const { p, stats } = weights(q, k, rest, attrs);
     const o = grouped(p, k.shape[1]).matmul(v.unsqueeze(2)).reshape(q.shape); // [B, H, T, D]
-    return [o, stats];
+    return [laidOut(o, attrs), stats];
   },
 });
+
+/** [B, H, T, D] as the results lie, or back. */
+const laidOut = (x: Tensor, { tokensFirst }: AttentionAttrs): Tensor => (tokensFirst ? x.transpose(1, 2) : x);
+const laidOutShape = ([B, H, T, D]: Shape, { tokensFirst }: AttentionAttrs): Shape =>
+  tokensFirst ? [B, T, H, D] : [B, H, T, D];
+
+/** Keys or values in q's type, also from int8 rows. */
+const plainRows = (x: Tensor, q: Tensor): Tensor => (x.dtype === "u32" ? readInt8(x, q.shape[3]) : x.to(q.dtype));
 
 /**
  * Sources q, k, v, o, stats, gradient of o, and the optional ones of `attention`; outputs the gradients of q, k and v.
@@ -107,8 +132,10 @@ export const attentionBackwardOp = defineOp<AttentionAttrs>({
   name: "attention_backward",
   kind: "kernel",
   strided: strided([0, 1, 2, 5], 6),
+  halves: [0, 1, 2],
   lower: lowerAttentionBackward,
-  fallback: ([q, k, v, _o, _stats, g, ...rest], attrs) => {
+  fallback: ([q, packedK, packedV, _o, _stats, g, ...rest], attrs) => {
+    const [k, v] = [packedK, packedV].map((x) => plainRows(x, q));
     const heads = k.shape[1];
     const p = weights(q, k, rest, attrs).p;
     const dp = grouped(g, heads).matmul(v.unsqueeze(2).transpose(-1, -2)).reshape(p.shape);
@@ -117,59 +144,77 @@ export const attentionBackwardOp = defineOp<AttentionAttrs>({
       ds.matmul(k.unsqueeze(2)).reshape(q.shape),
       ds.transpose(-1, -2).matmul(grouped(q, heads)).sum(2),
       grouped(p, heads).transpose(-1, -2).matmul(grouped(g, heads)).sum(2),
-    ];
+    ].map((x) => laidOut(x, attrs));
   },
 });
 
 export interface AttentionOptions {
   /** True where a query may attend; broadcasts to [B, H, T, S]. */
   mask?: Tensor;
-  /** Added to the scores; broadcasts to [B, H, T, S]. */
+  /**
+   * Added to the scores; broadcasts to [B, H, T, S]. One that needs a gradient takes the composed form, which stores the
+   * weights [B, H, T, S]; the kernels give none.
+   */
   bias?: Tensor;
   isCausal?: boolean;
   /** Which corner of [T, S] the causal diagonal starts from. bottom-right: the last query sees the last (valid) key. */
   align?: "top-left" | "bottom-right";
+  /** Causal only: a query sees at most so many keys, its own and those before it. What lies further back costs nothing. */
+  window?: number;
   /** Default 1 / sqrt(D). */
   scale?: number;
   /** i32 [B]: number of valid keys of each sample; later ones are hidden. */
   lengths?: Tensor;
 }
 
-/** softmax(q kᵀ scale + bias) v: q [B, H, T, D], k and v [B, Hkv, S, D] -> [B, H, T, D]; each key head serves H / Hkv query heads. */
+/**
+ * softmax(q kᵀ scale + bias) v: q [B, H, T, D], k and v [B, Hkv, S, D] -> [B, H, T, D]; each key head serves H / Hkv
+ * query heads. k and v may be of another type than q: halves, or int8 rows [B, Hkv, S, D/4 + 1] of `writeInt8At`.
+ * As in torch the result lies in memory as q does: from heads split off [B, T, H D], joining them again copies nothing.
+ */
 export function scaledDotProductAttention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions = {}): Tensor {
-  const { mask, bias, isCausal = false, align = "top-left", lengths } = options;
+  const { mask, isCausal = false, align = "top-left", window, lengths } = options;
+  const bias = options.bias?.to("f32");
   const fail = (what: string): never => {
     throw new Error(`scaledDotProductAttention: ${what} (q ${show(q.shape)}, k ${show(k.shape)}, v ${show(v.shape)})`);
   };
   if (q.ndim !== 4 || k.ndim !== 4) fail("q and k must be [B, H, T, D] and [B, Hkv, S, D]");
   if (!sameShape(k.shape, v.shape)) fail("k and v differ in shape");
-  if (q.shape[0] !== k.shape[0] || q.shape[3] !== k.shape[3]) fail("batch sizes or head dims differ");
+  const int8 = k.dtype === "u32" && v.dtype === "u32";
+  if (q.shape[0] !== k.shape[0] || (int8 ? int8Words(q.shape[3]) : q.shape[3]) !== k.shape[3])
+    fail("batch sizes or head dims differ");
   if (q.shape[1] % k.shape[1] !== 0) fail("the key heads do not divide the query heads");
-  if (![q, k, v].every((t) => isFloat(t.dtype) && t.dtype === q.dtype))
-    fail(`q, k and v need one float dtype, got ${q.dtype}, ${k.dtype}, ${v.dtype}`);
+  if (!isFloat(q.dtype) || !(int8 || isFloat(k.dtype)) || k.dtype !== v.dtype)
+    fail(`q must be float, k and v of one float dtype (or int8 rows), got ${q.dtype}, ${k.dtype}, ${v.dtype}`);
+  if (window !== undefined && (!isCausal || !Number.isInteger(window) || window < 1))
+    fail(`a window is a positive integer and needs isCausal, got ${window}`);
   const [B, H, T, D] = q.shape;
   const full4 = [B, H, T, k.shape[2]];
   const fit = (t: Tensor, name: string): Tensor =>
     sameShape(broadcastShapes(`scaledDotProductAttention ${name}`, t.shape, full4), full4)
-      ? expand(t, full4)
+      ? t.reshape([...full4.slice(t.ndim).fill(1), ...t.shape])
       : fail(`${name} ${show(t.shape)} is larger than the scores`);
+  const modifiers = [mask && fit(mask.to("bool"), "mask"), bias && fit(bias, "bias")].filter((x) => x !== undefined);
   if (lengths && !sameShape(lengths.shape, [B])) fail(`lengths must be [${B}], got ${show(lengths.shape)}`);
   const attrs: AttentionAttrs = {
     scale: options.scale ?? 1 / Math.sqrt(D),
     causal: isCausal ? align : "none",
+    window: window !== undefined && window < k.shape[2] ? window : undefined,
     hasMask: mask !== undefined,
     hasBias: bias !== undefined,
+    joint: modifiers.length === 2 ? [modifiers[0].shape, modifiers[1].shape] : undefined,
     hasLengths: lengths !== undefined,
+    tokensFirst: tokensFirst(q),
   };
   const sources = [q, k, v];
-  if (mask) sources.push(fit(mask.to("bool"), "mask"));
-  if (bias) sources.push(fit(bias, "bias"));
+  if (attrs.joint) sources.push(cat(modifiers.map((x) => x.to("f32").reshape([-1]))));
+  else sources.push(...modifiers.map((x) => expand(x, full4)));
   if (lengths) sources.push(lengths);
-  // The kernels give no gradient of the bias: a learned one takes the composed form.
-  if (bias?.requiresGrad && isGradEnabled()) return (attentionOp.fallback!(sources, attrs) as Tensor[])[0];
+  if (bias?.requiresGrad && isGradEnabled())
+    return laidOut((attentionOp.fallback!(sources, attrs) as Tensor[])[0], attrs);
   const outputs = [
-    { shape: q.shape, dtype: q.dtype },
+    { shape: laidOutShape(q.shape, attrs), dtype: q.dtype },
     { shape: [B, H, T, 2], dtype: "f32" as const },
   ];
-  return applyMany(attentionOp, sources, attrs, outputs)[0];
+  return laidOut(applyMany(attentionOp, sources, attrs, outputs)[0], attrs);
 }

@@ -44,6 +44,8 @@ export interface Op<A = any> {
   readonly lower?: Lower;
   /** Kernel: sources that may be strided views of a buffer rather than contiguous ones. */
   readonly strided?: readonly number[] | ((node: Node) => readonly number[]);
+  /** Kernel: sources that `lower` reads as halves where they are f16; others are widened to f32 before. */
+  readonly halves?: readonly number[];
   /** Kernel: for each output the index of the source whose buffer it overwrites (-1 = a new buffer). */
   readonly inPlace?: readonly number[];
   /** Key text of attrs when JSON does not do (functions, large data). */

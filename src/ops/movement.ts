@@ -173,6 +173,13 @@ export function transpose(x: Tensor, a: number, b: number): Tensor {
   return permute(x, dims);
 }
 
+/** Whether x [B, H, T, D] is computed from, and so best laid out as, [B, T, H, D]: the heads of one token side by side. */
+export function tokensFirst(x: Tensor): boolean {
+  let n = x.node;
+  while (!n.realized && n.op.kind === "elementwise") n = n.src[0];
+  return !n.realized && n.op.name === "permute" && (n.attrs as PermuteAttrs).dims.join() === "0,2,1,3";
+}
+
 /** Broadcasts to `shape`; -1 keeps a size. New dims come first. */
 export function expand(x: Tensor, shape: Shape): Tensor {
   const lead = shape.length - x.ndim;

@@ -3,33 +3,47 @@ import { apply, type Tensor } from "../tensor.ts";
 import { defineOp, type Op } from "./define.ts";
 import { tensor } from "./leaf.ts";
 import { lowerRope } from "./lower/rope.ts";
-import { cat } from "./movement.ts";
+import { cat, tokensFirst } from "./movement.ts";
 
 /**
  * Rotary position embedding (https://arxiv.org/abs/2104.09864) in the half-split form of Hugging Face: pairs
  * (i, i + D/2) turn by position * frequencies[i], backwards if `inverse`.
- * Sources x [B, H, T, D], positions i32 [T] or [B, T], inverse frequencies [D/2].
+ * Sources x [B, H, T, D], positions i32 [T] or [B, T], inverse frequencies [D/2]. The result is [B, T, H, D] if
+ * `tokensFirst`: laid out as x is after a split into heads.
  */
-export const ropeOp: Op<{ inverse: boolean }> = defineOp<{ inverse: boolean }>({
+interface RopeAttrs extends Record<string, unknown> {
+  inverse: boolean;
+  tokensFirst: boolean;
+}
+export const ropeOp: Op<RopeAttrs> = defineOp<RopeAttrs>({
   name: "rope",
   kind: "kernel",
   strided: [0, 1],
   lower: lowerRope,
-  vjp: (g, _y, [, positions, frequencies], { inverse }) => [
-    apply(ropeOp, [g, positions, frequencies], { inverse: !inverse }, g.shape, g.dtype),
+  vjp: (g, _y, [x, positions, frequencies], { inverse, tokensFirst }) => [
+    turned(tokensFirst ? g.transpose(1, 2) : g, positions, frequencies, { inverse: !inverse, tokensFirst }, x.dtype),
     null,
     null,
   ],
-  fallback: ([x, positions, frequencies], { inverse }) => {
+  fallback: ([x, positions, frequencies], { inverse, tokensFirst }) => {
     const [B, , T, D] = x.shape;
     const perToken = positions.to("f32").reshape([positions.ndim === 2 ? B : 1, 1, T, 1]);
     const angles = perToken.mul(frequencies.reshape([D / 2])); // [B or 1, 1, T, D/2]
     const cos = angles.cos();
     const sin = inverse ? angles.sin().neg() : angles.sin();
     const [a, b] = x.split(D / 2, -1);
-    return cat([a.mul(cos).sub(b.mul(sin)), b.mul(cos).add(a.mul(sin))], -1);
+    const y = cat([a.mul(cos).sub(b.mul(sin)), b.mul(cos).add(a.mul(sin))], -1);
+    return tokensFirst ? y.transpose(1, 2) : y;
   },
 });
+
+/** The op, in the shape of x whatever its layout. */
+function turned(x: Tensor, positions: Tensor, frequencies: Tensor, attrs: RopeAttrs, dtype = x.dtype): Tensor {
+  const [B, H, T, D] = x.shape;
+  const shape = attrs.tokensFirst ? [B, T, H, D] : x.shape;
+  const y = apply(ropeOp, [x, positions, frequencies], attrs, shape, dtype);
+  return attrs.tokensFirst ? y.transpose(1, 2) : y;
+}
 
 export interface RopeOptions {
   /** Default 10000. */
@@ -52,7 +66,7 @@ export function rope(x: Tensor, positions: Tensor, { theta = 10000, inverseFrequ
   if (frequencies.ndim !== 1 || frequencies.shape[0] !== D / 2) {
     throw new Error(`rope: inverse frequencies must be [${D / 2}], got ${show(frequencies.shape)}`);
   }
-  return apply(ropeOp, [x, positions.to("i32"), frequencies], { inverse: false }, x.shape, x.dtype);
+  return turned(x, positions.to("i32"), frequencies, { inverse: false, tokensFirst: tokensFirst(x) });
 }
 
 /** The same rotation from given cos and sin [B, T, D]: x cos + rotateHalf(x) sin, x [B, H, T, D]. */

@@ -1,4 +1,4 @@
-import { numel, show } from "../shape.ts";
+import { numel, type Shape, show } from "../shape.ts";
 import { apply, type Tensor } from "../tensor.ts";
 import { defineOp } from "./define.ts";
 import { where } from "./elementwise.ts";
@@ -34,24 +34,21 @@ export const writeAtOp = defineOp({
   },
 });
 
-/** `cache` [B, H, S, D] with `value` [B, H, t, D] written from row `position` (i32, one or one a sample) on. */
-export function writeAt(cache: Tensor, value: Tensor, position: Tensor): Tensor {
-  const [B, H, S, D] = cache.shape;
+/** Throws unless `value` is rows that a cache [B, H, S, D] has at `position`. */
+export function checkWrite(op: string, [B, H, S, D]: Shape, value: Tensor, position: Tensor): void {
   const t = value.shape[2];
-  if (
-    cache.ndim !== 4 ||
-    value.ndim !== 4 ||
-    value.shape[0] !== B ||
-    value.shape[1] !== H ||
-    value.shape[3] !== D ||
-    t > S
-  ) {
-    throw new Error(`writeAt: value ${show(value.shape)} does not fit cache ${show(cache.shape)}`);
+  if (value.ndim !== 4 || value.shape[0] !== B || value.shape[1] !== H || value.shape[3] !== D || !(t <= S)) {
+    throw new Error(`${op}: value ${show(value.shape)} does not fit cache ${show([B, H, S, D])}`);
   }
   if (position.dtype !== "i32" || (position.numel !== 1 && numel(position.shape) !== B)) {
-    throw new Error(`writeAt: position must be i32, one or [${B}], got ${position.dtype} ${show(position.shape)}`);
+    throw new Error(`${op}: position must be i32, one or [${B}], got ${position.dtype} ${show(position.shape)}`);
   }
   const bad = position.node.host?.find((p) => p < 0 || p + t > S);
-  if (bad !== undefined) throw new RangeError(`writeAt: ${t} rows from ${bad} do not lie in a cache of ${S}`);
+  if (bad !== undefined) throw new RangeError(`${op}: ${t} rows from ${bad} do not lie in a cache of ${S}`);
+}
+
+/** `cache` [B, H, S, D] with `value` [B, H, t, D] written from row `position` (i32, one or one a sample) on. */
+export function writeAt(cache: Tensor, value: Tensor, position: Tensor): Tensor {
+  checkWrite("writeAt", cache.shape, value, position);
   return apply(writeAtOp, [cache, value.to(cache.dtype), position], {}, cache.shape, cache.dtype);
 }

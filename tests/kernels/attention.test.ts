@@ -1,7 +1,10 @@
 import { describe, expect, test } from "vitest";
+import { fromHalf, toHalf } from "../../src/dtype.ts";
 import type { AttentionAttrs } from "../../src/ops/attention.ts";
 import { lowerAttention, lowerAttentionBackward } from "../../src/ops/lower/attention.ts";
 import { maxError, normals, runTwice, type Source } from "./harness.ts";
+
+type HostArray = Float32Array | Int32Array | Uint32Array;
 
 interface Case {
   B?: number;
@@ -11,12 +14,15 @@ interface Case {
   S?: number;
   D: number;
   causal?: AttentionAttrs["causal"];
+  window?: number;
   /** Shape of a boolean mask or an additive bias that broadcasts to [B, H, T, S]. */
   mask?: readonly number[];
   bias?: readonly number[];
   lengths?: readonly number[];
-  /** q, k, v and the gradient lie as [B, T, H, D], as after a head-splitting permute. */
+  /** q, k, v and the gradient lie as [B, T, H, D], as after a head-splitting permute; so do the results. */
   permuted?: boolean;
+  /** q, k and v, or k and v alone, are halves; or k and v are int8 rows, which have no gradient. */
+  stored?: "f16" | "kv f16" | "kv int8";
 }
 
 interface Problem {
@@ -52,7 +58,7 @@ function broadcast(shape: readonly number[], data: Float32Array | Uint32Array): 
 }
 
 function problem(c: Case): Problem {
-  const { B = 1, H = 2, heads = H, T, S = T, D, causal = "none" } = c;
+  const { B = 1, H = 2, heads = H, T, S = T, D, causal = "none", window } = c;
   const count = (s: readonly number[]): number => s.reduce((a, b) => a * b, 1);
   const mask =
     c.mask &&
@@ -67,18 +73,36 @@ function problem(c: Case): Problem {
       normals(count(c.bias), 8).map((x, i) => (i % 5 === 0 ? -Infinity : x)),
     );
   const lengths: Source | undefined = c.lengths && { data: Int32Array.from(c.lengths), shape: [B] };
+  const both = mask && bias;
+  const joint: Source | undefined = both && {
+    data: Float32Array.of(...mask.data, ...bias.data),
+    shape: [mask.data.length + bias.data.length],
+  };
   return {
-    attrs: { scale: D ** -0.5, causal, hasMask: !!mask, hasBias: !!bias, hasLengths: !!lengths },
+    attrs: {
+      scale: D ** -0.5,
+      causal,
+      window,
+      hasMask: !!mask,
+      hasBias: !!bias,
+      joint: both && [mask.shape, bias.shape],
+      hasLengths: !!lengths,
+      tokensFirst: c.permuted,
+    },
     shape: { B, H, heads, T, S, D },
     q: rows(1, [B, H, T, D], c.permuted),
     k: rows(2, [B, heads, S, D], c.permuted),
     v: rows(3, [B, heads, S, D], c.permuted),
     g: rows(4, [B, H, T, D], c.permuted),
-    extra: [mask, bias, lengths].filter((x) => x !== undefined),
+    extra: [...(joint ? [joint] : [mask, bias]), lengths].filter((x) => x !== undefined),
     visible(b, h, t, s) {
       const length = c.lengths?.[b] ?? S;
       const shift = causal === "bottom-right" ? length - T : 0;
-      return s < length && (causal === "none" || s <= t + shift) && (!mask || at(mask, b, h, t, s) !== 0);
+      return (
+        s < length &&
+        (causal === "none" || (s <= t + shift && s > t + shift - (window ?? Infinity))) &&
+        (!mask || at(mask, b, h, t, s) !== 0)
+      );
     },
     bias: (b, h, t, s) => (bias ? at(bias, b, h, t, s) : 0),
   };
@@ -133,34 +157,84 @@ function reference(p: Problem): {
   return { o, lse, dq, dk, dv };
 }
 
+/** Words of halves with the same strides, and the values they hold. */
+function halved(x: Source): { words: Source; values: Source } {
+  const bits = Array.from(x.data, toHalf);
+  const words = Uint32Array.from(
+    { length: Math.ceil(bits.length / 2) },
+    (_, i) => bits[2 * i] | (bits[2 * i + 1] << 16),
+  );
+  return { words: { ...x, data: words, dtype: "f16" }, values: { ...x, data: Float32Array.from(bits, fromHalf) } };
+}
+
+/** int8 rows, contiguous, and the values they hold. */
+function rounded(x: Source): { words: Source; values: Source } {
+  const [B, N, R, D] = x.shape;
+  const W = Math.ceil(D / 4) + 1;
+  const bytes = new Int8Array(B * N * R * W * 4);
+  const largest = new Float32Array(bytes.buffer);
+  const values = new Float32Array(B * N * R * D);
+  for (let i = 0; i < B * N * R; i++) {
+    const row = Array.from({ length: D }, (_, d) => at(x, Math.floor(i / R / N), Math.floor(i / R) % N, i % R, d));
+    const m = Math.max(...row.map(Math.abs));
+    row.forEach((y, d) => {
+      bytes[i * W * 4 + d] = Math.round((127 * y) / m);
+      values[i * D + d] = (bytes[i * W * 4 + d] / 127) * m;
+    });
+    largest[i * W + W - 1] = m;
+  }
+  const shape = [B, N, R];
+  return {
+    words: { data: new Uint32Array(bytes.buffer), shape: [...shape, W], strides: [N * R * W, R * W, W, 1] },
+    values: { data: values, shape: x.shape, strides: [N * R * D, R * D, D, 1] },
+  };
+}
+
+/** [B, T, H, D] as [B, H, T, D]. */
+function headsFirst(x: HostArray, [, H, T, D]: readonly number[]): HostArray {
+  return x.map((_, i) => {
+    const [b, h, t, d] = [Math.floor(i / (H * T * D)), Math.floor(i / (T * D)) % H, Math.floor(i / D) % T, i % D];
+    return x[((b * T + t) * H + h) * D + d];
+  });
+}
+
 async function check(c: Case, info = {}, tolerance = { o: 2e-6, gradient: 1e-5 }): Promise<void> {
   const p = problem(c);
+  const sources = { q: p.q, k: p.k, v: p.v };
+  for (const name of ["q", "k", "v"] as const) {
+    if (!c.stored || (name === "q" && c.stored !== "f16")) continue;
+    const { words, values } = (c.stored === "kv int8" ? rounded : halved)(p[name]);
+    sources[name] = words;
+    p[name] = values;
+  }
   const { B, H, heads, T, S, D } = p.shape;
   const want = reference(p);
   const f32 = (shape: number[]) => ({ shape, dtype: "f32" as const });
   const attrs = { ...p.attrs };
+  const plain = (x: HostArray, shape: number[]) => (c.permuted ? headsFirst(x, shape) : x);
   const [o, stats] = await runTwice(
     lowerAttention,
-    [p.q, p.k, p.v, ...p.extra],
+    [sources.q, sources.k, sources.v, ...p.extra],
     attrs,
     [f32([B, H, T, D]), f32([B, H, T, 2])],
     { info },
   );
   const lse = want.lse.map((_, i) => (stats[2 * i + 1] > 0 ? stats[2 * i] - Math.log2(stats[2 * i + 1]) : -Infinity));
-  expect(maxError(o, want.o), "o").toBeLessThan(tolerance.o);
+  expect(maxError(plain(o, [B, H, T, D]), want.o), "o").toBeLessThan(tolerance.o);
   expect(maxError(lse, want.lse), "largest score and sum").toBeLessThan(2e-6);
+  if (c.stored === "kv f16" || c.stored === "kv int8") return; // a cache, which has no gradient
   const saved: Source[] = [{ data: o, shape: [B, H, T, D] }, { data: stats, shape: [B, H, T, 2] }, p.g];
   const kv = f32([B, heads, S, D]);
   const [dq, dk, dv] = await runTwice(
     lowerAttentionBackward,
-    [p.q, p.k, p.v, ...saved, ...p.extra],
+    [sources.q, sources.k, sources.v, ...saved, ...p.extra],
     attrs,
     [f32([B, H, T, D]), kv, kv],
     { info },
   );
-  expect(maxError(dq, want.dq), "dq").toBeLessThan(tolerance.gradient);
-  expect(maxError(dk, want.dk), "dk").toBeLessThan(tolerance.gradient);
-  expect(maxError(dv, want.dv), "dv").toBeLessThan(tolerance.gradient);
+  expect(maxError(plain(dq, [B, H, T, D]), want.dq), "dq").toBeLessThan(tolerance.gradient);
+  expect(maxError(plain(dk, [B, heads, S, D]), want.dk), "dk").toBeLessThan(tolerance.gradient);
+  expect(maxError(plain(dv, [B, heads, S, D]), want.dv), "dv").toBeLessThan(tolerance.gradient);
 }
 
 const cases: Record<string, Case> = {
@@ -213,9 +287,55 @@ const cases: Record<string, Case> = {
   "decoding: 20 rows a key head, D 80": { H: 4, heads: 1, T: 5, S: 65, D: 80 },
   "decoding: a mask": { B: 2, T: 2, S: 270, D: 32, mask: [2, 1, 1, 270] },
   "decoding: a bias": { T: 4, S: 40, D: 20, bias: [1, 2, 4, 40] },
+  "mask and bias": { B: 2, T: 19, S: 37, D: 32, mask: [2, 1, 19, 37], bias: [1, 2, 19, 37] },
+  "mask and bias, decoding": { B: 2, T: 3, S: 270, D: 32, mask: [2, 1, 1, 270], bias: [1, 2, 3, 1] },
+  "window of 1": { T: 37, D: 16, causal: "top-left", window: 1 },
+  "window of 7, shorter than a block": {
+    B: 2,
+    H: 4,
+    heads: 2,
+    T: 67,
+    D: 32,
+    causal: "top-left",
+    window: 7,
+    permuted: true,
+  },
+  "window of 33 over a prompt in a cache": {
+    B: 2,
+    H: 4,
+    heads: 2,
+    T: 41,
+    S: 150,
+    D: 20,
+    lengths: [143, 60],
+    causal: "bottom-right",
+    window: 33,
+  },
+  "window and mask": { T: 40, D: 20, causal: "top-left", window: 9, mask: [1, 2, 40, 40] },
+  "window, more keys than queries": { T: 21, S: 90, D: 18, causal: "bottom-right", window: 30 },
+  "decoding: a window in splits": {
+    B: 2,
+    H: 3,
+    T: 1,
+    S: 1500,
+    D: 64,
+    lengths: [1311, 400],
+    causal: "bottom-right",
+    window: 700,
+  },
+  "decoding: a window, several tokens": { H: 4, heads: 1, T: 3, S: 90, D: 80, causal: "bottom-right", window: 11 },
+  "D 96, cross attention": { T: 5, S: 33, D: 96 },
+  "D 256, causal": { T: 19, S: 35, D: 256, causal: "bottom-right" },
+  "D 256, decoding": { H: 6, heads: 2, T: 1, S: 70, D: 256 },
+  halves: { B: 2, H: 4, heads: 2, T: 33, D: 32, causal: "top-left", permuted: true, stored: "f16" },
+  "halves, D 18": { T: 17, S: 31, D: 18, stored: "f16" },
+  "a cache of halves: prompt": { T: 20, S: 64, D: 32, lengths: [50], causal: "bottom-right", stored: "kv f16" },
+  "a cache of halves: token": { H: 4, heads: 2, T: 1, S: 301, D: 64, lengths: [300], stored: "kv f16" },
+  "a cache of int8: prompt": { T: 20, S: 64, D: 32, lengths: [50], causal: "bottom-right", stored: "kv int8" },
+  "a cache of int8: token, D 18": { H: 4, heads: 2, T: 1, S: 301, D: 18, lengths: [300], stored: "kv int8" },
 };
 
-// What a saved log-sum-exp and one chain of additions a sum had: three times as much.
+// A saved log-sum-exp and one chain of additions a sum gave twice as much.
 const close = { o: 6e-7, gradient: 1.2e-6 };
 
 describe("attention", () => {

@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { create, globals } from "webgpu";
 import type { BufferRef, KernelCall, Lower, LowerContext, Operand, Temp } from "../../src/compile/lower.ts";
 import { bindings, type Specialization, specialize } from "../../src/compile/template.ts";
-import { byteSize } from "../../src/dtype.ts";
+import { byteSize, type DType } from "../../src/dtype.ts";
 import { type Attrs, Node, type OutputSpec } from "../../src/node.ts";
 import type { Op } from "../../src/ops/define.ts";
 import type { DeviceInfo } from "../../src/runtime/device.ts";
@@ -163,6 +163,8 @@ export async function compare(
 
 export interface Source {
   readonly data: HostArray;
+  /** Default: that of the array. */
+  readonly dtype?: DType;
   readonly shape: readonly number[];
   readonly offset?: number;
   readonly strides?: readonly number[];
@@ -200,7 +202,7 @@ export async function lowerOp(
         [],
         {},
         s.shape,
-        s.data instanceof Int32Array ? "i32" : s.data instanceof Uint32Array ? "u32" : "f32",
+        s.dtype ?? (s.data instanceof Int32Array ? "i32" : s.data instanceof Uint32Array ? "u32" : "f32"),
       ),
   );
   const node = new Node(

@@ -27,6 +27,7 @@ export const lowerRope: Lower = (node, cx) => {
         ...x.strides,
         positions.offset,
         ...(p.length === 2 ? p : [0, p[0]]),
+        ...(node.attrs.tokensFirst ? [T * H * D, D, H * D] : [H * T * D, T * D, D]),
         gridX,
         node.attrs.inverse ? 1 : 0,
       ],
