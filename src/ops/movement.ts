@@ -1,8 +1,7 @@
 import type { Attrs } from "../node.ts";
 import type { Shape } from "../shape.ts";
 import { broadcastShapes, normalizeDim, normalizeDims, numel, sameShape, show } from "../shape.ts";
-import type { Tensor } from "../tensor.ts";
-import { apply } from "../tensor.ts";
+import { apply, Tensor } from "../tensor.ts";
 import type { Op } from "./define.ts";
 import { defineOp } from "./define.ts";
 
@@ -157,6 +156,12 @@ export function permute(x: Tensor, dims: readonly number[]): Tensor {
     throw new Error(`permute: ${show(dims)} is not an order of the dims of ${show(x.shape)}`);
   }
   if (order.every((d, i) => d === i)) return x;
+  const { op, attrs, src, realized, requiresGrad } = x.node;
+  if (op === permuteOp && !realized && src[0].requiresGrad === requiresGrad) {
+    const before = (attrs as PermuteAttrs).dims;
+    // Undone: the index maps would not see it through a reshape, and copy.
+    if (order.every((d, i) => before[d] === i)) return new Tensor(src[0]);
+  }
   return apply(
     permuteOp,
     [x],
