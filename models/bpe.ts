@@ -1,4 +1,7 @@
-import { byteToChar, GPT2_PATTERN, isolate, regex, type TokenizerJson } from "./tokenizer.ts";
+import { byteToChar, type TokenizerJson } from "./tokenizer.ts";
+
+/** How GPT-2 cuts text into words. */
+const WORDS = /'(?:s|t|re|ve|m|ll|d)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+/gu;
 
 const encoder = new TextEncoder();
 
@@ -20,10 +23,9 @@ export function trainBPE(
   const floor = specialTokens.length + 256;
   if (!(vocabSize >= floor))
     throw new Error(`trainBPE: vocabSize is ${vocabSize}, special tokens and bytes alone need ${floor}`);
-  const pattern = regex(GPT2_PATTERN);
   const counts = new Map<string, number>();
   for (const [text, count] of corpus) {
-    for (const piece of isolate(text, pattern)) counts.set(piece, (counts.get(piece) ?? 0) + count);
+    for (const piece of text.match(WORDS) ?? []) counts.set(piece, (counts.get(piece) ?? 0) + count);
   }
   const tokens = [...specialTokens, ...byteToChar];
   const words = [...counts].map(([piece, count]) => ({

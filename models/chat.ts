@@ -6,7 +6,8 @@ import { anyresTiles, type Size } from "./anyres.ts";
 import { IMAGE_TOKEN, IMAGE_TOKEN_INDEX, promptIds, template } from "./conversation.ts";
 import { type GenerateOptions, generateText } from "./generate.ts";
 import { completePreprocessor, type Image, type PreprocessorConfig, preprocess } from "./image.ts";
-import { Tokenizer } from "./tokenizer.ts";
+import { loadTokenizer } from "./load.ts";
+import type { Tokenizer } from "./tokenizer.ts";
 import type { VisionLanguageInput, VisionLanguageModel } from "./vlm.ts";
 
 export interface ChatMessage {
@@ -40,14 +41,14 @@ export class Processor {
     readonly options: ProcessorOptions = {},
   ) {}
 
-  /** Reads tokenizer.json and, where there is one, preprocessor_config.json; undefined without a tokenizer. */
+  /** Reads the tokenizer and, where there is one, preprocessor_config.json; undefined without a tokenizer. */
   static async open(
     source: FileSource,
     imageSize: number,
     options: ProcessorOptions = {},
   ): Promise<Processor | undefined> {
-    if ((await source.size("tokenizer.json")) === undefined) return undefined;
-    const plain = new Tokenizer(await readJson(source, "tokenizer.json"));
+    const plain = await loadTokenizer(source);
+    if (!plain) return undefined;
     const tokenizer = options.addedTokens ? plain.withTokens(...options.addedTokens) : plain;
     const known = (await source.size("preprocessor_config.json")) !== undefined;
     const images = known

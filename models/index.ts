@@ -33,11 +33,26 @@ export {
   type RopeScaling,
 } from "./llama.ts";
 export { Llava, type LlavaConfig } from "./llava.ts";
-export { loadLlama, loadWeights, type Rename } from "./load.ts";
+export {
+  type LoadOptions,
+  type LoadProgress,
+  loadLlama,
+  loadTokenizer,
+  loadWeights,
+  type Rename,
+  saveModel,
+} from "./load.ts";
 export { MplugOwl, type MplugOwlConfig, OwlVisionModel } from "./owl.ts";
 export { type AdapterOptions, loadAdapter, saveAdapter } from "./peft.ts";
 export { type SiglipConfig, SiglipVisionModel } from "./siglip.ts";
-export { type DecodeOptions, type EncodeOptions, Tokenizer, type TokenizerJson } from "./tokenizer.ts";
+export type { ChatTemplateMessage, ChatTemplateOptions } from "./template.ts";
+export {
+  type DecodeOptions,
+  type EncodeOptions,
+  Tokenizer,
+  type TokenizerConfig,
+  type TokenizerJson,
+} from "./tokenizer.ts";
 export { loadVisionTower, visionTower } from "./tower.ts";
 export {
   type Evaluation,

@@ -1,6 +1,7 @@
 import { flush } from "../src/engine.ts";
 import { noteOrigin, openCheckpoint, type Saveable, type SaveOptions, saveCheckpoint } from "../src/io/huggingface.ts";
 import { type Entry, type FileSource, type HostTensor, openFolder, type TensorFiles } from "../src/io/index.ts";
+import { readJson } from "../src/io/source.ts";
 import { decode, loadedType, round16 } from "../src/io/stored.ts";
 import {
   dequantize,
@@ -17,6 +18,8 @@ import { loadParameter } from "../src/nn/init.ts";
 import { sameShape, show } from "../src/shape.ts";
 import type { Tensor } from "../src/tensor.ts";
 import { LlamaForCausalLM, llamaDefaults } from "./llama.ts";
+import { parseSentencePiece, sentencePieceJson } from "./sentencepiece.ts";
+import { Tokenizer, type TokenizerConfig } from "./tokenizer.ts";
 
 /** Names that match are rewritten; null leaves the tensor out. The first rule that matches is the one used. */
 export type Rename = readonly [RegExp, string | null | ((...match: string[]) => string)];
@@ -196,6 +199,29 @@ export async function saveModel(
   state = denseState(model),
 ): Promise<void> {
   await saveCheckpoint(await openFolder(where), config, state, { companions: folders.get(model), ...options });
+}
+
+/**
+ * The tokenizer of a folder: tokenizer.json, else SentencePiece's tokenizer.model; undefined where there is neither. Its
+ * config and chat template come from tokenizer_config.json and chat_template.jinja.
+ */
+export async function loadTokenizer(source: FileSource): Promise<Tokenizer | undefined> {
+  const json = async (path: string) => ((await source.size(path)) === undefined ? undefined : readJson(source, path));
+  const config: TokenizerConfig = (await json("tokenizer_config.json")) ?? {};
+  if ((await source.size("chat_template.jinja")) !== undefined)
+    config.chat_template = new TextDecoder().decode(await source.read("chat_template.jinja"));
+  config.chat_template ??= (await json("chat_template.json"))?.chat_template;
+  const path = (await source.size("tokenizer.json")) === undefined ? "tokenizer.model" : "tokenizer.json";
+  if ((await source.size(path)) === undefined) return undefined;
+  const where = `${source.location}/${path}`;
+  try {
+    if (path === "tokenizer.json") return new Tokenizer(await readJson(source, path), config);
+    const pieces = parseSentencePiece(await source.read(path), where);
+    return new Tokenizer(sentencePieceJson(pieces, config, await json("added_tokens.json")), config);
+  } catch (error) {
+    const { message } = error as Error;
+    throw new Error(message.startsWith(where) ? message : `${where}: ${message}`);
+  }
 }
 
 /** A tokenizer with more ids than the embedding has rows would read beyond it. */

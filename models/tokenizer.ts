@@ -1,30 +1,44 @@
-/** The parts of a Hugging Face `tokenizer.json` that BPE models of the GPT-2, LLaMA and Qwen families use. */
+import { Tokenizer as Model } from "@huggingface/tokenizers";
+import { type ChatTemplateMessage, type ChatTemplateOptions, renderChatTemplate } from "./template.ts";
+
+/** A Hugging Face `tokenizer.json`, the parts that are named here. */
 export interface TokenizerJson {
   version?: string;
-  added_tokens?: {
-    id: number;
-    content: string;
-    special?: boolean;
-    lstrip?: boolean;
-    rstrip?: boolean;
-    normalized?: boolean;
-  }[];
+  added_tokens?: AddedToken[];
   normalizer?: Component | null;
   pre_tokenizer?: Component | null;
   post_processor?: Component | null;
   decoder?: Component | null;
   model: {
     type?: string;
-    vocab: Record<string, number>;
-    merges: (string | [string, string])[];
+    /** Ids by token (BPE, WordPiece), or tokens with their scores (Unigram). */
+    vocab: Record<string, number> | [string, number][];
+    merges?: (string | [string, string])[];
     unk_token?: string | null;
     byte_fallback?: boolean;
-    fuse_unk?: boolean;
-    ignore_merges?: boolean;
+    [key: string]: unknown;
   };
   [key: string]: unknown;
 }
-type Component = { type: string; [key: string]: any };
+export interface AddedToken {
+  id: number;
+  content: string;
+  special?: boolean;
+  lstrip?: boolean;
+  rstrip?: boolean;
+  normalized?: boolean;
+  [key: string]: unknown;
+}
+export type Component = { type: string; [key: string]: any };
+
+/** The keys of tokenizer_config.json that matter beside a tokenizer.json. */
+export interface TokenizerConfig {
+  bos_token?: string | { content: string } | null;
+  eos_token?: string | { content: string } | null;
+  /** A Jinja template, or several by name. */
+  chat_template?: string | { name: string; template: string }[] | null;
+  [key: string]: unknown;
+}
 
 export interface EncodeOptions {
   /** Apply the post-processor of the file (for LLaMA: put `<s>` first). Default true. */
@@ -35,7 +49,6 @@ export interface DecodeOptions {
   skipSpecialTokens?: boolean;
 }
 
-export const GPT2_PATTERN = "'(?:s|t|re|ve|m|ll|d)| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 const utf8 = new TextEncoder();
 
 /** GPT-2's printable stand-ins: byte -> character. Bytes that print as themselves keep their character. */
@@ -47,80 +60,52 @@ export const byteToChar: readonly string[] = (() => {
   });
 })();
 const charToByte = new Map(byteToChar.map((char, byte) => [char, byte]));
-const toByteLevel = (text: string): string => Array.from(utf8.encode(text), (byte) => byteToChar[byte]).join("");
 
 /**
- * A BPE tokenizer read from `tokenizer.json`: byte-level (GPT-2, LLaMA-3, Qwen) or SentencePiece style with byte
- * fallback (LLaMA-1/2). Ids equal those of Hugging Face tokenizers.
+ * A tokenizer read from `tokenizer.json`, by the library that Hugging Face keeps for it; tokenizers of other files
+ * (`tokenizer.model`, GGUF) are turned into that form first. Text comes back as a stream of whole characters.
  */
 export class Tokenizer {
   /** Number of ids, special tokens included. */
   readonly size: number;
-  private readonly vocab: Map<string, number>;
-  private readonly tokens: string[] = [];
-  private readonly special = new Set<number>();
-  private readonly added = new Map<string, number>();
-  private readonly addedPattern: RegExp | null;
-  /** left id * 2^26 + right id -> rank and merged id. */
-  private readonly merges = new Map<number, { rank: number; id: number }>();
-  private readonly normalize: (text: string) => string;
-  private readonly preTokenize: (pieces: string[], first: boolean) => string[];
-  private readonly byteLevel: boolean;
-  private readonly prefixIds: number[] = [];
-  private readonly suffixIds: number[] = [];
-  private readonly stripLeadingSpace: boolean;
-  private readonly cache = new Map<string, number[]>();
+  readonly #model: Model;
+  readonly #special: ReadonlySet<number>;
+  readonly #added: ReadonlyMap<string, number>;
+  /** How the bytes of a token are spelled. */
+  readonly #spelling: "bytes" | "sentencepiece" | "words";
+  readonly #stripLeadingSpace: boolean;
 
-  /** @throws if the file is not a BPE tokenizer or names a normalizer or pre-tokenizer that is not supported. */
-  constructor(readonly json: TokenizerJson) {
-    const { model } = json;
-    if (!model?.vocab || !model.merges || (model.type && model.type !== "BPE")) {
-      throw new Error(`tokenizer: expected a tokenizer.json with a BPE model, got ${model?.type ?? "no model"}`);
-    }
-    this.vocab = new Map(Object.entries(model.vocab));
-    for (const [token, id] of this.vocab) this.tokens[id] = token;
-    for (const { id, content, special } of json.added_tokens ?? []) {
-      this.tokens[id] = content;
-      this.added.set(content, id);
-      if (special) this.special.add(id);
-    }
-    this.size = this.tokens.length;
-    const escaped = [...this.added.keys()]
-      .sort((a, b) => b.length - a.length)
-      .map((t) => t.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&"));
-    this.addedPattern = escaped.length ? new RegExp(`(${escaped.join("|")})`) : null;
-    model.merges.forEach((merge, rank) => {
-      const [left, right] = typeof merge === "string" ? merge.split(" ") : merge;
-      const [l, r, id] = [this.vocab.get(left), this.vocab.get(right), this.vocab.get(left + right)];
-      if (l === undefined || r === undefined || id === undefined)
-        throw new Error(`tokenizer: merge "${left} ${right}" is not in the vocabulary`);
-      this.merges.set(l * 2 ** 26 + r, { rank, id });
-    });
-    this.normalize = normalizer(json.normalizer);
-    this.preTokenize = preTokenizer(json.pre_tokenizer);
-    this.byteLevel = JSON.stringify(json.pre_tokenizer ?? null).includes('"ByteLevel"');
-    this.stripLeadingSpace = !this.byteLevel && /"Strip"|"Metaspace"/.test(JSON.stringify(json.decoder ?? null));
-    this.readPostProcessor(json.post_processor);
-  }
-
-  private readPostProcessor(post: Component | null | undefined): void {
-    if (post?.type === "Sequence") for (const each of post.processors) this.readPostProcessor(each);
-    if (post?.type !== "TemplateProcessing") return;
-    let ids = this.prefixIds;
-    for (const item of post.single) {
-      if (item.Sequence) ids = this.suffixIds;
-      else ids.push(...post.special_tokens[item.SpecialToken.id].ids);
-    }
+  /** @throws if the file is no tokenizer.json, or one of parts that the library does not have. */
+  constructor(
+    readonly json: TokenizerJson,
+    readonly config: TokenizerConfig = {},
+  ) {
+    if (!json.model?.vocab) throw new Error("tokenizer: expected a tokenizer.json with a model and its vocabulary");
+    const { model, decoder = null, normalizer = null, pre_tokenizer = null, post_processor = null } = json;
+    const added = json.added_tokens ?? [];
+    checkModel(json);
+    const complete = { ...json, added_tokens: added, decoder, normalizer, pre_tokenizer, post_processor };
+    // "Clean up" deletes spaces before punctuation; the text is to come back as it was.
+    this.#model = new Model(complete, { ...config, clean_up_tokenization_spaces: false });
+    // Each unknown character apart, so that it can be spelled in bytes.
+    if (model.type === "Unigram" && model.byte_fallback) this.#model.model!.fuse_unk = false;
+    this.#special = new Set(added.filter(({ special }) => special).map(({ id }) => id));
+    this.#added = new Map(added.map(({ id, content }) => [content, id]));
+    this.size = this.#model.model!.vocab.length;
+    const parts = JSON.stringify([pre_tokenizer, decoder]);
+    this.#spelling = parts.includes('"ByteLevel"') ? "bytes" : model.type === "WordPiece" ? "words" : "sentencepiece";
+    this.#stripLeadingSpace =
+      this.#spelling === "sentencepiece" && /"Strip"|"Metaspace"/.test(JSON.stringify(decoder ?? null));
   }
 
   /** Id of a token as the vocabulary spells it, or undefined. */
   tokenToId(token: string): number | undefined {
-    return this.added.get(token) ?? this.vocab.get(token);
+    return this.#model.token_to_id(token);
   }
 
   /** The vocabulary's spelling of an id. */
   idToToken(id: number): string {
-    const token = this.tokens[id];
+    const token = this.#model.id_to_token(id);
     if (token === undefined) throw new Error(`tokenizer: id ${id} is outside the vocabulary of ${this.size}`);
     return token;
   }
@@ -129,68 +114,43 @@ export class Tokenizer {
   withTokens(...tokens: string[]): Tokenizer {
     const fresh = tokens.filter((token) => this.tokenToId(token) === undefined);
     const added = fresh.map((content, i) => ({ id: this.size + i, content, special: true }));
-    return new Tokenizer({ ...this.json, added_tokens: [...(this.json.added_tokens ?? []), ...added] });
+    return new Tokenizer({ ...this.json, added_tokens: [...(this.json.added_tokens ?? []), ...added] }, this.config);
   }
 
   isSpecial(id: number): boolean {
-    return this.special.has(id);
+    return this.#special.has(id);
   }
 
   /** Ids of `text`; special tokens written in the text become their ids. */
   encode(text: string, { addSpecialTokens = true }: EncodeOptions = {}): number[] {
-    const ids = addSpecialTokens ? [...this.prefixIds] : [];
-    const parts = this.addedPattern ? text.split(this.addedPattern) : [text];
-    parts.forEach((part, i) => {
-      if (part === "") return;
-      if (i % 2 === 1) {
-        ids.push(this.added.get(part)!);
-        return;
-      }
-      for (const piece of this.preTokenize([this.normalize(part)], i === 0)) ids.push(...this.encodePiece(piece));
-    });
-    if (addSpecialTokens) ids.push(...this.suffixIds);
+    const { ids, tokens } = this.#model.encode(text, { add_special_tokens: addSpecialTokens });
+    if (this.json.model.type === "Unigram" && this.json.model.byte_fallback)
+      return tokens.flatMap((token, i) =>
+        this.tokenToId(token) === undefined ? this.#bytesOf(token, ids[i]) : [ids[i]],
+      );
+    const unknown = ids.findIndex((id) => id === undefined);
+    if (unknown >= 0)
+      throw new Error(
+        `tokenizer: ${JSON.stringify(tokens[unknown])} is not in the vocabulary, and there is no unknown token`,
+      );
     return ids;
   }
 
-  private encodePiece(piece: string): number[] {
-    const known = this.cache.get(piece);
-    if (known) return known;
-    const whole = this.json.model.ignore_merges ? this.vocab.get(piece) : undefined;
-    const ids = whole === undefined ? mergePairs(this.symbols(piece), this.merges) : [whole];
-    if (piece.length < 64) {
-      if (this.cache.size >= 50_000) this.cache.clear();
-      this.cache.set(piece, ids);
-    }
-    return ids;
+  #bytesOf(text: string, unknown: number): number[] {
+    const ids = Array.from(utf8.encode(text), (byte) => this.tokenToId(byteToken(byte)));
+    return ids.every((id) => id !== undefined) ? (ids as number[]) : [unknown];
   }
 
-  /** Ids of the characters of a piece, before any merge. */
-  private symbols(piece: string): number[] {
-    const { byte_fallback: fallback, unk_token: unk, fuse_unk: fuse } = this.json.model;
-    const unkId = unk ? this.vocab.get(unk) : undefined;
-    const ids: number[] = [];
-    for (const char of piece) {
-      const id = this.vocab.get(char);
-      if (id !== undefined) {
-        ids.push(id);
-        continue;
-      }
-      const bytes = fallback
-        ? Array.from(utf8.encode(char), (b) => this.vocab.get(`<0x${b.toString(16).toUpperCase().padStart(2, "0")}>`))
-        : [undefined];
-      if (bytes.every((b) => b !== undefined)) ids.push(...(bytes as number[]));
-      else if (unkId === undefined)
-        throw new Error(`tokenizer: ${JSON.stringify(char)} is not in the vocabulary, and there is no unknown token`);
-      else if (!fuse || ids[ids.length - 1] !== unkId) ids.push(unkId);
-    }
-    return ids;
+  /** The text of a conversation by the model's own Jinja template, special tokens included. */
+  applyChatTemplate(messages: readonly ChatTemplateMessage[], options?: ChatTemplateOptions): string {
+    return renderChatTemplate(this.config, messages, options);
   }
 
   /** UTF-8 bytes of one token; a character may be spread over several tokens. */
-  private bytes(id: number): Uint8Array {
+  #bytes(id: number): Uint8Array {
     const token = this.idToToken(id);
-    if (this.added.has(token)) return utf8.encode(token);
-    if (this.byteLevel) return Uint8Array.from(token, (char) => charToByte.get(char)!);
+    if (this.#added.has(token)) return utf8.encode(token);
+    if (this.#spelling === "bytes") return Uint8Array.from(token, (char) => charToByte.get(char)!);
     const byte = /^<0x([0-9A-F]{2})>$/.exec(token);
     return byte ? Uint8Array.of(parseInt(byte[1], 16)) : utf8.encode(token.replaceAll("▁", " "));
   }
@@ -203,12 +163,26 @@ export class Tokenizer {
 
   /** Decodes ids as they come: `push` gives the text that is complete so far, never half a character. */
   stream({ skipSpecialTokens = true }: DecodeOptions = {}): { push(id: number): string; end(): string } {
+    const skipped = (id: number) => skipSpecialTokens && this.#special.has(id);
+    if (this.#spelling === "words") {
+      const ids: number[] = [];
+      let text = "";
+      const push = (id: number): string => {
+        this.idToToken(id);
+        if (skipped(id)) return "";
+        ids.push(id);
+        const before = text.length;
+        text = this.#model.decode(ids);
+        return text.slice(before);
+      };
+      return { push, end: () => "" };
+    }
     const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
-    let first = this.stripLeadingSpace;
+    let first = this.#stripLeadingSpace;
     return {
       push: (id) => {
-        if (skipSpecialTokens && this.special.has(id)) return "";
-        let bytes = this.bytes(id);
+        if (skipped(id)) return "";
+        let bytes = this.#bytes(id);
         if (first && bytes[0] === 32) bytes = bytes.subarray(1);
         first = false;
         return decoder.decode(bytes, { stream: true });
@@ -218,148 +192,19 @@ export class Tokenizer {
   }
 }
 
-/** Applies merges lowest rank first, leftmost first among equals: a heap of pairs over a linked list, O(n log n). */
-function mergePairs(ids: number[], merges: Map<number, { rank: number; id: number }>): number[] {
-  const n = ids.length;
-  if (n < 2) return ids;
-  const next = Int32Array.from({ length: n }, (_, i) => (i + 1 < n ? i + 1 : -1));
-  const previous = Int32Array.from({ length: n }, (_, i) => i - 1);
-  // A heap entry is rank * 2^20 + position where positions fit, so numbers compare as (rank, position).
-  const span = 2 ** Math.ceil(Math.log2(n));
-  const heap: number[] = [];
-  const offer = (i: number): void => {
-    const merge = next[i] >= 0 ? merges.get(ids[i] * 2 ** 26 + ids[next[i]]) : undefined;
-    if (merge) heapPush(heap, merge.rank * span + i);
-  };
-  for (let i = 0; i < n; i++) offer(i);
-  while (heap.length) {
-    const entry = heapPop(heap);
-    const i = entry % span;
-    const merge = ids[i] >= 0 && next[i] >= 0 ? merges.get(ids[i] * 2 ** 26 + ids[next[i]]) : undefined;
-    if (!merge || merge.rank !== (entry - i) / span) continue; // an older pair that is gone
-    const gone = next[i];
-    ids[i] = merge.id;
-    ids[gone] = -1;
-    next[i] = next[gone];
-    if (next[i] >= 0) previous[next[i]] = i;
-    offer(i);
-    if (previous[i] >= 0) offer(previous[i]);
+/** SentencePiece's spelling of a byte. */
+export const byteToken = (byte: number): string => `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`;
+
+/** What the library would take in silence, or fail at with an error of no help. */
+function checkModel({ model }: TokenizerJson): void {
+  const { vocab, merges } = model;
+  const known = ["BPE", "Unigram", "WordPiece"];
+  if (model.type && !known.includes(model.type))
+    throw new Error(`tokenizer: the model ${model.type} is not supported; known are ${known.join(", ")}`);
+  if (Array.isArray(vocab) || model.type === "WordPiece") return;
+  for (const merge of merges ?? []) {
+    const [left, right] = typeof merge === "string" ? merge.split(" ") : merge;
+    if (![left, right, left + right].every((token) => Object.hasOwn(vocab, token)))
+      throw new Error(`tokenizer: merge "${left} ${right}" is not in the vocabulary`);
   }
-  return ids.filter((id) => id >= 0);
-}
-
-function heapPush(heap: number[], value: number): void {
-  let i = heap.push(value) - 1;
-  for (let parent = (i - 1) >> 1; i > 0 && heap[parent] > value; i = parent, parent = (i - 1) >> 1)
-    heap[i] = heap[parent];
-  heap[i] = value;
-}
-
-function heapPop(heap: number[]): number {
-  const top = heap[0];
-  const last = heap.pop()!;
-  const n = heap.length;
-  let i = 0;
-  for (let child = 1; child < n; child = 2 * i + 1) {
-    if (child + 1 < n && heap[child + 1] < heap[child]) child++;
-    if (heap[child] >= last) break;
-    heap[i] = heap[child];
-    i = child;
-  }
-  if (n) heap[i] = last;
-  return top;
-}
-
-function normalizer(spec: Component | null | undefined): (text: string) => string {
-  if (!spec) return (text) => text;
-  switch (spec.type) {
-    case "Sequence": {
-      const all = (spec.normalizers as Component[]).map(normalizer);
-      return (text) => all.reduce((t, f) => f(t), text);
-    }
-    case "Prepend":
-      return (text) => (text ? spec.prepend + text : text);
-    case "Replace": {
-      const pattern = spec.pattern.String !== undefined ? spec.pattern.String : regex(spec.pattern.Regex);
-      return (text) => text.replaceAll(pattern, () => spec.content);
-    }
-    case "NFC":
-    case "NFD":
-    case "NFKC":
-    case "NFKD":
-      return (text) => text.normalize(spec.type);
-    case "Lowercase":
-      return (text) => text.toLowerCase();
-    default:
-      throw new Error(`tokenizer: the normalizer ${spec.type} is not supported`);
-  }
-}
-
-function preTokenizer(spec: Component | null | undefined): (pieces: string[], first: boolean) => string[] {
-  if (!spec) return (pieces) => pieces;
-  switch (spec.type) {
-    case "Sequence": {
-      const all = (spec.pretokenizers as Component[]).map(preTokenizer);
-      return (pieces, first) => all.reduce((p, f) => f(p, first), pieces);
-    }
-    case "ByteLevel": {
-      const pattern = spec.use_regex === false ? null : regex(GPT2_PATTERN);
-      const prefix = spec.add_prefix_space
-        ? (piece: string): string => (piece.startsWith(" ") ? piece : ` ${piece}`)
-        : (piece: string): string => piece;
-      return (pieces) =>
-        pieces
-          .map(prefix)
-          .flatMap((piece) => (pattern ? isolate(piece, pattern) : [piece]))
-          .map(toByteLevel);
-    }
-    case "Split": {
-      if (spec.behavior !== "Isolated" || spec.invert)
-        throw new Error(`tokenizer: Split is supported as Isolated only, got ${spec.behavior}`);
-      const pattern = regex(spec.pattern.Regex ?? escapeRegex(spec.pattern.String));
-      return (pieces) => pieces.flatMap((piece) => isolate(piece, pattern));
-    }
-    case "Digits": {
-      const pattern = regex(spec.individual_digits ? "\\p{Nd}" : "\\p{Nd}+");
-      return (pieces) => pieces.flatMap((piece) => isolate(piece, pattern));
-    }
-    case "Metaspace": {
-      const mark: string = spec.replacement ?? "▁";
-      const scheme: string = spec.prepend_scheme ?? (spec.add_prefix_space === false ? "never" : "always");
-      return (pieces, first) =>
-        pieces.flatMap((piece) => {
-          let text = piece.replaceAll(" ", mark);
-          if (text && !text.startsWith(mark) && (scheme === "always" || (scheme === "first" && first)))
-            text = mark + text;
-          return spec.split === false
-            ? [text]
-            : text.split(new RegExp(`(?=${escapeRegex(mark)})`, "u")).filter(Boolean);
-        });
-    }
-    default:
-      throw new Error(`tokenizer: the pre-tokenizer ${spec.type} is not supported`);
-  }
-}
-
-const escapeRegex = (text: string): string => text.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&");
-
-/** Oniguruma patterns of published tokenizers as JavaScript ones: inline `(?i:…)` becomes character classes. */
-export function regex(source: string): RegExp {
-  const plain = source.replace(/\(\?i:([^()]*)\)/g, (_, body: string) => {
-    return `(?:${body.replace(/[a-z]/gi, (c) => `[${c.toLowerCase()}${c.toUpperCase()}]`)})`;
-  });
-  return new RegExp(plain, "gu");
-}
-
-/** Matches and the text between them, in order. */
-export function isolate(text: string, pattern: RegExp): string[] {
-  const pieces: string[] = [];
-  let end = 0;
-  for (const match of text.matchAll(pattern)) {
-    if (match.index > end) pieces.push(text.slice(end, match.index));
-    if (match[0]) pieces.push(match[0]);
-    end = match.index + match[0].length;
-  }
-  if (end < text.length) pieces.push(text.slice(end));
-  return pieces;
 }

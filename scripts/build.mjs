@@ -37,7 +37,8 @@ const shared = {
   bundle: true,
   format: "esm",
   target: "es2023",
-  packages: "external",
+  // The two packages of the library (tokenizers and chat templates) are taken in, with their licences at the end.
+  legalComments: "eof",
   charset: "utf8",
   loader: { ".wgsl": "text" },
   metafile: true,
@@ -78,6 +79,15 @@ const outside = Object.keys(cli.metafile.inputs).filter((path) => !path.startsWi
 if (outside.length > 0) throw new Error(`the command line may import entry points of the library only, not ${outside}`);
 writeFileSync(join(dist, "node-absent.js"), `throw new Error("files on disk need Node, Deno or Bun");\n`);
 
+const packages = new Set(
+  Object.keys(main.metafile.inputs).flatMap((path) => /node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(path)?.[1] ?? []),
+);
+writeFileSync(
+  join(dist, "THIRD-PARTY.txt"),
+  [...packages]
+    .map((name) => `${name}\n\n${readFileSync(join(root, "node_modules", name, "LICENSE"), "utf8")}`)
+    .join("\n\n"),
+);
 const inputs = Object.keys(node.metafile.inputs);
 if (inputs.length > 1)
   throw new Error(`${relative(root, nodeOnly)} must stand alone, but pulls in ${inputs.join(", ")}`);

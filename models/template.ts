@@ -1,0 +1,45 @@
+/** Chat templates in Jinja, as tokenizer_config.json and chat_template.jinja hold them. */
+import { Template } from "@huggingface/jinja";
+import type { TokenizerConfig } from "./tokenizer.ts";
+
+export interface ChatTemplateMessage {
+  role: string;
+  /** Text, or parts such as `{ type: "image" }` and `{ type: "text", text: "…" }`, as the template expects it. */
+  content: string | readonly { type: string; text?: string }[];
+  [key: string]: unknown;
+}
+
+export interface ChatTemplateOptions {
+  /** End with what opens the assistant's turn. Default false. */
+  addGenerationPrompt?: boolean;
+  /** Which template, where a model has several. Default "default". */
+  name?: string;
+  /** Further variables of the template (tools, documents, …). */
+  [variable: string]: unknown;
+}
+
+const compiled = new Map<string, Template>();
+
+/** Renders messages by the template of a tokenizer's config. */
+export function renderChatTemplate(
+  config: TokenizerConfig,
+  messages: readonly ChatTemplateMessage[],
+  { addGenerationPrompt = false, name = "default", ...variables }: ChatTemplateOptions = {},
+): string {
+  const { chat_template: given } = config;
+  const text = Array.isArray(given) ? given.find((each) => each.name === name)?.template : given;
+  if (!text) {
+    const names = Array.isArray(given) ? `; there are ${given.map((each) => each.name).join(", ")}` : "";
+    throw new Error(`applyChatTemplate: the tokenizer has no chat template${names}`);
+  }
+  let template = compiled.get(text);
+  if (!template) compiled.set(text, (template = new Template(text)));
+  const content = (token: unknown) => (typeof token === "string" ? token : (token as { content?: string })?.content);
+  const tokens = ["bos_token", "eos_token", "unk_token", "pad_token"].map((key) => [key, content(config[key])]);
+  return template.render({
+    ...Object.fromEntries(tokens.filter(([, token]) => token !== undefined)),
+    ...variables,
+    messages,
+    add_generation_prompt: addGenerationPrompt,
+  });
+}
