@@ -67,7 +67,7 @@ export async function benchKernels(ours: Ours, machine: Machine, only: (name: st
   for (const kernel of [...shared, ...more].filter((k) => only(k.name))) {
     const { run, dispose } = kernel.make(ours);
     const row = await measure({ ...kernel, run }, machine);
-    dispose?.();
+    await dispose?.();
     print(row);
     rows.push(row);
   }

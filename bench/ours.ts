@@ -1,4 +1,4 @@
-import { currentDevice } from "../src/engine.ts";
+import { currentDevice, setFusion } from "../src/engine.ts";
 import * as sg from "../src/index.ts";
 import { AdamW, type AdamWOptions } from "../src/nn/index.ts";
 import { type Case, concat, type Input } from "./workloads/workload.ts";
@@ -8,6 +8,8 @@ export interface Ours {
   readonly device: sg.DeviceInfo;
   /** A function of resident tensors; every run builds its graph anew, as a user's code does. */
   bench(f: (...x: sg.Tensor[]) => sg.Tensor | sg.Tensor[], ...inputs: Input[]): Case;
+  /** The same with fusion off: one kernel per op. */
+  unfused(f: (...x: sg.Tensor[]) => sg.Tensor | sg.Tensor[], ...inputs: Input[]): Case;
   /** A training step with AdamW; `loss` gets the parameters and the resident data. */
   train(
     parameters: Input[],
@@ -29,20 +31,34 @@ function release({ node }: sg.Tensor): void {
 
 export async function openOurs(options: Parameters<typeof sg.init>[0] = {}): Promise<Ours> {
   const device = (await sg.init({ backend: "webgpu", ...options }))!;
+  const bench: Ours["bench"] = (f, ...inputs) => {
+    const resident = inputs.map(put);
+    let outputs: sg.Tensor[] = [];
+    return {
+      async run() {
+        outputs.forEach(release);
+        outputs = [f(...resident)].flat();
+        await sg.flush(outputs.map((x) => x.node));
+        await sg.synchronize();
+      },
+      result: async () => concat(await Promise.all(outputs.map((x) => x.data()))),
+    };
+  };
   return {
     sg,
     device,
-    bench(f, ...inputs) {
-      const resident = inputs.map(put);
-      let outputs: sg.Tensor[] = [];
+    bench,
+    unfused(f, ...inputs) {
+      const made = bench(f, ...inputs);
+      let off = false;
       return {
+        ...made,
         async run() {
-          outputs.forEach(release);
-          outputs = [f(...resident)].flat();
-          await sg.flush(outputs.map((x) => x.node));
-          await sg.synchronize();
+          if (!off) await setFusion(false);
+          off = true;
+          await made.run();
         },
-        result: async () => concat(await Promise.all(outputs.map((x) => x.data()))),
+        dispose: () => setFusion(true),
       };
     },
     train(parameters, adamw, data, loss) {

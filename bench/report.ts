@@ -1,7 +1,8 @@
 // `npm run bench:report`: writes the tables of README.md and kernels/README.md from the stored results.
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { round } from "./clock.ts";
 import type { LadderFile } from "./ladder.ts";
-import { type BenchFile, bestPeer, type PeersFile, ratio, readResults } from "./results.ts";
+import { type BenchFile, bestPeer, type PeerResult, type PeersFile, ratio, readResults } from "./results.ts";
 
 const RESULTS = "bench/results";
 
@@ -10,6 +11,9 @@ const TITLES: Record<string, string> = {
   matmul_256: "matmul 256³",
   matmul_512: "matmul 512³",
   matmul_1024: "matmul 1024³",
+  matmul_512_at_b: "Aᵀ · B, 512³",
+  matmul_512_a_bt: "A · Bᵀ, 512³",
+  matmul_2048: "matmul 2048³",
   bmm_32x128x64x128: "batched matmul 32 × [128, 64] × [64, 128]",
   matvec_2048x2048: "matvec [1, 2048] × [2048, 2048]",
   matvec_2048x8192: "matvec [1, 2048] × [2048, 8192]",
@@ -25,6 +29,7 @@ const TITLES: Record<string, string> = {
   llama_block_fwd: "LLaMA block forward, width 512, 256 tokens",
   decoder_train_step: "decoder train step, 4 layers of 256, 4 × 128 tokens, AdamW",
   dispatch_1000: "1,000 dependent tiny ops",
+  dispatch_1000_unfused: "the same, fusion off",
 };
 
 const LIBRARIES: Record<string, string> = { jax: "jax-js", tfjs: "TensorFlow.js", ort: "ONNX Runtime Web" };
@@ -37,22 +42,40 @@ function peersTable(file: PeersFile): string {
     const times = results && ratio(results);
     if (!best || !times) continue;
     const [peer, peerResult] = best;
+    const time = ({ cpuMs, wallMs }: PeerResult): string => `${cpuMs} (${wallMs})`;
+    const { ours, native } = results;
+    const share = native?.right ? `${round((100 * native.cpuMs!) / ours.cpuMs!)} %` : "";
     lines.push(
-      `| ${title} | ${results.ours.cpuMs} | ${peerResult.cpuMs} (${LIBRARIES[peer]}) | ${times.toFixed(1)}× |` +
-        ` ${results.ours.error!.toExponential(0)} / ${peerResult.error!.toExponential(0)} |`,
+      `| ${title} | ${time(ours)} | ${time(peerResult)} ${LIBRARIES[peer]} | ${times.toFixed(1)}× | ${share} |` +
+        ` ${ours.error!.toExponential(0)} / ${peerResult.error!.toExponential(0)} |`,
     );
   }
-  const libraries = Object.entries(file.versions).filter(([name]) => name !== "shadegrad");
+  const libraries = Object.entries(file.versions).filter(([name]) => !/^shadegrad|CPU$/.test(name));
   const versions = libraries.map(([name, version]) => `${name} ${version}`).join(", ");
   const dates = Object.values(file.workloads).map((w) => w.date);
   return [
     `Interleaved runs in one process on one adapter (${file.driver.trim()}, ${file.cores} cores), latest ${dates.sort().at(-1)}: ` +
-      `median CPU milliseconds of all threads, against the fastest of ${versions} whose values are right.`,
+      `median CPU milliseconds of all threads (wall milliseconds beside them), against the fastest of ${versions} whose ` +
+      "values are right. Native: the speed of ONNX Runtime's CPU code, 2 threads, that ours reaches.",
     "",
-    "| f32 | shadegrad | best peer | ratio | largest error, ours / theirs |",
-    "| --- | ---: | ---: | ---: | ---: |",
+    "| f32 | shadegrad | best peer | ratio | of native | largest error, ours / theirs |",
+    "| --- | ---: | ---: | ---: | ---: | ---: |",
     ...lines,
+    ...Object.entries(file.cold ?? {}).flatMap(([name, results]) => coldLine(name, results)),
   ].join("\n");
+}
+
+/** First calls in new processes: a line of the table when a peer finished too. */
+function coldLine(name: string, results: NonNullable<PeersFile["cold"]>[string]): string[] {
+  const best = Object.entries(results)
+    .filter(([library, r]) => library in LIBRARIES && r.cpuMs)
+    .sort(([, a], [, b]) => a.cpuMs! - b.cpuMs!)[0];
+  const { ours } = results;
+  if (!best || !ours?.cpuMs) return [];
+  const [library, { cpuMs, wallMs }] = best;
+  const title = `first ${name.replaceAll("_", " ")} of a process, no shader cache`;
+  const ratio = (cpuMs! / ours.cpuMs).toFixed(1);
+  return [`| ${title} | ${ours.cpuMs} (${ours.wallMs}) | ${cpuMs} (${wallMs}) ${LIBRARIES[library]} | ${ratio}× | | |`];
 }
 
 function ownFigures(file: BenchFile): string {

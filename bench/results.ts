@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import type { Roofline } from "../src/runtime/roofline.ts";
 import type { Row } from "./harness.ts";
 import type { Cold, Overhead } from "./train.ts";
@@ -31,16 +31,26 @@ export interface PeersFile {
   cores: number;
   versions: Record<string, string>;
   workloads: Record<string, { date: string; results: Record<string, PeerResult> }>;
+  /** First calls in new processes without shader cache. */
+  cold?: Record<string, Record<string, Pick<PeerResult, "cpuMs" | "wallMs" | "absent">>>;
+}
+
+export function writePeers(file: string, stored: PeersFile): void {
+  mkdirSync("bench/results", { recursive: true });
+  writeFileSync(file, `${JSON.stringify(stored, null, 1)}\n`);
 }
 
 export function readResults<T>(file: string): T | undefined {
   return existsSync(file) ? (JSON.parse(readFileSync(file, "utf8")) as T) : undefined;
 }
 
+/** Ours, and native CPU code, which no adapter reaches. */
+const NO_PEERS = ["ours", "native"];
+
 /** The fastest peer whose values are right. */
 export function bestPeer(results: Record<string, PeerResult>): [string, PeerResult] | undefined {
   return Object.entries(results)
-    .filter(([name, r]) => name !== "ours" && r.right)
+    .filter(([name, r]) => !NO_PEERS.includes(name) && r.right)
     .sort(([, a], [, b]) => a.cpuMs! - b.cpuMs!)[0];
 }
 

@@ -3,7 +3,7 @@ import { Plan } from "../src/compile/plan.ts";
 import { flush, memoryStats, synchronize, type Tensor, tensor } from "../src/index.ts";
 import { round, timed } from "./clock.ts";
 import { type Machine, measure, print, type Row } from "./harness.ts";
-import { openOurs, type Ours } from "./ours.ts";
+import { type Ours, openOurs } from "./ours.ts";
 import { workloads } from "./workloads/train.ts";
 
 export async function benchTraining(ours: Ours, machine: Machine, only: (name: string) => boolean): Promise<Row[]> {

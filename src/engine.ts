@@ -351,6 +351,12 @@ export async function forgetPlans(): Promise<void> {
   for (const plan of old) (await plan).dispose();
 }
 
+/** Fusion on or off from now on, for tests and measurements. */
+export async function setFusion(fuse: boolean): Promise<void> {
+  await forgetPlans();
+  options = { ...options, fuse };
+}
+
 /** Bytes and buffers alive on the GPU, plans and pipelines in the caches. */
 export function memoryStats(): {
   liveBytes: number;

@@ -1,13 +1,14 @@
-import { mkdirSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { parseArgs } from "node:util";
 import { median, round, type Sample, timed } from "../clock.ts";
 import { openOurs } from "../ours.ts";
-import { adapterName, type PeerResult, type PeersFile, ratio, readResults } from "../results.ts";
+import { adapterName, type PeerResult, type PeersFile, ratio, readResults, writePeers } from "../results.ts";
 import { allWorkloads } from "../workloads/index.ts";
 import type { Case, Workload } from "../workloads/workload.ts";
 import { installAdapter, opening } from "./adapter.ts";
+import { measureCold } from "./cold.ts";
 import { loadJax } from "./libraries/jax.ts";
+import { loadNative } from "./libraries/native.ts";
 import { loadOrt } from "./libraries/ort.ts";
 import { loadTfjs } from "./libraries/tfjs.ts";
 import type { Variants } from "./variants.ts";
@@ -30,16 +31,21 @@ const loaders: Record<string, () => Promise<any>> = {
   jax: loadJax,
   tfjs: loadTfjs,
   ort: loadOrt,
+  native: loadNative,
 };
+/** Whose form of a workload a library takes. */
+const formOf = (name: string): string => (name === "native" ? "ort" : name);
 
 const { values: options } = parseArgs({
   options: {
     only: { type: "string", default: "" }, // parts of workload names
-    peers: { type: "string", default: "ours,jax,tfjs,ort" },
+    peers: { type: "string", default: "ours,jax,tfjs,ort,native" },
     runs: { type: "string", default: "9" },
     seconds: { type: "string", default: "30" }, // a workload's runs stop after that, 3 at least
     list: { type: "boolean", default: false },
     dry: { type: "boolean", default: false }, // store nothing
+    cold: { type: "string", default: "" }, // first calls of a workload, each library in a new process without shader cache
+    "cold-child": { type: "string" },
   },
 });
 const chosen = allWorkloads.filter((w) => options.only.split(",").some((part) => w.name.includes(part)));
@@ -49,11 +55,29 @@ if (options.list || chosen.length === 0 || wanted.length === 0) {
   process.exit(options.list ? 0 : 1);
 }
 
+if (options.cold) {
+  measureCold(options.cold, wanted, options.dry);
+  process.exit(0);
+}
 const adapter = await installAdapter();
 const libraries: Record<string, any> = {};
 for (const name of wanted) {
   const { wall } = await timed(async () => (libraries[name] = await loaders[name]()));
-  console.log(`${libraries[name].name} ${libraries[name].version}: ready in ${Math.round(wall)} ms`);
+  if (!options["cold-child"])
+    console.log(`${libraries[name].name} ${libraries[name].version}: ready in ${Math.round(wall)} ms`);
+}
+if (options["cold-child"]) {
+  const work = allWorkloads.find((w) => w.name === options["cold-child"])!;
+  const [name] = wanted;
+  const inputs = work.inputs();
+  const made = await (name === "ours" ? work.ours : (variants[work.name] as any)[formOf(name)])(
+    libraries[name],
+    inputs,
+  );
+  const absent = "absent" in made ? made.absent : undefined;
+  const { cpu, wall } = absent ? { cpu: 0, wall: 0 } : await timed(() => made.run());
+  console.log(JSON.stringify(absent ? { absent } : { cpuMs: round(cpu), wallMs: round(wall) }));
+  process.exit(0);
 }
 
 /** Largest difference, relative to the largest expected value (or 1). */
@@ -76,17 +100,20 @@ interface Running {
   readonly samples: Sample[];
 }
 
-/** Compiles, warms up (three runs: a train step's three losses) and counts the GPU calls of one more. */
+/** Compiles, checks the values, and counts the GPU calls of one more run. */
 async function start(work: Workload, name: string, inputs: unknown): Promise<[PeerResult, Running?]> {
   const library = libraries[name];
   const { counts, errors } = library.opened;
   try {
-    const made = await (name === "ours" ? work.ours : (variants[work.name] as any)[name])(library, inputs);
+    const made = await (name === "ours" ? work.ours : (variants[work.name] as any)[formOf(name)])(library, inputs);
     if ("absent" in made) return [made];
     errors.length = 0;
     const cold = await timed(() => made.run());
-    await made.run();
-    await made.run();
+    // Three runs warm V8 up, and a train step is judged by its first three losses; long runs need no more.
+    for (let i = 1; i < 3; i++) {
+      const { wall } = await timed(() => made.run());
+      if (wall > 500 && !work.agree) break;
+    }
     const values = await made.result();
     Object.assign(counts, { dispatches: 0, passes: 0, submits: 0 });
     const first = await timed(() => made.run());
@@ -134,7 +161,7 @@ async function measure(work: Workload): Promise<Record<string, PeerResult>> {
       right: error <= work.tolerance,
       ...results[name],
     };
-    made.dispose?.();
+    await made.dispose?.();
   }
   return results;
 }
@@ -149,23 +176,17 @@ const file = `bench/results/peers-${adapterName(`${device} ${description}`)}.jso
 function store(name: string, results: Record<string, PeerResult>): void {
   const old = readResults<PeersFile>(file);
   const versions = Object.fromEntries(wanted.map((library) => [libraries[library].name, libraries[library].version]));
-  const stored: PeersFile = {
+  const date = new Date().toISOString().slice(0, 10);
+  writePeers(file, {
+    ...old,
     adapter: device,
     driver: description,
     vendor,
     cpu: cpus()[0].model,
     cores: cpus().length,
     versions: { ...old?.versions, ...versions },
-    workloads: {
-      ...old?.workloads,
-      [name]: {
-        date: new Date().toISOString().slice(0, 10),
-        results: { ...old?.workloads[name]?.results, ...results },
-      },
-    },
-  };
-  mkdirSync("bench/results", { recursive: true });
-  writeFileSync(file, `${JSON.stringify(stored, null, 1)}\n`);
+    workloads: { ...old?.workloads, [name]: { date, results: { ...old?.workloads[name]?.results, ...results } } },
+  });
 }
 
 for (const work of chosen) {

@@ -6,8 +6,8 @@ import { build } from "esbuild";
 import { childEnvironment, root } from "../../scripts/environment.mjs";
 
 const here = fileURLToPath(new URL(".", import.meta.url));
-if (!existsSync(`${here}node_modules/@jax-js/jax`)) {
-  console.log("bench:peers: installing jax-js, TensorFlow.js and ONNX Runtime Web into bench/peers (220 MB)");
+if (!existsSync(`${here}node_modules/onnxruntime-node`)) {
+  console.log("bench:peers: installing jax-js, TensorFlow.js and ONNX Runtime into bench/peers (510 MB)");
   const install = spawnSync("npm", ["ci", "--ignore-scripts", "--no-audit", "--no-fund"], {
     cwd: here,
     stdio: "inherit",
@@ -22,7 +22,7 @@ await build({
   platform: "node",
   // TensorFlow.js has its gradients in ES modules that only a bundler resolves; its Node build lacks them.
   mainFields: ["module", "main"],
-  external: ["webgpu", "@jax-js/jax", "onnxruntime-web"],
+  external: ["webgpu", "@jax-js/jax", "onnxruntime-web", "onnxruntime-node"],
   loader: { ".wgsl": "text" },
   banner: { js: 'import { createRequire } from "node:module"; const require = createRequire(import.meta.url);' },
   sourcemap: "inline",

@@ -1,5 +1,5 @@
-import { attention, rmsNormRow, rows, matmul } from "./reference.ts";
-import { filled, normal, type Input, type Workload } from "./workload.ts";
+import { attention, matmul, rmsNormRow, rows } from "./reference.ts";
+import { filled, type Input, normal, type Workload } from "./workload.ts";
 
 // One LLaMA block forward: width 512, 8 heads, SwiGLU 1376, 256 tokens, rotary positions.
 export const T = 256;

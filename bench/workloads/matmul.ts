@@ -39,6 +39,7 @@ export const workloads: Workload[] = [
     ours: ({ bench }, x) => bench((p, q) => p.matmul(q.t()), x.a, x.b),
   },
   product("matmul_1024", [1024, 1024], [1024, 1024]),
+  product("matmul_2048", [2048, 2048], [2048, 2048], 16),
   product("bmm_32x128x64x128", [32, 128, 64], [32, 64, 128], 4096),
   product("matvec_2048x2048", [1, 2048], [2048, 2048]),
   product("matvec_2048x8192", [1, 2048], [2048, 8192]),

@@ -8,6 +8,28 @@ export const eps = 1e-5;
 /** Ops of the chain of tiny ops. */
 export const TINY = 1000;
 
+/** A thousand dependent ops of 1,024 values: what one operation costs when the work is nothing, with fusion and without. */
+const tiny = (name: string, fuse: boolean): Workload => ({
+  name,
+  tolerance: 1e-4,
+  inputs: () => ({ a: normal(11, [1024]), b: normal(12, [1024], 0.01) }),
+  expected: ({ a, b }) =>
+    Float64Array.from(a.data as Float32Array, (x, i) => {
+      let y = x;
+      for (let n = 0; n < TINY; n++) y += b.data[i];
+      return y;
+    }),
+  ours: ({ bench, unfused }, { a, b }) =>
+    (fuse ? bench : unfused)(
+      (p, q) => {
+        for (let n = 0; n < TINY; n++) p = p.add(q);
+        return p;
+      },
+      a,
+      b,
+    ),
+});
+
 export const workloads: Workload[] = [
   {
     name: "softmax_4096x1024",
@@ -45,25 +67,6 @@ export const workloads: Workload[] = [
       ),
     ours: ({ bench }, { a, b }) => bench((p, q) => p.mul(0.5).add(q).gelu().tanh().mul(p).sub(q), a, b),
   },
-  {
-    // A thousand dependent ops of 1,024 values: what one operation costs when the work is nothing.
-    name: "dispatch_1000",
-    tolerance: 1e-4,
-    inputs: () => ({ a: normal(11, [1024]), b: normal(12, [1024], 0.01) }),
-    expected: ({ a, b }) =>
-      Float64Array.from(a.data as Float32Array, (x, i) => {
-        let y = x;
-        for (let n = 0; n < TINY; n++) y += b.data[i];
-        return y;
-      }),
-    ours: ({ bench }, { a, b }) =>
-      bench(
-        (p, q) => {
-          for (let n = 0; n < TINY; n++) p = p.add(q);
-          return p;
-        },
-        a,
-        b,
-      ),
-  },
+  tiny("dispatch_1000", true),
+  tiny("dispatch_1000_unfused", false),
 ];

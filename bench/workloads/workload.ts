@@ -12,7 +12,7 @@ export interface Case {
   run(): Promise<void>;
   /** Values of the last run, outputs one after another. */
   result(): Promise<Float32Array>;
-  dispose?(): void;
+  dispose?(): void | Promise<void>;
 }
 
 export interface Workload {

@@ -21,6 +21,7 @@ export const variants: Record<string, Variants> = {
   matmul_512_at_b: transposed(true),
   matmul_512_a_bt: transposed(false),
   matmul_1024: product,
+  matmul_2048: product,
   bmm_32x128x64x128: product,
   matvec_2048x2048: product,
   matvec_2048x8192: product,

@@ -106,4 +106,5 @@ export const variants: Record<string, Variants> = {
   rmsnorm_4096x1024: rmsnorm,
   gelu_chain_4M: chain,
   dispatch_1000: tiny,
+  dispatch_1000_unfused: tiny,
 };

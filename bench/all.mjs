@@ -1,0 +1,20 @@
+// `npm run bench:all`: our figures, those against the peers, first calls, and the tables of the pages from them.
+// Arguments go to the parts that know them: `npm run bench:all -- --only matmul,attn`.
+import { spawnSync } from "node:child_process";
+import { root } from "../scripts/environment.mjs";
+
+const args = process.argv.slice(2);
+const whole = args.length === 0;
+const steps = [
+  ["bench", "--parts", `kernels,train,generate,ladder,tuned${whole ? ",overhead,cold" : ""}`, ...args],
+  ["bench:peers", ...args],
+  ...(whole ? [["bench:peers", "--cold", "decoder_train_step", "--peers", "ours,jax,tfjs"]] : []),
+  ["bench:report"],
+];
+for (const [script, ...rest] of steps) {
+  const started = performance.now();
+  console.log(`\nnpm run ${script} -- ${rest.join(" ")}`);
+  const { status } = spawnSync("npm", ["run", "-s", script, "--", ...rest], { cwd: root, stdio: "inherit" });
+  console.log(`${script}: ${Math.round((performance.now() - started) / 1000)} s`);
+  if (status !== 0) process.exit(status ?? 1);
+}
