@@ -317,28 +317,27 @@ const kib = (bytes: number): number => Math.round(bytes / 1024);
 
 /** Moves tensors (parameters of an optimiser) into one buffer, so that one dispatch can update them all. */
 export async function packParameters(tensors: readonly Tensor[]): Promise<void> {
+  const nodes = tensors.map((t) => t.node); // a tensor that is assigned to meanwhile has another
   await run(
-    tensors.map((t) => t.node).filter((n) => !n.storage),
+    nodes.filter((n) => !n.storage),
     [],
   );
   const { offsets, total } = packOffsets(tensors.map((t) => t.numel));
-  const first = tensors[0].node.storage?.buffer; // already packed for an earlier optimiser of the same parameters?
+  const first = nodes[0].storage?.buffer; // already packed for an earlier optimiser of the same parameters?
   if (
     !device ||
-    tensors.every(
-      ({ node: { storage } }, i) => storage?.shared && storage.buffer === first && storage.offset === offsets[i] * 4,
-    )
+    nodes.every(({ storage }, i) => storage?.shared && storage.buffer === first && storage.offset === offsets[i] * 4)
   )
     return;
   const buffer = device.pool.permanent(total * 4);
   const encoder = device.gpu.createCommandEncoder();
   tensors.forEach((t, i) => {
-    const { storage } = t.node;
+    const { storage } = nodes[i];
     const bytes = byteSize("f32", t.numel);
     encoder.copyBufferToBuffer(storage!.buffer, storage!.offset, buffer, offsets[i] * 4, bytes);
-    t.node.storage = { buffer, offset: offsets[i] * 4, bytes, shared: true };
-    t.node.host = undefined;
-    if (!storage!.shared) device!.pool.disown(t.node, storage!.buffer);
+    nodes[i].storage = { buffer, offset: offsets[i] * 4, bytes, shared: true };
+    nodes[i].host = undefined;
+    if (!storage!.shared) device!.pool.disown(nodes[i], storage!.buffer);
   });
   device.gpu.queue.submit([encoder.finish()]);
 }

@@ -227,7 +227,8 @@ export class Places {
         });
         continue;
       }
-      const layout = offsets.join();
+      let layout = `${offsets.join()}:${total}`;
+      while (this.arenas.has(layout)) layout += "'"; // parameters and gradients, or groups of equal sizes, in one plan
       const size = Math.max(16, total * 4);
       this.arenas.set(layout, size);
       this.located.set(root, { in: "arena", layout, size, offset: 0, bytes: total * 4 });
