@@ -1,5 +1,6 @@
 /** The text of every kernel by file name. */
 import adamw from "./adamw.wgsl";
+import adamwInt8 from "./adamw_int8.wgsl";
 import attention from "./attention.wgsl";
 import attentionDecode from "./attention_decode.wgsl";
 import attentionDkv from "./attention_dkv.wgsl";
@@ -32,6 +33,7 @@ import writeInt8 from "./write_int8.wgsl";
 
 const sources: Record<string, string> = {
   adamw,
+  adamw_int8: adamwInt8,
   attention,
   attention_decode: attentionDecode,
   attention_dkv: attentionDkv,

@@ -10,6 +10,7 @@ import {
   checkpoint,
   crossEntropy,
   linear,
+  linearCrossEntropy,
   rope,
   scaledDotProductAttention,
   type Tensor,
@@ -264,6 +265,9 @@ function together(segments: Tensor): Tensor {
   return keys.eq(0).logicalOr(keys.eq(segments.reshape([b, 1, t, 1])));
 }
 
+/** Whether a layer is a product with its weight and nothing else. */
+const isPlain = (layer: Linear): boolean => layer instanceof Linear && !layer.bias && !layer.lora;
+
 const slidingWindow = ({ model_type, sliding_window }: LlamaConfig): number | undefined =>
   model_type === "mistral" ? (sliding_window ?? undefined) : undefined;
 
@@ -303,7 +307,13 @@ export class LlamaForCausalLM extends Module {
     if (labels.shape[0] !== b || labels.shape[1] !== t) {
       throw new Error(`Llama.loss: labels have shape ${show(labels.shape)}, expected [${b},${t}]`);
     }
-    return crossEntropy(this.logits(hidden.reshape([b * t, d]).indexSelect(0, rows)), targets, { ignoreIndex: -100 });
+    const answers = hidden.reshape([b * t, d]).indexSelect(0, rows); // [N, D]
+    const { logit_scale: scale } = this.config;
+    const head = this.lm_head ?? this.model.embed_tokens;
+    // A plain output layer joins the loss part by part: large vocabularies never have all their logits in memory.
+    if (head instanceof Embedding || isPlain(head))
+      return linearCrossEntropy(scale === undefined ? answers : answers.mul(scale), head.weight, targets);
+    return crossEntropy(this.logits(answers), targets);
   }
 
   /** An empty cache for `batch` sequences of up to `capacity` tokens. */

@@ -8,11 +8,12 @@ import { apply, type Tensor } from "./tensor.ts";
 
 // Free functions: creation here, the others where their ops live.
 export { checkpoint, grad, isGradEnabled, noGrad } from "./autograd.ts";
-export { adamw } from "./ops/adamw.ts";
+export { adamw, adamwInt8, STATE_BLOCK } from "./ops/adamw.ts";
 export { scaledDotProductAttention } from "./ops/attention.ts";
 export { adaptiveAvgPool2d, avgPool2d, conv2d, interpolate, maxPool2d } from "./ops/conv.ts";
 export { embedding } from "./ops/index.ts";
 export { tensor } from "./ops/leaf.ts";
+export { linearCrossEntropy } from "./ops/linear-loss.ts";
 export { crossEntropy, mseLoss } from "./ops/loss.ts";
 export { linear, matmul } from "./ops/matmul.ts";
 export { cat, stack } from "./ops/movement.ts";

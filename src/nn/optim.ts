@@ -1,7 +1,18 @@
 import type { PlanReport } from "../compile/build.ts";
 import { assign, flush, packParameters, planUpdates } from "../engine.ts";
 import { numel, sameShape, show } from "../shape.ts";
-import { adamw, cat, noGrad, pack, packOffsets, type Tensor, tensor, untracked } from "../tensor.ts";
+import {
+  adamw,
+  adamwInt8,
+  cat,
+  noGrad,
+  pack,
+  packOffsets,
+  STATE_BLOCK,
+  type Tensor,
+  tensor,
+  untracked,
+} from "../tensor.ts";
 import { setParameter } from "./init.ts";
 import type { StateDict } from "./module.ts";
 import { constantSchedule, type Schedule } from "./schedule.ts";
@@ -32,7 +43,7 @@ interface Group {
   readonly size: number;
   lr: number;
   weightDecay: number;
-  /** Flat vectors of the update rule (moments, momentum), each [size]. */
+  /** What the update rule keeps (moments, momentum): flat vectors, most of them [size]. */
   readonly state: Record<string, Tensor>;
   /** Sum of the gradients of earlier micro-batches, [size]. */
   accumulated?: Tensor;
@@ -69,7 +80,7 @@ export abstract class Optimizer {
     name: string,
     params: Iterable<Tensor> | readonly ParameterGroup[],
     options: OptimizerOptions,
-    stateNames: readonly string[],
+    stateOf: (size: number) => Record<string, Tensor>,
   ) {
     const { lr = 1e-3, weightDecay = 0, schedule = constantSchedule(), maxNorm } = options;
     checkFinite(name, { lr, weightDecay });
@@ -89,14 +100,13 @@ export abstract class Optimizer {
       }
       if (trained.length === 0) return [];
       const { offsets, total: size } = packOffsets(trained.map((p) => numel(p.shape)));
-      const state = Object.fromEntries(stateNames.map((key) => [key, flat(size)]));
       const made = {
         params: trained,
         offsets,
         size,
         lr: group.lr ?? lr,
         weightDecay: group.weightDecay ?? weightDecay,
-        state,
+        state: stateOf(size),
       };
       checkFinite(name, { lr: made.lr, weightDecay: made.weightDecay });
       return [made];
@@ -195,8 +205,12 @@ export abstract class Optimizer {
   /** Takes over a state saved from an optimizer with the same parameters. */
   async loadStateDict(saved: Readonly<StateDict>): Promise<void> {
     const own = this.stateDict();
-    for (const [name, { shape }] of Object.entries(own)) {
+    for (const [name, { shape, dtype }] of Object.entries(own)) {
       if (!saved[name]) throw new Error(`${this.constructor.name}.loadStateDict: missing ${name}`);
+      if (saved[name].dtype !== dtype)
+        throw new TypeError(
+          `${this.constructor.name}.loadStateDict: ${name} is ${saved[name].dtype}, expected ${dtype}`,
+        );
       if (!sameShape(saved[name].shape, shape)) {
         throw new Error(
           `${this.constructor.name}.loadStateDict: ${name} has shape ${show(saved[name].shape)}, expected ${show(shape)}: other parameters?`,
@@ -247,6 +261,11 @@ export abstract class Optimizer {
 export interface AdamWOptions extends OptimizerOptions {
   betas?: readonly [number, number];
   eps?: number;
+  /**
+   * How moments are kept: in f32 (8 bytes a parameter), or in 8 bits with a scale for 256 parameters each (2.03 bytes;
+   * arXiv 2110.02861). Default "f32".
+   */
+  states?: "f32" | "int8";
 }
 
 /** Adam with decoupled weight decay (arXiv 1711.05101), the maths of torch.optim.AdamW. */
@@ -255,22 +274,25 @@ export class AdamW extends Optimizer {
   readonly #eps: number;
 
   constructor(params: Iterable<Tensor> | readonly ParameterGroup[], options: AdamWOptions = {}) {
-    const { betas = [0.9, 0.999], eps = 1e-8, weightDecay = 0.01 } = options;
+    const { betas = [0.9, 0.999], eps = 1e-8, weightDecay = 0.01, states = "f32" } = options;
     checkFinite("AdamW", { eps, beta1: betas[0], beta2: betas[1] });
     if (betas.some((b) => b < 0 || b >= 1)) throw new RangeError(`AdamW: betas must be in [0, 1), got ${betas}`);
-    super("AdamW", params, { ...options, weightDecay }, ["m", "v"]);
+    if (!["f32", "int8"].includes(states))
+      throw new TypeError(`AdamW: states must be "f32" or "int8", got ${JSON.stringify(states)}`);
+    super("AdamW", params, { ...options, weightDecay }, states === "int8" ? codedMoments : moments);
     this.#betas = betas;
     this.#eps = eps;
   }
 
   protected override update({ group, step: t, p, g, lr, scale }: Update): Tensor {
     const [b1, b2] = this.#betas.map(Math.fround); // the kernel's betas: corrections must agree with them
-    const { m, v } = group.state;
+    const { m, v, scales } = group.state;
     const host = tensor(Float32Array.of(lr, b1, b2, this.#eps, group.weightDecay, 1 - b1 ** t, 1 - b2 ** t, 1));
     const hyper = scale ? cat([host.narrow(0, 0, 7), scale.reshape([1])]) : host;
-    const [next, nextM, nextV] = adamw(p, g, m, v, hyper);
+    const [next, nextM, nextV, nextScales] = scales ? adamwInt8(p, g, m, v, scales, hyper) : adamw(p, g, m, v, hyper);
     assign(m, nextM);
     assign(v, nextV);
+    if (scales) assign(scales, nextScales);
     return next;
   }
 }
@@ -289,7 +311,7 @@ export class SGD extends Optimizer {
     const { momentum = 0, nesterov = false } = options;
     if (!(momentum >= 0 && momentum < 1)) throw new RangeError(`SGD: momentum must be in [0, 1), got ${momentum}`);
     if (nesterov && momentum === 0) throw new RangeError("SGD: nesterov needs a momentum");
-    super("SGD", params, options, momentum > 0 ? ["momentum"] : []);
+    super("SGD", params, options, (size) => (momentum > 0 ? { momentum: flat(size) } : {}) as Record<string, Tensor>);
     this.#momentum = momentum;
     this.#nesterov = nesterov;
   }
@@ -345,6 +367,13 @@ function clipScale(gradients: readonly Tensor[], maxNorm: number): { norm: Tenso
 
 /** Zeros from the host: a leaf like any later state, so that the first step has the plan of the others. */
 const flat = (size: number): Tensor => tensor(new Float32Array(size));
+
+const moments = (size: number): Record<string, Tensor> => ({ m: flat(size), v: flat(size) });
+const codedMoments = (size: number): Record<string, Tensor> => ({
+  m: tensor(new Uint32Array(size / 4)),
+  v: tensor(new Uint32Array(size / 4)),
+  scales: tensor(new Float32Array(2 * Math.ceil(size / STATE_BLOCK)), { shape: [Math.ceil(size / STATE_BLOCK), 2] }),
+});
 
 /** A number that may change from step to step. */
 const scalar = (value: number): Tensor => tensor(Float32Array.of(value), { shape: [] });

@@ -1,7 +1,7 @@
 import { sameShape, show } from "../shape.ts";
 import { applyMany, type Tensor } from "../tensor.ts";
-import { defineOp } from "./define.ts";
-import { lowerAdamw } from "./lower/optim.ts";
+import { defineOp, type RefArray } from "./define.ts";
+import { lowerAdamw, lowerAdamwInt8 } from "./lower/optim.ts";
 
 /**
  * One AdamW step (https://arxiv.org/abs/1711.05101, torch's order: decay first). Sources parameters, gradient, first and
@@ -33,4 +33,78 @@ export function adamw(p: Tensor, g: Tensor, m: Tensor, v: Tensor, hyper: Tensor)
   }
   const output = { shape: p.shape, dtype: "f32" as const };
   return applyMany(adamwOp, [p, g, m, v, hyper], {}, [output, output, output]) as [Tensor, Tensor, Tensor];
+}
+
+/** Parameters that share one scale in 8-bit moments. */
+export const STATE_BLOCK = 256;
+const [M_DIGITS, ROOT_DIGITS] = [6, 7];
+
+/** The value in [0, 1] of a code of kernels/adamw_int8.wgsl. */
+function decode(code: number, digits: number): number {
+  const d = Math.floor(Math.log2(code + 1));
+  return code === 0 ? 0 : 8 ** (d - digits) * (0.125 + 0.875 * ((code + 1) / 2 ** d - 1));
+}
+
+function encode(x: number, digits: number): number {
+  if (x < 8 ** (-digits - 1)) return 0;
+  const d = digits + 1 + Math.floor(Math.floor(Math.log2(x)) / 3);
+  return 2 ** d - 1 + Math.max(0, Math.round(((x * 8 ** (digits - d) - 0.125) / 0.875) * 2 ** d));
+}
+
+/**
+ * As `adamwOp`, with moments of 8 bits (https://arxiv.org/abs/2110.02861): m and the root of v as four codes a word, u32
+ * [n / 4], and the largest of both in every block, f32 [ceil(n / 256), 2]. Sources parameters, gradient, m, v, scales, hyper.
+ */
+export const adamwInt8Op = defineOp({
+  name: "adamw_int8",
+  kind: "kernel",
+  lower: lowerAdamwInt8,
+  inPlace: [0, 2, 3, 4],
+  reference: (x, _attrs, node): RefArray[] => {
+    const [lr, beta1, beta2, eps, decay, correction1, correction2, scale] = x[5].data;
+    const [p, m, v, scales] = [x[0], x[2], x[3], x[4]].map(({ data }) => Float64Array.from(data));
+    const code = (words: Float64Array, i: number): number => (words[i >> 2] >>> (8 * (i & 3))) & 255;
+    const put = (words: Float64Array, i: number, c: number): void => {
+      const shift = 8 * (i & 3);
+      words[i >> 2] = ((words[i >> 2] & ~(255 << shift)) | (c << shift)) >>> 0;
+    };
+    for (let block = 0; block * STATE_BLOCK < p.length; block++) {
+      const begin = block * STATE_BLOCK;
+      const size = Math.min(STATE_BLOCK, p.length - begin);
+      const [highM, highRoot] = scales.subarray(2 * block, 2 * block + 2);
+      const m1 = new Float64Array(size);
+      const root1 = new Float64Array(size);
+      for (let k = 0; k < size; k++) {
+        const g = x[1].data[begin + k] * scale;
+        const c = code(m, begin + k);
+        const before = decode(c & 127, M_DIGITS) * highM * (c >= 128 ? -1 : 1);
+        m1[k] = beta1 * before + (1 - beta1) * g;
+        const root = decode(code(v, begin + k), ROOT_DIGITS) * highRoot;
+        root1[k] = Math.sqrt(beta2 * root * root + (1 - beta2) * g * g);
+      }
+      const high = [m1, root1].map((values) => values.reduce((a, b) => Math.max(a, Math.abs(b)), 0));
+      scales.set(high, 2 * block);
+      for (let k = 0; k < size; k++) {
+        const step = (lr / correction1) * (m1[k] / (root1[k] / Math.sqrt(correction2) + eps));
+        p[begin + k] = p[begin + k] * (1 - lr * decay) - step;
+        const magnitude = encode(Math.abs(m1[k]) / (high[0] || 1), M_DIGITS);
+        put(m, begin + k, magnitude + (m1[k] < 0 ? 128 : 0));
+        put(v, begin + k, root1[k] > 0 ? Math.max(1, encode(root1[k] / high[1], ROOT_DIGITS)) : 0);
+      }
+    }
+    return [p, m, v, scales].map((data, i) => ({ data, ...node.outputs![i] }));
+  },
+});
+
+/** The new [parameters, m, v, scales] of one step; see `adamwInt8Op`. */
+export function adamwInt8(p: Tensor, g: Tensor, m: Tensor, v: Tensor, scales: Tensor, hyper: Tensor): Tensor[] {
+  const [n] = p.shape;
+  const expected = [[n], [n], [n / 4], [n / 4], [Math.ceil(n / STATE_BLOCK), 2], [8]];
+  const given = [p, g, m, v, scales, hyper];
+  if (p.ndim !== 1 || !given.every((t, i) => sameShape(t.shape, expected[i])))
+    throw new Error(
+      `adamwInt8: shapes ${given.map((t) => show(t.shape)).join(", ")} are not ${expected.map(show).join(", ")}`,
+    );
+  const outputs = [p, m, v, scales].map(({ shape, dtype }) => ({ shape, dtype }));
+  return applyMany(adamwInt8Op, given, {}, outputs);
 }

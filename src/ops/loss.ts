@@ -26,7 +26,10 @@ export const crossEntropyOp = defineOp<CrossEntropyAttrs>({
   },
 });
 
-/** Sources gradient [N], logits [N, C], target i32 [N] -> gradient of the logits; no log-probabilities in memory. */
+/**
+ * Sources gradient [N], logits [N, C], target i32 [N] -> gradient of the logits; no log-probabilities in memory.
+ * A fourth source is not read; it only has to be in memory before.
+ */
 export const crossEntropyBackwardOp = defineOp<CrossEntropyAttrs>({
   name: "cross_entropy_backward",
   kind: "kernel",
@@ -50,6 +53,20 @@ export interface CrossEntropyOptions {
   reduction?: Reduction;
 }
 
+/** What every form of the loss asks of its targets; those that come from the host are checked one by one. */
+export function checkClasses(
+  op: string,
+  target: Tensor,
+  classes: number,
+  { ignoreIndex, labelSmoothing }: CrossEntropyAttrs,
+): void {
+  if (target.dtype !== "i32") throw new TypeError(`${op}: targets must be i32 class indices, got ${target.dtype}`);
+  if (!(labelSmoothing >= 0 && labelSmoothing <= 1))
+    throw new RangeError(`${op}: labelSmoothing must be in [0, 1], got ${labelSmoothing}`);
+  const bad = target.node.host?.find((t) => t !== ignoreIndex && (t < 0 || t >= classes));
+  if (bad !== undefined) throw new RangeError(`${op}: target ${bad} is out of range for ${classes} classes`);
+}
+
 /** Cross entropy of logits [N, C] (or [N, C, ...]) against class indices i32 [N] (or [N, ...]). */
 export function crossEntropy(logits: Tensor, target: Tensor, options: CrossEntropyOptions = {}): Tensor {
   const { ignoreIndex = -100, labelSmoothing = 0, reduction = "mean" } = options;
@@ -60,12 +77,7 @@ export function crossEntropy(logits: Tensor, target: Tensor, options: CrossEntro
       `crossEntropy: logits ${show(logits.shape)} ([N, C, ...]) do not fit target ${show(target.shape)} (expected ${show(expected)})`,
     );
   }
-  if (target.dtype !== "i32")
-    throw new TypeError(`crossEntropy: targets must be i32 class indices, got ${target.dtype}`);
-  if (!(labelSmoothing >= 0 && labelSmoothing <= 1))
-    throw new RangeError(`crossEntropy: labelSmoothing must be in [0, 1], got ${labelSmoothing}`);
-  const bad = target.node.host?.find((t) => t !== ignoreIndex && (t < 0 || t >= C));
-  if (bad !== undefined) throw new RangeError(`crossEntropy: target ${bad} is out of range for ${C} classes`);
+  checkClasses("crossEntropy", target, C, { ignoreIndex, labelSmoothing });
   const rows = logits.ndim === 2 ? logits : logits.flatten(2).transpose(1, 2).reshape([-1, C]);
   const flat = target.reshape([-1]);
   const losses = apply(crossEntropyOp, [rows, flat], { ignoreIndex, labelSmoothing }, flat.shape, logits.dtype);
