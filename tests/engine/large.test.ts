@@ -153,7 +153,7 @@ describe("tensors larger than a binding", () => {
   });
 });
 
-test("a LLaMA with a large vocabulary trains and answers alike", async () => {
+test.each(["f32", "int8"] as const)("a LLaMA with a large vocabulary trains and answers alike (%s)", async (states) => {
   const config = {
     vocab_size: 1000,
     hidden_size: 48,
@@ -168,7 +168,7 @@ test("a LLaMA with a large vocabulary trains and answers alike", async () => {
     await init(options);
     manualSeed(4);
     const model = new LlamaForCausalLM(config);
-    const optimizer = new AdamW(model.parameters(), { lr: 3e-3, maxNorm: 1 });
+    const optimizer = new AdamW(model.parameters(), { lr: 3e-3, maxNorm: 1, states });
     const tokens = ids(64, 1000, [2, 32]);
     const losses: number[] = [];
     for (let step = 0; step < 4; step++) {

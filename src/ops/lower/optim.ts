@@ -8,7 +8,7 @@ const BLOCK = 256; // parameters that share a scale
 export const lowerAdamwInt8: Lower = (node, cx) => {
   const size = numel(node.src[0].shape);
   const [WG, LANES] = cx.device.kind === "software" ? [8, 1] : [64, 64];
-  const most = Math.floor(cx.device.maxBindingBytes / (4 * 128 * BLOCK)) * 128 * BLOCK; // elements
+  const most = Math.floor(cx.device.maxBindingBytes / (4 * 64 * BLOCK)) * 64 * BLOCK; // elements
   return Array.from({ length: Math.ceil(size / most) }, (_, i) => {
     const [first, end] = [i * most, Math.min(size, (i + 1) * most)];
     const blocks = Math.ceil((end - first) / BLOCK);
