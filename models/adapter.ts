@@ -1,7 +1,8 @@
 /**
  * Adapters: what turns the features of a vision tower into embeddings of a language model.
  * - `Projector`: linear or MLP on every token (LLaVA, arXiv 2304.08485 and 2310.03744)
- * - `Abstractor`: learnable queries that read the image by cross-attention (mPLUG-Owl, arXiv 2304.14178)
+ * - `Abstractor`: learnable queries that read the image by cross-attention (mPLUG-Owl, arXiv 2304.14178; with fixed
+ *   positions mPLUG-Owl2, arXiv 2311.04257)
  */
 import {
   type Activation,
@@ -14,7 +15,7 @@ import {
   truncatedNormal,
 } from "../src/nn/index.ts";
 import { show } from "../src/shape.ts";
-import { cat, scaledDotProductAttention, type Tensor } from "../src/tensor.ts";
+import { cat, scaledDotProductAttention, type Tensor, tensor } from "../src/tensor.ts";
 
 /** features [N, P, D] of N images to embeddings [N, tokens(P), D']. */
 export interface Adapter extends Module {
@@ -95,35 +96,74 @@ export interface AbstractorConfig {
   num_hidden_layers: number;
   num_attention_heads: number;
   layer_norm_eps?: number;
+  /** mPLUG-Owl2: patches a side of the image. Queries and keys then get fixed sin-cos positions, values do not. */
+  grid_size?: number;
+  num_learnable_queries?: number;
 }
 
 class AbstractorAttention extends Module {
   query: Linear;
   key: Linear;
   value: Linear;
+  q_pos_embed?: Tensor; // [Q, D]
+  k_pos_embed?: Tensor; // [1 + P, D]
+  override readonly frozen = true; // the positions
+  readonly heads: number;
 
-  constructor(
-    dim: number,
-    source: number,
-    readonly heads: number,
-  ) {
+  constructor({
+    hidden_size: d,
+    num_attention_heads: heads,
+    num_learnable_queries: q,
+    grid_size: grid,
+  }: AbstractorConfig) {
     super();
-    this.query = new Linear(dim, dim);
-    this.key = new Linear(source, dim);
-    this.value = new Linear(source, dim);
+    this.heads = heads;
+    this.query = new Linear(d, d);
+    this.key = new Linear(d, d);
+    this.value = new Linear(d, d);
+    if (!grid) return;
+    if (!q) throw new RangeError("Abstractor: grid_size needs num_learnable_queries");
+    this.q_pos_embed = tensor(
+      sinCos(
+        Array.from({ length: q }, (_, i) => [i]),
+        d,
+      ),
+      { shape: [q, d] },
+    );
+    const cells = Array.from({ length: grid * grid }, (_, i) => [i % grid, Math.floor(i / grid)]); // the column first
+    const table = new Float32Array((1 + grid * grid) * d); // zeros for the class token
+    table.set(sinCos(cells, d), d);
+    this.k_pos_embed = tensor(table, { shape: [1 + grid * grid, d] });
   }
 
-  /** x [N, Q, D] reads from source [N, S, D]. */
+  /** x [N, Q, D] reads from source [N, Q + P, D]. */
   forward(x: Tensor, source: Tensor): Tensor {
     const [n, q, d] = x.shape;
     const split = (y: Tensor) => y.reshape([n, y.shape[1], this.heads, d / this.heads]).transpose(1, 2); // [N, H, Q, D/H]
+    const { q_pos_embed: here, k_pos_embed: there } = this;
     const y = scaledDotProductAttention(
-      split(this.query.forward(x)),
-      split(this.key.forward(source)),
+      split(this.query.forward(here ? x.add(here) : x)),
+      split(this.key.forward(here && there ? source.add(cat([here, there], 0)) : source)),
       split(this.value.forward(source)),
     );
     return y.transpose(1, 2).reshape([n, q, d]);
   }
+}
+
+/** Fixed positions [count, D]: each coordinate gets an equal part of D, half of it sines and half cosines. */
+function sinCos(points: readonly (readonly number[])[], dim: number): Float32Array {
+  const out = new Float32Array(points.length * dim);
+  points.forEach((point, i) => {
+    const half = dim / point.length / 2;
+    point.forEach((x, axis) => {
+      for (let j = 0; j < half; j++) {
+        const angle = x * 10000 ** (-j / half);
+        out[i * dim + 2 * half * axis + j] = Math.sin(angle);
+        out[i * dim + 2 * half * axis + half + j] = Math.cos(angle);
+      }
+    });
+  });
+  return out;
 }
 
 /** SwiGLU with a norm on the inner width. */
@@ -167,15 +207,15 @@ class AbstractorCrossAttention extends Module {
 
   constructor(config: AbstractorConfig) {
     super();
-    const { hidden_size: d, encoder_hidden_size: source = d, num_attention_heads: heads } = config;
+    const { hidden_size: d, encoder_hidden_size: source = d } = config;
     if (source !== d)
       throw new RangeError(
         `Abstractor: encoder_hidden_size ${source} must equal hidden_size ${d}: queries and features are read together`,
       );
-    this.attention = new AbstractorAttention(d, source, heads);
+    this.attention = new AbstractorAttention(config);
     this.output = new AbstractorOutput(config);
     this.norm1 = new LayerNorm(d);
-    this.normk = new LayerNorm(source);
+    this.normk = new LayerNorm(d);
   }
 
   /** The queries see themselves and the image. The residual is the normalised query, as in the reference. */

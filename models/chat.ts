@@ -23,8 +23,8 @@ export interface ChatOptions extends GenerateOptions {
 
 /** What a checkpoint's config.json says of its inputs. */
 export interface ProcessorOptions {
-  /** "pad" squares images on the mean colour first. */
-  aspect?: "pad";
+  /** "pad" squares images on the mean colour first, "resize" stretches them. */
+  aspect?: "pad" | "resize";
   /** Images stand between `<im_start>` and `<im_end>`. */
   imStartEnd?: boolean;
   /** Resolutions [height, width] that images are cut into tiles at (LLaVA-NeXT). Default: those of the image settings. */

@@ -14,6 +14,8 @@ import type { Tokenizer } from "./tokenizer.ts";
 /** Prompts of B samples, each from position 0 on, padded behind. */
 export interface Prompt {
   readonly embeds: Tensor; // f32 [B, T, D]
+  /** See `DecoderInput.modality`; new tokens are text. */
+  readonly modality?: Tensor;
   readonly lengths: readonly number[];
   /** Token ids that the repetition penalty counts as seen. */
   readonly history: readonly (readonly number[])[];
@@ -85,7 +87,8 @@ export function* steps(
   for (let i = 0; i < maxTokens; i++) {
     yield noGrad(() => {
       const embeds = i === 0 ? prompt.embeds : model.model.embed(token.reshape([b, 1]));
-      const hidden = model.model.forward({ inputsEmbeds: embeds, cache }).pop()!; // [B, T, D]
+      const modality = i === 0 ? prompt.modality : undefined;
+      const hidden = model.model.forward({ inputsEmbeds: embeds, modality, cache }).pop()!; // [B, T, D]
       const last =
         i === 0
           ? hidden.reshape([b * t, d]).indexSelect(0, tensor(Int32Array.from(prompt.lengths, (n, s) => s * t + n - 1)))

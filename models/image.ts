@@ -270,13 +270,13 @@ export function completePreprocessor(config: PreprocessorConfig) {
 
 /**
  * What a Hugging Face image processor does: RGB, resize, centre crop, scale, normalise.
- * @param aspect "pad" squares the image on the mean colour first (LLaVA-1.5).
+ * @param aspect "pad" squares the image on the mean colour first (LLaVA-1.5), "resize" stretches it (mPLUG-Owl2).
  * @returns pixel values [3, H, W] and their size.
  */
 export function preprocess(
   image: Image,
   config: PreprocessorConfig = {},
-  aspect?: "pad",
+  aspect?: "pad" | "resize",
 ): { data: Float32Array; width: number; height: number } {
   const { size, crop, filter, crops, resizes, scale, mean, std } = completePreprocessor(config);
   let rgb = toRGB(image);
@@ -284,6 +284,8 @@ export function preprocess(
     const colour = (config.image_mean ?? CLIP_MEAN).map((m) => Math.trunc(m * 255));
     rgb = padToSquare(rgb, colour);
   }
+  const longer = Math.max(rgb.width, rgb.height);
+  if (aspect === "resize") rgb = resize(rgb, longer, longer, "bicubic");
   if (resizes) {
     if (typeof size === "number") rgb = resizeShortestEdge(rgb, size, filter);
     else if (size.shortest_edge) rgb = resizeShortestEdge(rgb, size.shortest_edge, filter);

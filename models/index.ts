@@ -43,6 +43,7 @@ export {
   saveModel,
 } from "./load.ts";
 export { MplugOwl, type MplugOwlConfig, OwlVisionModel } from "./owl.ts";
+export { MplugOwl2, type MplugOwl2Config } from "./owl2.ts";
 export { type AdapterOptions, loadAdapter, saveAdapter } from "./peft.ts";
 export { type SiglipConfig, SiglipVisionModel } from "./siglip.ts";
 export type { ChatTemplateMessage, ChatTemplateOptions } from "./template.ts";

@@ -1,9 +1,10 @@
 /**
  * LLaMA: decoder of pre-norm blocks with RMSNorm, rotary positions, grouped-query attention and SwiGLU
  * (arXiv 2302.13971, 2307.09288). Weight names, config keys and maths are those of Hugging Face. Covers Qwen2, which
- * has biases on q, k, v alone, and Mistral, whose tokens see a sliding window (arXiv 2310.06825).
+ * has biases on q, k, v alone, Mistral, whose tokens see a sliding window (arXiv 2310.06825), and the modality-adaptive
+ * decoder of mPLUG-Owl2.
  */
-import { type Activation, activation, Embedding, Linear, Module, RMSNorm } from "../src/nn/index.ts";
+import { type Activation, activation, Embedding, type Layer, Linear, Module, RMSNorm } from "../src/nn/index.ts";
 import { show } from "../src/shape.ts";
 import {
   arange,
@@ -15,6 +16,7 @@ import {
   scaledDotProductAttention,
   type Tensor,
   tensor,
+  where,
 } from "../src/tensor.ts";
 import { answerRows, hostIds, ids2d, positionsOf, requireHost } from "./batch.ts";
 import { type CacheType, KVCache } from "./cache.ts";
@@ -66,6 +68,8 @@ export interface DecoderInput {
    * Turns that share one image are segments 1, 2, … behind it; padding is -1. Default: one causal sequence.
    */
   segments?: Tensor;
+  /** Where image features stand, bool [B, T]: read by mPLUG-Owl2's modality-adaptive layers. Default: nowhere. */
+  modality?: Tensor;
   /** Keys and values of earlier tokens; the new ones are added. Excludes `segments`. */
   cache?: KVCache;
 }
@@ -111,14 +115,37 @@ interface Context {
   positions: Tensor; // i32 [B, T]
   frequencies: Tensor; // [head_dim / 2]
   mask?: Tensor; // bool [B, 1, T, T]
+  modality?: Tensor; // bool [B, T, 1]
   cache?: KVCache;
   window?: number;
 }
 
+/** One layer for text and one for image features, as mPLUG-Owl2 has it (arXiv 2311.04257). */
+class Multiway extends Module {
+  multiway: Layer[];
+
+  constructor(make: () => Layer) {
+    super();
+    this.multiway = [make(), make()];
+  }
+
+  forward(x: Tensor, modality?: Tensor): Tensor {
+    const [text, image] = this.multiway;
+    return modality ? where(modality, image.forward(x), text.forward(x)) : text.forward(x);
+  }
+}
+
+/** A layer, or one a modality where the architecture has them. */
+const perModality = <L extends Layer>(config: LlamaConfig, make: () => L): L | Multiway =>
+  config.model_type === "mplug_owl2" ? new Multiway(make) : make();
+
+const apply = (layer: Layer | Multiway, x: Tensor, modality?: Tensor): Tensor =>
+  layer instanceof Multiway ? layer.forward(x, modality) : layer.forward(x);
+
 class LlamaAttention extends Module {
   q_proj: Linear;
-  k_proj: Linear;
-  v_proj: Linear;
+  k_proj: Linear | Multiway;
+  v_proj: Linear | Multiway;
   o_proj: Linear;
   readonly #heads: number;
   readonly #kvHeads: number;
@@ -140,18 +167,19 @@ class LlamaAttention extends Module {
     this.#kvHeads = kv;
     this.#headDim = headDim(config);
     this.q_proj = new Linear(d, heads * this.#headDim, { bias: bias || qwen });
-    this.k_proj = new Linear(d, kv * this.#headDim, { bias: bias || qwen });
-    this.v_proj = new Linear(d, kv * this.#headDim, { bias: bias || qwen });
+    const keys = () => new Linear(d, kv * this.#headDim, { bias: bias || qwen });
+    this.k_proj = perModality(config, keys);
+    this.v_proj = perModality(config, keys);
     this.o_proj = new Linear(heads * this.#headDim, d, { bias });
   }
 
-  forward(x: Tensor, { positions, frequencies, mask, cache, window }: Context): Tensor {
+  forward(x: Tensor, { positions, frequencies, mask, modality, cache, window }: Context): Tensor {
     const [b, t] = x.shape;
     const split = (y: Tensor, heads: number) => y.reshape([b, t, heads, this.#headDim]).transpose(1, 2); // [B, H, T, D/H]
     const turn = (y: Tensor) => rope(y, positions, { inverseFrequencies: frequencies });
     const q = turn(split(this.q_proj.forward(x), this.#heads));
-    const k = turn(split(this.k_proj.forward(x), this.#kvHeads));
-    const v = split(this.v_proj.forward(x), this.#kvHeads);
+    const k = turn(split(apply(this.k_proj, x, modality), this.#kvHeads));
+    const v = split(apply(this.v_proj, x, modality), this.#kvHeads);
     const y = cache
       ? cache.attend(this.layer, { q, k, v, window })
       : scaledDotProductAttention(q, k, v, { isCausal: true, mask, window });
@@ -181,20 +209,22 @@ class LlamaMLP extends Module {
 class LlamaLayer extends Module {
   self_attn: LlamaAttention;
   mlp: LlamaMLP;
-  input_layernorm: RMSNorm;
-  post_attention_layernorm: RMSNorm;
+  input_layernorm: RMSNorm | Multiway;
+  post_attention_layernorm: RMSNorm | Multiway;
 
   constructor(config: LlamaConfig, layer: number) {
     super();
     this.self_attn = new LlamaAttention(config, layer);
     this.mlp = new LlamaMLP(config);
-    this.input_layernorm = new RMSNorm(config.hidden_size, config.rms_norm_eps);
-    this.post_attention_layernorm = new RMSNorm(config.hidden_size, config.rms_norm_eps);
+    const norm = () => new RMSNorm(config.hidden_size, config.rms_norm_eps);
+    this.input_layernorm = perModality(config, norm);
+    this.post_attention_layernorm = perModality(config, norm);
   }
 
   forward(x: Tensor, context: Context): Tensor {
-    const y = x.add(this.self_attn.forward(this.input_layernorm.forward(x), context)); // [B, T, D]
-    return y.add(this.mlp.forward(this.post_attention_layernorm.forward(y)));
+    const { modality } = context;
+    const y = x.add(this.self_attn.forward(apply(this.input_layernorm, x, modality), context)); // [B, T, D]
+    return y.add(this.mlp.forward(apply(this.post_attention_layernorm, y, modality)));
   }
 }
 
@@ -244,6 +274,7 @@ class LlamaModel extends Module {
       positions: input.positions ?? places,
       frequencies: this.#frequencies,
       mask: segments && together(segments),
+      modality: input.modality?.reshape([b, t, 1]),
       cache,
       window,
     };
@@ -323,7 +354,7 @@ export class LlamaForCausalLM extends Module {
   }
 }
 
-const architectures = ["llama", "qwen2", "mistral", "llava_llama", "llava"];
+const architectures = ["llama", "qwen2", "mistral", "mplug_owl2", "llava_llama", "llava"];
 
 function checkConfig(config: LlamaConfig & { use_sliding_window?: boolean }): void {
   const {

@@ -62,6 +62,11 @@ export abstract class VisionLanguageModel extends Module {
     return false;
   }
 
+  /** Whether the language model treats image features apart from text. */
+  protected get modalityAdaptive(): boolean {
+    return false;
+  }
+
   /** What the adapter reads: pixels [N, C, H, W] to [N, P, D]. */
   abstract visionFeatures(pixels: Tensor): Tensor;
   /** The adapter: [N, P, D] to embeddings of images [N / tiles, positions of an image, D']. */
@@ -108,6 +113,7 @@ export abstract class VisionLanguageModel extends Module {
         inputsEmbeds: this.#embed(layout, images), // [B, T', D]
         positions: ids2d(b, positionsOf(segments, t)),
         segments: isPlainCausal(segments, t) ? undefined : ids2d(b, segments),
+        modality: this.modalityAdaptive && images ? whereImages(layout) : undefined,
       },
       labels: layout.labels && ids2d(b, layout.labels),
       attentionMask: ids2d(
@@ -159,7 +165,7 @@ export abstract class VisionLanguageModel extends Module {
     requireHost("batch", "inputIds", input.inputIds).forEach((id, i) => {
       if (segments[i] !== -1 && !this.isImageToken(id)) history[Math.floor((i * b) / segments.length)].push(id);
     });
-    return { embeds: decoder.inputsEmbeds, lengths, history };
+    return { embeds: decoder.inputsEmbeds, modality: decoder.modality, lengths, history };
   }
 }
 
@@ -170,6 +176,12 @@ function segmentsOf({ inputIds, attentionMask, segments }: VisionLanguageInput):
     ? segmentsOfMask(requireHost("batch", "attentionMask", attentionMask))
     : new Int32Array(inputIds.shape[0] * inputIds.shape[1]);
 }
+
+const whereImages = ({ batch, length, features }: Layout): Tensor =>
+  tensor(
+    Uint32Array.from(features, (row) => (row < 0 ? 0 : 1)),
+    { shape: [batch, length], dtype: "bool" },
+  );
 
 /** Where the one image of every sample begins, if all begin at the same position and are whole; else undefined. */
 function commonRun(rows: Int32Array, batch: number, [images, per]: Shape): number | undefined {

@@ -1,0 +1,115 @@
+/**
+ * mPLUG-Owl2 (arXiv 2311.04257): mPLUG-Owl's vision tower at 448 pixels, an abstractor with fixed positions, and a LLaMA
+ * whose norms, keys and values are learned apart for text and for image features. Names of X-PLUG's checkpoints.
+ */
+import { type FileSource, openCheckpoint, openFolder, type SaveOptions } from "../src/io/index.ts";
+import { truncatedNormal } from "../src/nn/index.ts";
+import type { Tensor } from "../src/tensor.ts";
+import { Abstractor, type AbstractorConfig } from "./adapter.ts";
+import { type LlamaConfig, LlamaForCausalLM, llamaDefaults } from "./llama.ts";
+import { denseState, type LoadOptions, loadModel, type Rename, saveModel } from "./load.ts";
+import { OwlVisionModel } from "./owl.ts";
+import type { VisionConfig } from "./vit.ts";
+import { VisionLanguageModel } from "./vlm.ts";
+
+/** The keys of config.json: LLaMA's, and the visual parts'. */
+export interface MplugOwl2Config extends LlamaConfig {
+  visual_config: { visual_model: VisionConfig; visual_abstractor: AbstractorConfig };
+}
+
+/** The defaults of the reference's config classes. */
+const visualDefaults = {
+  visual_model: {
+    hidden_size: 1024,
+    intermediate_size: 4096,
+    num_hidden_layers: 24,
+    num_attention_heads: 16,
+    image_size: 448,
+    patch_size: 14,
+  },
+  visual_abstractor: {
+    hidden_size: 1024,
+    intermediate_size: 2816,
+    num_hidden_layers: 6,
+    num_attention_heads: 16,
+    num_learnable_queries: 64,
+  },
+} as const;
+
+/** mPLUG-Owl's abstractor with its own queries. */
+class VisualAbstractor extends Abstractor {
+  query_embeds: Tensor; // [1, Q, D]
+
+  constructor(config: AbstractorConfig, outDim: number) {
+    super(config, outDim);
+    this.query_embeds = truncatedNormal([1, config.num_learnable_queries!, config.hidden_size], 0.02);
+  }
+}
+
+export class MplugOwl2 extends VisionLanguageModel {
+  vision_model: OwlVisionModel;
+  visual_abstractor: VisualAbstractor;
+  language_model: LlamaForCausalLM;
+  readonly config: MplugOwl2Config;
+
+  constructor(config: MplugOwl2Config) {
+    super();
+    const { visual_model: vision, visual_abstractor: abstractor } = config.visual_config;
+    const grid = abstractor.grid_size ?? vision.image_size / vision.patch_size;
+    this.config = { ...config, model_type: "mplug_owl2" };
+    this.vision_model = new OwlVisionModel(vision);
+    this.visual_abstractor = new VisualAbstractor({ ...abstractor, grid_size: grid }, config.hidden_size);
+    this.language_model = new LlamaForCausalLM(this.config);
+  }
+
+  protected isImageToken(id: number): boolean {
+    return id < 0;
+  }
+
+  protected override get textTakesImage(): boolean {
+    return true;
+  }
+
+  protected override get modalityAdaptive(): boolean {
+    return true;
+  }
+
+  /** pixels [N, C, H, W] to [N, 1 + P, D]. */
+  visionFeatures(pixels: Tensor): Tensor {
+    return this.vision_model.forward(pixels).lastHiddenState;
+  }
+
+  /** The abstractor: features [N, 1 + P, D] to [N, Q + 1, D']. */
+  project(features: Tensor): Tensor {
+    return this.visual_abstractor.forward(this.visual_abstractor.query_embeds, features);
+  }
+
+  static async fromPretrained(where: string | FileSource, options?: LoadOptions): Promise<MplugOwl2> {
+    const source = await openFolder(where);
+    const { config, tensors } = await openCheckpoint(source);
+    const { visual_model: vision, visual_abstractor: abstractor } = config.visual_config ?? {};
+    const complete: MplugOwl2Config = {
+      ...llamaDefaults,
+      ...config,
+      visual_config: {
+        visual_model: { ...visualDefaults.visual_model, ...vision },
+        visual_abstractor: { ...visualDefaults.visual_abstractor, ...abstractor },
+      },
+    };
+    return loadModel(source, () => new MplugOwl2(complete), [tensors], renames, options);
+  }
+
+  async savePretrained(where: string | FileSource, options?: SaveOptions): Promise<void> {
+    const named = Object.entries(denseState(this)).map(([name, t]) => [publishedName(name), t] as const);
+    await saveModel(this, this.config, where, options, Object.fromEntries(named));
+  }
+}
+
+const publishedName = (name: string): string =>
+  name.startsWith("language_model.") ? name.slice("language_model.".length) : `model.${name}`;
+
+const renames: Rename[] = [
+  [/rotary_emb\.inv_freq$/, null],
+  [/^model\.(vision_model|visual_abstractor)\./, "$1."],
+  [/^(model|lm_head)\./, "language_model.$1."],
+];
