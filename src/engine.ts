@@ -1,7 +1,8 @@
-import { type CompileOptions, compile, layOut, layOutTuned, type PlanReport, report } from "./compile/build.ts";
+import { type CompileOptions, compile, type PlanReport, report, tuned } from "./compile/build.ts";
 import { collect, type Graph, type Root } from "./compile/graph.ts";
 import type { Plan } from "./compile/plan.ts";
 import { toWords } from "./compile/plan.ts";
+import { layOutWithin } from "./compile/remat.ts";
 import { byteSize, type HostArray } from "./dtype.ts";
 import { Node } from "./node.ts";
 import { defineOp } from "./ops/define.ts";
@@ -35,22 +36,34 @@ const pendingAssigns = new Map<Tensor, { leaf: Node; node: Node }>();
 /** 0-d results since the last flush: always computed by it, so a loss can be read after `optimizer.step()`. */
 const pendingScalars = new Set<Node>();
 
+export interface EngineOptions extends InitOptions {
+  /** Off: one kernel per op, for tests and for finding faults. */
+  fuse?: boolean;
+  /**
+   * Most bytes that a plan may need beside parameters and optimiser state (`plan().peakBytes`). A training step that
+   * needs more computes activations again in its backward pass; one that cannot fit is an error that names its peak.
+   */
+  memoryBudget?: number;
+}
+
 /**
  * Opens a device: `options.device`, else the best WebGPU adapter; without one the f64 interpreter on the CPU, with a
  * warning. Calling it is optional unless options are needed: the first read does it. A second call starts afresh.
  */
-export async function init(init: InitOptions & { fuse?: boolean } = {}): Promise<DeviceInfo | undefined> {
+export async function init(init: EngineOptions = {}): Promise<DeviceInfo | undefined> {
   await tail.catch(() => undefined);
+  pendingAssigns.clear(); // what waited for the old device has no use any more
+  pendingScalars.clear();
   started = start(init);
   await started;
   return device?.info;
 }
 
-async function start(init: InitOptions & { fuse?: boolean }): Promise<void> {
+async function start(init: EngineOptions): Promise<void> {
   plans = new Map();
   hostUses = new WeakMap();
   inFlight = [];
-  options = { fuse: init.fuse ?? true };
+  options = { fuse: init.fuse ?? true, memoryBudget: init.memoryBudget };
   device = init.backend === "reference" ? undefined : await openDevice(init);
   await traceProcess();
   if (device)
@@ -206,7 +219,7 @@ async function planFor(device: Device, graph: Graph): Promise<Plan> {
   const pipelines = device.pipelines.size;
   const target = device;
   const compiled = begin("compile");
-  const made = (async () => compile(await layOutTuned(graph, target, options), target))();
+  const made = (async () => compile(await tuned(target, () => layOutWithin(graph, target, options)), target))();
   plans.set(graph.key, made);
   if (plans.size > MAX_PLANS) {
     const [oldest, plan] = plans.entries().next().value!;
@@ -298,7 +311,7 @@ export function planUpdates(build: () => void): Promise<PlanReport | undefined> 
 
 async function planRoots(roots: () => Root[]): Promise<PlanReport | undefined> {
   await ready();
-  return device && report(layOut(collect(roots()), device, options));
+  return device && report(layOutWithin(collect(roots()), device, options));
 }
 
 /**

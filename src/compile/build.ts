@@ -17,6 +17,8 @@ import { bindings, specialize } from "./template.ts";
 export interface CompileOptions {
   /** Off: one kernel per node, for tests and for finding faults. */
   readonly fuse: boolean;
+  /** Most bytes that a plan may need beside its leaves; see `PlanReport.peakBytes`. */
+  readonly memoryBudget?: number;
 }
 
 /** A compiled graph before anything exists on the GPU: what will run, where values lie, how much memory it takes. */
@@ -24,6 +26,8 @@ export interface Layout {
   readonly kernels: readonly (Kernel & { readonly group: Group; readonly at: readonly (Location | undefined)[] })[];
   readonly places: Places;
   readonly leaves: number;
+  /** When (see `Graph.times`) most memory is in use. */
+  readonly peakAt: number;
 }
 
 /** Expands, schedules, generates and places a graph. Touches no GPU, so that a plan can be judged before it is made. */
@@ -49,15 +53,17 @@ export function layOut(graph: Graph, device: Device, options: CompileOptions): L
         throw new RangeError(
           `${label}: it binds ${bound.bytes} bytes at once, this adapter at most ${device.info.maxBindingBytes}, and there is no way known to split the work`,
         );
-  return { kernels: located, places, leaves: graph.leaves.length };
+  const fullest = kernels[Math.min(places.fullest, kernels.length) - 1];
+  const peakAt = fullest ? expanded.sequence.get(fullest.group.root)! : 0;
+  return { kernels: located, places, leaves: graph.leaves.length, peakAt };
 }
 
-/** The same after measuring the kernel variants that nothing is known of, if the device is to. */
-export async function layOutTuned(graph: Graph, device: Device, options: CompileOptions): Promise<Layout> {
-  const layout = layOut(graph, device, options);
+/** What `make` gives, after measuring the kernel variants that it met and nothing is known of, if the device is to. */
+export async function tuned(device: Device, make: () => Layout): Promise<Layout> {
+  const layout = make();
   if (device.tuner.open.size === 0) return layout;
   await answer(device);
-  return layOut(graph, device, options);
+  return make();
 }
 
 /** What a plan will do and need, known before anything runs. */

@@ -163,7 +163,7 @@ export function expand(graph: Graph, device: Device): Expanded {
     else standIn.set(n, placed[0]);
   };
 
-  for (const n of graph.order) place(n, n.id);
+  for (const n of graph.order) place(n, graph.times?.get(n) ?? n.id);
   return { order, standIn, calls, sequence };
 }
 

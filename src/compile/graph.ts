@@ -19,6 +19,8 @@ export interface Graph {
   readonly fed: readonly boolean[];
   readonly roots: readonly Root[];
   readonly key: string;
+  /** When nodes run, where it is not the order in which they were made. */
+  readonly times?: ReadonlyMap<Node, number>;
 }
 
 /** Walks from the roots to realised nodes. Graphs with equal keys differ only in the data of their leaves. */

@@ -5,46 +5,63 @@ export interface Lifetime {
   readonly to: number;
 }
 
+interface Assignment {
+  readonly slots: number[];
+  readonly sizes: number[];
+}
+
 /**
- * Assigns lifetimes to as few buffers as it can: each takes the best-fitting buffer free at its first step.
+ * Assigns lifetimes to buffers, so that those who share one are never alive together; the better of two orders.
  * Whole buffers, because WebGPU forbids one buffer as input and output of a dispatch even on disjoint ranges.
  */
-export function planMemory(lifetimes: readonly Lifetime[]): { slots: number[]; sizes: number[]; lowerBound: number } {
-  const order = lifetimes
-    .map((_, i) => i)
-    .sort((a, b) => lifetimes[a].from - lifetimes[b].from || lifetimes[b].bytes - lifetimes[a].bytes);
+export function planMemory(lifetimes: readonly Lifetime[]): Assignment & { lowerBound: number; fullest: number } {
+  const byStep = (a: Lifetime, b: Lifetime): number => a.from - b.from || b.bytes - a.bytes;
+  const bySize = (a: Lifetime, b: Lifetime): number => b.bytes - a.bytes || a.from - b.from;
+  const [first, second] = [byStep, bySize].map((order) => assign(lifetimes, order));
+  return { ...(total(second) < total(first) ? second : first), ...mostAlive(lifetimes) };
+}
+
+const total = ({ sizes }: Assignment): number => sizes.reduce((a, b) => a + b, 0);
+
+/** Each lifetime in `order` takes the buffer that fits best among those that are free for all of it. */
+function assign(lifetimes: readonly Lifetime[], order: (a: Lifetime, b: Lifetime) => number): Assignment {
   const slots = new Array<number>(lifetimes.length);
   const sizes: number[] = [];
-  const busyUntil: number[] = [];
-  for (const i of order) {
-    const { bytes, from, to } = lifetimes[i];
+  const users: Lifetime[][] = [];
+  const indices = lifetimes.map((_, i) => i).sort((a, b) => order(lifetimes[a], lifetimes[b]));
+  for (const i of indices) {
+    const life = lifetimes[i];
+    const { bytes, from, to } = life;
     let best = -1;
     for (let s = 0; s < sizes.length; s++) {
-      if (busyUntil[s] >= from) continue;
-      if (best < 0) best = s;
-      else {
-        const [a, b] = [sizes[s], sizes[best]];
-        // The smallest that fits, else the largest to grow.
-        if (a >= bytes ? b < bytes || a < b : b < bytes && a > b) best = s;
-      }
+      if (users[s].some((u) => u.from <= to && from <= u.to)) continue;
+      // The smallest that fits, else the largest to grow.
+      if (best < 0 || (sizes[s] >= bytes ? sizes[best] < bytes || sizes[s] < sizes[best] : sizes[s] > sizes[best]))
+        best = s;
     }
-    if (best < 0 || (sizes[best] > 4 * bytes && sizes[best] > 1 << 20)) {
-      best = sizes.length;
-      sizes.push(0);
-      busyUntil.push(-1);
+    if (best < 0) {
+      best = sizes.push(0) - 1;
+      users.push([]);
     }
     sizes[best] = Math.max(sizes[best], bytes);
-    busyUntil[best] = to;
+    users[best].push(life);
     slots[i] = best;
   }
+  return { slots, sizes };
+}
+
+/** The fullest step, and the bytes alive at it. */
+function mostAlive(lifetimes: readonly Lifetime[]): { lowerBound: number; fullest: number } {
   const steps = lifetimes.reduce((n, l) => Math.max(n, l.to + 1), 0);
   const change = new Float64Array(steps + 1);
   for (const { bytes, from, to } of lifetimes) {
     change[from] += bytes;
     change[to + 1] -= bytes;
   }
-  let live = 0;
-  let lowerBound = 0;
-  for (const delta of change) lowerBound = Math.max(lowerBound, (live += delta));
-  return { slots, sizes, lowerBound };
+  let [live, lowerBound, fullest] = [0, 0, 0];
+  change.forEach((delta, step) => {
+    live += delta;
+    if (live > lowerBound) [lowerBound, fullest] = [live, step];
+  });
+  return { lowerBound, fullest };
 }

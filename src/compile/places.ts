@@ -22,6 +22,8 @@ export class Places {
   /** Bytes of the plan's own memory, and the least that any placement needs; see `PlanReport`. */
   peakBytes = 0;
   lowerBound = 0;
+  /** The step, from 1, at which most is alive. */
+  fullest = 0;
   private readonly arenas = new Map<string, number>();
   private readonly leafOf: Map<Node, number>;
   private readonly located = new Map<object, Location>();
@@ -160,7 +162,8 @@ export class Places {
         lifetimes.push({ bytes, from: 0, to: read ? end : (leafUse.get(i) ?? 0) });
       }
     });
-    const { slots, sizes, lowerBound } = planMemory(lifetimes);
+    const { slots, sizes, lowerBound, fullest } = planMemory(lifetimes);
+    this.fullest = fullest;
     this.temps = sizes;
     const sum = (list: Iterable<number>): number => [...list].reduce((a, b) => a + b, 0);
     const fixed =

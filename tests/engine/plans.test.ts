@@ -61,7 +61,15 @@ describe("train steps", () => {
     reports.decoder = await decoderPlan();
   }, 60_000);
 
-  test.each(["stage 2, singles", "stage 2, composites", "vit", "decoder"])("%s needs at most 60 pipelines", (name) => {
+  const names = ["stage 2, singles", "stage 2, composites", "vit", "decoder"];
+  test.each(names)("%s takes at most a tenth more memory than must be alive", (name) => {
+    const { peakBytes, lowerBound } = reports[name];
+    expect(lowerBound).toBeGreaterThan(1e6);
+    expect(peakBytes).toBeGreaterThanOrEqual(lowerBound);
+    expect(peakBytes / lowerBound).toBeLessThanOrEqual(1.1);
+  });
+
+  test.each(names)("%s needs at most 60 pipelines", (name) => {
     const { pipelines, kernels } = reports[name];
     expect(kernels).toBeGreaterThan(100);
     expect(pipelines).toBeGreaterThan(20);
@@ -98,5 +106,53 @@ describe("a plan before it runs", () => {
     // Two products are alive at each step; the last one is the result.
     expect(planned).toMatchObject({ kernels: 4, lowerBound: 3 << 16, peakBytes: 3 << 16 });
     expect(planned.text.split("\n").length).toBe(4);
+  });
+});
+
+describe("a memory budget", () => {
+  /** Losses and a parameter after some steps of a deep network with dropout, and the plan of a step. */
+  async function train(memoryBudget?: number) {
+    await sg.init({ backend: "webgpu", memoryBudget });
+    sg.manualSeed(2);
+    const layers = Array.from({ length: 12 }, () => new Linear(32, 32));
+    const optimizer = new AdamW(
+      layers.flatMap((l) => l.parameters()),
+      { lr: 1e-2, maxNorm: 1 },
+    );
+    const x = sg.rand(512, 32);
+    const losses: number[] = [];
+    let planned: sg.PlanReport | undefined;
+    for (let step = 0; step < 3; step++) {
+      let h = x;
+      for (const layer of layers) h = h.add(sg.dropout(layer.forward(h).gelu(), 0.1));
+      const loss = h.square().mean();
+      optimizer.zeroGrad();
+      loss.backward();
+      planned = await optimizer.plan();
+      await optimizer.step();
+      losses.push(await loss.item());
+    }
+    return { losses, weight: await layers[3].weight.data(), planned: planned! };
+  }
+
+  test("computes activations again, as many as it takes, with the same result", async () => {
+    const plain = await train();
+    const budget = Math.round(0.6 * plain.planned.peakBytes);
+    const tight = await train(budget);
+    expect(tight.planned.peakBytes).toBeLessThanOrEqual(budget);
+    expect(tight.planned.kernels).toBeGreaterThan(plain.planned.kernels);
+    expect(tight.planned.kernels).toBeLessThan(1.5 * plain.planned.kernels);
+    tight.losses.forEach((loss, i) => expect(loss).toBeCloseTo(plain.losses[i], 5));
+    tight.weight.forEach((w, i) => expect(w).toBeCloseTo(plain.weight[i], 5));
+    const ample = await train(plain.planned.peakBytes);
+    expect(ample.planned).toEqual(plain.planned);
+  });
+
+  test("that cannot be kept is an error that names the peak", async () => {
+    await expect(train(100_000)).rejects.toThrow(
+      /memory budget of 100000 bytes is too small: this step needs \d{6,} bytes/,
+    );
+    await sg.init({ backend: "webgpu" });
+    expect(await sg.tensor([1, 2]).sum().item()).toBe(3);
   });
 });
