@@ -16,7 +16,7 @@ import {
 } from "../src/nn/index.ts";
 import { loadParameter } from "../src/nn/init.ts";
 import { sameShape, show } from "../src/shape.ts";
-import type { Tensor } from "../src/tensor.ts";
+import { type Tensor, tensor } from "../src/tensor.ts";
 import { LlamaForCausalLM, llamaDefaults } from "./llama.ts";
 import { parseSentencePiece, sentencePieceJson } from "./sentencepiece.ts";
 import { Tokenizer, type TokenizerConfig } from "./tokenizer.ts";
@@ -137,8 +137,10 @@ function linearsOf(model: Module): Map<string, (source: Source, options: QuantOp
       const name = path ? `${path}.${field}` : field;
       if (!(child instanceof Linear) || !blocks.test(name)) continue;
       all.set(`${name}.weight`, async (source, options) => {
-        setParameter(child.weight, await values(source));
-        parent.replaceChild(field, QuantizedLinear.fromLinear(child, options));
+        // The dense values are never the parameter's: they leave the device with this flush.
+        const { data, shape } = await values(source);
+        const dense = tensor(data, { shape });
+        parent.replaceChild(field, QuantizedLinear.fromLinear(child, options, dense));
         await flush([]);
       });
     }

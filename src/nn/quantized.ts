@@ -102,11 +102,15 @@ export class QuantizedLinear extends Module {
     if (bias) this.bias = zeros([outFeatures]);
   }
 
-  /** The layer with its weight rounded; bias and LoRA are shared with `linear`. */
-  static fromLinear(linear: Linear, options: QuantOptions): QuantizedLinear {
+  /** The layer with its weight (or other `values` for it) rounded; bias and LoRA are shared with `linear`. */
+  static fromLinear(
+    linear: Linear,
+    options: QuantOptions,
+    values: Tensor | Float32Array = linear.weight,
+  ): QuantizedLinear {
     const { inFeatures, outFeatures, bias, lora } = linear;
     const layer = new QuantizedLinear(inFeatures, outFeatures, { ...options, bias: false });
-    layer.weight = quantize(linear.weight, [outFeatures, inFeatures], options);
+    layer.weight = quantize(values, [outFeatures, inFeatures], options);
     layer.bias = bias?.requiresGrad_(false);
     if (lora) layer.lora = lora;
     layer.training = linear.training;
