@@ -1,0 +1,98 @@
+/** Checkpoints of any size that exist only as a config and a seed: their bytes are made as they are read. */
+import type { FileSource } from "../../src/io/index.ts";
+import { numel } from "../../src/shape.ts";
+
+/** Random halves, read again and again from other places. */
+const BLOCK = 2 ** 24;
+const ONE = 0x3c00; // 1.0 as f16
+
+interface Place {
+  start: number;
+  end: number;
+  /** Where in the block its values begin; undefined = all ones. */
+  from?: number;
+}
+
+/**
+ * A folder with config.json and model.safetensors: f16, normal with the given standard deviation, norms 1 and biases 0
+ * apart. @param shapes the names and shapes of the model's tensors
+ */
+export function syntheticFolder(
+  config: object,
+  shapes: Readonly<Record<string, readonly number[]>>,
+  { std = 0.02, seed = 1 } = {},
+): FileSource & { bytes: number } {
+  const block = randomHalves(std, seed);
+  const bytes = new Uint8Array(block.buffer);
+  const header: Record<string, unknown> = {};
+  const places: Place[] = [];
+  let at = 0;
+  Object.entries(shapes).forEach(([name, shape], i) => {
+    const end = at + 2 * numel(shape);
+    header[name] = { dtype: "F16", shape, data_offsets: [at, end] };
+    // An odd step keeps tensors of the same size from being equal.
+    places.push({ start: at, end, from: /norm|layrnorm/.test(name) ? undefined : (i * 7919 * 2) % (2 * BLOCK) });
+    at = end;
+  });
+  const json = new TextEncoder().encode(JSON.stringify(header));
+  const head = new Uint8Array(8 + json.length);
+  new DataView(head.buffer).setBigUint64(0, BigInt(json.length), true);
+  head.set(json, 8);
+  const size = head.length + at;
+
+  const read = (start: number, end: number): Uint8Array => {
+    const out = new Uint8Array(end - start);
+    if (start < head.length) out.set(head.subarray(start, Math.min(end, head.length)));
+    for (const place of places) {
+      const first = Math.max(start, head.length + place.start);
+      const last = Math.min(end, head.length + place.end);
+      if (first >= last) continue;
+      const part = out.subarray(first - start, last - start);
+      if (place.from === undefined) new Uint16Array(out.buffer, part.byteOffset, part.length / 2).fill(ONE);
+      else copyRound(part, bytes, place.from + first - head.length - place.start);
+    }
+    return out;
+  };
+  const text = new TextEncoder().encode(JSON.stringify(config));
+  return {
+    location: "synthetic weights",
+    bytes: size,
+    async size(path) {
+      return path === "model.safetensors" ? size : path === "config.json" ? text.length : undefined;
+    },
+    async read(path, start = 0, end = path === "config.json" ? text.length : size) {
+      if (path === "config.json") return text.slice(start, end);
+      if (path !== "model.safetensors") throw new Error(`synthetic weights: there is no file ${path}`);
+      return read(start, end);
+    },
+  };
+}
+
+/** Fills `out` from a ring of bytes, beginning at `at`. */
+function copyRound(out: Uint8Array, ring: Uint8Array, at: number): void {
+  for (let done = 0; done < out.length; ) {
+    const from = (at + done) % ring.length;
+    const count = Math.min(out.length - done, ring.length - from);
+    out.set(ring.subarray(from, from + count), done);
+    done += count;
+  }
+}
+
+/** Sums of four uniform numbers: near enough to normal, and quick. */
+function randomHalves(std: number, seed: number): Uint16Array {
+  const out = new Uint16Array(BLOCK);
+  const float = new Float32Array(1);
+  const word = new Uint32Array(float.buffer);
+  let state = seed >>> 0 || 1;
+  const scale = std / Math.sqrt(4 / 12) / 256;
+  for (let i = 0; i < BLOCK; i++) {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    const sum = (state & 255) + ((state >>> 8) & 255) + ((state >>> 16) & 255) + (state >>> 24);
+    float[0] = (sum - 510) * scale;
+    const exponent = ((word[0] >>> 23) & 255) - 112;
+    out[i] = exponent <= 0 ? 0 : ((word[0] >>> 16) & 0x8000) | (exponent << 10) | ((word[0] >>> 13) & 1023);
+  }
+  return out;
+}
