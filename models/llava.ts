@@ -17,7 +17,7 @@ import { readJson } from "../src/io/source.ts";
 import { normal } from "../src/nn/index.ts";
 import { show } from "../src/shape.ts";
 import { cat, type Tensor } from "../src/tensor.ts";
-import { Projector, SlotEmbedding } from "./adapter.ts";
+import { type Adapter, Projector, SlotEmbedding } from "./adapter.ts";
 import { anyresRows, type Size, type TileLayout, tileGrid } from "./anyres.ts";
 import { type ChatMessage, type ChatOptions, chat, Processor } from "./chat.ts";
 import { IMAGE_TOKEN_INDEX } from "./conversation.ts";
@@ -61,7 +61,7 @@ export interface LlavaLoadOptions extends LoadOptions {
 
 export class Llava extends VisionLanguageModel {
   vision_tower: VisionTower;
-  multi_modal_projector: Projector;
+  multi_modal_projector: Adapter;
   image_slots?: SlotEmbedding;
   /** Ends each row of an image in tiles. */
   image_newline?: Tensor; // [D']

@@ -1,10 +1,10 @@
 /** Training batches: pictures with labels for the heads of stage 0, text alone, and packed conversations. */
 import { drawGround, drawPicture, randomPose, still, stillCell, TILE_FLOATS, waver } from "./draw.ts";
 import type { EmojiSet } from "./emoji.ts";
-import { emptyRows, IGNORE, type Packed, type Placed, packRow, type TextIds } from "./pack.ts";
+import { emptyRows, IGNORE, imagePlaces, type Packed, type Placed, packRow, type TextIds } from "./pack.ts";
 import type { Random } from "./random.ts";
 import type { Splits } from "./splits.ts";
-import { isComposite, type Scene, SceneSampler, type Turn, turnsOf } from "./tasks.ts";
+import { describe, isComposite, type Scene, SceneSampler, type Turn, turnsOf } from "./tasks.ts";
 import { categories, colours, grounds, question, questions, tones } from "./words.ts";
 
 /** Tokens that the projector makes of one tile: 2 x 2 places and their mean. */
@@ -64,7 +64,7 @@ export function conversationBatch(
   const pixels = new Float32Array(scenes.length * tiles * TILE_FLOATS);
   const placed = scenes.map((scene, row) => {
     drawScene(pixels, row * tiles, set, scene, random);
-    return packRow(packed, row, tiles * TILE_TOKENS, turns[row], texts);
+    return packRow(packed, row, imagePlaces(tiles * TILE_TOKENS), turns[row], texts);
   });
   return { ...packed, tiles: scenes.length * tiles, pixels, placed };
 }
@@ -83,6 +83,8 @@ export class Batcher {
     readonly splits: Splits,
     readonly texts: TextIds,
     readonly random: Random,
+    /** Changes what is asked and answered about a scene; the demo asks everything. */
+    readonly retell: (turns: Turn[], scene: Scene) => Turn[] = (turns) => turns,
   ) {
     const { emoji } = splits.set;
     this.sampler = new SceneSampler(splits);
@@ -151,7 +153,7 @@ export class Batcher {
   /** Conversations about single pictures or composites, rows filled with turns in random order. */
   conversations(kind: "single" | "composite", size: number): ConversationBatch {
     const scenes = Array.from({ length: size }, () => this.sampler[kind](this.random));
-    const turns = scenes.map((scene) => this.random.shuffle(turnsOf(scene, this.splits, this.random)));
+    const turns = scenes.map((scene) => this.#turns(scene));
     return conversationBatch(scenes, turns, this.splits.set, this.texts, ROW_LENGTH[kind], this.random);
   }
 
@@ -160,11 +162,26 @@ export class Batcher {
     const packed = emptyRows(size, ROW_LENGTH.text);
     for (let row = 0; row < size; row++) {
       const turns = Array.from({ length: 8 }, () => this.#textTurn());
-      packRow(packed, row, 0, turns, this.texts);
+      packRow(packed, row, [], turns, this.texts);
     }
     // A language model learns every token, not answers alone.
     packed.inputIds.forEach((id, i) => (packed.labels[i] = packed.segments[i] > 0 ? id : IGNORE));
     return packed;
+  }
+
+  /** The same conversations with the scene in words where the image stands: a language model learns to answer from them. */
+  described(kind: "single" | "composite", size: number): Packed {
+    const packed = emptyRows(size, ROW_LENGTH.composite);
+    for (let row = 0; row < size; row++) {
+      const scene = this.sampler[kind](this.random);
+      const words = this.texts.of(describe(scene, this.splits, this.random.int(2)));
+      packRow(packed, row, words, this.#turns(scene), this.texts);
+    }
+    return packed;
+  }
+
+  #turns(scene: Scene): Turn[] {
+    return this.random.shuffle(this.retell(turnsOf(scene, this.splits, this.random), scene));
   }
 
   #textTurn(): Turn {

@@ -61,8 +61,8 @@ export function llavaConfig(size: Size): LlavaConfig {
   };
 }
 
-export function createModel(size: Size, seed: number): Llava {
-  const model = new Llava(llavaConfig(size));
+export function createModel(size: Size, seed: number, change: Partial<LlavaConfig> = {}): Llava {
+  const model = new Llava({ ...llavaConfig(size), ...change });
   initialise(model, seed, 2 * Math.max(size.visionLayers, size.textLayers));
   return model;
 }
@@ -77,7 +77,7 @@ export function createHeads(model: Llava, classes: HeadClasses, tagWords: number
  * Small matrices want smaller values than PyTorch's defaults: normal, 0.7/√fan-in, the outputs of residual branches
  * divided by √(their number), word embeddings 1/√dim, biases 0.
  */
-function initialise(model: Module, seed: number, branches: number): void {
+export function initialise(model: Module, seed: number, branches: number): void {
   const random = new Random(seed);
   const normal = (): number => Math.sqrt(-2 * Math.log(1 - random.next())) * Math.cos(2 * Math.PI * random.next());
   for (const [name, { shape, numel }] of model.namedParameters()) {

@@ -50,6 +50,9 @@ export function emptyRows(rows: number, length: number): Packed {
   return { rows, length, inputIds: make(PAD), labels: make(IGNORE), positions: make(0), segments: make(-1) };
 }
 
+/** The places of an image in a row. */
+export const imagePlaces = (tokens: number): number[] => new Array<number>(tokens).fill(IMAGE);
+
 /** A turn as it was placed in a row: where its answer's labels stand. */
 export interface Placed {
   turn: Turn;
@@ -59,20 +62,20 @@ export interface Placed {
 }
 
 /**
- * Fills row `row` with the image and as many of `turns` as fit, in their order; a turn that does not fit is passed
- * over. @returns the turns that were placed.
+ * Fills row `row` with what all turns see (an image's places, or words) and as many of `turns` as fit, in their order;
+ * a turn that does not fit is passed over. @returns the turns that were placed.
  */
 export function packRow(
   out: Packed,
   row: number,
-  imageTokens: number,
+  seen: readonly number[],
   turns: readonly Turn[],
   texts: TextIds,
 ): Placed[] {
   const base = row * out.length;
-  const head = 1 + imageTokens;
+  const head = 1 + seen.length;
   for (let i = 0; i < head; i++) {
-    out.inputIds[base + i] = i === 0 ? BOS : IMAGE;
+    out.inputIds[base + i] = i === 0 ? BOS : seen[i - 1];
     out.positions[base + i] = i;
     out.segments[base + i] = 0;
   }

@@ -131,23 +131,41 @@ export class Trainer {
     });
   }
 
+  /** Stage 0, in place of `text`: the LLaMA learns to answer about scenes told in words. */
+  described(plan: StagePlan): Promise<StageResult> {
+    const { model, batcher, recipe } = this;
+    model.requiresGrad_(false);
+    model.language_model.requiresGrad_();
+    const next = (): Packed =>
+      batcher.described(batcher.random.next() < recipe.compositeShare ? "composite" : "single", recipe.singles);
+    return this.#run("stage 0: LLaMA, scenes in words", plan, model.language_model.parameters(), next, {
+      loss: (batch) => model.loss(modelInput(batch)),
+      images: () => 0,
+      tokens: tokensOf,
+      flops: (batch) => 3 * (batch.rows * this.#flops.row(batch.length) + labelsOf(batch) * this.#flops.label),
+    });
+  }
+
   /** Stage 1: the projector learns to speak to the frozen LLaMA. */
   async projector(): Promise<StageResult> {
     this.model.requiresGrad_(false);
-    const parts = [this.model.multi_modal_projector, this.model.image_slots!];
-    const parameters = parts.flatMap((part) => part.requiresGrad_().parameters());
-    return this.#conversations("stage 1: projector", this.recipe.projector, parameters);
+    this.model.multi_modal_projector.requiresGrad_();
+    this.model.image_slots!.requiresGrad_();
+    return this.conversations("stage 1: projector", this.recipe.projector);
   }
 
   /** Stage 2: projector and LLaMA together; the ViT stays frozen. */
   async joint(): Promise<StageResult> {
     this.model.requiresGrad_();
     this.model.vision_tower.requiresGrad_(false);
-    return this.#conversations("stage 2: projector + LLaMA", this.recipe.joint, this.model.parameters());
+    return this.conversations("stage 2: projector + LLaMA", this.recipe.joint);
   }
 
-  #conversations(name: string, plan: StagePlan, parameters: Tensor[]): Promise<StageResult> {
+  /** Trains what requires gradients on conversations about pictures. */
+  conversations(name: string, plan: StagePlan): Promise<StageResult> {
     const { model, batcher, recipe } = this;
+    const parameters = model.parameters().filter((p) => p.requiresGrad);
+    const passes = model.vision_tower.parameters()[0].requiresGrad ? 3 : 1;
     const next = (): ConversationBatch => {
       const composite = batcher.random.next() < recipe.compositeShare;
       return batcher.conversations(composite ? "composite" : "single", composite ? recipe.composites : recipe.singles);
@@ -157,7 +175,7 @@ export class Trainer {
       images: (batch) => batch.tiles,
       tokens: tokensOf,
       flops: (batch) =>
-        batch.tiles * this.#flops.tile +
+        passes * batch.tiles * this.#flops.tile +
         3 * (batch.rows * this.#flops.row(batch.length) + labelsOf(batch) * this.#flops.label),
     });
   }

@@ -2,7 +2,7 @@
 import type { Emoji } from "./emoji.ts";
 import type { Random } from "./random.ts";
 import type { Picture, Splits } from "./splits.ts";
-import { categories, colours, grounds, question, questions, type Task, tones } from "./words.ts";
+import { categories, colours, grounds, positions, question, questions, type Task, tones } from "./words.ts";
 
 /** What stands where: one cell for a single picture, four for a composite (`null` = empty), row by row. */
 export interface Scene {
@@ -56,6 +56,18 @@ export function turnsOf(scene: Scene, splits: Splits, random?: Random): Turn[] {
     add("count", [count, count]);
   }
   return turns;
+}
+
+/** A scene in words: all that can be asked about it, in language 0 or 1. */
+export function describe(scene: Scene, splits: Splits, language: number): string {
+  const cells = scene.cells.flatMap((picture, position) => {
+    if (!picture) return [];
+    const e = splits.set.emoji[picture.emoji];
+    const facts = about(e, picture.vendor, splits.named(e)).map(([, answer]) => answer[language]);
+    const place = isComposite(scene) ? [positions[position][language]] : [];
+    return [[...place, ...facts].join(language ? "、" : ", ")];
+  });
+  return [...cells, grounds[scene.ground].name[language]].join(language ? "。" : ". ");
 }
 
 /** Draws scenes for training; the mix is that of the recipe (docs: tasks are learnt in proportion to how often they are asked). */

@@ -3,7 +3,18 @@ import { Batcher, conversationBatch, ROW_LENGTH, TILE_TOKENS } from "../../examp
 import { drawPicture, randomPose, still, TILE, TILE_FLOATS } from "../../examples/demo/draw.ts";
 import { family, mainColour } from "../../examples/demo/emoji.ts";
 import { evaluationItems } from "../../examples/demo/evaluate.ts";
-import { BOS, EOS, emptyRows, IGNORE, IMAGE, packRow, TextIds, trainTokenizer, USR } from "../../examples/demo/pack.ts";
+import {
+  BOS,
+  EOS,
+  emptyRows,
+  IGNORE,
+  IMAGE,
+  imagePlaces,
+  packRow,
+  TextIds,
+  trainTokenizer,
+  USR,
+} from "../../examples/demo/pack.ts";
 import { Random } from "../../examples/demo/random.ts";
 import { Splits } from "../../examples/demo/splits.ts";
 import { SceneSampler, turnsOf } from "../../examples/demo/tasks.ts";
@@ -132,7 +143,7 @@ describe("rows", () => {
   it("give every turn the image and itself, positions that restart behind the image, labels on answers alone", () => {
     const scene = new SceneSampler(splits).single(new Random(9));
     const rows = emptyRows(1, ROW_LENGTH.single);
-    const placed = packRow(rows, 0, TILE_TOKENS, turnsOf(scene, splits), texts);
+    const placed = packRow(rows, 0, imagePlaces(TILE_TOKENS), turnsOf(scene, splits), texts);
     expect(placed.length).toBeGreaterThan(2);
     expect([...rows.inputIds.slice(0, 7)]).toEqual([BOS, IMAGE, IMAGE, IMAGE, IMAGE, IMAGE, USR]);
     for (let i = 0; i < rows.length; i++) {
