@@ -8,6 +8,7 @@ export {
   SlotEmbedding,
 } from "./adapter.ts";
 export { anyresRows, anyresTiles, bestResolution, type Size, type TileLayout, tileGrid } from "./anyres.ts";
+export { fromPretrained } from "./auto.ts";
 export { type BpeOptions, trainBPE } from "./bpe.ts";
 export { type CacheType, KVCache } from "./cache.ts";
 export { type ChatMessage, type ChatOptions, chat, Processor } from "./chat.ts";
@@ -24,6 +25,7 @@ export {
   steps,
   textPrompt,
 } from "./generate.ts";
+export { loadGguf } from "./gguf.ts";
 export * from "./image.ts";
 export {
   type DecoderInput,
@@ -45,6 +47,7 @@ export {
 export { MplugOwl, type MplugOwlConfig, OwlVisionModel } from "./owl.ts";
 export { MplugOwl2, type MplugOwl2Config } from "./owl2.ts";
 export { type AdapterOptions, loadAdapter, saveAdapter } from "./peft.ts";
+export { loadProjector, type ProjectorFileOptions, saveProjector } from "./projector.ts";
 export { type SiglipConfig, SiglipVisionModel } from "./siglip.ts";
 export type { ChatTemplateMessage, ChatTemplateOptions } from "./template.ts";
 export {

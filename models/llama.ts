@@ -55,6 +55,8 @@ export interface RopeScaling {
   low_freq_factor?: number;
   high_freq_factor?: number;
   original_max_position_embeddings?: number;
+  /** For "factors": what the frequency of each pair of channels is divided by. */
+  factors?: readonly number[];
 }
 
 /** What one forward pass reads. Either `inputIds` or `inputsEmbeds`. */
@@ -92,9 +94,10 @@ export function inverseFrequencies(config: LlamaConfig): Float32Array {
   const type = scaling?.rope_type ?? scaling?.type ?? "default";
   if (!scaling || type === "default") return plain;
   const { factor = 1 } = scaling;
+  if (type === "factors") return plain.map((f, i) => f / scaling.factors![i]);
   if (type === "linear") return plain.map((f) => f / factor);
   if (type !== "llama3")
-    throw new Error(`rope_scaling type "${type}" is not supported; known are default, linear, llama3`);
+    throw new Error(`rope_scaling type "${type}" is not supported; known are default, linear, llama3, factors`);
   // Long wavelengths are stretched by `factor`, short ones kept, those between interpolated (Llama 3.1).
   const {
     low_freq_factor: low = 1,

@@ -163,7 +163,8 @@ function checkFit(what: string, own: StateDict, sources: Sources): void {
   if (problems.length) throw new Error(`${what}: the weights do not fit the config: ${problems.join("; ")}`);
 }
 
-function rename(name: string, rules: readonly Rename[]): string | null {
+/** A stored name after the first rule that matches; null where that leaves it out. */
+export function rename(name: string, rules: readonly Rename[]): string | null {
   for (const [pattern, to] of rules) {
     if (!pattern.test(name)) continue;
     return to === null ? null : name.replace(pattern, to as string);
@@ -182,10 +183,19 @@ export async function loadModel<M extends Module>(
   renames?: readonly Rename[],
   options?: LoadOptions,
 ): Promise<M> {
-  const model = withoutInit(make);
+  const model = fromConfig(source, make);
   await loadWeights(model, files, renames, options);
   folders.set(model, source);
   return model;
+}
+
+/** A model whose weights come next. What is wrong with its config is said of the file. */
+function fromConfig<M extends Module>(source: FileSource, make: () => M): M {
+  try {
+    return withoutInit(make);
+  } catch (error) {
+    throw new Error(`${source.location}/config.json: ${(error as Error).message}`, { cause: error });
+  }
 }
 
 /**

@@ -2,18 +2,21 @@ import { createHash } from "node:crypto";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { beforeAll, describe, expect, test } from "vitest";
+import { fromPretrained } from "../../models/auto.ts";
+import { trainBPE } from "../../models/bpe.ts";
 import { ViTForImageClassification } from "../../models/classifier.ts";
 import { LlamaForCausalLM } from "../../models/llama.ts";
 import { Llava } from "../../models/llava.ts";
 import { type LoadProgress, loadLlama, loadWeights, saveModel } from "../../models/load.ts";
 import { MplugOwl } from "../../models/owl.ts";
+import { loadProjector, saveProjector } from "../../models/projector.ts";
 import { loadVisionTower } from "../../models/tower.ts";
 import { currentDevice, init } from "../../src/engine.ts";
 import { openWeights } from "../../src/io/huggingface.ts";
 import { browserFiles, type FileSource, httpFiles, memoryFiles, subfolder } from "../../src/io/source.ts";
 import { TensorFiles } from "../../src/io/tensors.ts";
 import { saveTorch } from "../../src/io/torch.ts";
-import { Linear, Module, QuantizedLinear, withoutInit } from "../../src/nn/index.ts";
+import { Linear, Module, QuantizedLinear, setParameter, withoutInit } from "../../src/nn/index.ts";
 import { folder } from "../../src/runtime/node.ts";
 import { type Tensor, tensor } from "../../src/tensor.ts";
 import { goldenPath } from "./goldens.ts";
@@ -79,6 +82,8 @@ describe.skipIf(!goldenPath("models"))("load, save, load", () => {
     for (const [key, value] of Object.entries(a)) expect(await b[key].data(), key).toEqual(await value.data());
   });
 });
+
+const longNames = Array.from({ length: 400 }, (_, i) => `<${i}>`);
 
 /** A decoder with everything that LLaMA has, small. */
 const config = {
@@ -246,7 +251,56 @@ describe("a large file", () => {
   });
 });
 
+describe.skipIf(!goldenPath("models"))("the projector alone", () => {
+  test.each(["llava-original-linear", "llava-original-mlp2x"])(
+    "%s: in both formats, by LLaVA's names",
+    async (name) => {
+      const source = golden(name);
+      const [model, other] = [await Llava.fromPretrained(source), await Llava.fromPretrained(source)];
+      const want = Object.values(model.multi_modal_projector.stateDict());
+      const file = await openWeights(source);
+      const keys = file.names.filter((key) => key.startsWith("model.mm_projector.")).sort();
+      for (const format of ["safetensors", "bin"] as const) {
+        const saved = memoryFiles();
+        await saveProjector(model, saved, { format });
+        expect([...(await TensorFiles.open(saved, `mm_projector.${format}`)).names].sort()).toEqual(keys);
+        for (const t of other.multi_modal_projector.parameters()) setParameter(t, t.mul(0));
+        await loadProjector(other, saved);
+        const got = Object.values(other.multi_modal_projector.stateDict());
+        for (const [i, t] of want.entries()) expect(await got[i].data()).toEqual(await t.data());
+      }
+      const wrong = memoryFiles();
+      await saveTorch(wrong, "mm_projector.bin", {
+        "model.mm_projector.bias": { shape: [3], dtype: "f32", read: () => new Float32Array(3) },
+      });
+      await expect(loadProjector(model, wrong)).rejects.toThrow(
+        /mm_projector.bin: the projector does not fit the model/,
+      );
+      await expect(loadProjector(model, memoryFiles())).rejects.toThrow("expected mm_projector.safetensors or");
+    },
+  );
+});
+
 describe("bad input", () => {
+  test("an unknown model_type, an unknown part of a config, and a tokenizer that is too large", async () => {
+    const bytes = (value: unknown) => new TextEncoder().encode(JSON.stringify(value));
+    const files = await savedLlama();
+    expect(await fromPretrained(files)).toBeInstanceOf(LlamaForCausalLM);
+    files.files.set("config.json", bytes({ ...config, model_type: "mamba" }));
+    await expect(fromPretrained(files)).rejects.toThrow(
+      'memory/config.json: model_type "mamba" is not supported; known are llama, mistral, qwen2, llava',
+    );
+    await expect(loadLlama(files)).rejects.toThrow('memory/config.json: Llama: model_type "mamba" is not supported');
+    if (!goldenPath("models")) return;
+    const model = await Llava.fromPretrained(golden("llava-hf"));
+    const saved = memoryFiles();
+    await model.savePretrained(saved);
+    saved.files.set("tokenizer.json", bytes(trainBPE([["a b", 2]], { vocabSize: 1000, specialTokens: longNames })));
+    await expect(Llava.fromPretrained(saved)).rejects.toThrow(
+      /^memory: the tokenizer has \d+ ids, the embedding \d+ rows \(vocab_size\): they do not belong together/,
+    );
+  });
+
   test("names the file and the key", async () => {
     const files = await savedLlama();
     const shape = { ...config, intermediate_size: 96 };

@@ -1,0 +1,41 @@
+/** The model of a checkpoint folder, whichever it is: config.json says. */
+import { type FileSource, openFolder } from "../src/io/index.ts";
+import { readJson } from "../src/io/source.ts";
+import type { Module } from "../src/nn/index.ts";
+import { ViTForImageClassification } from "./classifier.ts";
+import { Llava } from "./llava.ts";
+import { type LoadOptions, loadLlama } from "./load.ts";
+import { MplugOwl } from "./owl.ts";
+import { loadVisionTower } from "./tower.ts";
+
+type Loader = (source: FileSource, options?: LoadOptions) => Promise<Module>;
+
+const llava: Loader = (source, options) => Llava.fromPretrained(source, options);
+
+/** Loaders by `model_type`. */
+const loaders: Readonly<Record<string, Loader>> = {
+  llama: loadLlama,
+  mistral: loadLlama,
+  qwen2: loadLlama,
+  llava,
+  llava_next: llava,
+  llava_llama: llava,
+  llava_mistral: llava,
+  "mplug-owl": (source, options) => MplugOwl.fromPretrained(source, options),
+  vit: (source, options) => ViTForImageClassification.fromPretrained(source, options),
+  clip: loadVisionTower,
+  clip_vision_model: loadVisionTower,
+  siglip: loadVisionTower,
+  siglip_vision_model: loadVisionTower,
+};
+
+/** Loads the model of a folder (path, URL or FileSource) by the `model_type` in its config.json. */
+export async function fromPretrained(where: string | FileSource, options?: LoadOptions): Promise<Module> {
+  const source = await openFolder(where);
+  const { model_type: type } = await readJson(source, "config.json");
+  if (!Object.hasOwn(loaders, type ?? ""))
+    throw new Error(
+      `${source.location}/config.json: model_type ${JSON.stringify(type)} is not supported; known are ${Object.keys(loaders).join(", ")}`,
+    );
+  return loaders[type](source, options);
+}

@@ -1,0 +1,66 @@
+/** The projector alone, as LLaVA's first stage leaves it: mm_projector.bin or .safetensors with `model.mm_projector.*`. */
+import { writeEntries } from "../src/io/huggingface.ts";
+import {
+  type FileSource,
+  openFolder,
+  saveSafetensors,
+  saveTorch,
+  TensorFiles,
+  type WriteOptions,
+} from "../src/io/index.ts";
+import { setParameter } from "../src/nn/index.ts";
+import { sameShape, show } from "../src/shape.ts";
+import type { Llava } from "./llava.ts";
+
+const files = ["mm_projector.safetensors", "mm_projector.bin"] as const;
+
+export interface ProjectorFileOptions extends Pick<WriteOptions, "float"> {
+  /** "bin" is what the original LLaVA reads. Default "safetensors". */
+  readonly format?: "safetensors" | "bin";
+}
+
+/** The parameters of a projector under the names of the original LLaVA. */
+function originalNames(model: Llava) {
+  const linear = Object.keys(model.multi_modal_projector.stateDict()).every((name) => !name.startsWith("linear_2"));
+  return Object.entries(model.multi_modal_projector.stateDict()).map(([name, tensor]) => {
+    const [, n, rest] = /^linear_(\d+)\.(.*)$/.exec(name)!;
+    return [`model.mm_projector.${linear ? "" : `${2 * (Number(n) - 1)}.`}${rest}`, tensor] as const;
+  });
+}
+
+/** Writes mm_projector.safetensors or mm_projector.bin into a folder. */
+export async function saveProjector(
+  model: Llava,
+  where: string | FileSource,
+  { format = "safetensors", float }: ProjectorFileOptions = {},
+): Promise<void> {
+  const source = await openFolder(where);
+  const state = originalNames(model).map(([name, t]) => [
+    name,
+    { shape: t.shape, dtype: t.dtype, data: () => t.data() },
+  ]);
+  const entries = writeEntries(Object.fromEntries(state));
+  if (format === "bin") await saveTorch(source, files[1], entries, { float });
+  else await saveSafetensors(source, files[0], entries, { float });
+}
+
+/** Replaces the projector of a model by that of a folder. Names from a longer path are accepted up to `mm_projector`. */
+export async function loadProjector(model: Llava, where: string | FileSource): Promise<void> {
+  const source = await openFolder(where);
+  const sizes = await Promise.all(files.map((path) => source.size(path)));
+  const path = files.find((_, i) => sizes[i] !== undefined);
+  if (!path) throw new Error(`${source.location}: expected ${files.join(" or ")}`);
+  const file = await TensorFiles.open(source, path);
+  const stored = new Map(file.names.map((name) => [name.replace(/^.*?mm_projector\./, "model.mm_projector."), name]));
+  const own = originalNames(model);
+  const problems = own.flatMap(([name, { shape }]) => {
+    const from = stored.get(name);
+    if (!from) return [`missing ${name} ${show(shape)}`];
+    const found = file.entry(from).shape;
+    return sameShape(found, shape) ? [] : [`${from} has shape ${show(found)}, expected ${show(shape)}`];
+  });
+  for (const name of stored.keys()) if (!own.some(([known]) => known === name)) problems.push(`unexpected ${name}`);
+  if (problems.length)
+    throw new Error(`${source.location}/${path}: the projector does not fit the model: ${problems.join("; ")}`);
+  for (const [name, tensor] of own) setParameter(tensor, await file.read(stored.get(name)!));
+}
