@@ -27,6 +27,7 @@ export {
 } from "./generate.ts";
 export { loadGguf } from "./gguf.ts";
 export * from "./image.ts";
+export { attentionMaps, drawAttention, imageAttention, type LensToken, logitLens } from "./inspect.ts";
 export {
   type DecoderInput,
   inverseFrequencies,

@@ -51,6 +51,8 @@ export interface MergedInput {
   decoder: Required<Pick<DecoderInput, "inputsEmbeds" | "positions">> & DecoderInput;
   labels?: Tensor; // i32 [B, T']
   attentionMask: Tensor; // i32 [B, T']
+  /** For each position, row-major [B, T']: which of the batch's image positions stands there, -1 for text. */
+  imagePositions: Int32Array;
 }
 
 export abstract class VisionLanguageModel extends Module {
@@ -116,6 +118,7 @@ export abstract class VisionLanguageModel extends Module {
         modality: this.modalityAdaptive && images ? whereImages(layout) : undefined,
       },
       labels: layout.labels && ids2d(b, layout.labels),
+      imagePositions: layout.features,
       attentionMask: ids2d(
         b,
         segments.map((s) => (s === -1 ? 0 : 1)),

@@ -25,7 +25,7 @@ export {
   setAdapter,
   unmergeLoRA,
 } from "./lora.ts";
-export { type Layer, Module, Sequential, type StateDict } from "./module.ts";
+export { type ForwardHook, type Layer, Module, Sequential, type StateDict } from "./module.ts";
 export {
   AdamW,
   type AdamWOptions,

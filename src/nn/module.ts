@@ -5,6 +5,9 @@ import { setParameter } from "./init.ts";
 
 export type StateDict = Record<string, Tensor>;
 
+/** Sees a module's arguments and result; what it returns, if anything, takes the place of the result. */
+export type ForwardHook = (module: Module, args: readonly any[], output: any) => any;
+
 /**
  * A tree of named tensors and modules, nothing else. Public fields that hold a Tensor, a Module or an array of
  * them are its state, under the field's name; anything private (`#field`) or of another type is not.
@@ -14,6 +17,35 @@ export abstract class Module {
   training = true;
   /** Whether its own tensors never train, whatever `requiresGrad_` asks of a model they are part of. */
   readonly frozen: boolean = false;
+
+  readonly #hooks: { call: ForwardHook }[] = [];
+
+  /**
+   * Calls `hook` after every forward pass of this module. It sees lazy tensors: `keep()` those to read later. With a
+   * hook that does the same each time, plans replay as without one. `remove()` of what is returned takes it away.
+   */
+  registerForwardHook(hook: ForwardHook): { remove(): void } {
+    const own = this as { forward?: (...args: any[]) => any };
+    const plain = own.forward;
+    if (!plain) throw new Error(`registerForwardHook: ${this.constructor.name} has no forward`);
+    const hooks = this.#hooks;
+    // The instance's own method hides the class's as long as there are hooks; without any there is no cost.
+    if (hooks.length === 0) {
+      const value = (...args: any[]) =>
+        hooks.reduce((output, { call }) => call(this, args, output) ?? output, plain.apply(this, args));
+      Object.defineProperty(this, "forward", { value, configurable: true });
+    }
+    const entry = { call: hook };
+    hooks.push(entry);
+    return {
+      remove() {
+        const at = hooks.indexOf(entry);
+        if (at < 0) return;
+        hooks.splice(at, 1);
+        if (hooks.length === 0) delete own.forward;
+      },
+    };
+  }
 
   /** Fields that may hold state, in order. */
   protected fields(): Iterable<[string, unknown]> {
