@@ -9,9 +9,9 @@ export interface MemoryForecast {
   readonly weights: number;
   readonly packed: number;
   readonly moments: number;
-  /** Gradients kept between micro-batches. */
+  /** Gradients kept between micro-batches, and their mean. */
   readonly accumulated: number;
-  /** The largest batch on its way: activations, gradients, temporaries. 0 on the reference backend, which has no plans. */
+  /** The largest batch on its way: activations, gradients, temporaries. Batches of other lengths reuse it. 0 on the reference backend, which has no plans. */
   readonly activations: number;
   readonly total: number;
 }
@@ -31,7 +31,7 @@ export async function forecastMemory(
   const weights = bytesOf(model.parameters());
   const packed = optimizer.groups.reduce((n, { size }) => n + 4 * size, 0);
   const moments = optimizer.groups.reduce((n, { state }) => n + bytesOf(Object.values(state)), 0);
-  const accumulated = accumulates ? packed : 0;
+  const accumulated = accumulates ? 2 * packed : 0;
   const activations = (await optimizer.plan())?.peakBytes ?? 0;
   return {
     weights,

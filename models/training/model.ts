@@ -1,23 +1,15 @@
 /** The model of a recipe: opened or put together, its parts frozen or not, LoRA and quantisation applied. */
 
 import { writeEntries } from "../../src/io/huggingface.ts";
-import { openFolder, saveSafetensors, TensorFiles } from "../../src/io/index.ts";
+import { type FileSource, openFolder, saveSafetensors, TensorFiles } from "../../src/io/index.ts";
 import { readJson } from "../../src/io/source.ts";
-import {
-  addLoRA,
-  LayerNorm,
-  type ParameterGroup,
-  quantizeLinears,
-  RMSNorm,
-  setParameter,
-  withoutInit,
-} from "../../src/nn/index.ts";
-import { sameShape, show } from "../../src/shape.ts";
+import { addLoRA, LayerNorm, type ParameterGroup, RMSNorm, withoutInit } from "../../src/nn/index.ts";
 import { type Tensor, zeros } from "../../src/tensor.ts";
 import { Projector } from "../adapter.ts";
 import { Processor } from "../chat.ts";
+import { IMAGE_TOKEN_INDEX } from "../conversation.ts";
 import { Llava } from "../llava.ts";
-import { loadLlama } from "../load.ts";
+import { checkTokenizer, type LoadOptions, loadLlama, loadWeights } from "../load.ts";
 import { MplugOwl } from "../owl.ts";
 import { saveAdapter } from "../peft.ts";
 import { loadVisionTower } from "../tower.ts";
@@ -53,33 +45,29 @@ export interface OpenedModel extends ImageFacts {
 
 /** Loads what the recipe names. */
 export async function openModel(recipe: Recipe): Promise<OpenedModel> {
-  const { model_name_or_path: path, image_aspect_ratio: aspect } = recipe;
-  const source = await openFolder(path);
-  const model =
-    recipe.architecture === "mplug-owl"
-      ? await MplugOwl.fromPretrained(source)
-      : recipe.vision_tower
-        ? await assemble(recipe)
-        : await Llava.fromPretrained(source);
+  const source = await openFolder(recipe.model_name_or_path);
+  const model = await loadModelOf(recipe, source);
+  if (model instanceof Llava && model.config.image_grid_pinpoints)
+    throw new Error(`${source.location}: recipes take images whole; the tiles of LLaVA-NeXT are trained with train()`);
   const { image_size: size, num_channels: channels = 3 } = model.config.vision_config;
   const own = model instanceof Llava ? model.processor : undefined;
   const found = own ?? (await Processor.open(source, size));
   if (!found) throw new Error(`${source.location}: training needs the tokenizer.json of the model there`);
+  checkTokenizer(source, found.tokenizer, model.config.text_config);
   const squeezed = model instanceof MplugOwl && (await source.size("preprocessor_config.json")) === undefined;
   // mPLUG-Owl's own processing squeezes images to the square.
   const images = squeezed ? { size: { width: size, height: size }, do_center_crop: false } : found.images;
-  const options = { ...found.options, aspect: aspect === "pad" ? ("pad" as const) : undefined };
+  const options = { ...found.options, aspect: recipe.image_aspect_ratio === "pad" ? ("pad" as const) : undefined };
   const processor = new Processor(found.tokenizer, images, options);
-  checkTokenizer(processor, model, source.location);
   if (recipe.pretrain_mm_mlp_adapter) await loadProjector(model, recipe.pretrain_mm_mlp_adapter);
-  const tokenizerConfig =
-    (await source.size("tokenizer_config.json")) === undefined ? {} : await readJson(source, "tokenizer_config.json");
+  const settings = "tokenizer_config.json";
+  const { legacy } = (await source.size(settings)) === undefined ? {} : await readJson(source, settings);
   const pixelShape = [channels, size, size];
   const features = model.visionFeatures(zeros([1, ...pixelShape])); // never computed: for their shapes
   return {
     model,
     processor,
-    legacy: tokenizerConfig.legacy !== false,
+    legacy: legacy !== false,
     imageToken: model instanceof Llava ? model.config.image_token_index : -1,
     tokensPerImage: model.project(features).shape[1],
     pixelShape,
@@ -87,45 +75,42 @@ export async function openModel(recipe: Recipe): Promise<OpenedModel> {
   };
 }
 
+async function loadModelOf(recipe: Recipe, source: FileSource): Promise<TrainedModel> {
+  const dtype = ({ 32: "f32", 16: "f16", 8: "int8", 4: recipe.quant_type } as const)[recipe.bits];
+  if (recipe.architecture === "mplug-owl") return MplugOwl.fromPretrained(source, { dtype });
+  const visionTower = recipe.vision_tower ?? undefined;
+  const config = await readJson(source, "config.json");
+  const whole = config.text_config || config.mm_vision_tower;
+  if (whole || !visionTower) return Llava.fromPretrained(source, { dtype, visionTower });
+  return assemble(recipe, visionTower, { dtype });
+}
+
 /** A tower and a language model from folders of their own, with a new projector between them: where stage 1 begins. */
-async function assemble(recipe: Recipe): Promise<Llava> {
-  const language = await loadLlama(recipe.model_name_or_path);
-  const tower = await loadVisionTower(recipe.vision_tower!);
-  const config = {
-    model_type: "llava",
-    text_config: language.config,
-    vision_config: tower.config,
-    image_token_index: -200,
-    vision_feature_layer: recipe.mm_vision_select_layer,
-    vision_feature_select_strategy:
-      recipe.mm_vision_select_feature === "patch" ? ("default" as const) : ("full" as const),
-    mm_projector_type: recipe.mm_projector_type,
-  };
-  const model = withoutInit(() => new Llava(config));
+async function assemble(recipe: Recipe, visionTower: string, options: LoadOptions): Promise<Llava> {
+  const language = await loadLlama(recipe.model_name_or_path, options);
+  const tower = await loadVisionTower(visionTower, options);
+  const model = withoutInit(
+    () =>
+      new Llava({
+        model_type: "llava",
+        text_config: language.config,
+        vision_config: tower.config,
+        image_token_index: IMAGE_TOKEN_INDEX,
+        vision_feature_layer: recipe.mm_vision_select_layer,
+        vision_feature_select_strategy: recipe.mm_vision_select_feature === "patch" ? "default" : "full",
+        mm_projector_type: recipe.mm_projector_type,
+      }),
+  );
+  const type = recipe.mm_projector_type;
   model.language_model = language;
   model.vision_tower = tower;
-  model.multi_modal_projector = new Projector(tower.config.hidden_size, language.config.hidden_size, {
-    type: recipe.mm_projector_type,
-  });
+  model.multi_modal_projector = new Projector(tower.config.hidden_size, language.config.hidden_size, { type });
   return model;
 }
 
-function checkTokenizer({ tokenizer }: Processor, model: TrainedModel, where: string): void {
-  const { vocab_size: rows } = model.config.text_config;
-  const beyond = tokenizer.size - rows;
-  if (beyond > 0)
-    throw new Error(
-      `${where}: the tokenizer has ${tokenizer.size} tokens, the embedding ${rows} rows: it is not this model's`,
-    );
-}
-
 /** Freezes and trains what the recipe says. Returns the names of the layers with a LoRA. */
-export async function prepareModel(model: TrainedModel, recipe: Recipe): Promise<string[]> {
+export function prepareModel(model: TrainedModel, recipe: Recipe): string[] {
   model.requiresGrad_(false);
-  if (recipe.bits < 32) {
-    const format = recipe.bits === 8 ? "int8" : recipe.quant_type;
-    await quantizeLinears(model.language_model, { format, exclude: /lm_head/ }); // QLoRA keeps the output layer
-  }
   const adapted = recipe.lora_enable
     ? addLoRA(model, new RegExp(recipe.lora_target), {
         r: recipe.lora_r,
@@ -188,17 +173,15 @@ const projectorState = (model: Llava): Record<string, Tensor> => {
 async function loadProjector(model: TrainedModel, path: string): Promise<void> {
   if (!(model instanceof Llava)) throw new Error(`pretrain_mm_mlp_adapter ${path}: only llava has a projector`);
   const { source, name } = await openFile(path);
-  const file = await TensorFiles.open(source, name);
-  const own = projectorState(model);
-  const problems = Object.entries(own).flatMap(([key, { shape }]) => {
-    if (!file.has(key)) return [`missing ${key}`];
-    return sameShape(file.entry(key).shape, shape)
-      ? []
-      : [`${key} has shape ${show(file.entry(key).shape)}, expected ${show(shape)}`];
-  });
-  problems.push(...file.names.filter((key) => !own[key]).map((key) => `unexpected ${key}`));
-  if (problems.length) throw new Error(`${path}: the projector does not fit the model: ${problems.join("; ")}`);
-  for (const [key, target] of Object.entries(own)) setParameter(target, await file.read(key));
+  await loadWeights(
+    model.multi_modal_projector,
+    [await TensorFiles.open(source, name)],
+    [
+      [/^model\.mm_projector\.(\d+)\./, (_, n) => `linear_${Number(n) / 2 + 1}.`],
+      [/^model\.mm_projector\./, "linear_1."],
+      [/^(?:model\.)?multi_modal_projector\./, ""],
+    ],
+  );
 }
 
 /**
@@ -215,6 +198,6 @@ export async function saveResult(model: TrainedModel, recipe: Recipe): Promise<s
     await saveSafetensors(output, PROJECTOR_FILE, writeEntries(projectorState(model)));
     return PROJECTOR_FILE;
   }
-  await model.savePretrained(output, { companions: await openFolder(recipe.model_name_or_path) });
+  await model.savePretrained(output);
   return "model.safetensors";
 }

@@ -43,8 +43,8 @@ export interface Recipe {
   lora_dropout: number;
   /** Pattern for the dotted names of the layers that get a LoRA. */
   lora_target: string;
-  /** Bits of the frozen language model's matrices; 4 and 8 are quantised (QLoRA). */
-  bits: 4 | 8 | 32;
+  /** Bits of the weights that stay frozen: 16 all matrices but the adapter's, 8 and 4 those of decoder blocks (QLoRA). */
+  bits: 4 | 8 | 16 | 32;
   quant_type: "nf4" | "int4";
 
   learning_rate: number;
@@ -153,7 +153,7 @@ const fields: { readonly [K in keyof Recipe]: readonly [Check, Recipe[K] | undef
   lora_alpha: [positive, 16],
   lora_dropout: [share, 0.05],
   lora_target: [pattern, "^language_model\\..*\\.(q|k|v|o|gate|up|down)_proj$"],
-  bits: [oneOf(4, 8, 32), 32],
+  bits: [oneOf(4, 8, 16, 32), 32],
   quant_type: [oneOf("nf4", "int4"), "nf4"],
   learning_rate: [positive, undefined],
   mm_projector_lr: [orNull(positive), null],
@@ -234,8 +234,11 @@ function checkTogether(r: Recipe, where: string): void {
     problems.push("nothing trains: trainable is empty and lora_enable false");
   if (r.lora_enable && r.trainable.includes("language"))
     problems.push("lora_enable trains the language model by a LoRA: take language out of trainable");
-  if (r.bits < 32 && r.trainable.includes("language"))
-    problems.push(`bits ${r.bits} freezes the language model: take language out of trainable, or set lora_enable`);
+  const frozen = r.bits < 32 ? r.trainable.filter((part) => part !== "projector") : [];
+  if (frozen.length)
+    problems.push(
+      `bits ${r.bits} freezes vision and language: take ${frozen.join(" and ")} out of trainable (lora_enable trains beside)`,
+    );
   if (r.feature_cache !== "off" && vision)
     problems.push("feature_cache needs a frozen tower, but trainable has vision");
   if (r.feature_cache !== "off" && (r.augment_crop || r.augment_flip || r.augment_jitter > 0))

@@ -49,6 +49,8 @@ export interface RunFacts {
   readonly unused: readonly string[];
   readonly memory: MemoryForecast;
   readonly samples: number;
+  /** Rows that they take in an epoch: fewer with packing. */
+  readonly rows: number;
   /** Samples longer than model_max_length, which lose their end. */
   readonly cut: number;
   readonly evaluationSamples: number;
@@ -72,7 +74,7 @@ export async function trainRecipe(recipe: Recipe, options: RunOptions = {}): Pro
   manualSeed(recipe.seed);
   const opened = await openModel(recipe);
   const { model } = opened;
-  const adapted = await prepareModel(model, recipe);
+  const adapted = prepareModel(model, recipe);
   const folder = await openFolder(recipe.image_folder);
   const output = await openFolder(recipe.output_dir);
   const data = await DataSet.open([recipe.data_path].flat(), opened, recipe, folder);
@@ -101,6 +103,7 @@ export async function trainRecipe(recipe: Recipe, options: RunOptions = {}): Pro
     unused,
     memory: await forecast(model, optimizer, await batches.largest(data, false), recipe),
     samples: data.samples.length,
+    rows: data.steps(0).flat(2).length,
     cut: data.cut,
     evaluationSamples: heldOut?.samples.length ?? 0,
     steps,

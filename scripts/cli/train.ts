@@ -110,6 +110,7 @@ function describe({ parameters, adapted, unused, memory, ...facts }: RunFacts): 
     ),
   ];
   const samples = [`${facts.samples} samples`, `${facts.steps} steps`];
+  if (facts.rows < facts.samples) samples.push(`packed into ${facts.rows} rows an epoch`);
   if (facts.cut) samples.push(`${facts.cut} samples are longer than model_max_length and lose their end`);
   if (facts.evaluationSamples) samples.push(`${facts.evaluationSamples} samples for evaluation`);
   if (adapted.length) samples.push(`LoRA in ${adapted.length} layers`);

@@ -36,7 +36,7 @@ test.each([
   [{ micro_batch_size: 3 }, "micro_batch_size 3 does not divide train_batch_size 8"],
   [{ trainable: [] }, "nothing trains"],
   [{ lora_enable: true, trainable: ["language"] }, "take language out of trainable"],
-  [{ bits: 4, trainable: ["language"] }, "bits 4 freezes the language model"],
+  [{ bits: 4, trainable: ["language"] }, "bits 4 freezes vision and language: take language out of trainable"],
   [{ feature_cache: "memory", augment_flip: true }, "it excludes augmentation"],
   [{ feature_cache: "memory", trainable: ["vision"] }, "feature_cache needs a frozen tower"],
 ] as const)("%j is an error that says why", (keys, message) => {

@@ -14,7 +14,7 @@ export const config: LlavaConfig = {
   text_config: {
     vocab_size: 640,
     hidden_size: 32,
-    intermediate_size: 48,
+    intermediate_size: 64,
     num_hidden_layers: 2,
     num_attention_heads: 2,
     rms_norm_eps: 1e-5,
