@@ -25,7 +25,7 @@ const put = ({ data, shape }: Input) =>
 /** Returns a value's buffer at once, as the peers' dispose() does; without it the garbage collector decides. */
 function release({ node }: sg.Tensor): void {
   if (!node.storage || node.storage.shared) return;
-  currentDevice()!.pool.disown(node, node.storage.buffer);
+  currentDevice()!.pool.disown(node.storage);
   node.storage = undefined;
 }
 

@@ -253,7 +253,7 @@ function countUse(device: Device, leaf: Node): void {
 
 function promote(device: Device, node: Node): void {
   if (node.storage || !node.host) return;
-  node.storage = device.pool.own(byteSize(node.dtype, numel(node.shape)), node);
+  node.storage = device.pool.own(byteSize(node.dtype, numel(node.shape)));
   device.gpu.queue.writeBuffer(node.storage.buffer, 0, toWords(node) as Uint32Array<ArrayBuffer>);
 }
 
@@ -264,7 +264,7 @@ let uploaded = 0;
 export async function upload(leaf: Node, words: Uint32Array): Promise<boolean> {
   await (started ??= start({}));
   if (!device) return false;
-  leaf.storage = device.pool.own(byteSize(leaf.dtype, numel(leaf.shape)), leaf);
+  leaf.storage = device.pool.own(byteSize(leaf.dtype, numel(leaf.shape)));
   device.gpu.queue.writeBuffer(leaf.storage.buffer, 0, words as Uint32Array<ArrayBuffer>);
   uploaded += words.byteLength;
   if (uploaded > MAX_UPLOADED) {
@@ -279,7 +279,7 @@ export async function upload(leaf: Node, words: Uint32Array): Promise<boolean> {
 /** Gives a computed value's GPU memory back at once (`using`, `[Symbol.dispose]`). Never needed: collection does it too. */
 export function release(node: Node): void {
   if (!device || !node.storage || node.storage.shared || node.op.kind === "leaf") return;
-  device.pool.disown(node, node.storage.buffer);
+  device.pool.disown(node.storage);
   node.storage = undefined;
   node.stale = "a released tensor was used: it gave up its memory when its `using` block ended";
 }
@@ -353,7 +353,7 @@ export async function packParameters(tensors: readonly Tensor[]): Promise<void> 
     encoder.copyBufferToBuffer(storage!.buffer, storage!.offset, buffer, offsets[i] * 4, bytes);
     nodes[i].storage = { buffer, offset: offsets[i] * 4, bytes, shared: true };
     nodes[i].host = undefined;
-    if (!storage!.shared) device!.pool.disown(nodes[i], storage!.buffer);
+    if (!storage!.shared) device!.pool.disown(storage!);
   });
   device.gpu.queue.submit([encoder.finish()]);
 }

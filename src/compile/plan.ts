@@ -108,7 +108,7 @@ export class Plan {
     const leaves = this.placeLeaves(graph);
     const outputs = new Map<number, Storage>();
     graph.roots.forEach((r, i) => {
-      if (r.mode === "keep") outputs.set(i, pool.own(byteSize(r.node.dtype, numel(r.node.shape)), r.node));
+      if (r.mode === "keep") outputs.set(i, pool.own(byteSize(r.node.dtype, numel(r.node.shape))));
     });
     this.rebind(leaves, outputs);
 

@@ -49,8 +49,11 @@ export class Pool {
     return this.device.createBuffer({ size: bytes, usage });
   }
 
-  /** A buffer for a value that outlives its plan; it returns to the pool when `owner` is collected. */
-  own(bytes: number, owner: object): Storage {
+  /**
+   * A place for a value that outlives its plan. Its buffer returns to the pool when the place itself is collected: nodes
+   * hand it on (an assigned value takes that of its leaf), so none of them may own it.
+   */
+  own(bytes: number): Storage {
     const size = sizeClass(bytes);
     let buffer = this.free.get(size)?.pop();
     if (!buffer) {
@@ -58,8 +61,9 @@ export class Pool {
       this.short = true;
     }
     this.given += size;
-    this.owners.register(owner, buffer, owner);
-    return { buffer, offset: 0, bytes };
+    const storage: Storage = { buffer, offset: 0, bytes };
+    this.owners.register(storage, buffer, storage);
+    return storage;
   }
 
   /** Whether dropped tensors are worth a garbage collection by now; asking ends the count. */
@@ -76,9 +80,9 @@ export class Pool {
   }
 
   /** Gives a buffer back early. */
-  disown(owner: object, buffer: GPUBuffer): void {
-    this.owners.unregister(owner);
-    this.release(buffer);
+  disown(storage: Storage): void {
+    this.owners.unregister(storage);
+    this.release(storage.buffer);
   }
 
   private release(buffer: GPUBuffer): void {

@@ -1,0 +1,26 @@
+import { expect, test } from "vitest";
+import { assign, flush, init } from "../../src/engine.ts";
+import { collectGarbage } from "../../src/runtime/node.ts";
+import { rand, tensor, zeros } from "../../src/tensor.ts";
+
+test("a value assigned in place keeps its buffer when the leaf it came from is collected", async () => {
+  await init();
+  const N = 4096;
+  const counted = tensor(new Float32Array(N).fill(1));
+  for (let i = 0; i < 3; i++) {
+    assign(counted, counted.add(1));
+    await flush([]);
+  }
+  const cached = zeros([N]);
+  assign(cached, counted.mul(2));
+  await flush([]);
+  for (let i = 0; i < 4; i++) {
+    collectGarbage();
+    await new Promise((done) => setTimeout(done, 10)); // finalisers run between turns
+  }
+  const others = Array.from({ length: 8 }, () => rand(N)); // would take the buffers, were they free
+  await flush(others.map((t) => t.node));
+  expect([...new Set(await counted.add(0).data())]).toEqual([4]);
+  expect([...new Set(await cached.add(0).data())]).toEqual([8]);
+  expect(others.length).toBe(8);
+});
