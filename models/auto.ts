@@ -6,6 +6,7 @@ import { ViTForImageClassification } from "./classifier.ts";
 import { Llava } from "./llava.ts";
 import { type LoadOptions, loadLlama } from "./load.ts";
 import { MplugOwl } from "./owl.ts";
+import { MplugOwl2 } from "./owl2.ts";
 import { loadVisionTower } from "./tower.ts";
 
 type Loader = (source: FileSource, options?: LoadOptions) => Promise<Module>;
@@ -22,6 +23,7 @@ const loaders: Readonly<Record<string, Loader>> = {
   llava_llama: llava,
   llava_mistral: llava,
   "mplug-owl": (source, options) => MplugOwl.fromPretrained(source, options),
+  mplug_owl2: (source, options) => MplugOwl2.fromPretrained(source, options),
   vit: (source, options) => ViTForImageClassification.fromPretrained(source, options),
   clip: loadVisionTower,
   clip_vision_model: loadVisionTower,
