@@ -126,6 +126,32 @@ describe("checkpoint folders", () => {
     expect([...(await tensors.read("c")).data]).toEqual([2, 1, 2, 3]);
   });
 
+  test("a new save takes the place of the old one, whatever its shards were called; one that fails changes nothing", async () => {
+    const path = await mkdtemp(join(tmpdir(), "checkpoint-"));
+    const disk = folder(path);
+    const first = async (name: string) => [...(await (await openCheckpoint(disk)).tensors.read(name)).data][1];
+    const version = (value: number) =>
+      Object.fromEntries(
+        ["a", "b", "c"].map((name) => [
+          name,
+          { shape: [4], dtype: "f32" as const, data: async () => new Float32Array(4).fill(value) },
+        ]),
+      );
+    await saveCheckpoint(disk, {}, version(1));
+    await saveCheckpoint(disk, {}, version(2), { maxShardBytes: 16 });
+    expect(await first("c")).toBe(2);
+    await saveCheckpoint(disk, {}, version(3), { maxShardBytes: 32 });
+    expect((await readdir(path)).filter((file) => file.includes("safetensors"))).toHaveLength(3);
+    const before = await readdir(path);
+    const broken = { ...version(4), c: { ...version(4).c, data: () => Promise.reject(new Error("device lost")) } };
+    await expect(saveCheckpoint(disk, {}, broken, { maxShardBytes: 16 })).rejects.toThrow("device lost");
+    expect(await readdir(path)).toEqual(before);
+    expect([await first("a"), await first("c")]).toEqual([3, 3]);
+    await saveCheckpoint(disk, {}, version(5));
+    expect((await readdir(path)).sort()).toEqual(["config.json", "model.safetensors"]);
+    expect(await first("b")).toBe(5);
+  });
+
   test("a write that fails leaves neither the file nor a part of it, and keeps what was there", async () => {
     const path = await mkdtemp(join(tmpdir(), "checkpoint-"));
     const disk = folder(path);
