@@ -61,6 +61,7 @@ export class Plan {
   private readonly usersOfRoot = new Map<number, number[]>();
   private bound: (GPUBuffer | undefined)[] = [];
   private boundOffsets: number[] = [];
+  private boundRoots: (GPUBuffer | undefined)[] = [];
 
   constructor(
     private readonly device: Device,
@@ -162,7 +163,10 @@ export class Plan {
       const { pipeline, grid } = this.parts.steps[i];
       if (pipeline.pipeline !== current) pass.setPipeline((current = pipeline.pipeline));
       pass.setBindGroup(0, this.groups[i]!);
-      pass.dispatchWorkgroups(grid[0], grid[1], grid[2]);
+      // Every argument costs: in Node it is converted one by one.
+      if (grid[2] > 1) pass.dispatchWorkgroups(grid[0], grid[1], grid[2]);
+      else if (grid[1] > 1) pass.dispatchWorkgroups(grid[0], grid[1]);
+      else pass.dispatchWorkgroups(grid[0]);
     }
   }
 
@@ -213,7 +217,10 @@ export class Plan {
       this.bound[i] = storage.buffer;
       this.boundOffsets[i] = storage.offset;
     });
-    for (const root of outputs.keys()) for (const step of this.usersOfRoot.get(root) ?? []) stale.add(step);
+    for (const [root, { buffer }] of outputs) {
+      if (this.boundRoots[root] !== buffer) for (const step of this.usersOfRoot.get(root) ?? []) stale.add(step);
+      this.boundRoots[root] = buffer;
+    }
     for (const i of stale) {
       const { pipeline, bind } = this.parts.steps[i];
       this.groups[i] = this.device.gpu.createBindGroup({
