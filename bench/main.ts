@@ -12,12 +12,14 @@ import { openOurs } from "./ours.ts";
 import { profile } from "./profile.ts";
 import { adapterName, type BenchFile, readResults } from "./results.ts";
 import { benchTraining, coldChild, measureCold, measureOverhead } from "./train.ts";
+import { benchTuned, type TunedFile } from "./tuned.ts";
 import { workloads } from "./workloads/train.ts";
 
 const { values: options } = parseArgs({
   options: {
     only: { type: "string", default: "" }, // parts of names
     parts: { type: "string", default: "kernels,train,generate,overhead,cold" },
+    ship: { type: "boolean", default: false }, // with the part tuned: renew kernels/tuned.json
     dry: { type: "boolean", default: false }, // store nothing
     profile: { type: "string" }, // a workload, kernel by kernel
     "cold-child": { type: "string" },
@@ -75,6 +77,15 @@ if (parts.includes("ladder")) {
     date: today,
     clock: device.kind === "software" ? "CPU" : "wall",
     ladders: { ...old?.ladders, ...ladders },
+  }));
+}
+if (parts.includes("tuned")) {
+  header("choices", ["ratio", "heuristic", "best ms", "of"]);
+  const choices = await benchTuned(only, options.ship);
+  store<TunedFile>("tuned", (old) => ({
+    adapter: device.description,
+    date: today,
+    choices: options.only ? { ...old?.choices, ...choices } : choices,
   }));
 }
 const overhead = parts.includes("overhead") && !options.only ? await measureOverhead() : undefined;

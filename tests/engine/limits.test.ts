@@ -1,59 +1,12 @@
+import { execFileSync } from "node:child_process";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { expect, test } from "vitest";
-import { currentDevice, init } from "../../src/engine.ts";
-import {
-  crossEntropy,
-  embedding,
-  manualSeed,
-  rmsNorm,
-  rope,
-  scaledDotProductAttention,
-  tensor,
-} from "../../src/index.ts";
-import { AdamW, Linear } from "../../src/nn/index.ts";
+import { childEnvironment, root } from "../../scripts/environment.mjs";
+import { bundle } from "../../scripts/run.mjs";
+import { currentDevice } from "../../src/engine.ts";
 import type { InitOptions } from "../../src/runtime/device.ts";
-
-/** Losses of a few steps of a one-layer decoder: every kernel family of a training step. */
-async function losses(options: InitOptions): Promise<number[]> {
-  await init(options);
-  manualSeed(11);
-  const [B, T, H, D, V] = [2, 9, 2, 8, 23];
-  const table = tensor(
-    Float32Array.from({ length: V * H * D }, (_, i) => Math.sin(i * 1.7)),
-    { shape: [V, H * D], requiresGrad: true },
-  );
-  const weight = tensor(new Float32Array(H * D).fill(1), { requiresGrad: true });
-  const [qkv, out, head] = [
-    new Linear(H * D, 3 * H * D, { bias: false }),
-    new Linear(H * D, H * D),
-    new Linear(H * D, V),
-  ];
-  const optimizer = new AdamW([table, weight, ...qkv.parameters(), ...out.parameters(), ...head.parameters()], {
-    lr: 1e-2,
-    maxNorm: 1,
-  });
-  const ids = tensor(
-    Int32Array.from({ length: B * T }, (_, i) => (i * 5) % V),
-    { shape: [B, T] },
-  );
-  const targets = tensor(Int32Array.from({ length: B * T }, (_, i) => (i * 5 + 5) % V));
-  const positions = tensor(Int32Array.from({ length: T }, (_, i) => i));
-  const result: number[] = [];
-  for (let step = 0; step < 4; step++) {
-    const x = embedding(ids, table); // [B, T, H*D]
-    const [q, k, v] = qkv
-      .forward(rmsNorm(x, weight, 1e-6))
-      .chunk(3, -1)
-      .map((t) => t.reshape([B, T, H, D]).transpose(1, 2));
-    const a = scaledDotProductAttention(rope(q, positions), rope(k, positions), v, { isCausal: true });
-    const y = x.add(out.forward(a.transpose(1, 2).reshape([B, T, H * D])));
-    const loss = crossEntropy(head.forward(y).reshape([B * T, V]), targets);
-    optimizer.zeroGrad();
-    loss.backward();
-    await optimizer.step();
-    result.push(await loss.item());
-  }
-  return result;
-}
+import { losses, values } from "./decoder.ts";
 
 test("a decoder trains alike on lesser devices", async () => {
   const want = await losses({ backend: "reference" });
@@ -75,3 +28,35 @@ test("a decoder trains alike on lesser devices", async () => {
       });
   }
 });
+
+/** llvmpipe's vectors decide its subgroup size, for the whole process; the rest of the tests has 8. */
+test.each([
+  [128, 4],
+  [512, 16],
+])(
+  "with vectors of %i bits, subgroups of %i, kernels compute the same",
+  async (width, subgroupSize) => {
+    const folder = join(root, ".build/limits");
+    mkdirSync(folder, { recursive: true });
+    const program = join(folder, "child.ts");
+    writeFileSync(
+      program,
+      `import { values } from ${JSON.stringify(join(root, "tests/engine/decoder.ts"))};
+import { currentDevice } from ${JSON.stringify(join(root, "src/engine.ts"))};
+console.log(JSON.stringify({ values: await values({ backend: "webgpu", tune: false }), info: currentDevice().info }));
+process.exit(0);`,
+    );
+    const env = { ...childEnvironment(), LP_NATIVE_VECTOR_WIDTH: String(width) };
+    const printed = execFileSync(process.execPath, [await bundle(program)], { encoding: "utf8", env });
+    const got = JSON.parse(printed.trim().split("\n").at(-1)!);
+    if (/llvmpipe/.test(got.info.description)) expect(got.info.subgroupSize).toBe(subgroupSize);
+    const want = await values({ backend: "reference" });
+    expect(got.values).toHaveLength(want.length);
+    const worst = want.reduce(
+      (most, x, i) => Math.max(most, Math.abs(got.values[i] - x) / Math.max(1, Math.abs(x))),
+      0,
+    );
+    expect(worst).toBeLessThan(1e-5);
+  },
+  600_000,
+);
