@@ -1,6 +1,7 @@
 // `npm run bench:report`: writes the tables of README.md and kernels/README.md from the stored results.
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { round } from "./clock.ts";
+import { gpuSection } from "./gpus.ts";
 import type { LadderFile } from "./ladder.ts";
 import { type BenchFile, bestPeer, type PeerResult, type PeersFile, ratio, readResults } from "./results.ts";
 
@@ -138,8 +139,11 @@ export const sections: readonly (readonly [page: string, name: string, make: () 
   ["kernels/README.md", "ladder", ladderSection],
 ];
 
+/** What is computed from the sources as they are: renewed with the others, but it may lag behind a change. */
+const computed: typeof sections = [["kernels/README.md", "gpus", gpuSection]];
+
 if (process.argv.includes("--write")) {
-  for (const [page, name, make] of sections) {
+  for (const [page, name, make] of [...sections, ...computed]) {
     writeFileSync(page, withSection(readFileSync(page, "utf8"), name, make()));
     console.log(`${page}: ${name} written`);
   }
