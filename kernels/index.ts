@@ -18,6 +18,7 @@ import indexLinks from "./index_links.wgsl";
 import matmul from "./matmul.wgsl";
 import matmulTiled from "./matmul_tiled.wgsl";
 import matvec from "./matvec.wgsl";
+import matvec_quantized from "./matvec_quantized.wgsl";
 import norm from "./norm.wgsl";
 import normBackward from "./norm_backward.wgsl";
 import normWeights from "./norm_weights.wgsl";
@@ -51,6 +52,7 @@ const sources: Record<string, string> = {
   matmul,
   matmul_tiled: matmulTiled,
   matvec,
+  matvec_quantized,
   norm,
   norm_backward: normBackward,
   norm_weights: normWeights,

@@ -1,4 +1,4 @@
-// Batched matrix product C = A . B in f32 with strided operands.
+// Batched matrix product C = A . B with strided operands, in f32 whatever they are stored in.
 //
 // One subgroup computes TM rows x (4 * SG) columns: a lane owns four columns, and the values of A are spread over
 // the lanes by subgroupShuffle, so that each value of A and B is loaded once per subgroup (the register tile of
@@ -18,8 +18,8 @@ const KS: u32 = 4u; // param: k per turn, a multiple of 4
 const K_GUARD: bool = true; // param: false when K and k_chunk are multiples of KS
 const A_VEC: u32 = 0u; // param: A is read as vec4f along k (1) or m (2): stride 1 there, all else multiples of 4; 0 = scalars
 const B_VEC: u32 = 0u; // param: B is read as vec4f along k (1) or n (2)
-alias A = f32; // param: vec4f with A_VEC
-alias B = f32; // param: vec4f with B_VEC
+alias A = f32; // param: what a_1 or, with A_VEC, a_4 reads: vec4f
+alias B = f32; // param: the same of B
 
 struct Dims {
   M: u32, N: u32, K: u32, k_chunk: u32,
@@ -46,15 +46,29 @@ fn epilogue(value: vec4f, i: vec3u) -> vec4f { // hook
   return value;
 }
 
+// One element, and four from a multiple of 4 on. Lowerings replace these to read what is stored otherwise (halves, packed weights).
+fn a_1(at: u32) -> f32 { // hook
+  return vec4f(a[at]).x;
+}
+fn a_4(at: u32) -> vec4f { // hook
+  return vec4f(a[at / 4u]);
+}
+fn b_1(at: u32) -> f32 { // hook
+  return vec4f(b[at]).x;
+}
+fn b_4(at: u32) -> vec4f { // hook
+  return vec4f(b[at / 4u]);
+}
+
 // A chunk of A at element `at`, of which the first `left` values along k count.
 fn load_a(at: u32, left: u32) -> vec4f {
   if (A_VEC != 0u) {
-    let v = vec4f(a[at / 4u]);
+    let v = a_4(at);
     if (K_GUARD) { return select(vec4f(), v, (A_VEC == 2u && left > 0u) || left > 3u); }
     return v;
   }
   let s = dims.a_k;
-  let v = vec4f(vec4f(a[at]).x, vec4f(a[at + s]).x, vec4f(a[at + 2u * s]).x, vec4f(a[at + 3u * s]).x);
+  let v = vec4f(a_1(at), a_1(at + s), a_1(at + 2u * s), a_1(at + 3u * s));
   if (K_GUARD) { return select(vec4f(), v, vec4u(0u, 1u, 2u, 3u) < vec4u(left)); }
   return v;
 }
@@ -64,9 +78,9 @@ fn load_b(columns: vec4u, k: u32, end: u32) -> vec4f {
   let at = columns + k * dims.b_k;
   var v = vec4f();
   if (B_VEC == 2u) {
-    v = vec4f(b[at.x / 4u]);
+    v = b_4(at.x);
   } else {
-    v = vec4f(vec4f(b[at.x]).x, vec4f(b[at.y]).x, vec4f(b[at.z]).x, vec4f(b[at.w]).x);
+    v = vec4f(b_1(at.x), b_1(at.y), b_1(at.z), b_1(at.w));
   }
   if (K_GUARD) { return select(vec4f(), v, k < end); }
   return v;
@@ -107,7 +121,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
 
   let a_batch = dims.a_offset + i.x * dims.a_0 + i.y * dims.a_1 + i.z * dims.a_2;
   let b_batch = dims.b_offset + i.x * dims.b_0 + i.y * dims.b_1 + i.z * dims.b_2;
-  let last = dims.N - select(1u, 4u, B_VEC == 2u);
+  let last = select(dims.N - 1u, (dims.N - 1u) / 4u * 4u, B_VEC == 2u);
   let columns = b_batch + min(vec4u(column) + vec4u(0u, 1u, 2u, 3u), vec4u(last)) * dims.b_n;
   var chunks = array<u32, T>();
   for (var t = 0u; t < T; t++) {
@@ -121,8 +135,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     var vb = array<vec4f, KS>();
     for (var j = 0u; j < KS; j += select(1u, 4u, B_VEC == 1u)) {
       if (B_VEC == 1u) {
-        let at = (columns + k + j) / 4u;
-        let m = transpose(mat4x4f(vec4f(b[at.x]), vec4f(b[at.y]), vec4f(b[at.z]), vec4f(b[at.w])));
+        let at = columns + k + j;
+        let m = transpose(mat4x4f(b_4(at.x), b_4(at.y), b_4(at.z), b_4(at.w)));
         for (var d = 0u; d < 4u; d++) { vb[j + d] = select(vec4f(), m[d], !K_GUARD || k + j < end); }
       } else {
         vb[j] = load_b(columns, k + j, end);

@@ -6,8 +6,8 @@ const TM: u32 = 4u; // param: rows per lane
 const K_GUARD: bool = true; // param: false when K and k_chunk are multiples of 4
 const A_VEC: bool = false; // param: A is read as vec4f along k: stride 1 there, all else multiples of 4
 const B_VEC: u32 = 0u; // param: B is read as vec4f along k (1) or n (2); 0 = scalars
-alias A = f32; // param: vec4f with A_VEC
-alias B = f32; // param: vec4f with B_VEC
+alias A = f32; // param: what a_1 or, with A_VEC, a_4 reads: vec4f
+alias B = f32; // param: the same of B
 
 struct Dims {
   M: u32, N: u32, K: u32, k_chunk: u32,
@@ -27,11 +27,25 @@ fn epilogue(value: vec4f, i: vec3u) -> vec4f { // hook
   return value;
 }
 
+// One element, and four from a multiple of 4 on, as in matmul.wgsl.
+fn a_1(at: u32) -> f32 { // hook
+  return vec4f(a[at]).x;
+}
+fn a_4(at: u32) -> vec4f { // hook
+  return vec4f(a[at / 4u]);
+}
+fn b_1(at: u32) -> f32 { // hook
+  return vec4f(b[at]).x;
+}
+fn b_4(at: u32) -> vec4f { // hook
+  return vec4f(b[at / 4u]);
+}
+
 // Four values of A along k.
 fn load_a(at: u32, exists: vec4<bool>) -> vec4f {
-  if (A_VEC) { return vec4f(a[at / 4u]); }
+  if (A_VEC) { return a_4(at); }
   let s = dims.a_k;
-  let v = vec4f(vec4f(a[at]).x, vec4f(a[at + s]).x, vec4f(a[at + 2u * s]).x, vec4f(a[at + 3u * s]).x);
+  let v = vec4f(a_1(at), a_1(at + s), a_1(at + 2u * s), a_1(at + 3u * s));
   if (K_GUARD) { return select(vec4f(), v, exists); }
   return v;
 }
@@ -40,9 +54,9 @@ fn load_a(at: u32, exists: vec4<bool>) -> vec4f {
 fn load_b(at: vec4u, exists: bool) -> vec4f {
   var v = vec4f();
   if (B_VEC == 2u) {
-    v = vec4f(b[at.x / 4u]);
+    v = b_4(at.x);
   } else {
-    v = vec4f(vec4f(b[at.x]).x, vec4f(b[at.y]).x, vec4f(b[at.z]).x, vec4f(b[at.w]).x);
+    v = vec4f(b_1(at.x), b_1(at.y), b_1(at.z), b_1(at.w));
   }
   return select(vec4f(), v, exists);
 }
@@ -58,7 +72,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let i = vec3u(batch / dims.size_2 / dims.size_1, batch / dims.size_2 % dims.size_1, batch % dims.size_2);
   let begin = slice / dims.batches * dims.k_chunk;
   let end = min(begin + dims.k_chunk, dims.K);
-  let last = dims.N - select(1u, 4u, B_VEC == 2u);
+  let last = select(dims.N - 1u, (dims.N - 1u) / 4u * 4u, B_VEC == 2u);
   let columns = min(vec4u(column) + vec4u(0u, 1u, 2u, 3u), vec4u(last)) * dims.b_n
     + dims.b_offset + i.x * dims.b_0 + i.y * dims.b_1 + i.z * dims.b_2;
   var rows = array<u32, TM>();
@@ -70,8 +84,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     let exists = vec4u(k) + vec4u(0u, 1u, 2u, 3u) < vec4u(end);
     var vb = array<vec4f, 4>();
     if (B_VEC == 1u) {
-      let at = (columns + k) / 4u;
-      let m = transpose(mat4x4f(vec4f(b[at.x]), vec4f(b[at.y]), vec4f(b[at.z]), vec4f(b[at.w])));
+      let at = columns + k;
+      let m = transpose(mat4x4f(b_4(at.x), b_4(at.y), b_4(at.z), b_4(at.w)));
       for (var j = 0u; j < 4u; j++) { vb[j] = m[j]; }
     } else {
       for (var j = 0u; j < 4u; j++) { vb[j] = load_b(columns + (k + j) * dims.b_k, !K_GUARD || exists[j]); }

@@ -5,8 +5,9 @@
 enable subgroups;
 
 const SG: u32 = 8u; // param: subgroup size, and the size of the workgroup
-const VEC: bool = false; // param: K, offsets and strides are multiples of 4: both sides are read as vec4f
-alias T = f32; // param: vec4f with VEC
+const VEC: bool = false; // param: K, offsets and strides are multiples of 4: both sides are read four at a time
+alias A = f32; // param: what a_1 or, with VEC, a_4 reads: vec4f
+alias B = f32; // param: the same of b
 
 struct Dims {
   N: u32, K: u32, batches: u32, size_1: u32, size_2: u32, // batch = (i0 * size_1 + i1) * size_2 + i2
@@ -15,8 +16,8 @@ struct Dims {
 }
 
 @group(0) @binding(0) var<uniform> dims: Dims;
-@group(0) @binding(1) var<storage, read> a: array<T>;
-@group(0) @binding(2) var<storage, read> b: array<T>;
+@group(0) @binding(1) var<storage, read> a: array<A>;
+@group(0) @binding(2) var<storage, read> b: array<B>;
 @group(0) @binding(3) var<storage, read_write> c: array<f32>;
 
 const STEP: u32 = select(1u, 4u, VEC);
@@ -24,6 +25,30 @@ const STEP: u32 = select(1u, 4u, VEC);
 // `i` = batch, row (0), first column. Columns from N on are dropped afterwards.
 fn epilogue(value: vec4f, i: vec3u) -> vec4f { // hook
   return value;
+}
+
+// One element, and four from a multiple of 4 on, as in matmul.wgsl.
+fn a_1(at: u32) -> f32 { // hook
+  return vec4f(a[at]).x;
+}
+fn a_4(at: u32) -> vec4f { // hook
+  return vec4f(a[at / 4u]);
+}
+fn b_1(at: u32) -> f32 { // hook
+  return vec4f(b[at]).x;
+}
+fn b_4(at: u32) -> vec4f { // hook
+  return vec4f(b[at / 4u]);
+}
+
+// With VEC four values, else one in x.
+fn load_a(at: u32) -> vec4f {
+  if (VEC) { return a_4(at); }
+  return vec4f(a_1(at), 0.0, 0.0, 0.0);
+}
+fn load_b(at: u32) -> vec4f {
+  if (VEC) { return b_4(at); }
+  return vec4f(b_1(at), 0.0, 0.0, 0.0);
 }
 
 @compute @workgroup_size(SG)
@@ -35,19 +60,19 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     let x = dims.a_offset + i.x * dims.a_0 + i.y * dims.a_1 + i.z * dims.a_2;
     let rows = min(vec4u(column) + vec4u(0u, 1u, 2u, 3u), vec4u(dims.N - 1u)) * dims.b_n
       + dims.b_offset + i.x * dims.b_0 + i.y * dims.b_1 + i.z * dims.b_2;
-    var s0 = T();
-    var s1 = T();
-    var s2 = T();
-    var s3 = T();
+    var s0 = vec4f();
+    var s1 = vec4f();
+    var s2 = vec4f();
+    var s3 = vec4f();
     for (var k = lane * STEP; k < dims.K; k += SG * STEP) {
-      let at = (rows + k) / STEP;
-      let v = a[(x + k * dims.a_k) / STEP];
-      s0 += v * b[at.x];
-      s1 += v * b[at.y];
-      s2 += v * b[at.z];
-      s3 += v * b[at.w];
+      let v = load_a(x + k * dims.a_k);
+      s0 += v * load_b(rows.x + k);
+      s1 += v * load_b(rows.y + k);
+      s2 += v * load_b(rows.z + k);
+      s3 += v * load_b(rows.w + k);
     }
-    let sums = subgroupAdd(vec4f(total(s0), total(s1), total(s2), total(s3)));
+    let ones = vec4f(1.0);
+    let sums = subgroupAdd(vec4f(dot(s0, ones), dot(s1, ones), dot(s2, ones), dot(s3, ones)));
     if (lane == 0u) {
       let v = epilogue(sums, vec3u(batch, 0u, column));
       let at = batch * dims.N + column;
@@ -57,9 +82,4 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
       if (column + 3u < dims.N) { c[at + 3u] = v.w; }
     }
   }
-}
-
-fn total(v: T) -> f32 {
-  if (VEC) { return dot(vec4f(v), vec4f(1.0)); }
-  return vec4f(v).x;
 }

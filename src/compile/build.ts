@@ -40,7 +40,7 @@ export function layOut(graph: Graph, device: Device, options: CompileOptions): L
     sequence: (n) => expanded.sequence.get(n)!,
     epilogueBuffers: (n) => {
       const call = expanded.calls.get(n)?.find((c) => c.epilogue);
-      return call && bindings(kernelSource(call.kernel)).length - 1;
+      return call?.bind.length;
     },
     fuse: options.fuse,
   });
@@ -148,7 +148,8 @@ function kernelsOf(group: Group, plan: Schedule, expanded: Expanded, device: Dev
 
 /** A template call, with the elementwise work from `core` to `root` in its epilogue. */
 function templateKernel(call: KernelCall, core: Node, root: Node, scope: ExprScope, device: DeviceInfo): Kernel {
-  const source = kernelSource(call.kernel);
+  const { params, grid, flops } = call;
+  const source = specialize(kernelSource(call.kernel), { params, ...call.reads });
   const kinds = bindings(source);
   const bind: Bound[] = [
     { words: call.dims },
@@ -156,9 +157,7 @@ function templateKernel(call: KernelCall, core: Node, root: Node, scope: ExprSco
   ];
   if (bind.length !== kinds.length)
     throw new Error(`internal: kernel ${call.kernel} has ${kinds.length} bindings, its call ${bind.length}`);
-  const { params, grid, flops } = call;
-  if (root === core || !call.epilogue)
-    return { label: call.kernel, code: specialize(source, { params }), bind, grid, flops };
+  if (root === core || !call.epilogue) return { label: call.kernel, code: source, bind, grid, flops };
 
   const { shape, type } = call.epilogue;
   const width = type === "vec4f" ? 4 : 1;
@@ -189,7 +188,6 @@ function templateKernel(call: KernelCall, core: Node, root: Node, scope: ExprSco
   extra.push(`var<uniform> e_n: array<vec4u, ${Math.max(1, Math.ceil(emitter.numbers.length / 4))}>;`);
   bind.push({ words: emitter.numbers });
   const code = specialize(source, {
-    params,
     hooks: { epilogue: body },
     extraBindings: extra,
     helpers: [...emitter.helpers].join("\n"),

@@ -1,6 +1,7 @@
 import type { DType } from "../dtype.ts";
 import type { Node } from "../node.ts";
 import type { DeviceInfo } from "../runtime/device.ts";
+import type { Specialization } from "./template.ts";
 
 /** A scratch buffer between the kernels of one op. */
 export interface Temp {
@@ -25,9 +26,11 @@ export interface KernelCall {
   readonly kernel: string;
   /** Values for `const NAME: type = …; // param` and `alias NAME = …; // param`. */
   readonly params?: Readonly<Record<string, number | string>>;
+  /** How it reads operands that are not stored as the file says: hooks, and what these need. */
+  readonly reads?: Pick<Specialization, "hooks" | "extraBindings" | "helpers">;
   /** Words of the uniform struct at @binding(0), in order (floats through `floatBits`). */
   readonly dims: readonly number[];
-  /** Buffers of @binding(1), @binding(2), … in order. */
+  /** Buffers of @binding(1), @binding(2), … in order; extra bindings come last. */
   readonly bind: readonly BufferRef[];
   /** Workgroups; each at most 65,535. */
   readonly grid: readonly [number, number, number];

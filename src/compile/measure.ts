@@ -157,7 +157,7 @@ async function prepare(
   try {
     return await Promise.all(
       calls.map(async (call) => {
-        const code = specialize(kernelSource(call.kernel), { params: call.params });
+        const code = specialize(kernelSource(call.kernel), { params: call.params, ...call.reads });
         const pipeline = await device.pipelines.get(code, call.kernel);
         const bound = [buffers.uniform(call.dims), ...call.bind.map((ref) => buffers.of(ref))];
         const group = device.gpu.createBindGroup({

@@ -1,3 +1,4 @@
+import { floatLiteral } from "../compile/emit.ts";
 import { isFloat } from "../dtype.ts";
 import type { Attrs } from "../node.ts";
 import { show } from "../shape.ts";
@@ -6,6 +7,7 @@ import { iotaOp } from "./constant.ts";
 import { defineOp } from "./define.ts";
 import { row, rowWith, where } from "./elementwise.ts";
 import { tensor } from "./leaf.ts";
+import { lowerQuantizedMatmul } from "./lower/quantized.ts";
 import { cat } from "./movement.ts";
 import { sumOp } from "./reduce.ts";
 
@@ -40,8 +42,15 @@ export const NF4: readonly number[] = [
   0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1,
 ];
 
-export const NF4_WGSL = `const NF4 = array<f32, 16>(${NF4.join(", ")});
-fn nf4(code: u32) -> f32 { var table = NF4; return table[code]; }`;
+/** `nf4` of four codes: a tree of selections by their bits, since arrays with computed indices lie in memory on every adapter. */
+export const NF4_WGSL = ((): string => {
+  const node = (first: number, bit: number): string => {
+    const [low, high] = bit < 0 ? [] : [node(first, bit - 1), node(first + 2 ** bit, bit - 1)];
+    return bit < 0 ? `vec4f(${floatLiteral(NF4[first])})` : `select(${low}, ${high}, b${bit})`;
+  };
+  const bits = [0, 1, 2, 3].map((b) => `let b${b} = (codes & vec4u(${2 ** b}u)) != vec4u();`);
+  return `fn nf4(codes: vec4u) -> vec4f {\n${bits.join("\n")}\nreturn ${node(0, 3)};\n}`;
+})();
 
 /** Words of the codes, u32 [N, groups * group * bits / 32]; scales f16 [N, groups], or [N, groups, 2] with zero-points behind them. */
 export interface Packed {
@@ -66,10 +75,10 @@ const bits = rowWith<{ count: number }>({
 const nf4 = row({
   name: "nf4",
   rule: () => ({ args: "u32", out: "f32" }),
-  wgsl: ([x], _, type) => (type === "f32" ? `nf4(${x})` : `vec4f(nf4(${x}.x), nf4(${x}.y), nf4(${x}.z), nf4(${x}.w))`),
+  wgsl: ([x], _, type) => (type === "f32" ? `nf4(vec4u(${x})).x` : `nf4(${x})`),
   helpers: () => NF4_WGSL,
   js: (x) => NF4[x],
-  cost: 8,
+  cost: 20,
 });
 
 /** Rounds a matrix [N, K] to the format, with ordinary ops. Groups of zeros keep a scale of 0. */
@@ -148,6 +157,8 @@ interface ProductAttrs extends QuantLayout {
 export const quantizedMatmulOp = defineOp<ProductAttrs>({
   name: "quantized_matmul",
   kind: "kernel",
+  halves: [2],
+  lower: lowerQuantizedMatmul,
   vjp: (g, _y, [x, packed, scales], attrs) => [
     multiply(g, { packed, scales }, { ...attrs, transposed: !attrs.transposed }).to(x.dtype),
     null,

@@ -67,6 +67,18 @@ describe("in-place values", () => {
     expect([...(await x.data())]).toEqual([5, 5, 5, 5]);
   });
 
+  test("an assigned value keeps its buffer when what it replaced is collected", async () => {
+    const cache = zeros(1000);
+    for (const value of [1, 2]) {
+      assign(cache, tensor(new Float32Array(1000).fill(value)).mul(2));
+      await flush([]);
+      await collectGarbage();
+      const others = Array.from({ length: 4 }, () => tensor(new Float32Array(1000).fill(9)).mul(5));
+      await flush(others.map((t) => t.node));
+      expect((await cache.mul(1).data()).every((x) => x === 2 * value)).toBe(true);
+    }
+  });
+
   test("packed parameters keep their values and are updated where they lie", async () => {
     const params = [tensor(values(7), { requiresGrad: true }), tensor(values(130), { requiresGrad: true })];
     await packParameters(params);

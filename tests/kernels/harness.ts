@@ -247,7 +247,7 @@ export async function lowerOp(
   const dispatches: Dispatch[] = [];
   for (const call of calls) {
     const hooked = call.epilogue && options.epilogue ? options.epilogue : {};
-    const code = specialize(kernelSource(call.kernel), { params: call.params, ...hooked });
+    const code = specialize(specialize(kernelSource(call.kernel), { params: call.params, ...call.reads }), hooked);
     const buffers: GPUBuffer[] = [];
     for (const ref of call.bind) buffers.push(await buffer(ref));
     dispatches.push(await prepare(code, call.dims, buffers, call.grid));

@@ -1,6 +1,8 @@
-import type { KernelCall, Lower, LowerContext, Operand } from "../../compile/lower.ts";
+import type { BufferRef, KernelCall, Lower, LowerContext, Operand } from "../../compile/lower.ts";
+import type { Node } from "../../node.ts";
 import type { DeviceInfo } from "../../runtime/device.ts";
 import { numel, type Shape } from "../../shape.ts";
+import { both, F32, halves, type Reader } from "./formats.ts";
 import { busyGroups, grid2d, MAX_GROUPS, sumParts } from "./grid.ts";
 
 /** Both operands of a matmul may be any strided view. */
@@ -29,8 +31,7 @@ export const lowerMatmul: Lower = (node, cx) => {
   const [a, b] = [cx.operand(0), cx.operand(1)];
   const K = a.shape[a.shape.length - 1];
   const batch = mergeBatch(node.shape.slice(0, -2), a, b);
-  const batches = numel(batch.sizes);
-  if (batches * M * N === 0) return [];
+  if (numel(batch.sizes) * M * N === 0) return [];
 
   // A kernel decodes three batch dims; what is left over becomes one call per index.
   const outer = batch.sizes.splice(0, Math.max(batch.sizes.length - 3, 0));
@@ -41,39 +42,55 @@ export const lowerMatmul: Lower = (node, cx) => {
     const A = matrix(a, batch.sizes.length, batch.a, aStart);
     const B = matrix(b, batch.sizes.length, batch.b, bStart);
     const sizes = [...new Array<number>(3 - batch.sizes.length).fill(1), ...batch.sizes];
-    calls.push(...product(cx, M, N, K, sizes, A, B, index * numel(batch.sizes), outer.length === 0));
+    const first = index * numel(batch.sizes);
+    calls.push(...product(cx, { M, N, K, sizes, A, B, first, only: outer.length === 0 }));
   }
   return calls;
 };
 
-function product(
-  cx: LowerContext,
-  M: number,
-  N: number,
-  K: number,
-  sizes: number[],
-  A: Matrix,
-  B: Matrix,
-  first: number,
-  only: boolean,
-): KernelCall[] {
+/** One call's worth of C = A . B. */
+export interface Product {
+  readonly M: number;
+  readonly N: number;
+  readonly K: number;
+  /** Three batch dims. */
+  readonly sizes: readonly number[];
+  readonly A: Matrix;
+  readonly B: Matrix;
+  /** Where in C its batches begin. */
+  readonly first: number;
+  /** Whether it is all of C. */
+  readonly only: boolean;
+  /** How B is read, when it is no tensor of floats. */
+  readonly packed?: Reader;
+}
+
+export function product(cx: LowerContext, { M, N, K, sizes, A, B, first, only, packed }: Product): KernelCall[] {
   const { device } = cx;
   const SG = device.subgroupSize;
   const batches = numel(sizes);
   const shape: [number, number, number] = [batches, M, N];
   const flops = 2 * batches * M * N * K;
-  const bind = [cx.operand(0).buffer, cx.operand(1).buffer];
+  const [a, b] = [cx.operand(0).buffer, cx.operand(1).buffer];
+  /** Aliases, hooks and buffers for operands that are read four at a time or one by one. */
+  const access = (aVec: boolean, bVec: boolean, out: BufferRef) => {
+    const [x, y] = [readerOf(a, "a", aVec), packed ?? readerOf(b, "b", bVec)];
+    const alias = { A: aVec ? x.four : x.one, B: bVec ? y.four : y.one };
+    return { alias, reads: both(x, y), bind: [a, b, out, ...(y.bind ?? [])] };
+  };
   const epilogue = only ? { epilogue: { shape, type: "vec4f" as const } } : {};
 
-  if (M === 1 && SG > 0 && B.row === 1 && only && K >= 4 * SG && N > 4) {
+  if (M === 1 && SG > 0 && B.row === 1 && only && !packed && K >= 4 * SG && N > 4) {
     const vec = K % 4 === 0 && A.column === 1 && aligned(A, "column") && aligned(B, "row");
     const [x, y] = grid2d(Math.ceil(N / 4));
+    const { alias, reads, bind } = access(vec, vec, cx.output());
     return [
       {
         kernel: "matvec",
-        params: { SG, VEC: Number(vec), T: vec ? "vec4f" : "f32" },
+        params: { SG, VEC: Number(vec), ...alias },
+        reads,
         dims: [N, K, batches, sizes[1], sizes[2], A.offset, ...A.batch, A.column, B.offset, ...B.batch, B.column],
-        bind: [...bind, cx.output()],
+        bind,
         grid: [x, y, Math.min(batches, MAX_GROUPS)],
         ...epilogue,
         flops,
@@ -81,7 +98,7 @@ function product(
     ];
   }
 
-  const vec = loads(SG, M, N, K, A, B);
+  const vec = loads(SG, M, N, K, A, B, packed !== undefined);
   const tile = cx.choose(
     "matmul",
     { M, N, K, batches, loads: `${vec.A_VEC}${vec.B_VEC}` },
@@ -115,12 +132,14 @@ function product(
   const grid = grid2d(rowTiles * columnTiles * slices);
   const out = split.splits > 1 ? cx.temp(4 * slices * M * N) : cx.output();
   const size: Record<string, number> = SG > 0 ? { SG, TM: tile.rows, KS } : { TM: tile.rows / 8 };
-  const params = { ...size, K_GUARD: Number(K % KS !== 0), ...vec };
+  const { alias, reads, bind } = access(vec.A_VEC > 0, vec.B_VEC > 0, out);
+  const params = { ...size, K_GUARD: Number(K % KS !== 0), ...vec, ...alias };
   const main: KernelCall = {
     kernel: SG > 0 ? "matmul" : "matmul_tiled",
     params,
+    reads,
     dims,
-    bind: [...bind, out],
+    bind,
     grid,
     flops,
   };
@@ -150,20 +169,22 @@ function tiles(first: Tile, device: DeviceInfo, M: number): Tile[] {
   return [first, ...others.map((rows) => ({ ...first, rows }))];
 }
 
+const readerOf = (operand: Node, name: string, vec: boolean): Reader =>
+  operand.dtype === "f16" ? halves(name, vec) : F32;
+
 interface Loads {
   readonly A_VEC: number;
   readonly B_VEC: number;
-  readonly A: string;
-  readonly B: string;
 }
 
-/** How the operands are read: as vectors where stride 1 and alignment allow. */
-function loads(SG: number, M: number, N: number, K: number, A: Matrix, B: Matrix): Loads {
+/** How the operands are read: four at a time where stride 1 and alignment allow. Rows of packed weights are padded. */
+function loads(SG: number, M: number, N: number, K: number, A: Matrix, B: Matrix, packed: boolean): Loads {
   const alongK = K % 4 === 0 && aligned(A, "column");
   const alongM = SG > 0 && M % 4 === 0 && aligned(A, "row");
   const A_VEC = alongK ? 1 : alongM ? 2 : 0;
-  const B_VEC = N % 4 === 0 && aligned(B, "column") ? 2 : K % 4 === 0 && aligned(B, "row") ? 1 : 0;
-  return { A_VEC, B_VEC, A: A_VEC ? "vec4f" : "f32", B: B_VEC ? "vec4f" : "f32" };
+  const fits = (n: number): boolean => packed || n % 4 === 0;
+  const B_VEC = fits(N) && aligned(B, "column") ? 2 : fits(K) && aligned(B, "row") ? 1 : 0;
+  return { A_VEC, B_VEC };
 }
 
 /** Whether the matrix can be read as vec4f along `unit`: stride 1 there, everything else a multiple of 4. */

@@ -1,0 +1,130 @@
+// Few rows times a packed matrix: c[m, n] = sum over k of a[m, k] * w[n, k], w in int8, int4 or nf4 with a scale a group
+// (src/ops/quantized.ts has the layout). One subgroup computes ROWS columns: its lanes lie along k, each takes 32 values
+// at a time, which share a scale.
+//
+// Codes are masked, not shifted into place: the i-th field of 16 bits is code * 2^(bits * i), exact in f32, and the
+// activations carry the inverse, once for all columns (after the integer kernels of bitnet.cpp and llama.cpp, which do
+// the same with bytes). A zero-point needs no arithmetic per weight: it leaves the sum as zero * (sum of a).
+// Grid: blocks of ROWS columns along x (and y beyond its limit).
+enable subgroups;
+
+const SG: u32 = 8u; // param: subgroup size, and the size of the workgroup
+const TM: u32 = 1u; // param: rows of a: at least M
+const ROWS: u32 = 8u; // param: columns of c, rows of w, of a subgroup: a multiple of 4
+const FORMAT: u32 = 4u; // param: 8 = int8, 4 = int4, 0 = nf4
+const ZEROS: bool = false; // param: a zero-point behind each scale
+const VEC: bool = false; // param: K is a multiple of 4
+alias A = f32; // param: vec4f with VEC
+
+struct Dims {
+  M: u32, N: u32, K: u32, chunks: u32, groups: u32, shift: u32, // chunks of 32 in a row of w, groups, chunk >> shift = group
+}
+
+@group(0) @binding(0) var<uniform> dims: Dims;
+@group(0) @binding(1) var<storage, read> a: array<A>;
+@group(0) @binding(2) var<storage, read> w: array<vec4u>;
+@group(0) @binding(3) var<storage, read> scales: array<u32>; // halves
+@group(0) @binding(4) var<storage, read_write> c: array<f32>;
+
+// `i` = 0, row, first column. Columns from N on are dropped afterwards.
+fn epilogue(value: vec4f, i: vec3u) -> vec4f { // hook
+  return value;
+}
+
+// Values of nf4 codes: a tree of selections by their bits, since arrays with computed indices lie in memory on every adapter.
+fn nf4(codes: vec4u) -> vec4f {
+  let b0 = (codes & vec4u(1u)) != vec4u();
+  let b1 = (codes & vec4u(2u)) != vec4u();
+  let b2 = (codes & vec4u(4u)) != vec4u();
+  let t0 = select(pair(-1.0, -0.6961928009986877, b0), pair(-0.5250730514526367, -0.39491748809814453, b0), b1);
+  let t1 = select(pair(-0.28444138169288635, -0.18477343022823334, b0), pair(-0.09105003625154495, 0.0, b0), b1);
+  let t2 = select(pair(0.07958029955625534, 0.16093020141124725, b0), pair(0.24611230194568634, 0.33791524171829224, b0), b1);
+  let t3 = select(pair(0.44070982933044434, 0.5626170039176941, b0), pair(0.7229568362236023, 1.0, b0), b1);
+  return select(select(t0, t1, b2), select(t2, t3, b2), (codes & vec4u(8u)) != vec4u());
+}
+
+fn pair(even: f32, odd: f32, bit: vec4<bool>) -> vec4f {
+  return select(vec4f(even), vec4f(odd), bit);
+}
+
+// Four activations from k on, 0 from K on.
+fn load_a(row: u32, k: u32) -> vec4f {
+  let at = row * dims.K + k;
+  if (VEC) { return select(vec4f(), vec4f(a[at / 4u]), k < dims.K); }
+  let exists = vec4u(k) + vec4u(0u, 1u, 2u, 3u) < vec4u(dims.K);
+  return select(vec4f(), vec4f(vec4f(a[at]).x, vec4f(a[at + 1u]).x, vec4f(a[at + 2u]).x, vec4f(a[at + 3u]).x), exists);
+}
+
+// Values of four neighbouring codes, up to the factors that `factors` takes back.
+fn fields(word: u32, quad: u32) -> vec4f {
+  if (FORMAT == 8u) {
+    let high = word >> 16u;
+    return vec4f(vec4i(vec4u(word, word, high, high) & vec4u(0xffu, 0xff00u, 0xffu, 0xff00u)));
+  }
+  let half = word >> (16u * quad);
+  if (FORMAT == 4u) { return vec4f(vec4i(vec4u(half) & vec4u(0xfu, 0xf0u, 0xf00u, 0xf000u))); }
+  return nf4(vec4u(half) >> vec4u(0u, 4u, 8u, 12u));
+}
+
+fn factors() -> vec4f {
+  if (FORMAT == 8u) { return vec4f(1.0, 0.00390625, 1.0, 0.00390625); }
+  if (FORMAT == 4u) { return vec4f(1.0, 0.0625, 0.00390625, 0.000244140625); }
+  return vec4f(1.0);
+}
+
+// Scale of a group and zero-point.
+fn load_scale(group: u32) -> vec2f {
+  if (ZEROS) { return unpack2x16float(scales[group]); }
+  return vec2f(unpack2x16float(scales[group / 2u])[group & 1u], select(8.0, 128.0, FORMAT == 8u));
+}
+
+const WORDS: u32 = select(1u, 2u, FORMAT == 8u); // vec4u of a chunk
+const QUADS: u32 = 8u / (4u * WORDS); // vec4f of codes in a word
+
+@compute @workgroup_size(SG)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
+  let column = (group.y * groups.x + group.x) * ROWS;
+  if (column >= dims.N) { return; }
+  let last = min(column + ROWS, dims.N);
+  var sums = array<f32, TM * ROWS>();
+  for (var chunk = lane; chunk < dims.chunks; chunk += SG) {
+    var x = array<vec4f, 8u * TM>();
+    var totals = array<f32, TM>();
+    for (var m = 0u; m < TM; m++) {
+      for (var j = 0u; j < 8u; j++) {
+        let v = load_a(min(m, dims.M - 1u), chunk * 32u + j * 4u);
+        totals[m] += v.x + v.y + v.z + v.w;
+        x[m * 8u + j] = v * factors();
+      }
+    }
+    for (var row = column; row < last; row++) { // rolled: sums lie in memory, but compiling takes a tenth
+      let scale = load_scale(row * dims.groups + (chunk >> dims.shift));
+      var part = array<f32, TM>();
+      for (var j = 0u; j < WORDS; j++) {
+        let words = w[(row * dims.chunks + chunk) * WORDS + j];
+        for (var q = 0u; q < 4u * QUADS; q++) {
+          let v = fields(words[q / QUADS], q % QUADS);
+          for (var m = 0u; m < TM; m++) { part[m] += dot(v, x[m * 8u + j * 4u + q]); }
+        }
+      }
+      for (var m = 0u; m < TM; m++) {
+        let product = select(part[m] - scale.y * totals[m], part[m], FORMAT == 0u);
+        sums[m * ROWS + row - column] += scale.x * product;
+      }
+    }
+  }
+  for (var m = 0u; m < dims.M; m++) {
+    for (var n = column; n < last; n += 4u) {
+      let at = m * ROWS + n - column;
+      let total = subgroupAdd(vec4f(sums[at], sums[at + 1u], sums[at + 2u], sums[at + 3u]));
+      if (lane == 0u) {
+        let v = epilogue(total, vec3u(0u, m, n));
+        let to = m * dims.N + n;
+        c[to] = v.x;
+        if (n + 1u < dims.N) { c[to + 1u] = v.y; }
+        if (n + 2u < dims.N) { c[to + 2u] = v.z; }
+        if (n + 3u < dims.N) { c[to + 3u] = v.w; }
+      }
+    }
+  }
+}

@@ -1,0 +1,54 @@
+import type { KernelCall, Lower, LowerContext } from "../../compile/lower.ts";
+import type { QuantFormat, QuantLayout } from "../quantized.ts";
+import { packed } from "./formats.ts";
+import { grid2d } from "./grid.ts";
+import { product } from "./matmul.ts";
+
+const FORMAT: Record<QuantFormat, number> = { int8: 8, int4: 4, nf4: 0 };
+
+/** (x [M, K or N], packed, scales), attrs { format, group, zeroPoint, shape, transposed } -> [M, N or K]. */
+export const lowerQuantizedMatmul: Lower = (node, cx) => {
+  const { transposed, ...q } = node.attrs as unknown as QuantLayout & { transposed: boolean };
+  const M = node.shape[0];
+  const [N, K] = q.shape;
+  if (!transposed && M <= 4 && cx.device.subgroupSize > 0) return [fewRows(cx, q, M)];
+  const row = Math.ceil(K / q.group) * q.group; // of w, in elements
+  const [inner, columns] = transposed ? [N, K] : [K, N];
+  const none = [0, 0, 0];
+  return product(cx, {
+    M,
+    N: columns,
+    K: inner,
+    sizes: [1, 1, 1],
+    A: { offset: 0, batch: none, row: inner, column: 1 },
+    B: { offset: 0, batch: none, row: transposed ? row : 1, column: transposed ? 1 : row },
+    first: 0,
+    only: true,
+    packed: packed(q.format, q.group, q.zeroPoint, cx.operand(2).buffer),
+  });
+};
+
+function fewRows(cx: LowerContext, { format, group, zeroPoint, shape: [N, K] }: QuantLayout, M: number): KernelCall {
+  const groups = Math.ceil(K / group);
+  const vec = K % 4 === 0;
+  // Activations are loaded once for all columns of a subgroup, which pays while there are subgroups enough.
+  const ROWS = cx.device.kind === "software" ? 32 : 8;
+  const [a, w, scales] = [0, 1, 2].map((i) => cx.operand(i).buffer);
+  return {
+    kernel: "matvec_quantized",
+    params: {
+      SG: cx.device.subgroupSize,
+      TM: M > 2 ? 4 : M,
+      ROWS,
+      FORMAT: FORMAT[format],
+      ZEROS: Number(zeroPoint),
+      VEC: Number(vec),
+      A: vec ? "vec4f" : "f32",
+    },
+    dims: [M, N, K, (groups * group) / 32, groups, Math.log2(group / 32)],
+    bind: [a, w, scales, cx.output()],
+    grid: grid2d(Math.ceil(N / ROWS)),
+    epilogue: { shape: [1, M, N], type: "vec4f" },
+    flops: 2 * M * N * K,
+  };
+}
