@@ -10,10 +10,11 @@ export const matmulOp = defineOp({
   name: "matmul",
   kind: "kernel",
   strided: matmulStrided,
+  halves: [0, 1],
   lower: lowerMatmul,
   vjp: (g, _y, [a, b]) => [
-    a.requiresGrad ? matmul(g, b.transpose(-1, -2)) : null,
-    b.requiresGrad ? matmul(a.transpose(-1, -2), g) : null,
+    a.requiresGrad ? matmul(g, b.transpose(-1, -2)).to(a.dtype) : null,
+    b.requiresGrad ? matmul(a.transpose(-1, -2), g).to(b.dtype) : null,
   ],
   reference: ([a, b], _attrs, { shape, dtype }) => {
     const [M, N] = shape.slice(-2);
@@ -62,7 +63,9 @@ export function matmul(a: Tensor, b: Tensor): Tensor {
   return reshape(product, [...batch, ...(a.ndim === 1 ? [] : [M]), ...(b.ndim === 1 ? [] : [N])]);
 
   function multiply(x: Tensor, y: Tensor, batch: readonly number[]): Tensor {
-    return apply(matmulOp, [x.to(dtype), y.to(dtype)], {}, [...batch, x.shape[x.ndim - 2], N], dtype);
+    // f16 beside f32 stays as it is: kernels read both, and sum in f32.
+    const [a, b] = [x, y].map((t) => (isFloat(t.dtype) ? t : t.to(dtype)));
+    return apply(matmulOp, [a, b], {}, [...batch, x.shape[x.ndim - 2], N], dtype);
   }
 }
 

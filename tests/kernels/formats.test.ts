@@ -1,0 +1,73 @@
+import { beforeAll, describe, expect, test } from "vitest";
+import { init } from "../../src/engine.ts";
+import { explain, type Tensor, tensor } from "../../src/index.ts";
+import { quantize, quantizedLinear } from "../../src/nn/index.ts";
+import { maxError, normals } from "./harness.ts";
+
+/** A · B in f64 over the values as they are stored. */
+function product(a: ArrayLike<number>, b: ArrayLike<number>, M: number, N: number, K: number): Float64Array {
+  const out = new Float64Array(M * N);
+  for (let m = 0; m < M; m++)
+    for (let k = 0; k < K; k++) for (let n = 0; n < N; n++) out[m * N + n] += a[m * K + k] * b[k * N + n];
+  return out;
+}
+
+const half = async (data: Float32Array, shape: number[]): Promise<Tensor> => {
+  const t = tensor(data, { shape, dtype: "f16" });
+  return tensor(await t.data(), { shape, dtype: "f16" });
+};
+
+describe.each([{}, { disable: ["subgroups"] as const }])("operands as they are stored, %o", (options) => {
+  beforeAll(async () => {
+    await init({ backend: "webgpu", ...options });
+  });
+
+  test.each([
+    [1, 40, 96],
+    [1, 7, 33],
+    [5, 12, 36],
+    [17, 33, 5],
+    [20, 64, 64],
+  ])("halves on either side, M %i N %i K %i", async (M, N, K) => {
+    const [x, y] = [normals(M * K, 1), normals(K * N, 2)];
+    const [a, b] = [tensor(x, { shape: [M, K] }), tensor(y, { shape: [K, N] })];
+    const [ah, bh, bt] = [await half(x, [M, K]), await half(y, [K, N]), await half(y, [N, K])];
+    const [xh, yh, yt] = [await ah.data(), await bh.data(), await bt.t().data()];
+    const bound = 1e-6 * (1 + Math.sqrt(K));
+    expect(maxError(await a.matmul(bh).data(), product(x, yh, M, N, K))).toBeLessThan(bound);
+    expect(maxError(await ah.matmul(b).data(), product(xh, y, M, N, K))).toBeLessThan(bound);
+    expect(maxError(await a.matmul(bt.t()).data(), product(x, yt, M, N, K))).toBeLessThan(bound);
+    const both = await ah.matmul(bh.float()).data();
+    expect(maxError(both, product(xh, yh, M, N, K))).toBeLessThan(bound);
+    expect(maxError(await ah.matmul(bh).data(), product(xh, yh, M, N, K))).toBeLessThan(2e-3); // rounded to f16
+  });
+
+  test("halves are not widened before the product", async () => {
+    const w = await half(normals(64 * 32), [32, 64]);
+    const x = tensor(normals(12 * 64), { shape: [12, 64] });
+    await w.mul(1).data();
+    expect(await explain(x.matmul(w.t()))).toContain("1 kernels");
+  });
+
+  test("gradients have the dtype of their tensors", async () => {
+    const w = (await half(normals(24), [6, 4])).requiresGrad_();
+    const x = tensor(normals(18), { shape: [3, 6] }).requiresGrad_();
+    x.matmul(w).sum().backward();
+    expect([x.grad!.dtype, w.grad!.dtype]).toEqual(["f32", "f16"]);
+    const columns = await x.sum(0).data();
+    expect(maxError(await w.grad!.select(1, 2).data(), columns)).toBeLessThan(2e-3);
+  });
+
+  test("what follows a packed product joins its kernel", async () => {
+    const q = quantize(normals(24 * 64), [24, 64], { format: "int4", group: 32 });
+    await Promise.all([q.packed.data(), q.scales.data()]);
+    for (const M of [1, 12]) {
+      const x = tensor(normals(M * 64), { shape: [M, 64] });
+      const [bias, gate] = [tensor(normals(24)), tensor(normals(M * 24), { shape: [M, 24] })];
+      const y = quantizedLinear(x, q, bias).silu().mul(gate).add(gate);
+      expect(await explain(y)).toMatch(/^ +0 +(matvec_quantized|matmul\w*)→[^]*\n1 kernels/);
+      const dense = quantizedLinear(x, q).mul(1).add(bias).silu().mul(gate).add(gate);
+      expect(maxError(await y.data(), await dense.data())).toBeLessThan(1e-5);
+    }
+  });
+});
