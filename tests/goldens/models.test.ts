@@ -1,6 +1,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
+import type { CacheType } from "../../models/cache.ts";
 import { ViTForImageClassification } from "../../models/classifier.ts";
 import { type Prompt, steps, textPrompt } from "../../models/generate.ts";
 import type { LlamaForCausalLM } from "../../models/llama.ts";
@@ -17,7 +18,7 @@ import { type Module, mergeLoRA } from "../../src/nn/index.ts";
 import { folder } from "../../src/runtime/node.ts";
 import { type Tensor, tensor } from "../../src/tensor.ts";
 import { openBackend } from "../backend.ts";
-import { type Case, goldens, gradientMismatch, listCases, mismatch, openCase } from "./cases.ts";
+import { type Case, goldens, gradientMismatch, listCases, mismatch, openCase, type Tolerance } from "./cases.ts";
 
 /** Inputs and expected values of one scenario. */
 class Scenario {
@@ -77,20 +78,30 @@ class Scenario {
     }
     model.parameters().forEach((p) => (p.grad = null));
   }
-  /** Greedy tokens and the logits of each step. */
+  /** Greedy tokens and the logits of each step, also from a cache of halves. */
   async greedy(model: LlamaForCausalLM, prompt: Prompt): Promise<void> {
+    const { logits } = this.golden.json.tol;
+    await this.greedyFrom(model, prompt, "f32", logits);
+    await this.greedyFrom(model, prompt, "f16", { atol: logits.atol + 2e-3, rtol: logits.rtol });
+  }
+  private async greedyFrom(
+    model: LlamaForCausalLM,
+    prompt: Prompt,
+    cacheType: CacheType,
+    tolerance: Tolerance,
+  ): Promise<void> {
     const want = await this.outputs.read(`${this.name}/tokens`);
     const logits = await this.outputs.read(`${this.name}/logits`);
     const [b, count, v] = logits.shape;
     let i = 0;
-    for (const step of steps(model, prompt, { maxTokens: count }, true)) {
+    for (const step of steps(model, prompt, { maxTokens: count, cacheType }, true)) {
       const ids = await step.ids;
       const got = await step.logits.data();
       for (let s = 0; s < b; s++) {
         expect(ids[s], `token ${i} of sample ${s}`).toBe(want.data[s * count + i]);
         const at = (s * count + i) * v;
         expect(
-          mismatch(got.slice(s * v, (s + 1) * v), logits.data.slice(at, at + v), this.golden.json.tol.logits),
+          mismatch(got.slice(s * v, (s + 1) * v), logits.data.slice(at, at + v), tolerance),
           `logits of step ${i}`,
         ).toBeUndefined();
       }

@@ -198,7 +198,7 @@ function headsFirst(x: HostArray, [, H, T, D]: readonly number[]): HostArray {
   });
 }
 
-async function check(c: Case, info = {}, tolerance = { o: 2e-6, gradient: 1e-5 }): Promise<void> {
+async function check(c: Case, info = {}, tolerance = { o: 2e-6, gradient: 1e-5 }, candidate = 0): Promise<void> {
   const p = problem(c);
   const sources = { q: p.q, k: p.k, v: p.v };
   for (const name of ["q", "k", "v"] as const) {
@@ -217,7 +217,7 @@ async function check(c: Case, info = {}, tolerance = { o: 2e-6, gradient: 1e-5 }
     [sources.q, sources.k, sources.v, ...p.extra],
     attrs,
     [f32([B, H, T, D]), f32([B, H, T, 2])],
-    { info },
+    { info, candidate },
   );
   const lse = want.lse.map((_, i) => (stats[2 * i + 1] > 0 ? stats[2 * i] - Math.log2(stats[2 * i + 1]) : -Infinity));
   expect(maxError(plain(o, [B, H, T, D]), want.o), "o").toBeLessThan(tolerance.o);
@@ -230,7 +230,7 @@ async function check(c: Case, info = {}, tolerance = { o: 2e-6, gradient: 1e-5 }
     [sources.q, sources.k, sources.v, ...saved, ...p.extra],
     attrs,
     [f32([B, H, T, D]), kv, kv],
-    { info },
+    { info, candidate },
   );
   expect(maxError(plain(dq, [B, H, T, D]), want.dq), "dq").toBeLessThan(tolerance.gradient);
   expect(maxError(plain(dk, [B, heads, S, D]), want.dk), "dk").toBeLessThan(tolerance.gradient);
@@ -348,6 +348,14 @@ describe("attention without subgroups", () => {
   for (const [name, c] of Object.entries(cases)) test(name, () => check(c, { subgroupSize: 0 }));
   test("512 rows stay within few roundings of f64", () =>
     check({ B: 1, H: 1, T: 512, D: 64, causal: "top-left" }, { subgroupSize: 0 }, close));
+});
+
+describe("what the tuner may choose", () => {
+  const c: Case = { H: 4, heads: 2, T: 37, S: 41, D: 20, causal: "bottom-right", window: 30 };
+  test.each([1, 2])("tile %d", (candidate) => check(c, {}, undefined, candidate));
+  test("without subgroups", () => check(c, { subgroupSize: 0 }, undefined, 1));
+  const one: Case = { H: 4, heads: 2, T: 1, S: 1100, D: 20 };
+  test.each([1, 3])("decoding %d", (candidate) => check(one, { subgroupSize: 0 }, undefined, candidate));
 });
 
 // Constant loops, as for real GPUs: this adapter's driver takes long to unroll them, so few and small (tiles of 4 keys).

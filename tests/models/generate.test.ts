@@ -55,6 +55,28 @@ describe.each(["webgpu", "reference"] as const)("%s", (backend) => {
   });
 });
 
+test("a cache of halves or int8 gives nearly the logits of a full one, on both backends alike", async () => {
+  const all: number[][] = [];
+  for (const backend of ["reference", "webgpu"] as const)
+    for (const type of ["f32", "f16", "int8"] as const) {
+      await setUp(backend);
+      const cache = model.cache(1, 16, type);
+      const at = (ids: number[]) => tensor([ids], { dtype: "i32" });
+      model.forward({ inputIds: at([5, 6, 7, 8, 9, 10]), cache });
+      const { logits } = model.forward({ inputIds: at([11]), cache });
+      all.push(Array.from(await logits.data()));
+    }
+  const distance = (i: number, j: number) => Math.max(...all[i].map((x, n) => Math.abs(x - all[j][n])));
+  const size = Math.max(...all[0].map(Math.abs));
+  expect(distance(0, 1) / size).toBeLessThan(1e-3);
+  expect(distance(0, 2) / size).toBeLessThan(1e-2);
+  expect(distance(0, 2)).toBeGreaterThan(distance(0, 1)); // int8 was in fact stored
+  expect(distance(0, 1)).toBeGreaterThan(0);
+  expect(distance(0, 3) / size).toBeLessThan(1e-5);
+  expect(distance(1, 4) / size).toBeLessThan(1e-3); // a value between two halves may round to either
+  expect(distance(2, 5) / size).toBeLessThan(1e-2);
+});
+
 describe("on the interpreter", () => {
   beforeAll(() => setUp("reference"));
 

@@ -59,6 +59,7 @@ function geometry(node: Node, cx: LowerContext, extra: number): Geometry | undef
   const modifier = hasMask || hasBias ? cx.operand(extra) : undefined;
   const lengths = hasLengths ? cx.operand(extra + (modifier ? 1 : 0)) : undefined;
   const D4 = Math.ceil(D / 4);
+  if (32 * bucket(D4) > cx.device.maxWorkgroupBytes) return undefined; // not even one row fits
   const absent = [0, 0, 0, 0, 0];
   const [mask, bias] = joint
     ? joint.map((shape, i) => broadcast({ offset: i * numel(joint[0]), shape, strides: contiguousStrides(shape) }))
@@ -103,56 +104,97 @@ function geometry(node: Node, cx: LowerContext, extra: number): Geometry | undef
   };
 }
 
-/**
- * Parameters of a subgroup kernel that keeps `planes` rows of D per lane and row in workgroup memory, if they fit.
- * One subgroup per workgroup: right where loads are dear and barriers dearer, but real GPUs want more lanes at work.
- */
-function subgroupTile(
-  cx: LowerContext,
-  D4: number,
-  planes: number,
-): { SG: number; PER_LANE: number; SLOTS: number } | undefined {
-  const { kind, subgroupSize: SG, maxWorkgroupBytes } = cx.device;
-  const SLOTS = 2 * SG * bucket(D4);
-  if (kind !== "software" || SG < 4 || SG > 32 || planes * SLOTS * 16 > maxWorkgroupBytes) return undefined;
-  return { SG, PER_LANE: Math.max(1, 16 / SG), SLOTS };
-}
-
-/** Keys (or query rows) that a subgroup takes at once. */
-const block = ({ SG, PER_LANE }: { SG: number; PER_LANE: number }): number => SG * PER_LANE;
-
 /** Room for D4 vectors in one of few sizes, so that few pipelines are compiled. */
 const bucket = (D4: number): number => Math.max(8, 2 ** Math.ceil(Math.log2(D4)));
 
-/** Parameters of a kernel with two tiles of `count` rows of D in workgroup memory. */
-function sharedTile(cx: LowerContext, D4: number): { WG: number; VECTORS: number; ROLLED: number; count: number } {
-  const software = cx.device.kind === "software";
-  const VECTORS = software ? bucket(D4) : D4;
-  return {
-    WG: software ? 16 : 64,
-    VECTORS,
-    ROLLED: software ? 1 : 0,
-    count: Math.min(16, Math.floor(cx.device.maxWorkgroupBytes / (32 * VECTORS))),
-  };
+/** Words of workgroup memory for a vector of each of a subgroup's rows, two a lane. */
+const slotsOf = (SG: number, D4: number): number => 2 * SG * bucket(D4);
+
+/** A subgroup of SG lanes with two rows each, or (SG 0) `lanes` with one each, against `block` keys or rows at a time. */
+type Tile = { readonly SG: number; readonly lanes: number; readonly block: number };
+
+/**
+ * The heuristic's tile, then others. One subgroup per workgroup is right where loads are dear and barriers dearer, but
+ * real GPUs want more lanes at work.
+ */
+function tiles({ device }: LowerContext, D4: number): Tile[] {
+  const { kind, subgroupSize: SG, maxWorkgroupBytes, maxInvocations } = device;
+  const software = kind === "software";
+  const fits = Math.floor(maxWorkgroupBytes / (32 * (software ? bucket(D4) : D4)));
+  const shared = (lanes: number, block: number): Tile => ({ SG: 0, lanes, block: Math.min(block, fits) });
+  if (!software) {
+    const lanes = [64, 32, 128, 256].filter((n) => n <= maxInvocations);
+    return unique(lanes.flatMap((n) => [16, 8, 32].map((block) => shared(n, block))));
+  }
+  if (SG < 4 || SG > 32 || 2 * slotsOf(SG, D4) * 16 > maxWorkgroupBytes)
+    return unique([shared(16, 16), shared(32, 16)]);
+  const blocks = [16, 8].map((n): Tile => ({ SG, lanes: SG, block: Math.max(n, SG) }));
+  return unique([...blocks, shared(16, 16)]);
+}
+
+const unique = (list: Tile[]): Tile[] =>
+  list.filter((a, i) => list.findIndex((b) => b.lanes === a.lanes && b.block === a.block && b.SG === a.SG) === i);
+
+interface Job {
+  /** Of the kernel for subgroups; the other has `_tiled` behind it. */
+  readonly kernel: string;
+  /** Param of the tiled kernel that holds `block`. */
+  readonly tiled: "KEYS" | "ROWS";
+  readonly params: Readonly<Record<string, number>>;
+  readonly dims: readonly number[];
+  readonly bind: KernelCall["bind"];
+  readonly flops: number;
+  readonly rows: number;
+  readonly heads: number;
+  /** Subgroups take the query heads of a key head as rows of one. */
+  readonly stacked?: boolean;
+  /** Vectors a row that the subgroup kernel keeps in workgroup memory if they fit (param CACHE). */
+  readonly planes?: number;
+}
+
+function tiledCall(g: Geometry, cx: LowerContext, job: Job): KernelCall {
+  const { kernel, dims, bind, flops, rows, heads } = job;
+  const { T, S, D, B, H } = g;
+  const signature = { T, S, D, heads: B * H, group: g.group, causal: g.dims[7], KV: g.KV, ...g.params };
+  const { SG, lanes, block } = cx.choose(kernel, signature, tiles(cx, g.D4));
+  const rest = { dims: [...dims, block], bind, flops };
+  const VECTORS = cx.device.kind === "software" ? bucket(g.D4) : g.D4;
+  if (SG === 0) {
+    const ROLLED = cx.device.kind === "software" ? 1 : 0;
+    const params = { ...job.params, WG: lanes, VECTORS, ROLLED, [job.tiled]: block };
+    return { kernel: `${kernel}_tiled`, params, ...rest, grid: [Math.ceil(rows / lanes), heads, B] };
+  }
+  const SLOTS = slotsOf(SG, g.D4);
+  const params: Record<string, number> = { ...job.params, SG, PER_LANE: block / SG, SLOTS };
+  if (job.planes) params.CACHE = job.planes * SLOTS * 16 <= cx.device.maxWorkgroupBytes ? 1 : 0;
+  const stack = job.stacked ? g.group : 1;
+  return { kernel, params, ...rest, grid: [Math.ceil((stack * rows) / (2 * SG)), heads / stack, B] };
 }
 
 /** Few rows against many keys: see attention_decode.wgsl. Splits when there are fewer workgroups than the adapter can use. */
 function decode(g: Geometry, cx: LowerContext): KernelCall[] | undefined {
   const software = cx.device.kind === "software";
-  const LANES = software ? 8 : 64;
-  const CHUNK = 256;
   const rows = g.group * g.T; // of a key head
   const ROWS = Math.min(8, 2 ** Math.ceil(Math.log2(rows)));
   const vectors = bucket(g.D4);
-  const slots = { Q_SLOTS: ROWS * vectors, O_SLOTS: ROWS * Math.max(LANES, vectors) };
-  if ((slots.Q_SLOTS + slots.O_SLOTS) * 16 + ROWS * (CHUNK + 4 * LANES) * 4 > cx.device.maxWorkgroupBytes)
-    return undefined;
+  const sizes = (LANES: number) => ({
+    CHUNK: Math.max(256, 4 * LANES),
+    Q_SLOTS: ROWS * vectors,
+    O_SLOTS: ROWS * Math.max(LANES, vectors),
+  });
   const chunks = Math.ceil(rows / ROWS);
   const groups = g.B * (g.H / g.group) * chunks;
-  const splits = Math.min(
-    Math.ceil(Math.min(g.S, g.reach) / CHUNK),
-    Math.max(1, Math.floor((software ? 4 : busyGroups(cx.device)) / groups)),
-  );
+  const wanted = Math.max(1, Math.floor((software ? 4 : busyGroups(cx.device)) / groups));
+  const candidates = (software ? [8, 4, 16] : [64, 32, 128]).flatMap((LANES) => {
+    const { CHUNK, Q_SLOTS, O_SLOTS } = sizes(LANES);
+    if ((Q_SLOTS + O_SLOTS) * 16 + ROWS * (CHUNK + 4 * LANES) * 4 > cx.device.maxWorkgroupBytes) return [];
+    const most = Math.ceil(Math.min(g.S, g.reach) / CHUNK);
+    const splits = [wanted, 2 * wanted, Math.ceil(wanted / 2)].map((n) => Math.min(n, most));
+    return [...new Set(splits)].map((n) => ({ LANES, splits: n }));
+  });
+  if (candidates.length === 0) return undefined;
+  const signature = { rows, S: g.S, D: g.D, groups, KV: g.KV, ...g.params };
+  const { LANES, splits } = cx.choose("attention_decode", signature, candidates);
   const count = g.B * g.H * g.T;
   const out = g.out(g.H, g.T);
   const o = splits > 1 ? cx.temp(splits * count * g.D * 4) : cx.output(0);
@@ -160,7 +202,7 @@ function decode(g: Geometry, cx: LowerContext): KernelCall[] | undefined {
   const calls: KernelCall[] = [
     {
       kernel: "attention_decode",
-      params: { LANES, ROWS, CHUNK, ...slots, ...g.params, KV: g.KV },
+      params: { LANES, ROWS, ...sizes(LANES), ...g.params, KV: g.KV },
       dims: [...g.dims, ...(splits > 1 ? [g.H * g.T * g.D, g.T * g.D, g.D] : out), chunks, splits, count],
       bind: [g.q, g.k, g.v, g.modifier, g.lengths, o, stats],
       grid: [splits, (g.H / g.group) * chunks, g.B],
@@ -184,27 +226,20 @@ function decode(g: Geometry, cx: LowerContext): KernelCall[] | undefined {
 export const lowerAttention: Lower = (node, cx) => {
   const g = geometry(node, cx, 3);
   if (!g) return undefined;
-  const call = { bind: [g.q, g.k, g.v, g.modifier, g.lengths, cx.output(0), cx.output(1)], flops: 4 * g.pairs * g.D };
-  const dims = [...g.dims, ...g.out(g.H, g.T)];
-  const tile = subgroupTile(cx, g.D4, 2);
-  if (tile) {
-    const grid = [Math.ceil((g.group * g.T) / (2 * tile.SG)), g.H / g.group, g.B] as const;
-    const params = { ...tile, ...g.params, KV: g.KV };
-    return [{ kernel: "attention", params, dims: [...dims, block(tile)], ...call, grid }];
-  }
-  const few = g.T <= 8 ? decode(g, cx) : undefined;
+  const few = g.T <= 8 && tiles(cx, g.D4)[0].SG === 0 ? decode(g, cx) : undefined;
   if (few) return few;
-  const { count, ...params } = sharedTile(cx, g.D4);
-  const grid = [Math.ceil(g.T / params.WG), g.H, g.B] as const;
-  return [
-    {
-      kernel: "attention_tiled",
-      params: { ...params, KEYS: count, ...g.params, KV: g.KV },
-      dims: [...dims, count],
-      ...call,
-      grid,
-    },
-  ];
+  const job: Job = {
+    kernel: "attention",
+    tiled: "KEYS",
+    params: { ...g.params, KV: g.KV },
+    dims: [...g.dims, ...g.out(g.H, g.T)],
+    bind: [g.q, g.k, g.v, g.modifier, g.lengths, cx.output(0), cx.output(1)],
+    flops: 4 * g.pairs * g.D,
+    rows: g.T,
+    heads: g.H,
+    stacked: true,
+  };
+  return [tiledCall(g, cx, job)];
 };
 
 /** Sources q, k, v, o, stats, do (, mask or bias) (, lengths); outputs dq, dk, dv. */
@@ -225,48 +260,28 @@ export const lowerAttentionBackward: Lower = (node, cx) => {
   };
   const dims = [...g.dims, ...rows(grad)];
   const sources = [g.q, g.k, g.v, g.modifier, grad.buffer, stats];
-  const dq = { bind: [...sources, cx.output(0)], flops: 6 * g.pairs * g.D };
-  const dkv = { bind: [...sources, cx.output(1), cx.output(2)], flops: 8 * g.pairs * g.D };
   const heads = g.H / g.group;
-  const tile = subgroupTile(cx, g.D4, 2);
-  if (tile) {
-    const cache = (planes: number): number => (subgroupTile(cx, g.D4, planes) ? 1 : 0);
-    const grid = (n: number, H: number) => [Math.ceil(n / (2 * tile.SG)), H, g.B] as const;
-    return [
-      rowsum,
-      {
-        kernel: "attention_dq",
-        params: { ...tile, ...g.params, CACHE: cache(3) },
-        dims: [...dims, ...g.out(g.H, g.T), block(tile)],
-        ...dq,
-        grid: grid(g.T, g.H),
-      },
-      {
-        kernel: "attention_dkv",
-        params: { ...tile, ...g.params, CACHE: cache(4) },
-        dims: [...dims, ...g.out(heads, g.S), block(tile)],
-        ...dkv,
-        grid: grid(g.S, heads),
-      },
-    ];
-  }
-  const { count, ...params } = sharedTile(cx, g.D4);
-  const grid = (n: number, H: number) => [Math.ceil(n / params.WG), H, g.B] as const;
-  return [
-    rowsum,
-    {
-      kernel: "attention_dq_tiled",
-      params: { ...params, KEYS: count, ...g.params },
-      dims: [...dims, ...g.out(g.H, g.T), count],
-      ...dq,
-      grid: grid(g.T, g.H),
-    },
-    {
-      kernel: "attention_dkv_tiled",
-      params: { ...params, ROWS: count, ...g.params },
-      dims: [...dims, ...g.out(heads, g.S), count],
-      ...dkv,
-      grid: grid(g.S, heads),
-    },
-  ];
+  const dq: Job = {
+    kernel: "attention_dq",
+    tiled: "KEYS",
+    params: g.params,
+    dims: [...dims, ...g.out(g.H, g.T)],
+    bind: [...sources, cx.output(0)],
+    flops: 6 * g.pairs * g.D,
+    rows: g.T,
+    heads: g.H,
+    planes: 3,
+  };
+  const dkv: Job = {
+    kernel: "attention_dkv",
+    tiled: "ROWS",
+    params: g.params,
+    dims: [...dims, ...g.out(heads, g.S)],
+    bind: [...sources, cx.output(1), cx.output(2)],
+    flops: 8 * g.pairs * g.D,
+    rows: g.S,
+    heads,
+    planes: 4,
+  };
+  return [rowsum, tiledCall(g, cx, dq), tiledCall(g, cx, dkv)];
 };
