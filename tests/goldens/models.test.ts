@@ -82,7 +82,8 @@ class Scenario {
   async greedy(model: LlamaForCausalLM, prompt: Prompt): Promise<void> {
     const { logits } = this.golden.json.tol;
     await this.greedyFrom(model, prompt, "f32", logits);
-    await this.greedyFrom(model, prompt, "f16", { atol: logits.atol + 2e-3, rtol: logits.rtol });
+    // Halves are off by up to 2^-11, which moves a score of 20 by 0.01, and its weight by 1 %.
+    await this.greedyFrom(model, prompt, "f16", { atol: 1e-2, rtol: 2e-3 });
   }
   private async greedyFrom(
     model: LlamaForCausalLM,
