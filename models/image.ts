@@ -257,7 +257,7 @@ export function completePreprocessor(config: PreprocessorConfig) {
   const filter = pillowFilters[resample];
   if (!filter) throw new Error(`preprocess: resample ${resample} is no filter of Pillow (0 to 5)`);
   return {
-    size: typeof size === "number" && vit ? { height: size, width: size } : size,
+    size: typeof size === "number" && !clip ? { height: size, width: size } : size,
     crop: typeof crop === "number" ? { height: crop, width: crop } : crop,
     filter,
     crops: config.do_center_crop ?? clip,

@@ -76,6 +76,21 @@ describe.skipIf(!file)("image preprocessing", () => {
   });
 });
 
+it("takes the defaults of the processor class that preprocessor_config.json names", () => {
+  const image: Image = { width: 9, height: 5, channels: 3, data: Uint8Array.from({ length: 135 }, (_, i) => i) };
+  const size = { height: 6, width: 8 };
+  const siglip = preprocess(image, { image_processor_type: "SiglipImageProcessor", size });
+  expect([siglip.width, siglip.height]).toEqual([8, 6]); // no crop
+  const bytes = resize(image, 8, 6, "bicubic").data;
+  expect(siglip.data[0]).toBeCloseTo((bytes[0] / 255 - 0.5) / 0.5, 6);
+  const vit = preprocess(image, { image_processor_type: "ViTImageProcessor", size: 4 });
+  expect([vit.width, vit.height]).toEqual([4, 4]);
+  expect(vit.data[0]).toBeCloseTo(resize(image, 4, 4, "bilinear").data[0] / 127.5 - 1, 6);
+  const plain = preprocess(image, { size, do_center_crop: false, do_rescale: false, do_normalize: false });
+  expect(plain.data[0]).toBe(bytes[0]);
+  expect(() => preprocess(image, { resample: 9 })).toThrow("resample 9 is no filter of Pillow");
+});
+
 describe("pieces of an image", () => {
   const image: Image = {
     width: 2,
