@@ -1,5 +1,12 @@
 import { flush } from "../src/engine.ts";
-import { noteOrigin, openCheckpoint, type Saveable, type SaveOptions, saveCheckpoint } from "../src/io/huggingface.ts";
+import {
+  copyOrigin,
+  noteOrigin,
+  openCheckpoint,
+  type Saveable,
+  type SaveOptions,
+  saveCheckpoint,
+} from "../src/io/huggingface.ts";
 import { type Entry, type FileSource, type HostTensor, openFolder, type TensorFiles } from "../src/io/index.ts";
 import { readJson } from "../src/io/source.ts";
 import { decode, loadedType, round16 } from "../src/io/stored.ts";
@@ -82,7 +89,11 @@ export async function loadWeights(
   }
   await loadSources(model, found, options);
   const own = model.stateDict();
-  for (const [target, { file, name }] of found) if (own[target]) noteOrigin(own[target], name, file.entry(name).dtype);
+  const modules = new Map(model.namedModules());
+  for (const [target, { file, name }] of found) {
+    const quantised = modules.get(target);
+    noteOrigin(quantised ?? own[target], name, file.entry(name).dtype);
+  }
 }
 
 /** Loads every tensor from where it is stored, one after another: one at a time is in memory. */
@@ -251,7 +262,9 @@ export function denseState(model: Module): Saveable {
     if (!(module instanceof QuantizedLinear)) continue;
     const { weight } = module;
     for (const key of Object.keys(state)) if (key.startsWith(`${name}.weight.`)) delete state[key];
-    state[`${name}.weight`] = { shape: [...weight.shape], dtype: "f32", data: () => dequantize(weight).data() };
+    const dense: Saveable[string] = { shape: [...weight.shape], dtype: "f32", data: () => dequantize(weight).data() };
+    copyOrigin(weight, dense);
+    state[`${name}.weight`] = dense;
   }
   return state;
 }

@@ -35,11 +35,9 @@ export async function saveProjector(
   { format = "safetensors", float }: ProjectorFileOptions = {},
 ): Promise<void> {
   const source = await openFolder(where);
-  const state = originalNames(model).map(([name, t]) => [
-    name,
-    { shape: t.shape, dtype: t.dtype, data: () => t.data() },
-  ]);
-  const entries = writeEntries(Object.fromEntries(state));
+  const entries = Object.fromEntries(
+    originalNames(model).map(([name, t]) => [name, Object.values(writeEntries({ [name]: t }))[0]]), // keeps the float type
+  );
   if (format === "bin") await saveTorch(source, files[1], entries, { float });
   else await saveSafetensors(source, files[0], entries, { float });
 }

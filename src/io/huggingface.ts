@@ -55,6 +55,12 @@ export function noteOrigin(tensor: object, name: string, type: StoredType): void
   origins.set(tensor, { name, type: type === "F32" || type === "F16" || type === "BF16" ? type : undefined });
 }
 
+/** Notes that `copy` stands for `tensor` when it is saved. */
+export function copyOrigin(tensor: object, copy: object): void {
+  const origin = origins.get(tensor);
+  if (origin) origins.set(copy, origin);
+}
+
 /** Tensors as a writer takes them, under the names of the file that they came from, else their own. */
 export const writeEntries = (state: Saveable): Record<string, WriteEntry> =>
   Object.fromEntries(

@@ -195,6 +195,7 @@ describe("weights kept in fewer bits", () => {
     await saveModel(model, config, saved);
     const [names, was] = [await openWeights(saved), await openWeights(files)];
     expect([...names.names].sort()).toEqual([...was.names].sort());
+    expect(names.entry("model.layers.0.mlp.up_proj.weight").dtype).toBe("F32");
     const dense = await logits(await loadLlama(saved));
     dense.forEach((x, i) => expect(Math.abs(x - got[i])).toBeLessThan(1e-2));
   });
@@ -248,6 +249,16 @@ describe("a large file", () => {
     const at = (t: Tensor) => t.narrow(0, 1023, 1).narrow(1, 1023, 1).data();
     expect([...(await at(model.layers[0].weight)), ...(await at(model.layers[63].weight))]).toEqual([1, 64]);
     if (currentDevice()) expect(peak - arrayBuffers - heapUsed).toBeLessThan(100 << 20);
+  });
+});
+
+describe.skipIf(!goldenPath("models"))("a quantised model of the original layout", () => {
+  test("is written under the names it came with", async () => {
+    const source = golden("llava-original-mlp2x");
+    const model = await Llava.fromPretrained(source, { dtype: "int8", group: 32 });
+    const saved = memoryFiles();
+    await model.savePretrained(saved);
+    expect([...(await openWeights(saved)).names].sort()).toEqual([...(await openWeights(source)).names].sort());
   });
 });
 
