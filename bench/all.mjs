@@ -6,7 +6,8 @@ import { root } from "../scripts/environment.mjs";
 const args = process.argv.slice(2);
 const whole = args.length === 0;
 const steps = [
-  ["bench", "--parts", `kernels,train,generate,ladder,tuned${whole ? ",overhead,cold" : ""}`, ...args],
+  ["bench", "--parts", "tuned", "--ship", ...args], // first: the rest runs what it finds best
+  ["bench", "--parts", `kernels,train,generate,ladder${whole ? ",overhead,cold" : ""}`, ...args],
   ["bench:peers", ...args],
   ...(whole ? [["bench:peers", "--cold", "decoder_train_step", "--peers", "ours,jax,tfjs"]] : []),
   ["bench:report"],

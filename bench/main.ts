@@ -81,7 +81,7 @@ if (parts.includes("ladder")) {
 }
 if (parts.includes("tuned")) {
   header("choices", ["ratio", "heuristic", "best ms", "of"]);
-  const choices = await benchTuned(only, options.ship);
+  const choices = await benchTuned(only, options.ship ? (options.only ? "these" : "all") : undefined);
   store<TunedFile>("tuned", (old) => ({
     adapter: device.description,
     date: today,

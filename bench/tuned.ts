@@ -21,7 +21,10 @@ const SHIPPED = "kernels/tuned.json";
 const WORTH = 1.05; // shipped only if that much faster than the heuristic: the rest it finds itself
 
 /** Tunes all workloads from nothing; `ship` writes what beats the heuristic into kernels/tuned.json. */
-export async function benchTuned(only: (name: string) => boolean, ship: boolean): Promise<TunedFile["choices"]> {
+export async function benchTuned(
+  only: (name: string) => boolean,
+  ship?: "all" | "these",
+): Promise<TunedFile["choices"]> {
   const ours = await openOurs({ tune: false });
   const choices: TunedFile["choices"] = {};
   const results: TuneResult[] = [];
@@ -43,7 +46,7 @@ export async function benchTuned(only: (name: string) => boolean, ship: boolean)
     const shipped = JSON.parse(readFileSync(SHIPPED, "utf8"));
     const family = familyOf(currentDevice()!.info);
     const entries = results.filter((r) => r.entry.ms[1] / r.entry.ms[0] >= WORTH).map((r) => [r.key, r.entry]);
-    shipped[family] = Object.fromEntries(entries.sort());
+    shipped[family] = { ...(ship === "these" && shipped[family]), ...Object.fromEntries(entries.sort()) };
     writeFileSync(SHIPPED, `${JSON.stringify(shipped, null, 1)}\n`);
   }
   await init({ backend: "webgpu" });

@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { build } from "esbuild";
 import { beforeAll, describe, expect, test } from "vitest";
@@ -14,6 +14,12 @@ let expected: number[] = [];
 
 const run = (program: string, args: string[]) =>
   execFileSync(program, args, { cwd: folder, encoding: "utf8", env: childEnvironment(), timeout: 300_000 });
+
+/** Where a page finds the package's entry points. */
+const imports: Record<string, string> = {};
+for (const [name, target] of Object.entries<{ default?: string }>(manifest.exports)) {
+  if (target.default) imports[join("shadegrad", name)] = join("/node_modules/shadegrad", target.default);
+}
 
 function expectSameLosses(output: string): void {
   const got = losses(output);
@@ -46,10 +52,6 @@ describe("the README's example, from the packed package", () => {
     async (context) => {
       const browser = ensureBrowser();
       if ("problem" in browser) return context.skip(browser.problem);
-      const imports: Record<string, string> = {};
-      for (const [name, target] of Object.entries<{ default?: string }>(manifest.exports)) {
-        if (target.default) imports[join("shadegrad", name)] = join("/node_modules/shadegrad", target.default);
-      }
       expectSameLosses(await runInBrowser(browser.path, folder, "example.mjs", { imports }));
     },
     SLOW,
@@ -72,6 +74,33 @@ describe("the README's example, from the packed package", () => {
     },
     SLOW,
   );
+});
+
+test(
+  "a page remembers what it tuned (IndexedDB)",
+  async (context) => {
+    const browser = ensureBrowser();
+    if ("problem" in browser) return context.skip(browser.problem);
+    writeFileSync(
+      join(folder, "tuning.mjs"),
+      `import { init, rand, tune } from "shadegrad";
+const product = () => rand(40, 24).matmul(rand(24, 48)).sum().item();
+await init({ backend: "webgpu", tune: false });
+const first = await tune(product);
+await init({ backend: "webgpu" });
+console.log(JSON.stringify([first.length > 0, (await tune(product)).length]));`,
+    );
+    const printed = await runInBrowser(browser.path, folder, "tuning.mjs", { imports });
+    expect(JSON.parse(printed.split("\n").at(-1)!)).toEqual([true, 0]);
+  },
+  SLOW,
+);
+
+test("the command line lists its commands and what each takes", () => {
+  const cli = join(installed, manifest.bin.shadegrad);
+  expect(run(process.execPath, [cli])).toMatch(/usage: shadegrad <command>[\s\S]*\btune +measures/);
+  expect(run(process.execPath, [cli, "tune", "--help"])).toContain("--again");
+  expect(run(process.execPath, [cli, "tune", "--list"])).toContain("matmul_512x512x512");
 });
 
 describe("the package", () => {
