@@ -237,6 +237,8 @@ class LlamaModel extends Module {
   norm: RMSNorm;
   /** Whether backward computes each layer again instead of keeping what is inside it: less memory, a third more work. */
   checkpointing = false;
+  /** What the layers compute on, when no cache is given. Halves take half the memory, and gradients that need a `LossScaler`. */
+  activations: "f32" | "f16" = "f32";
   readonly #frequencies: Tensor; // follows from the config: no part of the state
 
   constructor(readonly config: LlamaConfig) {
@@ -281,12 +283,13 @@ class LlamaModel extends Module {
       cache,
       window,
     };
-    const states = [x];
+    const half = this.activations === "f16" && !cache;
+    const states = [half ? x.half() : x];
     for (const layer of this.layers) {
       const run = (y: Tensor) => layer.forward(y, context);
       states.push(this.checkpointing ? checkpoint(run, states[states.length - 1]) : run(states[states.length - 1]));
     }
-    states.push(this.norm.forward(states.pop()!));
+    states.push(this.norm.forward(states.pop()!.float()));
     cache?.end(t);
     return states;
   }

@@ -123,6 +123,9 @@ export function prepareModel(model: TrainedModel, recipe: Recipe): string[] {
     if (own.length === 0) throw new Error(`the model has no part "${part}" to train`);
     for (const [, t] of own) t.requiresGrad_();
   }
+  const decoder = model.language_model.model;
+  decoder.checkpointing = recipe.gradient_checkpointing;
+  decoder.activations = recipe.fp16 ? "f16" : "f32";
   model.train();
   return adapted;
 }

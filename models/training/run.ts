@@ -161,6 +161,7 @@ export async function trainRecipe(recipe: Recipe, options: RunOptions = {}): Pro
   const written = await saveResult(model, recipe);
   await write(losses);
   model.eval();
+  model.language_model.model.activations = "f32";
   return { ...facts, model, losses, evaluations, skipped: scaler?.state.skipped ?? 0, written };
 }
 

@@ -4,6 +4,10 @@ import { constant, normal, uniform } from "./init.ts";
 import type { LoRALayer } from "./lora.ts";
 import { Module } from "./module.ts";
 
+/** Half activations stay halves: a master weight in f32 is rounded for them, its gradient comes back in f32. */
+export const inDtypeOf = (x: Tensor, weight: Tensor): Tensor =>
+  x.dtype === "f16" && weight.dtype === "f32" ? weight.half() : weight;
+
 /** y = x Wᵀ + b: [..., in] to [..., out]. W is [out, in], uniform ±1/√in, as is b. */
 export class Linear extends Module {
   weight: Tensor; // [out, in]
@@ -24,7 +28,7 @@ export class Linear extends Module {
   }
 
   forward(x: Tensor): Tensor {
-    const y = linear(x, this.weight, this.bias);
+    const y = linear(x, inDtypeOf(x, this.weight), this.bias && inDtypeOf(x, this.bias));
     return this.lora ? this.lora.update(x, y) : y;
   }
 }
@@ -63,7 +67,7 @@ export class LayerNorm extends Module {
   }
 
   forward(x: Tensor): Tensor {
-    return layerNorm(x, this.weight, this.bias, this.eps);
+    return layerNorm(x, inDtypeOf(x, this.weight), inDtypeOf(x, this.bias), this.eps);
   }
 }
 
@@ -81,7 +85,7 @@ export class RMSNorm extends Module {
   }
 
   forward(x: Tensor): Tensor {
-    return rmsNorm(x, this.weight, this.eps);
+    return rmsNorm(x, inDtypeOf(x, this.weight), this.eps);
   }
 }
 

@@ -1,7 +1,7 @@
 import { assign } from "../engine.ts";
 import { linear, Tensor } from "../tensor.ts";
 import { constant, uniform } from "./init.ts";
-import { Dropout } from "./layers.ts";
+import { Dropout, inDtypeOf } from "./layers.ts";
 import { Module, type StateDict } from "./module.ts";
 
 export interface LoRAOptions {
@@ -38,7 +38,7 @@ export class LoRA extends Module {
   /** The update of x [..., in], [..., out]. */
   forward(x: Tensor): Tensor {
     const dropped = this.training ? this.#dropout.forward(x) : x;
-    return linear(linear(dropped, this.lora_A), this.lora_B).mul(this.scale);
+    return linear(linear(dropped, inDtypeOf(x, this.lora_A)), inDtypeOf(x, this.lora_B)).mul(this.scale);
   }
 
   /** The update as a matrix, [out, in]. */

@@ -143,6 +143,14 @@ describe("the same steps by other means", () => {
     expect((await losses("cached", keys)).losses).toEqual(cached.losses); // from the files
   });
 
+  test("activations in f16 with scaled losses follow, on less memory", async () => {
+    const half = await losses("half", { fp16: true });
+    close(half.losses, 0.02);
+    expect(half.losses).not.toEqual(plain.losses);
+    expect(half.skipped).toBe(0);
+    if (plain.memory.activations) expect(half.memory.activations).toBeLessThan(plain.memory.activations);
+  });
+
   test("packed samples see themselves alone, from position 0", async () => {
     const packed = await losses("packed", { packing: true });
     expect([plain.rows, packed.rows]).toEqual([5, 2]);

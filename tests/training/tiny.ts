@@ -8,7 +8,7 @@ import { root } from "../../scripts/environment.mjs";
 import { folder } from "../../src/runtime/node.ts";
 import { manualSeed } from "../../src/tensor.ts";
 
-const tokenizer = join(root, "tests/goldens/conversation/llava/tokenizer");
+export const tokenizer = join(root, "tests/goldens/conversation/llava/tokenizer");
 
 export const config: LlavaConfig = {
   text_config: {
