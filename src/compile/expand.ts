@@ -151,13 +151,16 @@ export function expand(graph: Graph, device: Device): Expanded {
 
   const ordinary = <T>(build: () => T): T => untracked(() => noGrad(build));
   const limit = device.info.maxBindingBytes;
-  const large = [...graph.leaves, ...graph.order].some((n) => (n.outputs ?? [n]).some((o) => bytesOf(o) > limit));
+  const isLarge = (n: Node): boolean => (n.outputs ?? [n]).some((o) => bytesOf(o) > limit);
+  let large = [...graph.leaves, ...graph.order].some(isLarge); // anything at all so far
   const useParts = (n: Node): Tensor[] | undefined => (large ? ordinary(() => shard(n, limit)) : undefined);
 
   /** Puts ordinary ops in the place of a node. */
   const settle = (n: Node, results: readonly Tensor[], seq: number): void => {
     const outputs = results.map((t) => t.node);
-    for (const inner of below(outputs, (s) => s.realized || sequence.has(s) || standIn.has(s))) place(inner, seq);
+    const fresh = below(outputs, (s) => s.realized || sequence.has(s) || standIn.has(s));
+    large ||= fresh.some(isLarge);
+    for (const inner of fresh) place(inner, seq);
     const placed = outputs.map((o) => standIn.get(o) ?? o);
     if (n.outputs) several.set(n, placed);
     else standIn.set(n, placed[0]);

@@ -23,6 +23,7 @@ export function shard(node: Node, limit: number): Tensor[] | undefined {
   if (!large || op.inPlace) return undefined;
   if (op.name === "index_add" || op.name === "scatter_add") return added(node, limit);
   const x = src.map((s) => new Tensor(s));
+  if (op.name === "quantized_matmul") return packedProduct(node, limit);
   const rows = byRows(node, x, limit);
   if (rows) return rows;
   return op.fallback && [op.fallback(x, node.attrs)].flat();
@@ -61,6 +62,23 @@ function product(node: Node, limit: number): Tensor[] | undefined {
     a.narrow(columns, start, size).matmul(b.narrow(rows, start, size)),
   );
   return [sums.reduce((x, y) => x.add(y))];
+}
+
+/** A product with a packed matrix by its rows: side by side, or added up where they are summed over. */
+function packedProduct(node: Node, limit: number): Tensor[] | undefined {
+  const [x, packed, scales] = node.src.map((s) => new Tensor(s));
+  const { transposed, shape } = node.attrs as unknown as { transposed: boolean; shape: [number, number] };
+  const results = parts(packed, 0, limit).map(({ start, size }) =>
+    apply(
+      node.op,
+      [transposed ? x.narrow(1, start, size) : x, packed.narrow(0, start, size), scales.narrow(0, start, size)],
+      { ...node.attrs, shape: [size, shape[1]] },
+      transposed ? node.shape : [node.shape[0], size],
+      node.dtype,
+    ),
+  );
+  if (results.length < 2) return undefined;
+  return [transposed ? results.reduce((a, b) => a.add(b)) : cat(results, 1)];
 }
 
 /** Reads each part of the table at the indices that lie in it. */
@@ -172,10 +190,12 @@ const ROWWISE: Readonly<Record<string, { sources?: readonly number[]; flat?: boo
 function byRows(node: Node, x: readonly Tensor[], limit: number): Tensor[] | undefined {
   const rule = ROWWISE[node.op.name];
   if (!rule) return undefined;
-  const cutSource = (i: number): boolean => !rule.sources || rule.sources.includes(i);
   const rowsOf = (t: Tensor): Tensor => (rule.flat ? t.reshape([-1, t.shape[t.ndim - 1]]) : t);
-  const sources = x.map((t, i) => (cutSource(i) ? rowsOf(t) : t));
+  const sources = x.map((t, i) => (!rule.sources || rule.sources.includes(i) ? rowsOf(t) : t));
   const rows = sources[0].shape[0];
+  const cutSource = (i: number): boolean => (!rule.sources || rule.sources.includes(i)) && sources[i].shape[0] === rows;
+  // What has another first dim is either the same for all rows or laid out in a way of its own.
+  if (!rule.sources && sources.some((t) => t.shape[0] !== rows && t.shape[0] !== 1)) return undefined;
   const specs = node.outputs ?? [node];
   const largest = Math.max(...[...specs, ...node.src].map(bytesOf));
   if (rows < 2) return undefined;

@@ -6,14 +6,16 @@ import {
   cat,
   crossEntropy,
   embedding,
+  grad,
   layerNorm,
   manualSeed,
   rand,
   rmsNorm,
+  scaledDotProductAttention,
   type Tensor,
   tensor,
 } from "../../src/index.ts";
-import { AdamW } from "../../src/nn/index.ts";
+import { AdamW, quantize, quantizedLinear } from "../../src/nn/index.ts";
 
 const LIMIT = 1 << 16; // bytes a binding
 const small = { backend: "webgpu", limits: { maxStorageBufferBindingSize: LIMIT } } as const;
@@ -99,6 +101,17 @@ const cases: Record<string, () => Tensor[]> = {
     values(1, [20, 30, 40]).matmul(values(2, [20, 40, 50])),
     values(1, [1, 40]).matmul(values(2, [900, 40]).t()),
   ],
+  "products with packed weights": () => {
+    const [x, g] = [values(1, [5, 96]).requiresGrad_(), values(3, [5, 800])];
+    const q = quantize(values(2, [800, 96]), [800, 96], { format: "int8" });
+    const y = quantizedLinear(x, q);
+    return [y.detach(), grad(y, [x], { gradOutput: g })[0].detach()];
+  },
+  "attention of many samples": () => {
+    const [q, k, v] = [1, 2, 3].map((seed) => values(seed, [12, 4, 24, 16]).requiresGrad_());
+    const y = scaledDotProductAttention(q, k, v, { isCausal: true });
+    return [y, ...grad(y, [q, k, v], { gradOutput: values(4, [12, 4, 24, 16]) })].map((t) => t.detach());
+  },
   "rows by index": () => {
     const table = values(1, [900, 31]);
     return [
