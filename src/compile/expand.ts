@@ -73,9 +73,8 @@ export function expand(graph: Graph, device: Device): Expanded {
       }
     }
     let src = n.src.map((s) => standIn.get(s) ?? s);
-    const rebuilt = src.every((s, i) => s === n.src[i]) ? n : new Node(n.op, src, n.attrs, n.shape, n.dtype, n.outputs);
-    const sharded = useParts(rebuilt);
-    if (sharded) return settle(n, sharded, seq);
+    const parts = large ? ordinary(() => shard(over(n, src), limit)) : undefined;
+    if (parts) return settle(n, parts, seq);
     if (n.op.name === "pack") src = packSources(n.op, src, seq);
     else if (n.op.inPlace)
       src = src.map((s, i) => (n.op.inPlace!.includes(i) && !mayOverwrite(s) ? copyOf(s, seq) : s));
@@ -85,7 +84,7 @@ export function expand(graph: Graph, device: Device): Expanded {
       widened(n, src, seq);
       return;
     }
-    const node = src.every((s, i) => s === n.src[i]) ? n : new Node(n.op, src, n.attrs, n.shape, n.dtype, n.outputs);
+    const node = over(n, src);
     if (n.op.kind === "kernel" && n.op.name !== "pack") {
       const lowered = useFallback.has(n.op.name) ? undefined : n.op.lower?.(node, contextOf(node, device));
       if (!lowered) {
@@ -153,7 +152,6 @@ export function expand(graph: Graph, device: Device): Expanded {
   const limit = device.info.maxBindingBytes;
   const isLarge = (n: Node): boolean => (n.outputs ?? [n]).some((o) => bytesOf(o) > limit);
   let large = [...graph.leaves, ...graph.order].some(isLarge); // anything at all so far
-  const useParts = (n: Node): Tensor[] | undefined => (large ? ordinary(() => shard(n, limit)) : undefined);
 
   /** Puts ordinary ops in the place of a node. */
   const settle = (n: Node, results: readonly Tensor[], seq: number): void => {
@@ -169,6 +167,10 @@ export function expand(graph: Graph, device: Device): Expanded {
   for (const n of graph.order) place(n, graph.times?.get(n) ?? n.id);
   return { order, standIn, calls, sequence };
 }
+
+/** The node over other sources. */
+const over = (n: Node, src: readonly Node[]): Node =>
+  src.every((s, i) => s === n.src[i]) ? n : new Node(n.op, src, n.attrs, n.shape, n.dtype, n.outputs);
 
 const swapLast = (shape: readonly number[]): number[] => [
   ...shape.slice(0, -2),

@@ -48,8 +48,10 @@ export class Places {
 
   of(bound: BufferRef): Location {
     const { ref, offset } = whole(bound);
-    if (ref !== bound)
-      return { ...this.of(ref), ...{ offset: this.of(ref).offset + offset, bytes: bytesOf(bound as Node) } };
+    if (ref !== bound) {
+      const at = this.of(ref);
+      return { ...at, offset: at.offset + offset, bytes: bytesOf(bound as Node) };
+    }
     if ("temp" in ref) return this.located.get(ref)!;
     if ("output" in ref) return this.outputAt(ref.node, ref.output);
     return this.nodeAt(ref);
