@@ -37,7 +37,7 @@ export async function benchTuned(
       const ratio = round(entry.ms[1] / entry.ms[0]);
       choices[key] = { workload: work.name, ratio, ms: entry.ms, of: candidates.length };
       const cells = [ratio, entry.ms[1], entry.ms[0], candidates.length].map((x) => String(x).padStart(11));
-      console.log(`${work.name.padEnd(30)}${cells.join("")}  ${key}`);
+      console.log(`${work.name.padEnd(30)}${cells.join("")}  ${key}  ${JSON.stringify(entry.pick)}`);
     }
   }
   const ratios = Object.values(choices).map((c) => c.ratio);
