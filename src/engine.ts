@@ -178,10 +178,7 @@ async function runOnDevice(
     ...[...new Set(reads)].filter((n) => !n.host && !n.reading).map((node): Root => ({ node, mode: "read" })),
   ];
   await execute(device, roots);
-  for (const { leaf, node } of assigns) {
-    node.storage = leaf.storage;
-    if (leaf !== node && node.storage && !node.storage.shared) device.pool.hand(leaf, node, node.storage.buffer);
-  }
+  for (const { leaf, node } of assigns) node.storage = leaf.storage;
 }
 
 async function execute(device: Device, roots: Root[]): Promise<void> {

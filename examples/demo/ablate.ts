@@ -30,13 +30,13 @@ import { categories } from "./words.ts";
 const { size, named } = presets.full;
 const PLANS = {
   words: { steps: 3000, lr: 2e-3 },
-  stage1: { steps: 700, lr: 2e-3 },
+  stage1: { steps: 1500, lr: 2e-3 },
   stage2: { steps: 900, lr: 1.5e-3 },
-  lora: { steps: 900, lr: 5e-3 },
-  owl1: { steps: 700, lr: 1e-3 },
+  lora: { steps: 900, lr: 6e-3 },
+  owl1: { steps: 1500, lr: 1e-3 },
 } satisfies Record<string, StagePlan>;
-const LORA = { r: 4, alpha: 16 };
-const LORA_LAYERS = /language_model.*\.(q|k|v|o|gate|up|down)_proj$/;
+const LORA = { r: 4, alpha: 8 };
+const LORA_LAYERS = /language_model.*\.(q|k|v|o|gate|up|down)_proj$|multi_modal_projector\.linear_\d$/;
 
 /** mPLUG-Owl's abstractor in place of the projector: as many tokens a tile, the last of them its end token. */
 class QueryAdapter extends Module implements Adapter {
@@ -219,7 +219,7 @@ if (wanted("llava"))
 if (wanted("lora")) {
   const model = await align("llava");
   addLoRA(model, LORA_LAYERS, LORA);
-  await cell("lora", `LLaVA, stage 2 LoRA (r ${LORA.r}), projector frozen`, model, PLANS.lora);
+  await cell("lora", `LLaVA, stage 2 LoRA (r ${LORA.r})`, model, PLANS.lora);
 }
 if (wanted("owl")) {
   const model = begin();

@@ -74,11 +74,6 @@ export class Pool {
     return true;
   }
 
-  /** From now on the buffer returns to the pool when `to` is collected, not `from`. */
-  hand(from: object, to: object, buffer: GPUBuffer): void {
-    if (this.owners.unregister(from)) this.owners.register(to, buffer, to);
-  }
-
   /** Gives a buffer back early. */
   disown(storage: Storage): void {
     this.owners.unregister(storage);
