@@ -18,6 +18,7 @@ const TITLES: Record<string, string> = {
   bmm_32x128x64x128: "batched matmul 32 × [128, 64] × [64, 128]",
   matvec_2048x2048: "matvec [1, 2048] × [2048, 2048]",
   matvec_2048x8192: "matvec [1, 2048] × [2048, 8192]",
+  matvec_int4_2048x8192: "the same, weights in 4 bits",
   softmax_4096x1024: "softmax 4096 × 1024",
   layernorm_4096x1024: "layer norm 4096 × 1024",
   rmsnorm_4096x1024: "RMS norm 4096 × 1024",

@@ -31,6 +31,7 @@ class Message {
 }
 
 const FLOAT = 1;
+const UINT8 = 2;
 const INT32 = 6;
 const INT64 = 7;
 
@@ -82,6 +83,15 @@ export class Graph {
     tensor.int(2, data instanceof BigInt64Array ? INT64 : data instanceof Int32Array ? INT32 : FLOAT);
     tensor.text(8, name).raw(9, new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
     this.initializers.push(tensor);
+    return name;
+  }
+
+  /** Bytes stored in the model. */
+  bytes(data: Uint8Array, shape: readonly number[]): string {
+    const name = `c${this.count++}`;
+    const tensor = new Message();
+    for (const size of shape) tensor.int(1, size);
+    this.initializers.push(tensor.int(2, UINT8).text(8, name).raw(9, data));
     return name;
   }
 

@@ -1,3 +1,4 @@
+import { QuantizedWeight, quantizedLinear } from "../../src/nn/index.ts";
 import { matmul, transpose } from "./reference.ts";
 import { normal, type Workload } from "./workload.ts";
 
@@ -16,6 +17,39 @@ function product(name: string, a: number[], b: number[], rows = 64): Workload {
     inputs: () => ({ a: normal(1, a), b: normal(2, b) }),
     expected: (x) => matmul(x.a.data, x.b.data, batch, m, k, n, rows),
     ours: ({ bench }, x) => bench((p, q) => p.matmul(q), x.a, x.b),
+  };
+}
+
+/** x [1, K] × weights [N, K] in 4 bits, groups of 32 with the scales `i % 7 + 1` / 64; codes lie around 8. */
+function packedProduct(name: string, K: number, N: number): Workload {
+  const groups = (N * K) / 32;
+  const scale = (group: number): number => ((group % 7) + 1) / 64; // exact in f16
+  return {
+    name,
+    flops: 2 * K * N,
+    bytes: (N * K) / 2 + 2 * groups + 4 * (K + N),
+    tolerance: 2e-5,
+    inputs: () => {
+      const bits = new Int32Array(normal(2, [(N * K) / 8]).data.buffer).map((x) => Math.imul(x, 0x9e3779b1));
+      return {
+        x: normal(1, [1, K]),
+        codes: { data: bits, shape: [N, K / 8] },
+        scales: { data: Float32Array.from({ length: groups }, (_, i) => scale(i)), shape: [N, K / 32] },
+      };
+    },
+    expected: ({ x, codes }) =>
+      Float64Array.from({ length: N }, (_, n) => {
+        let sum = 0;
+        for (let k = 0, i = n * K; k < K; k++, i++)
+          sum += x.data[k] * (((codes.data[i >> 3] >>> (4 * (i & 7))) & 15) - 8) * scale(i >> 5);
+        return sum;
+      }),
+    ours: ({ bench, sg }, { x, codes, scales }) => {
+      const weight = new QuantizedWeight([N, K], { format: "int4", group: 32 });
+      weight.packed = sg.tensor(new Uint32Array(codes.data.buffer), { shape: codes.shape });
+      weight.scales = sg.tensor(scales.data, { shape: scales.shape, dtype: "f16" });
+      return bench((v) => quantizedLinear(v, weight), x);
+    },
   };
 }
 
@@ -43,4 +77,5 @@ export const workloads: Workload[] = [
   product("bmm_32x128x64x128", [32, 128, 64], [32, 64, 128], 4096),
   product("matvec_2048x2048", [1, 2048], [2048, 2048]),
   product("matvec_2048x8192", [1, 2048], [2048, 8192]),
+  packedProduct("matvec_int4_2048x8192", 2048, 8192),
 ];

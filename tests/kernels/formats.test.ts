@@ -1,8 +1,10 @@
 import { beforeAll, describe, expect, test } from "vitest";
+import { toHalf } from "../../src/dtype.ts";
 import { init } from "../../src/engine.ts";
 import { explain, type Tensor, tensor } from "../../src/index.ts";
-import { quantize, quantizedLinear } from "../../src/nn/index.ts";
-import { maxError, normals } from "./harness.ts";
+import { dequantize, quantize, quantizedLinear } from "../../src/nn/index.ts";
+import { lowerQuantizedMatmul } from "../../src/ops/lower/quantized.ts";
+import { lowerOp, maxError, normals, runTwice } from "./harness.ts";
 
 /** A · B in f64 over the values as they are stored. */
 function product(a: ArrayLike<number>, b: ArrayLike<number>, M: number, N: number, K: number): Float64Array {
@@ -11,6 +13,41 @@ function product(a: ArrayLike<number>, b: ArrayLike<number>, M: number, N: numbe
     for (let k = 0; k < K; k++) for (let n = 0; n < N; n++) out[m * N + n] += a[m * K + k] * b[k * N + n];
   return out;
 }
+
+test.each([
+  ["int8", 1, false],
+  ["int4", 2, true],
+  ["nf4", 3, false],
+  ["int4", 4, false],
+] as const)("%s weights times %i rows in the schedule of a discrete adapter", async (format, M, zeroPoint) => {
+  await init({ backend: "webgpu" });
+  for (const [N, K] of [
+    [13, 100],
+    [40, 576],
+  ]) {
+    const options = { format, group: 32, zeroPoint } as const;
+    const q = quantize(normals(N * K, 3), [N, K], options);
+    const dense = await dequantize(q).t().mul(1).data();
+    const bits = Array.from(await q.scales.data(), toHalf);
+    const scales = Uint32Array.from(
+      { length: Math.ceil(bits.length / 2) },
+      (_, i) => bits[2 * i] | ((bits[2 * i + 1] ?? 0) << 16),
+    );
+    const x = normals(M * K, 4);
+    const sources = [
+      { data: x, shape: [M, K] },
+      { data: Uint32Array.from(await q.packed.data()), shape: q.packed.shape },
+      { data: scales, shape: [scales.length] },
+    ];
+    const attrs = { ...q.layout, transposed: false };
+    const spec = { shape: [M, N], dtype: "f32" as const };
+    const info = { kind: "discrete" as const };
+    const [got] = await runTwice(lowerQuantizedMatmul, sources, attrs, spec, { info });
+    expect(maxError(got, product(x, dense, M, N, K))).toBeLessThan(1e-6 * (1 + Math.sqrt(K)));
+    const { calls } = await lowerOp(lowerQuantizedMatmul, sources, attrs, spec, { info });
+    expect(calls.map((c) => c.kernel)).toEqual(["matvec_quantized"]);
+  }
+});
 
 const half = async (data: Float32Array, shape: number[]): Promise<Tensor> => {
   const t = tensor(data, { shape, dtype: "f16" });

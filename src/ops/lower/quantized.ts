@@ -11,7 +11,14 @@ export const lowerQuantizedMatmul: Lower = (node, cx) => {
   const { transposed, ...q } = node.attrs as unknown as QuantLayout & { transposed: boolean };
   const M = node.shape[0];
   const [N, K] = q.shape;
-  if (!transposed && M <= 4 && cx.device.subgroupSize > 0) return [fewRows(cx, q, M)];
+  if (!transposed && M <= 4 && cx.device.subgroupSize > 0) {
+    // Codes are unpacked for each row on its own: dear on software adapters, free beside the memory elsewhere.
+    const most = cx.device.kind !== "software" ? 4 : q.format === "nf4" ? 1 : 2;
+    const ways = [{ lanes: "k" }, { lanes: "n" }];
+    const signature = { M, N, K, format: q.format };
+    if (cx.choose("matvec_quantized", signature, M <= most ? ways : ways.reverse()).lanes === "k")
+      return [fewRows(cx, q, M)];
+  }
   const row = Math.ceil(K / q.group) * q.group; // of w, in elements
   const [inner, columns] = transposed ? [N, K] : [K, N];
   const none = [0, 0, 0];
