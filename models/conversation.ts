@@ -226,6 +226,13 @@ function joinPieces(tokenizer: Tokenizer, pieces: readonly Piece[]): { inputIds:
   return { inputIds, labels };
 }
 
+/** A conversation as the text of a line of mPLUG-Owl's training data; images become turns of their own. */
+export const owlText = (turns: readonly Turn[]): string =>
+  renderPrompt(
+    templates.mplug_owl,
+    turns.map(({ value }) => placeImages(templates.mplug_owl, value)),
+  );
+
 /** One line of mPLUG-Owl's training data: its `text`, with "\nHuman: ", "\nAI: " and `<image>` in it. */
 export const owlSample = (tokenizer: Tokenizer, text: string): TrainingSample => ({
   ...joinPieces(tokenizer, owlPieces(text)),

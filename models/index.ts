@@ -14,7 +14,9 @@ export { type CacheType, KVCache } from "./cache.ts";
 export { type ChatMessage, type ChatOptions, chat, Processor } from "./chat.ts";
 export { type ViTConfig, ViTForImageClassification } from "./classifier.ts";
 export * from "./conversation.ts";
+export * from "./data/index.ts";
 export { decodeImage } from "./decode.ts";
+export * from "./evaluate/index.ts";
 export {
   type GenerateOptions,
   generate,

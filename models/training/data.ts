@@ -9,6 +9,7 @@ import {
   template,
   trainingSample,
 } from "../conversation.ts";
+import { readRecords } from "../data/records.ts";
 import type { Tokenizer } from "../tokenizer.ts";
 
 export interface Sample {
@@ -42,31 +43,9 @@ export async function openFile(path: string): Promise<{ source: FileSource; name
  * @throws at the first thing that is not a sample, naming the file and the line or the place in the list.
  */
 export async function readSamples(source: FileSource, name: string): Promise<Sample[]> {
-  const file = `${source.location}/${name}`;
-  const text = new TextDecoder().decode(await source.read(name));
-  const samples = /\.jsonl$/.test(name)
-    ? text.split("\n").flatMap((line, i) => {
-        const where = `${file}:${i + 1}`;
-        return line.trim() ? [parseSample(parseJson(line, where), where)] : [];
-      })
-    : parseList(text, file);
-  if (samples.length === 0) throw new Error(`${file} has no samples`);
+  const samples = (await readRecords(source, name)).map(({ value, where }) => parseSample(value, where));
+  if (samples.length === 0) throw new Error(`${source.location}/${name} has no samples`);
   return samples;
-}
-
-function parseList(text: string, file: string): Sample[] {
-  const list = parseJson(text, file);
-  if (!Array.isArray(list))
-    throw new Error(`${file}: a list of samples expected (one a line belongs in a .jsonl file)`);
-  return list.map((value, i) => parseSample(value, `${file}, sample ${i}`));
-}
-
-function parseJson(text: string, where: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch (error) {
-    throw new Error(`${where}: not valid JSON: ${(error as Error).message}`);
-  }
 }
 
 function parseSample(value: unknown, place: string): Sample {

@@ -1,0 +1,21 @@
+export { type Balance, type BalanceOptions, balanceCaptions, contentPhrases } from "./balance.ts";
+export {
+  briefInstructions,
+  type CaptionOptions,
+  type ConversationJson,
+  type ConversationOptions,
+  captionInstruction,
+  conversation,
+  detailInstructions,
+} from "./conversations.ts";
+export { type FileRecord, readRecords, writeRecords } from "./records.ts";
+export {
+  type InstructionKind,
+  type Scene,
+  sceneText,
+  type Teacher,
+  type TeacherMessage,
+  type TeacherOptions,
+  teach,
+  teacherPrompts,
+} from "./teacher.ts";

@@ -1,0 +1,41 @@
+/** Lists of records in files: one JSON list, or one JSON value a line where the file's name ends in .jsonl. */
+import type { FileSource } from "../../src/io/index.ts";
+import { writeFile } from "../../src/io/source.ts";
+
+export interface FileRecord {
+  readonly value: unknown;
+  /** What messages call it: file and line, or file and place in the list. */
+  readonly where: string;
+}
+
+/** @throws naming the file and the line that is not JSON, or the file that is not a list. */
+export async function readRecords(source: FileSource, name: string): Promise<FileRecord[]> {
+  const file = `${source.location}/${name}`;
+  const text = new TextDecoder().decode(await source.read(name));
+  if (/\.jsonl$/.test(name)) {
+    return text.split("\n").flatMap((line, i) => {
+      const where = `${file}:${i + 1}`;
+      return line.trim() ? [{ value: parse(line, where), where }] : [];
+    });
+  }
+  const list = parse(text, file);
+  if (!Array.isArray(list))
+    throw new Error(`${file}: a list of samples expected (one a line belongs in a .jsonl file)`);
+  return list.map((value, i) => ({ value, where: `${file}, sample ${i}` }));
+}
+
+/** Writes what `readRecords` reads. */
+export async function writeRecords(source: FileSource, name: string, records: readonly unknown[]): Promise<void> {
+  const text = /\.jsonl$/.test(name)
+    ? records.map((record) => `${JSON.stringify(record)}\n`).join("")
+    : `${JSON.stringify(records, null, 1)}\n`;
+  await writeFile(source, name, [new TextEncoder().encode(text)]);
+}
+
+function parse(text: string, where: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new Error(`${where}: not valid JSON: ${(error as Error).message}`);
+  }
+}
