@@ -30,8 +30,8 @@ const loaders: Record<string, () => Promise<any>> = {
   },
   jax: loadJax,
   tfjs: loadTfjs,
+  native: loadNative, // before ORT Web, whose wasm then keeps the threads busy that load it
   ort: loadOrt,
-  native: loadNative,
 };
 /** Whose form of a workload a library takes. */
 const formOf = (name: string): string => (name === "native" ? "ort" : name);
