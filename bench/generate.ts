@@ -30,7 +30,7 @@ export async function benchGeneration(machine: Machine, only: (name: string) => 
     if (!only(name)) continue;
     const run = async () => {
       const prompts = Array.from({ length: batch }, () => (tokens === 1 ? ids : ids.slice(0, 1)));
-      const made = await generate(model, textPrompt(model, prompts), { maxTokens: tokens });
+      const made = await generate(model, textPrompt(model, prompts), { maxNewTokens: tokens });
       await synchronize();
       if (made.some((row) => row.length !== tokens)) throw new Error(`${name}: ${made.map((r) => r.length)} tokens`);
     };

@@ -28,10 +28,11 @@ export class KVCache {
   #starts?: Tensor; // i32 [B], of the forward pass under way
 
   constructor(
-    { layers, kvHeads, headDim, dtype = "f32" }: CacheSizes,
+    readonly sizes: CacheSizes,
     readonly batch: number,
     readonly capacity: number,
   ) {
+    const { layers, kvHeads, headDim, dtype = "f32" } = sizes;
     const int8 = dtype === "int8";
     const shape = [batch, kvHeads, capacity, int8 ? int8Words(headDim) : headDim];
     const make = () => zeros(shape, { dtype: int8 ? "u32" : dtype });
@@ -72,5 +73,26 @@ export class KVCache {
     if (this.lengths.every((n) => n === 0)) return scaledDotProductAttention(q, k, v, { isCausal: true, window });
     const lengths = starts.add(t);
     return scaledDotProductAttention(q, keys, values, { lengths, window, isCausal: true, align: "bottom-right" });
+  }
+
+  /** Sample i becomes what sample `rows[i]` was: beams change places. */
+  reorder(rows: readonly number[]): void {
+    const index = tensor(Int32Array.from(rows));
+    for (const kept of [...this.#keys, ...this.#values]) assign(kept, kept.indexSelect(0, index));
+    this.lengths = rows.map((row) => this.lengths[row]);
+  }
+
+  /** A cache of samples `rows` of this one, which may be repeated, with room for `capacity` tokens each. */
+  copy(rows: readonly number[], capacity = this.capacity): KVCache {
+    if (capacity < this.capacity)
+      throw new RangeError(`KVCache: ${this.capacity} rows do not fit a copy of ${capacity}`);
+    const made = new KVCache(this.sizes, rows.length, capacity);
+    const index = tensor(Int32Array.from(rows));
+    const fill = (to: Tensor, from: Tensor) => assign(to, writeAt(to, from.indexSelect(0, index), start));
+    const start = tensor(Int32Array.of(0));
+    made.#keys.forEach((to, i) => fill(to, this.#keys[i]));
+    made.#values.forEach((to, i) => fill(to, this.#values[i]));
+    made.lengths = rows.map((row) => this.lengths[row]);
+    return made;
   }
 }

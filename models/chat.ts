@@ -4,9 +4,10 @@ import { readJson } from "../src/io/source.ts";
 import { tensor } from "../src/tensor.ts";
 import { anyresTiles, type Size } from "./anyres.ts";
 import { IMAGE_TOKEN, IMAGE_TOKEN_INDEX, promptIds, template } from "./conversation.ts";
-import { type GenerateOptions, generateText } from "./generate.ts";
+import { generateText } from "./generate.ts";
 import { completePreprocessor, type Image, type PreprocessorConfig, preprocess } from "./image.ts";
 import { loadTokenizer } from "./load.ts";
+import type { GenerateOptions } from "./options.ts";
 import type { Tokenizer } from "./tokenizer.ts";
 import type { VisionLanguageInput, VisionLanguageModel } from "./vlm.ts";
 
@@ -111,5 +112,5 @@ export async function* chat(
   const { style, sep, sep2 } = template(name);
   const ends = [style === "single" || style === "mpt" ? sep : sep2].filter((s) => s !== undefined);
   const prompt = model.prompt(processor.encode(messages, name, imageToken));
-  yield* generateText(model.language_model, processor.tokenizer, prompt, { stop: ends, ...generation });
+  yield* generateText(model.language_model, processor.tokenizer, prompt, { stopStrings: ends, ...generation });
 }

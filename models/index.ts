@@ -9,6 +9,7 @@ export {
 } from "./adapter.ts";
 export { anyresRows, anyresTiles, bestResolution, type Size, type TileLayout, tileGrid } from "./anyres.ts";
 export { fromPretrained } from "./auto.ts";
+export { type Beam, beamSearch } from "./beam.ts";
 export { type BpeOptions, trainBPE } from "./bpe.ts";
 export { type CacheType, KVCache } from "./cache.ts";
 export { type ChatMessage, type ChatOptions, chat, Processor } from "./chat.ts";
@@ -16,17 +17,9 @@ export { type ViTConfig, ViTForImageClassification } from "./classifier.ts";
 export * from "./conversation.ts";
 export * from "./data/index.ts";
 export { decodeImage } from "./decode.ts";
+export type { NewToken } from "./draw.ts";
 export * from "./evaluate/index.ts";
-export {
-  type GenerateOptions,
-  generate,
-  generateText,
-  type Prompt,
-  type SamplingOptions,
-  type Step,
-  steps,
-  textPrompt,
-} from "./generate.ts";
+export { generate, generateText, generateTokens, type Step, steps, textPrompt } from "./generate.ts";
 export { loadGguf } from "./gguf.ts";
 export * from "./image.ts";
 export { attentionMaps, drawAttention, imageAttention, type LensToken, logitLens } from "./inspect.ts";
@@ -47,6 +40,7 @@ export {
   type Rename,
   saveModel,
 } from "./load.ts";
+export type { GenerateOptions, Prompt } from "./options.ts";
 export { MplugOwl, type MplugOwlConfig, OwlVisionModel } from "./owl.ts";
 export { MplugOwl2, type MplugOwl2Config } from "./owl2.ts";
 export { type AdapterOptions, loadAdapter, saveAdapter } from "./peft.ts";

@@ -14,8 +14,8 @@ import {
   requireHost,
   segmentsOfMask,
 } from "./batch.ts";
-import type { Prompt } from "./generate.ts";
 import type { DecoderInput, LlamaForCausalLM } from "./llama.ts";
+import type { Prompt } from "./options.ts";
 
 /** A batch as the user has it. Ids, masks and labels come from the host; lengths are those of the text. */
 export interface VisionLanguageInput {

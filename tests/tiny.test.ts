@@ -51,7 +51,7 @@ test("generation", async () => {
     num_hidden_layers: 1,
     num_attention_heads: 2,
   });
-  const [ids] = await generate(model, textPrompt(model, [[3, 4, 5]]), { maxTokens: 5, eos: [] });
+  const [ids] = await generate(model, textPrompt(model, [[3, 4, 5]]), { maxNewTokens: 5, eosTokenId: [] });
   const { logits } = model.forward({ inputIds: tensor([[3, 4, 5, ...ids]], { dtype: "i32" }) });
   const likeliest = await logits.narrow(1, 2, 5).argmax(-1).data();
   expect(ids).toEqual([...likeliest]); // the cached decode equals one full forward pass

@@ -104,7 +104,7 @@ const prompt = noGrad(() =>
     : textPrompt(model, [ids]),
 );
 const times: number[] = [];
-for (const step of steps(decoder, prompt, { maxTokens: Number(given.tokens) })) {
+for (const step of steps(decoder, prompt, { maxNewTokens: Number(given.tokens) })) {
   const [id] = await step.ids;
   times.push((performance.now() - began) / 1000);
   console.log(`  token ${times.length}: ${id} after ${times[times.length - 1].toFixed(1)} s`);

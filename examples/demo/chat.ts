@@ -79,14 +79,14 @@ export class Chat {
     if (this.texts.of(text).length > 64)
       throw new Error(`the question is ${this.texts.of(text).length} tokens long, at most 64 fit`);
     return generateText(this.model.language_model, this.texts.tokenizer, this.prompt([{ tiles, question: text }]), {
-      maxTokens: MAX_ANSWER,
+      maxNewTokens: MAX_ANSWER,
       temperature,
     });
   }
 
   /** Greedy answers to several questions at once. */
   async answers(asked: readonly { tiles: Tiles; question: string }[]): Promise<string[]> {
-    const rows = await generate(this.model.language_model, this.prompt(asked), { maxTokens: MAX_ANSWER });
+    const rows = await generate(this.model.language_model, this.prompt(asked), { maxNewTokens: MAX_ANSWER });
     return rows.map((ids) => this.texts.tokenizer.decode(ids));
   }
 }

@@ -86,7 +86,7 @@ describe("the demo's model", () => {
       const tiles = tilesOf(splits, of);
       const asked = turnsOf(of, splits).slice(0, 6);
       const prompt = chat.prompt(asked.map(({ question }) => ({ tiles, question })));
-      const said = await generate(model.language_model, prompt, { maxTokens: 16 });
+      const said = await generate(model.language_model, prompt, { maxNewTokens: 16 });
       const text = said.map((ids) => texts.tokenizer.decode(ids));
       // What it says must count as right if it ended by itself and is spelt as the tokenizer spells it; anything else must not.
       const plain = said.map((ids, i) => ids.length < 16 && String(texts.of(text[i])) === String(ids));

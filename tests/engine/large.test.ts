@@ -193,7 +193,7 @@ test.each(["f32", "int8"] as const)("a LLaMA with a large vocabulary trains and 
       losses.push(await loss.item());
     }
     const prompt = textPrompt(model, [[5, 17, 31], [8]]);
-    return { losses, said: await generate(model, prompt, { maxTokens: 8 }) };
+    return { losses, said: await generate(model, prompt, { maxNewTokens: 8 }) };
   };
   const want = await run({ backend: "webgpu" });
   const got = await run(small);

@@ -30,7 +30,7 @@ test("a model answers problems with and without images, as its chat does", async
     ["nested", problem("red")], // the folder of its image
     ["words", problem(null)],
   ]);
-  const generation = { maxTokens: 6, template: "v1" };
+  const generation = { maxNewTokens: 6, template: "v1" };
   const asked: unknown[] = [];
   const own = answererOf(model, generation);
   const answers = await ask(scienceQuestions(problems, "QCM-LEA"), {

@@ -3,10 +3,11 @@ import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import type { CacheType } from "../../models/cache.ts";
 import { ViTForImageClassification } from "../../models/classifier.ts";
-import { type Prompt, steps, textPrompt } from "../../models/generate.ts";
+import { steps, textPrompt } from "../../models/generate.ts";
 import type { LlamaForCausalLM } from "../../models/llama.ts";
 import { Llava } from "../../models/llava.ts";
 import { loadLlama } from "../../models/load.ts";
+import type { Prompt } from "../../models/options.ts";
 import { MplugOwl } from "../../models/owl.ts";
 import { loadAdapter, saveAdapter } from "../../models/peft.ts";
 import { loadVisionTower } from "../../models/tower.ts";
@@ -95,7 +96,7 @@ class Scenario {
     const logits = await this.outputs.read(`${this.name}/logits`);
     const [b, count, v] = logits.shape;
     let i = 0;
-    for (const step of steps(model, prompt, { maxTokens: count, cacheType }, true)) {
+    for (const step of steps(model, prompt, { maxNewTokens: count, cacheType }, true)) {
       const ids = await step.ids;
       const got = await step.logits.data();
       for (let s = 0; s < b; s++) {

@@ -1,9 +1,10 @@
 import { beforeAll, describe, expect, test } from "vitest";
 import { trainBPE } from "../../models/bpe.ts";
 import { type ChatMessage, type ChatOptions, Processor } from "../../models/chat.ts";
-import { type GenerateOptions, generate, generateText, steps, textPrompt } from "../../models/generate.ts";
+import { generate, generateText, steps, textPrompt } from "../../models/generate.ts";
 import { LlamaForCausalLM } from "../../models/llama.ts";
 import { Llava } from "../../models/llava.ts";
+import type { GenerateOptions } from "../../models/options.ts";
 import { Tokenizer } from "../../models/tokenizer.ts";
 import { init } from "../../src/engine.ts";
 import { memoryFiles } from "../../src/io/source.ts";
@@ -29,7 +30,7 @@ async function setUp(backend: "reference" | "webgpu"): Promise<void> {
 
 const prompts = [[5, 6, 7], [8, 9, 10, 11, 12, 13], [14]];
 const run = (options: GenerateOptions = {}, ids: number[][] = prompts) =>
-  generate(model, textPrompt(model, ids), { maxTokens: 12, eos: [], ...options });
+  generate(model, textPrompt(model, ids), { maxNewTokens: 12, eosTokenId: [], ...options });
 
 /** The likeliest next token by a full forward pass over all tokens, without a cache. */
 async function fullGreedy(ids: number[], count: number): Promise<number[]> {
@@ -126,16 +127,16 @@ describe("sampling", () => {
   });
 
   test("a strong repetition penalty never repeats", async () => {
-    const [row] = await run({ repetitionPenalty: 1e6, maxTokens: 20 }, [[5, 6]]);
+    const [row] = await run({ repetitionPenalty: 1e6, maxNewTokens: 20 }, [[5, 6]]);
     expect(new Set([5, 6, ...row]).size).toBe(22);
-    const [free] = await run({ maxTokens: 20 }, [[5, 6]]);
+    const [free] = await run({ maxNewTokens: 20 }, [[5, 6]]);
     expect(new Set(free).size).toBeLessThan(20);
   });
 
   test("an end token ends its sample alone", async () => {
     const free = await run();
     const eos = free[0][3];
-    const rows = await run({ eos });
+    const rows = await run({ eosTokenId: eos });
     rows.forEach((row, i) =>
       expect(row).toEqual(free[i].includes(eos) ? free[i].slice(0, free[i].indexOf(eos)) : free[i]),
     );
@@ -170,7 +171,7 @@ describe("text", () => {
     const speaker = parrot(ids, t.size);
     const pieces: string[] = [];
     for await (const piece of generateText(speaker, t, textPrompt(speaker, [[1]]), {
-      maxTokens: ids.length,
+      maxNewTokens: ids.length,
       ...options,
     }))
       pieces.push(piece);
@@ -185,9 +186,9 @@ describe("text", () => {
   });
 
   test("ends before a stop string, of which no part is given out", async () => {
-    expect((await say("ab你a###b", { stop: ["###"] })).join("")).toBe("ab你a");
-    expect((await say("ab##b", { stop: ["###"] })).join("")).toBe("ab##b");
-    expect((await say("ab##", { stop: ["###", "#!"] })).join("")).toBe("ab##");
+    expect((await say("ab你a###b", { stopStrings: ["###"] })).join("")).toBe("ab你a");
+    expect((await say("ab##b", { stopStrings: ["###"] })).join("")).toBe("ab##b");
+    expect((await say("ab##", { stopStrings: ["###", "#!"] })).join("")).toBe("ab##");
   });
 });
 
@@ -228,7 +229,7 @@ describe("chat", () => {
     ];
     const read = async (options: ChatOptions) => {
       let text = "";
-      for await (const piece of loaded.chat(messages, { maxTokens: 8, ...options })) text += piece;
+      for await (const piece of loaded.chat(messages, { maxNewTokens: 8, ...options })) text += piece;
       return text;
     };
     const { inputIds, pixelValues } = loaded.processor!.encode(messages, "vicuna_v1", 1);
@@ -238,7 +239,7 @@ describe("chat", () => {
     expect(tokenizer.decode(ids)).toContain(
       "USER: \nwhat is this? ASSISTANT: a red appleUSER: and this? \n ASSISTANT:",
     );
-    const greedy = await generate(loaded.language_model, loaded.prompt({ inputIds, pixelValues }), { maxTokens: 8 });
+    const greedy = await generate(loaded.language_model, loaded.prompt({ inputIds, pixelValues }), { maxNewTokens: 8 });
     expect(await read({})).toBe(tokenizer.decode(greedy[0]));
     expect(await read({ temperature: 1, seed: 3 })).toBe(await read({ temperature: 1, seed: 3 }));
   });
@@ -267,8 +268,8 @@ describe("bad input is named", () => {
     [{ minP: 2 }, "minP must be in [0, 1]"],
     [{ repetitionPenalty: 0 }, "repetitionPenalty must be positive"],
     [{ seed: 0.5 }, "seed must be a whole number"],
-    [{ maxTokens: 0 }, "maxTokens must be a positive integer"],
-    [{ maxTokens: 60 }, "a prompt of 6 tokens and maxTokens 60 exceed max_position_embeddings 64"],
+    [{ maxNewTokens: 0 }, "maxNewTokens must be a positive integer"],
+    [{ maxNewTokens: 60 }, "a prompt of 6 tokens and maxNewTokens 60 exceed max_position_embeddings 64"],
   ] as [GenerateOptions, string][])("%o", async (options, message) => {
     await expect(run(options)).rejects.toThrow(message);
   });
@@ -282,7 +283,7 @@ describe("bad input is named", () => {
   test("an aborted run stops", async () => {
     await expect(run({ signal: AbortSignal.abort() })).rejects.toThrow("abort");
     let launched = 0;
-    for (const step of steps(model, textPrompt(model, prompts), { maxTokens: 12 })) {
+    for (const step of steps(model, textPrompt(model, prompts), { maxNewTokens: 12 })) {
       await step.ids;
       if (++launched === 2) break;
     }

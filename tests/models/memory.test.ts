@@ -14,7 +14,7 @@ test("1,000 tokens leave live bytes, buffers, plans and pipelines as they were",
     num_hidden_layers: 1,
     num_attention_heads: 2,
   });
-  const options = { maxTokens: 1000, temperature: 1, repetitionPenalty: 1.1, seed: 5 };
+  const options = { maxNewTokens: 1000, temperature: 1, repetitionPenalty: 1.1, seed: 5 };
   let settled: ReturnType<typeof memoryStats> | undefined;
   let previous: Promise<Int32Array> | undefined;
   let count = 0;

@@ -223,8 +223,8 @@ describe("mPLUG-Owl2 against the equations in f64", () => {
   test("greedy tokens: the image is read as image, new tokens as text", async () => {
     const sample = [1, IMAGE, 4, 5];
     const [got] = await generate(model.language_model, model.prompt({ inputIds: ids(sample), pixelValues }), {
-      maxTokens: 5,
-      eos: [],
+      maxNewTokens: 5,
+      eosTokenId: [],
     });
     const want: number[] = [];
     for (let i = 0; i < 5; i++) {

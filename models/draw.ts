@@ -1,0 +1,54 @@
+/** Drawing tokens: the sampling kernel, its random numbers, and log-probabilities read with the ids. */
+import { mix } from "../src/ops/math.ts";
+import { cat, sample, type Tensor, tensor } from "../src/tensor.ts";
+
+/** One new token of a sample. */
+export interface NewToken {
+  readonly id: number;
+  /** With the option `logprobs`: ln of the model's probability for it, before penalties, bias and filters. */
+  readonly logprob?: number;
+  /** The likeliest tokens, as many as the option says, descending. */
+  readonly top?: readonly { readonly id: number; readonly logprob: number }[];
+}
+
+/** The number in [0, 1) that draws token `index` of sample `s`. */
+export function uniformAt(seed: number | readonly number[], index: number, s: number): number {
+  const [own, row] = typeof seed === "number" ? [seed, s] : [seed[s], 0];
+  return (mix(mix(mix(own) + index) + row) >>> 8) / 2 ** 24;
+}
+
+export interface Drawing {
+  /** What tokens are drawn from, [R, V]. */
+  readonly scores: Tensor;
+  /** The model's own logits, [R, V]. */
+  readonly logits: Tensor;
+  readonly settings: Tensor; // [1, 4], see `sample`
+  readonly uniform: readonly number[]; // [R]
+  readonly logprobs?: number;
+}
+
+/** Ids i32 [R] on the device, and the tensor that `readTokens` reads. */
+export function draw({ scores, logits, settings, uniform, logprobs }: Drawing): { ids: Tensor; packed: Tensor } {
+  const ids = sample(scores, settings, tensor(Float32Array.from(uniform)));
+  if (logprobs === undefined) return { ids, packed: ids };
+  const logs = logits.logSoftmax(-1); // [R, V]
+  const column = ids.unsqueeze(1); // [R, 1]
+  const parts = [column.float(), logs.gather(1, column)]; // ids are exact in f32 up to 2^24
+  if (logprobs > 0) {
+    const { values, indices } = logs.topk(logprobs); // [R, k]
+    parts.push(indices.float(), values);
+  }
+  return { ids, packed: cat(parts, 1) }; // [R, 2 + 2k]
+}
+
+/** The tokens of `draw`, one a row; launches what is pending. */
+export async function readTokens(packed: Tensor, logprobs?: number): Promise<NewToken[]> {
+  const data = await packed.data();
+  if (logprobs === undefined) return Array.from(data, (id) => ({ id }));
+  const width = 2 + 2 * logprobs;
+  return Array.from({ length: data.length / width }, (_, row) => {
+    const [id, logprob, ...rest] = data.subarray(row * width, (row + 1) * width);
+    const top = Array.from({ length: logprobs }, (_, k) => ({ id: rest[k], logprob: rest[logprobs + k] }));
+    return logprobs ? { id, logprob, top } : { id, logprob };
+  });
+}

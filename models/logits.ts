@@ -1,0 +1,200 @@
+/**
+ * What options make of logits before a token is drawn, in the order of Hugging Face: bias, repetition penalty, presence
+ * and frequency penalties, then what is forbidden. Counts stay on the device. N-grams and choices depend on tokens in
+ * ways that the host works out: a mask [B, V] is then part of every step, so all steps have the same plan.
+ */
+import { assign } from "../src/engine.ts";
+import { arange, type Tensor, tensor, where, zeros } from "../src/tensor.ts";
+import type { LlamaForCausalLM } from "./llama.ts";
+import { type CheckedOptions, endTokens, type Prompt } from "./options.ts";
+
+/** Finite, so that arithmetic on it is defined in WGSL; no logit reaches it. */
+export const FORBIDDEN = -1e30;
+
+const scalar = (value: number): Tensor => tensor(Float32Array.of(value), { shape: [] });
+
+export class LogitsProcessor {
+  /** The choices as a tree, when the answer is one of a list. */
+  readonly choices?: PrefixTree;
+  /** Whether a step needs the tokens of the one before on the host. */
+  readonly needsTokens: boolean;
+  readonly #rows: number[][]; // new tokens of each sample
+  #steps = 0;
+  readonly #masked: boolean;
+  readonly #ends: ReadonlySet<number>;
+  readonly #bias?: Tensor; // f32 [V]
+  readonly #seen?: Tensor; // f32 [B, V], 1 where in the prompt or generated
+  readonly #counts?: Tensor; // f32 [B, V], times generated
+  readonly #factor: Tensor; // 0-d, as are the next two
+  readonly #presence: Tensor;
+  readonly #frequency: Tensor;
+
+  constructor(
+    model: LlamaForCausalLM,
+    readonly history: Prompt["history"],
+    readonly options: CheckedOptions,
+  ) {
+    const { vocab_size: V } = model.config;
+    const { repetitionPenalty = 1, presencePenalty = 0, frequencyPenalty = 0, noRepeatNgramSize = 0 } = options;
+    const B = history.length;
+    this.#rows = history.map(() => []);
+    this.#ends = endTokens(model, options);
+    if (options.choices) this.choices = choiceTree(options, this.#ends, V);
+    this.needsTokens = noRepeatNgramSize > 0 || this.choices !== undefined;
+    this.#masked = this.needsTokens || (options.minNewTokens ?? 0) > 0;
+    if (options.logitBias) {
+      const bias = new Float32Array(V);
+      for (const [id, value] of Object.entries(options.logitBias)) bias[Number(id)] = Math.max(value, FORBIDDEN);
+      this.#bias = tensor(bias);
+    }
+    if (repetitionPenalty !== 1) {
+      const seen = new Float32Array(B * V);
+      history.forEach((ids, s) => ids.forEach((id) => (seen[s * V + id] = 1)));
+      this.#seen = tensor(seen, { shape: [B, V] });
+    }
+    if (presencePenalty || frequencyPenalty) this.#counts = zeros([B, V]);
+    this.#factor = scalar(repetitionPenalty);
+    this.#presence = scalar(presencePenalty);
+    this.#frequency = scalar(frequencyPenalty);
+  }
+
+  /** logits [B, V] as tokens are drawn from them. */
+  apply(logits: Tensor): Tensor {
+    let x = this.#bias ? logits.add(this.#bias) : logits;
+    if (this.#seen) {
+      const lowered = where(x.gt(0), x.div(this.#factor), x.mul(this.#factor));
+      x = where(this.#seen.gt(0), lowered, x);
+    }
+    if (this.#counts) {
+      const once = this.#counts.gt(0).float().mul(this.#presence);
+      x = x.sub(this.#counts.mul(this.#frequency)).sub(once);
+    }
+    return this.#masked ? x.add(tensor(this.#mask(logits.shape[1]), { shape: logits.shape })) : x;
+  }
+
+  /** Counts the tokens drawn, i32 [B], on the device. */
+  add(ids: Tensor): void {
+    this.#steps++;
+    if (!this.#seen && !this.#counts) return;
+    const hit = arange((this.#seen ?? this.#counts)!.shape[1])
+      .eq(ids.unsqueeze(1))
+      .float(); // [B, V]
+    if (this.#seen) assign(this.#seen, this.#seen.maximum(hit));
+    if (this.#counts) assign(this.#counts, this.#counts.add(hit));
+  }
+
+  /** Tells the host the tokens drawn, those that n-grams and choices go by. */
+  push(ids: ArrayLike<number>): void {
+    this.#rows.forEach((row, s) => row.push(ids[s]));
+  }
+
+  /** Sample i becomes what sample `order[i]` was. */
+  reorder(order: readonly number[]): void {
+    const index = tensor(Int32Array.from(order));
+    for (const state of [this.#seen, this.#counts]) if (state) assign(state, state.indexSelect(0, index));
+    const rows = order.map((row) => [...this.#rows[row]]);
+    this.#rows.splice(0, rows.length, ...rows);
+  }
+
+  /** f32 [B, V]: 0, or FORBIDDEN. */
+  #mask(V: number): Float32Array {
+    const { noRepeatNgramSize: n = 0, minNewTokens = 0 } = this.options;
+    const mask = new Float32Array(this.#rows.length * V);
+    if (this.needsTokens && this.#rows[0].length < this.#steps)
+      throw new Error("generate: choices and noRepeatNgramSize need each step's ids awaited before the next step");
+    this.#rows.forEach((row, s) => {
+      const own = mask.subarray(s * V, (s + 1) * V);
+      if (n) for (const id of repeats([...this.history[s], ...row], n)) own[id] = FORBIDDEN;
+      if (this.#steps < minNewTokens) for (const id of this.#ends) own[id] = FORBIDDEN;
+      const allowed = this.choices?.next(row);
+      if (!allowed) return;
+      own.fill(FORBIDDEN);
+      for (const id of allowed) own[id] = 0;
+    });
+    return mask;
+  }
+}
+
+/** Ids that would end a sequence of n tokens which `ids` have already. */
+function repeats(ids: readonly number[], n: number): number[] {
+  const last = ids.length - n + 1; // where the sequence under way begins
+  const found: number[] = [];
+  for (let i = 0; i < last; i++) {
+    let j = 0;
+    while (j < n - 1 && ids[i + j] === ids[last + j]) j++;
+    if (j === n - 1) found.push(ids[i + j]);
+  }
+  return found;
+}
+
+interface Branch {
+  readonly children: Map<number, Branch>;
+  complete: boolean; // a choice ends here
+}
+
+/** Token sequences, of which an answer is one. */
+export class PrefixTree {
+  readonly #root: Branch = { children: new Map(), complete: false };
+
+  /** @param ends tokens that may follow a complete choice */
+  constructor(
+    choices: readonly (readonly number[])[],
+    readonly ends: ReadonlySet<number>,
+  ) {
+    for (const ids of choices) {
+      let at = this.#root;
+      for (const id of ids) {
+        if (!at.children.has(id)) at.children.set(id, { children: new Map(), complete: false });
+        at = at.children.get(id)!;
+      }
+      at.complete = true;
+    }
+  }
+
+  #at(ids: readonly number[]): Branch | undefined {
+    let at: Branch | undefined = this.#root;
+    for (const id of ids) at = at?.children.get(id);
+    return at;
+  }
+
+  /** The tokens that may follow `ids`; undefined behind a choice, where all may. */
+  next(ids: readonly number[]): number[] | undefined {
+    const at = this.#at(ids);
+    if (!at || at.children.size === 0) return undefined;
+    return [...at.children.keys(), ...(at.complete ? this.ends : [])];
+  }
+
+  /** Whether `ids` are a choice that no other one continues. */
+  isLast(ids: readonly number[]): boolean {
+    return this.#at(ids)?.children.size === 0;
+  }
+
+  /** Whether an end token must tell a choice from one that continues it. */
+  get ambiguous(): boolean {
+    const within = (at: Branch): boolean =>
+      [...at.children.values()].some((b) => (b.complete && b.children.size > 0) || within(b));
+    return within(this.#root);
+  }
+}
+
+function choiceTree(options: CheckedOptions, ends: ReadonlySet<number>, V: number): PrefixTree {
+  const { choices = [], tokenizer, maxNewTokens } = options;
+  if (choices.length === 0) throw new Error("generate: choices is empty");
+  const sequences = choices.map((choice) => {
+    if (typeof choice === "string" && !tokenizer)
+      throw new Error("generate: choices of text need the tokenizer, as { tokenizer }");
+    const ids = typeof choice === "string" ? tokenizer!.encode(choice, { addSpecialTokens: false }) : choice;
+    const name = JSON.stringify(choice);
+    if (ids.length === 0) throw new Error(`generate: choice ${name} has no tokens`);
+    if (ids.length > maxNewTokens)
+      throw new RangeError(`generate: choice ${name} has ${ids.length} tokens, maxNewTokens is ${maxNewTokens}`);
+    const bad = ids.find((id) => !(id >= 0 && id < V));
+    if (bad !== undefined)
+      throw new RangeError(`generate: choice ${name} has token ${bad}, outside the vocabulary of ${V}`);
+    return ids;
+  });
+  const tree = new PrefixTree(sequences, ends);
+  if (tree.ambiguous && ends.size === 0)
+    throw new Error("generate: one of the choices begins with another, and there is no eosTokenId to end the shorter");
+  return tree;
+}

@@ -1,0 +1,159 @@
+/** What generation can be asked for; names are those of Hugging Face's `generate`, in camelCase. */
+import { type Tensor, tensor } from "../src/tensor.ts";
+import type { CacheType, KVCache } from "./cache.ts";
+import type { LlamaForCausalLM } from "./llama.ts";
+import type { Tokenizer } from "./tokenizer.ts";
+
+/** Prompts of B samples, each from position 0 on, padded behind. */
+export interface Prompt {
+  readonly embeds: Tensor; // f32 [B, T, D]
+  /** See `DecoderInput.modality`; new tokens are text. */
+  readonly modality?: Tensor;
+  readonly lengths: readonly number[];
+  /** Token ids that penalties, n-grams and prompt lookup count as seen. */
+  readonly history: readonly (readonly number[])[];
+  /** Keys and values of what comes before the prompt; those of the prompt and of new tokens are added. */
+  readonly cache?: KVCache;
+}
+
+export interface GenerateOptions {
+  /** At most this many new tokens. Default 256, or as many as the model has positions for. */
+  maxNewTokens?: number;
+  /** No end token before this many new ones. Default 0. */
+  minNewTokens?: number;
+  /** Ids that end a sample. Default: eos_token_id of the config. */
+  eosTokenId?: number | readonly number[];
+  /** Text ends before the first of these. Ids (`generate`) end with the token that completes one. */
+  stopStrings?: readonly string[];
+  /** Reads `stopStrings` and `choices`; `generateText` has its own. */
+  tokenizer?: Tokenizer;
+
+  /** 0 (default) takes the likeliest token. */
+  temperature?: number;
+  /** Keep the k likeliest tokens; 0 = all. */
+  topK?: number;
+  /** Keep the likeliest tokens that together have this probability; 1 = all. */
+  topP?: number;
+  /** Keep tokens at least this likely, relative to the likeliest; 0 = all. */
+  minP?: number;
+  /** The same seed gives the same tokens; one a sample gives each the tokens of its single run. Default: the next of `manualSeed`. */
+  seed?: number | readonly number[];
+
+  /** Divides positive logits of tokens seen before, multiplies negative ones (arXiv 1909.05858). 1 = off. */
+  repetitionPenalty?: number;
+  /** Subtracted from the logits of tokens that were generated before. 0 = off. */
+  presencePenalty?: number;
+  /** Subtracted from the logits of generated tokens, once for each time. 0 = off. */
+  frequencyPenalty?: number;
+  /** No sequence of so many tokens comes twice, the prompt included. 0 = off. */
+  noRepeatNgramSize?: number;
+  /** Added to logits, by token id. */
+  logitBias?: Readonly<Record<number, number>>;
+  /** The answer is one of these: texts, or token ids. */
+  choices?: readonly (string | readonly number[])[];
+
+  /** Log-probabilities with each token, and those of this many likeliest ones beside it. Default: none. */
+  logprobs?: number;
+
+  /** Beams of a beam search; 1 = none. */
+  numBeams?: number;
+  /** Beams are compared by the sum of their log-probabilities over length ^ lengthPenalty. Default 1. */
+  lengthPenalty?: number;
+  /**
+   * When a beam search ends with `numBeams` finished beams: at once (true), when the best running beam could not become
+   * better at its length (false, the default), or at any length ("never").
+   */
+  earlyStopping?: boolean | "never";
+
+  /** Tokens that are proposed from earlier text and checked in one pass (prompt lookup). Same tokens, fewer passes. */
+  promptLookupNumTokens?: number;
+  /** Most tokens that must match before a proposal. Default 2. */
+  maxMatchingNgramSize?: number;
+
+  /** How the keys and values of earlier tokens are kept. Default "f32". */
+  cacheType?: CacheType;
+  signal?: AbortSignal;
+}
+
+/** Options after `checkOptions`. */
+export type CheckedOptions = GenerateOptions & { readonly maxNewTokens: number };
+
+export function endTokens(model: LlamaForCausalLM, options: GenerateOptions): ReadonlySet<number> {
+  const { eosTokenId: eos = model.config.eos_token_id } = options;
+  return new Set(eos === undefined ? [] : typeof eos === "number" ? [eos] : eos);
+}
+
+type Rule = readonly [key: keyof GenerateOptions, ok: (value: number) => boolean, what: string];
+
+const whole = (least: number) => (value: number) => Number.isInteger(value) && value >= least;
+const rules: readonly Rule[] = [
+  ["maxNewTokens", whole(1), "must be a positive integer"],
+  ["minNewTokens", whole(0), "must be a whole number"],
+  ["temperature", (x) => x >= 0 && Number.isFinite(x), "must be finite and >= 0"],
+  ["topK", whole(0), "must be a whole number (0 = off)"],
+  ["topP", (x) => x > 0 && x <= 1, "must be in (0, 1]"],
+  ["minP", (x) => x >= 0 && x <= 1, "must be in [0, 1]"],
+  ["repetitionPenalty", (x) => x > 0 && Number.isFinite(x), "must be positive"],
+  ["presencePenalty", Number.isFinite, "must be finite"],
+  ["frequencyPenalty", Number.isFinite, "must be finite"],
+  ["noRepeatNgramSize", whole(0), "must be a whole number (0 = off)"],
+  ["logprobs", whole(0), "must be a whole number"],
+  ["numBeams", whole(1), "must be a positive integer"],
+  ["lengthPenalty", Number.isFinite, "must be finite"],
+  ["promptLookupNumTokens", whole(0), "must be a whole number (0 = off)"],
+  ["maxMatchingNgramSize", whole(1), "must be a positive integer"],
+];
+
+/** Refuses numbers out of range, options that exclude each other, and prompts that leave no room. */
+export function checkOptions(model: LlamaForCausalLM, prompt: Prompt, options: GenerateOptions): CheckedOptions {
+  for (const [key, ok, what] of rules) {
+    const value = options[key] as number | undefined;
+    if (value !== undefined && !ok(value)) throw new RangeError(`generate: ${key} ${what}, got ${value}`);
+  }
+  const { vocab_size: V, max_position_embeddings: limit = Infinity } = model.config;
+  const b = prompt.lengths.length;
+  const empty = prompt.lengths.findIndex((n) => n < 1);
+  if (empty >= 0) throw new RangeError(`generate: sample ${empty} has no tokens to continue`);
+  const longest = Math.max(...prompt.lengths.map((n, s) => n + (prompt.cache?.lengths[s] ?? 0)));
+  const { maxNewTokens = Math.max(1, Math.min(256, limit - longest)) } = options;
+  if (longest + maxNewTokens > limit) {
+    throw new RangeError(
+      `generate: a prompt of ${longest} tokens and maxNewTokens ${maxNewTokens} exceed max_position_embeddings ${limit}`,
+    );
+  }
+  const { minNewTokens = 0, seed, logprobs = 0 } = options;
+  for (const value of [seed ?? 0].flat())
+    if (!Number.isSafeInteger(value)) throw new RangeError(`generate: seed must be a whole number, got ${value}`);
+  if (Array.isArray(seed) && seed.length !== b) throw new RangeError(`generate: ${seed.length} seeds for ${b} samples`);
+  if (minNewTokens > maxNewTokens)
+    throw new RangeError(`generate: minNewTokens ${minNewTokens} exceeds maxNewTokens ${maxNewTokens}`);
+  if (logprobs > V) throw new RangeError(`generate: logprobs ${logprobs} exceeds the vocabulary of ${V}`);
+  for (const id of Object.keys(options.logitBias ?? {}))
+    if (!(Number(id) >= 0 && Number(id) < V))
+      throw new RangeError(`generate: logitBias has token ${id}, outside the vocabulary of ${V}`);
+  if (options.stopStrings?.length && !options.tokenizer)
+    throw new Error("generate: stopStrings need the tokenizer, as { tokenizer }");
+  exclude(options, b);
+  return { ...options, maxNewTokens };
+}
+
+function exclude(options: GenerateOptions, batch: number): void {
+  const given = (...keys: (keyof GenerateOptions)[]) =>
+    keys.find((key) => {
+      const value = options[key];
+      return value !== undefined && value !== 0 && !(key === "repetitionPenalty" && value === 1);
+    });
+  const { numBeams = 1, promptLookupNumTokens: lookup = 0 } = options;
+  const refuse = (one: string, other?: string) => {
+    if (other) throw new Error(`generate: ${one} cannot be combined with ${other}`);
+  };
+  if (numBeams > 1) refuse("numBeams", given("temperature", "promptLookupNumTokens", "logprobs", "stopStrings"));
+  if (!lookup) return;
+  const stateful = ["repetitionPenalty", "presencePenalty", "frequencyPenalty", "noRepeatNgramSize"] as const;
+  refuse("promptLookupNumTokens", given(...stateful, "choices", "minNewTokens"));
+  if (batch > 1) throw new Error(`generate: promptLookupNumTokens takes one prompt, got ${batch}`);
+}
+
+/** What `sample` reads, [1, 4]. */
+export const samplingSettings = ({ temperature = 0, topK = 0, topP = 1, minP = 0 }: GenerateOptions): Tensor =>
+  tensor([[temperature, topK, topP, minP]]);
