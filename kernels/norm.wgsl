@@ -3,6 +3,7 @@
 // forms lose digits when the mean is large. Schedules as in softmax.wgsl.
 const WG: u32 = 64u; // param: lanes of a workgroup
 const LANES: u32 = 64u; // param: lanes per row, a power of two that divides WG
+const TURN: u32 = 1u; // param: vectors a lane does in a turn of its loops; TURN * LANES divides their number
 const CENTER: bool = true; // param: subtract the mean
 const WEIGHT: bool = true; // param: without it `weight` is not read
 const BIAS: bool = true; // param: without it `bias` is not read
@@ -52,19 +53,26 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   var mean = 0.0;
   if (CENTER) {
     var sums = V();
-    for (var at = first; at < end; at += LANES) { sums += x[at]; }
+    for (var base = first; base < end; base += TURN * LANES) {
+      for (var t = 0u; t < TURN; t++) { sums += x[base + t * LANES]; }
+    }
     mean = mean_of(sums, lane);
   }
   var squares = V();
-  for (var at = first; at < end; at += LANES) {
-    let v = x[at] - mean;
-    squares += v * v;
+  for (var base = first; base < end; base += TURN * LANES) {
+    for (var t = 0u; t < TURN; t++) {
+      let v = x[base + t * LANES] - mean;
+      squares += v * v;
+    }
   }
   let scale = inverseSqrt(mean_of(squares, lane) + dims.eps);
-  for (var at = first; at < end; at += LANES) {
-    var v = (x[at] - mean) * scale;
-    if (WEIGHT) { v *= weight[at - begin]; }
-    if (BIAS) { v += bias[at - begin]; }
-    y[at] = epilogue(v, vec3u(0u, row, (at - begin) * WIDTH));
+  for (var base = first; base < end; base += TURN * LANES) {
+    for (var t = 0u; t < TURN; t++) {
+      let at = base + t * LANES;
+      var v = (x[at] - mean) * scale;
+      if (WEIGHT) { v *= weight[at - begin]; }
+      if (BIAS) { v += bias[at - begin]; }
+      y[at] = epilogue(v, vec3u(0u, row, (at - begin) * WIDTH));
+    }
   }
 }

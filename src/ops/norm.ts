@@ -2,11 +2,13 @@ import { promote } from "../dtype.ts";
 import { numel, show } from "../shape.ts";
 import { apply, applyMany, type Tensor } from "../tensor.ts";
 import { full } from "./constant.ts";
-import { defineOp } from "./define.ts";
+import { defineOp, type Op } from "./define.ts";
 import { lowerLayerNorm, lowerLayerNormBackward, lowerRmsNorm, lowerRmsNormBackward } from "./lower/rows.ts";
 
 interface NormAttrs extends Record<string, unknown> {
   eps: number;
+  /** Of the backward ops: false where nobody asks for the gradients of weight and bias (frozen norms). */
+  vectors?: false;
 }
 
 // All over the last dim, D elements.
@@ -23,6 +25,19 @@ function scaleToUnit(x: Tensor, eps: number): { normal: Tensor; inverse: Tensor 
   return { normal: x.mul(inverse), inverse };
 }
 
+/** Gradients of x, weight and, if there is one, bias; frozen vectors cost nothing. */
+function backward(op: Op<NormAttrs>, g: Tensor, [x, ...vectors]: Tensor[], { eps }: NormAttrs): (Tensor | null)[] {
+  const sources = [g, x, vectors[0]];
+  if (!vectors.some((v) => v.requiresGrad))
+    return [apply(op, sources, { eps, vectors: false }, x.shape, x.dtype), ...vectors.map(() => null)];
+  return applyMany(
+    op,
+    sources,
+    { eps },
+    [x, ...vectors].map(({ shape, dtype }) => ({ shape, dtype })),
+  );
+}
+
 /** Sum over all dims but the last. */
 const overRows = (x: Tensor): Tensor => x.reshape([-1, x.shape[x.ndim - 1]]).sum(0);
 
@@ -31,26 +46,23 @@ export const layerNormOp = defineOp<NormAttrs>({
   name: "layer_norm",
   kind: "kernel",
   lower: lowerLayerNorm,
-  vjp: (g, _y, [x, weight], attrs) => {
-    const vector = { shape: weight.shape, dtype: weight.dtype };
-    return applyMany(layerNormBackwardOp, [g, x, weight], attrs, [{ shape: x.shape, dtype: x.dtype }, vector, vector]);
-  },
+  vjp: (g, _y, x, attrs) => backward(layerNormBackwardOp, g, x, attrs),
   fallback: ([x, weight, bias], { eps }) => standardize(x, eps).normal.mul(weight).add(bias),
 });
 
-/** Sources gradient, x [..., D], weight [D]; outputs the gradients of x, weight and bias. */
+/** Sources gradient, x [..., D], weight [D]; outputs the gradients of x and, if `vectors`, of weight and bias. */
 export const layerNormBackwardOp = defineOp<NormAttrs>({
   name: "layer_norm_backward",
   kind: "kernel",
   lower: lowerLayerNormBackward,
-  fallback: ([g, x, weight], { eps }) => {
+  fallback: ([g, x, weight], { eps, vectors }) => {
     const { normal, inverse } = standardize(x, eps);
     const scaled = g.mul(weight);
     const dx = scaled
       .sub(scaled.mean(-1, true))
       .sub(normal.mul(scaled.mul(normal).mean(-1, true)))
       .mul(inverse);
-    return [dx, overRows(g.mul(normal)), overRows(g)];
+    return vectors === false ? dx : [dx, overRows(g.mul(normal)), overRows(g)];
   },
 });
 
@@ -59,23 +71,20 @@ export const rmsNormOp = defineOp<NormAttrs>({
   name: "rms_norm",
   kind: "kernel",
   lower: lowerRmsNorm,
-  vjp: (g, _y, [x, weight], attrs) =>
-    applyMany(rmsNormBackwardOp, [g, x, weight], attrs, [
-      { shape: x.shape, dtype: x.dtype },
-      { shape: weight.shape, dtype: weight.dtype },
-    ]),
+  vjp: (g, _y, x, attrs) => backward(rmsNormBackwardOp, g, x, attrs),
   fallback: ([x, weight], { eps }) => scaleToUnit(x, eps).normal.mul(weight),
 });
 
-/** Sources gradient, x [..., D], weight [D]; outputs the gradients of x and weight. */
+/** Sources gradient, x [..., D], weight [D]; outputs the gradients of x and, if `vectors`, of weight. */
 export const rmsNormBackwardOp = defineOp<NormAttrs>({
   name: "rms_norm_backward",
   kind: "kernel",
   lower: lowerRmsNormBackward,
-  fallback: ([g, x, weight], { eps }) => {
+  fallback: ([g, x, weight], { eps, vectors }) => {
     const { normal, inverse } = scaleToUnit(x, eps);
     const scaled = g.mul(weight);
-    return [scaled.sub(normal.mul(scaled.mul(normal).mean(-1, true))).mul(inverse), overRows(g.mul(normal))];
+    const dx = scaled.sub(normal.mul(scaled.mul(normal).mean(-1, true))).mul(inverse);
+    return vectors === false ? dx : [dx, overRows(g.mul(normal))];
   },
 });
 

@@ -73,10 +73,11 @@ function lowerNorm(node: Node, cx: LowerContext, center: boolean): KernelCall[] 
   const r = rowSchedule(node.shape, cx.device);
   if (r.rows === 0) return [];
   const [x, weight, bias] = node.src.map((_, i) => cx.operand(i).buffer);
+  const TURN = r.vectors % (2 * r.params.LANES) === 0 ? 2 : 1; // a turn of the loop costs as much as a load
   return [
     {
       kernel: "norm",
-      params: { ...r.params, CENTER: Number(center), WEIGHT: Number(!!weight), BIAS: Number(!!bias) },
+      params: { ...r.params, TURN, CENTER: Number(center), WEIGHT: Number(!!weight), BIAS: Number(!!bias) },
       dims: [r.rows, r.vectors, floatBits(node.attrs.eps as number)],
       bind: [x, weight ?? x, bias ?? x, cx.output()],
       grid: r.grid,
