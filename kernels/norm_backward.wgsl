@@ -21,11 +21,6 @@ struct Dims { rows: u32, vectors: u32, eps: f32 } // vectors = cols / WIDTH
 
 var<workgroup> scratch: array<f32, WG>;
 
-// `i` = 0, row, first column.
-fn epilogue(value: V, i: vec3u) -> V { // hook
-  return value;
-}
-
 // Mean over the row of the lanes' partial sums.
 fn mean_of(sums: V, lane: u32) -> f32 {
   let w = vec4f(sums);
@@ -77,8 +72,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   var shift = 0.0;
   if (CENTER) { shift = mean_of(hs, lane); }
   for (var at = first; at < end; at += LANES) {
-    let v = scale * (weighted(at, begin) - shift - (x[at] - mean) * slope);
-    dx[at] = epilogue(v, vec3u(0u, row, (at - begin) * WIDTH));
+    dx[at] = scale * (weighted(at, begin) - shift - (x[at] - mean) * slope);
   }
   if (STATS && lane % LANES == 0u && wanted == row) { stats[row] = vec2f(mean, scale); }
 }

@@ -68,6 +68,29 @@ test("vectors of one layout in one step: groups of equal sizes, weights loaded a
   expect(Math.max(...want.map((w, i) => Math.abs(w - got[i])))).toBeLessThan(2e-5);
 });
 
+test("frozen norms give x the same gradient, and none to themselves", async () => {
+  await init({ backend: "webgpu" });
+  manualSeed(6);
+  const [x, r] = [await randn(7, 12).data(), await randn(7, 12).data()];
+  for (const norm of [new LayerNorm(12), new RMSNorm(12)]) {
+    const gradient = async (): Promise<number[]> => {
+      const leaf = tensor(x, { shape: [7, 12] }).requiresGrad_();
+      const y = norm
+        .forward(leaf)
+        .mul(tensor(r, { shape: [7, 12] }))
+        .add(leaf);
+      y.sum().backward();
+      return [...(await leaf.grad!.data())];
+    };
+    const want = await gradient();
+    expect(norm.weight.grad).not.toBeNull();
+    norm.weight.grad = null;
+    norm.requiresGrad_(false);
+    expect(await gradient()).toEqual(want);
+    expect(norm.weight.grad).toBeNull();
+  }
+});
+
 test("rows of a table joined with others keep their places, whatever the lengths", async () => {
   await init({ backend: "webgpu" });
   const count = (n: number, from: number) => Float32Array.from({ length: n }, (_, i) => from + i);

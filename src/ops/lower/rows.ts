@@ -104,7 +104,6 @@ function lowerNormBackward(node: Node, cx: LowerContext, center: boolean): Kerne
       dims: [r.rows, r.vectors, floatBits(node.attrs.eps as number)],
       bind: [g, x, weight ?? x, cx.output(0), stats],
       grid: r.grid,
-      ...(outputs === 1 ? { epilogue: r.epilogue } : {}),
     });
   }
   if (outputs === 1) return calls;
