@@ -138,20 +138,21 @@ class AbstractorAttention extends Module {
 
   /** x [N, Q, D] reads from source [N, Q + P, D]. */
   forward(x: Tensor, source: Tensor): Tensor {
-    const [n, q, d] = x.shape;
-    const split = (y: Tensor) => y.reshape([n, y.shape[1], this.heads, d / this.heads]).transpose(1, 2); // [N, H, Q, D/H]
     const { q_pos_embed: here, k_pos_embed: there } = this;
-    const y = scaledDotProductAttention(
-      split(this.query.forward(here ? x.add(here) : x)),
-      split(this.key.forward(here && there ? source.add(cat([here, there], 0)) : source)),
-      split(this.value.forward(source)),
-    );
-    return y.transpose(1, 2).reshape([n, q, d]);
+    const q = this.query.forward(here ? x.add(here) : x);
+    const k = this.key.forward(here && there ? source.add(cat([here, there], 0)) : source);
+    return multiHead(q, k, this.value.forward(source), this.heads);
   }
 }
 
+/** Attention of heads side by side: q [N, Q, D], k and v [N, P, D] to [N, Q, D]. */
+export function multiHead(q: Tensor, k: Tensor, v: Tensor, heads: number): Tensor {
+  const split = (x: Tensor) => x.reshape([...x.shape.slice(0, 2), heads, x.shape[2] / heads]).transpose(1, 2); // [N, H, P, D/H]
+  return scaledDotProductAttention(split(q), split(k), split(v)).transpose(1, 2).reshape(q.shape);
+}
+
 /** Fixed positions [count, D]: each coordinate gets an equal part of D, half of it sines and half cosines. */
-function sinCos(points: readonly (readonly number[])[], dim: number): Float32Array {
+export function sinCos(points: readonly (readonly number[])[], dim: number): Float32Array {
   const out = new Float32Array(points.length * dim);
   points.forEach((point, i) => {
     const half = dim / point.length / 2;

@@ -45,6 +45,8 @@ export { MplugOwl, type MplugOwlConfig, OwlVisionModel } from "./owl.ts";
 export { MplugOwl2, type MplugOwl2Config } from "./owl2.ts";
 export { type AdapterOptions, loadAdapter, saveAdapter } from "./peft.ts";
 export { loadProjector, type ProjectorFileOptions, saveProjector } from "./projector.ts";
+export { type Blip2Config, Blip2ImageEncoder, QFormer, type QFormerConfig } from "./qformer.ts";
+export { Resampler, type ResamplerConfig, resamplerNames } from "./resampler.ts";
 export { type SiglipConfig, SiglipVisionModel } from "./siglip.ts";
 export type { ChatTemplateMessage, ChatTemplateOptions } from "./template.ts";
 export {

@@ -6,10 +6,12 @@ import { ViTForImageClassification } from "../../models/classifier.ts";
 import { steps, textPrompt } from "../../models/generate.ts";
 import type { LlamaForCausalLM } from "../../models/llama.ts";
 import { Llava } from "../../models/llava.ts";
-import { loadLlama } from "../../models/load.ts";
+import { loadLlama, loadWeights } from "../../models/load.ts";
 import type { Prompt } from "../../models/options.ts";
 import { MplugOwl } from "../../models/owl.ts";
 import { loadAdapter, saveAdapter } from "../../models/peft.ts";
+import { Blip2ImageEncoder } from "../../models/qformer.ts";
+import { Resampler, resamplerNames } from "../../models/resampler.ts";
 import { loadVisionTower } from "../../models/tower.ts";
 import { ViT } from "../../models/vit.ts";
 import type { VisionLanguageInput } from "../../models/vlm.ts";
@@ -298,6 +300,45 @@ async function runOwl(model: MplugOwl, s: Scenario, graded: boolean): Promise<vo
     );
 }
 
+const blip2: Runner = async ({ path }) => {
+  const model = await Blip2ImageEncoder.fromPretrained(folder(`${path}/model`));
+  return async (s) => {
+    const { embeddings, features, hiddenStates } = model.forward(await s.given("pixel_values"));
+    [embeddings, features, ...hiddenStates].forEach((t) => t.keep());
+    await s.expect("vision_last_hidden_state", features, "hidden");
+    await s.hiddenStates(hiddenStates, undefined, "qformer_hidden_states");
+    await s.expect("qformer_last_hidden_state", hiddenStates.at(-1)!, "hidden");
+    await s.expect("projected", embeddings);
+    const again = model.forward(await s.given("pixel_values")).embeddings;
+    again
+      .mul(await s.given("gout"))
+      .sum()
+      .backward();
+    await s.gradients(model);
+  };
+};
+
+const resampler: Runner = async ({ path, json }) => {
+  const files = await openCase(`${path}/model`, "model");
+  const model = new Resampler(json.config);
+  const computed = await model.pos_embed.table.data();
+  const stored = (await files.read("pos_embed")).data;
+  expect(mismatch(computed, stored, json.tol.hidden), "positions of a new resampler").toBeUndefined();
+  await loadWeights(model, [files], resamplerNames);
+  return async (s) => {
+    const x = (await s.given("x")).requiresGrad_();
+    await s.expect("pos_embed_keys", model.pos_embed.forward(x.shape[1]), "hidden");
+    const out = model.forward(x);
+    out
+      .mul(await s.given("gout"))
+      .sum()
+      .backward();
+    await s.expect("out", out);
+    expect(model.pos_embed.table.grad).toBeNull();
+    await s.gradients(model, undefined, { x });
+  };
+};
+
 /** Which runner does a case, by the model_type of its config. */
 const runners: Record<string, Runner> = {
   llama,
@@ -310,10 +351,13 @@ const runners: Record<string, Runner> = {
   llava_llama: llava,
   "mplug-owl": owl,
   "mplug-owl with an adapter": owlLora,
+  "blip-2": blip2,
+  resampler,
 };
 
 function modelType({ path, json }: Case): string {
   if (json.base === "models/mplug-owl" && existsSync(join(path, "adapter"))) return "mplug-owl with an adapter";
+  if (json.config?.kv_dim) return "resampler";
   const config = join(path, "model/config.json");
   return existsSync(config) ? JSON.parse(readFileSync(config, "utf8")).model_type : "none (no model/config.json)";
 }
