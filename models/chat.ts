@@ -60,23 +60,7 @@ export class Processor {
 
   /** One conversation as a batch of one, `imageToken` standing for each image. */
   encode(messages: readonly ChatMessage[], templateName: string, imageToken: number): VisionLanguageInput {
-    const images: Image[] = [];
-    const texts = messages.map(({ role, content }, i) => {
-      const expected = i % 2 ? "assistant" : "user";
-      if (role !== expected)
-        throw new Error(
-          `chat: message ${i} is by the ${role}, expected the ${expected}: they take turns, the user begins`,
-        );
-      const parts = typeof content === "string" ? [content] : content;
-      return parts.map((part) => (typeof part === "string" ? part : (images.push(part), `${IMAGE_TOKEN}\n`))).join("");
-    });
-    if (texts.length % 2 === 0) throw new Error("chat: the last message must be the user's");
-    const written = texts.join("").split(IMAGE_TOKEN).length - 1;
-    if (written !== images.length) {
-      throw new Error(
-        `chat: ${written} ${IMAGE_TOKEN} in the texts for ${images.length} images: give images as parts of the content`,
-      );
-    }
+    const { texts, images } = textsOf(messages, `${IMAGE_TOKEN}\n`);
     const ids = promptIds(this.tokenizer, template(templateName), [...texts, null], this.options);
     return {
       inputIds: tensor([ids.map((id) => (id === IMAGE_TOKEN_INDEX ? imageToken : id))], { dtype: "i32" }),
@@ -100,6 +84,37 @@ export class Processor {
   }
 }
 
+/**
+ * What a conversation says, `placeholder` where an image stands.
+ * @throws if the user and the assistant do not take turns, or a text has an image token of its own.
+ */
+export function textsOf(messages: readonly ChatMessage[], placeholder: string): { texts: string[]; images: Image[] } {
+  const images: Image[] = [];
+  const texts = messages.map(({ role, content }, i) => {
+    const expected = i % 2 ? "assistant" : "user";
+    if (role !== expected)
+      throw new Error(
+        `chat: message ${i} is by the ${role}, expected the ${expected}: they take turns, the user begins`,
+      );
+    const parts = typeof content === "string" ? [content] : content;
+    const written = parts.filter((part) => typeof part === "string" && part.includes(IMAGE_TOKEN)).length;
+    const given = parts.filter((part) => typeof part !== "string").length;
+    if (written)
+      throw new Error(
+        `chat: ${written} ${IMAGE_TOKEN} in the texts for ${given} images: give images as parts of the content`,
+      );
+    return parts.map((part) => (typeof part === "string" ? part : (images.push(part), placeholder))).join("");
+  });
+  if (texts.length % 2 === 0) throw new Error("chat: the last message must be the user's");
+  return { texts, images };
+}
+
+/** What ends an answer by a conversation template. */
+export function stopStringsOf(templateName: string): string[] {
+  const { style, sep, sep2 } = template(templateName);
+  return [style === "single" || style === "mpt" ? sep : sep2].filter((s) => s !== undefined);
+}
+
 /** The answer to the last message, in pieces as it is generated. */
 export async function* chat(
   model: VisionLanguageModel,
@@ -109,8 +124,9 @@ export async function* chat(
   options: ChatOptions = {},
 ): AsyncGenerator<string> {
   const { template: name = "vicuna_v1", ...generation } = options;
-  const { style, sep, sep2 } = template(name);
-  const ends = [style === "single" || style === "mpt" ? sep : sep2].filter((s) => s !== undefined);
   const prompt = model.prompt(processor.encode(messages, name, imageToken));
-  yield* generateText(model.language_model, processor.tokenizer, prompt, { stopStrings: ends, ...generation });
+  yield* generateText(model.language_model, processor.tokenizer, prompt, {
+    stopStrings: stopStringsOf(name),
+    ...generation,
+  });
 }

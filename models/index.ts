@@ -47,6 +47,7 @@ export { type AdapterOptions, loadAdapter, saveAdapter } from "./peft.ts";
 export { loadProjector, type ProjectorFileOptions, saveProjector } from "./projector.ts";
 export { type Blip2Config, Blip2ImageEncoder, QFormer, type QFormerConfig } from "./qformer.ts";
 export { Resampler, type ResamplerConfig, resamplerNames } from "./resampler.ts";
+export { ChatSession, type SessionParts } from "./session.ts";
 export { type SiglipConfig, SiglipVisionModel } from "./siglip.ts";
 export type { ChatTemplateMessage, ChatTemplateOptions } from "./template.ts";
 export {

@@ -6,6 +6,7 @@ export interface Command {
 }
 
 const commands: Readonly<Record<string, () => Promise<Command>>> = {
+  chat: () => import("./chat.ts"),
   train: () => import("./train.ts"),
   tune: () => import("./tune.ts"),
 };

@@ -1,0 +1,185 @@
+/** A conversation that goes on: keys and values of earlier turns and their images are kept, only what is new is computed. */
+import { noGrad, tensor } from "../src/tensor.ts";
+import { bucket } from "./batch.ts";
+import type { KVCache } from "./cache.ts";
+import { type ChatMessage, type Processor, stopStringsOf, textsOf } from "./chat.ts";
+import { IMAGE_TOKEN, IMAGE_TOKEN_INDEX, promptIds, template } from "./conversation.ts";
+import { generateText, textPrompt } from "./generate.ts";
+import type { Image } from "./image.ts";
+import { LlamaForCausalLM } from "./llama.ts";
+import type { GenerateOptions, Prompt } from "./options.ts";
+import type { Tokenizer } from "./tokenizer.ts";
+import type { VisionLanguageModel } from "./vlm.ts";
+
+export interface SessionParts {
+  readonly tokenizer: Tokenizer;
+  /** For images. */
+  readonly processor?: Processor;
+  /** Id that stands for an image, `image_token_index` of the config. Default -200. */
+  readonly imageToken?: number;
+  /** Name of a conversation template. Default: the chat template of the tokenizer, without one "vicuna_v1". */
+  readonly template?: string;
+}
+
+export class ChatSession {
+  /** What was said so far. */
+  readonly messages: ChatMessage[] = [];
+  /** Positions of the last prompt that were not computed again. */
+  reused = 0;
+  readonly #language: LlamaForCausalLM;
+  #cache?: KVCache;
+  /** What the cache holds: token ids, and -1 - n for image n. */
+  #keys: number[] = [];
+  /** How many positions the first i keys take; undefined between images that were computed together. */
+  #places: (number | undefined)[] = [0];
+  readonly #images: Image[] = [];
+
+  constructor(
+    readonly model: LlamaForCausalLM | VisionLanguageModel,
+    readonly parts: SessionParts,
+  ) {
+    this.#language = model instanceof LlamaForCausalLM ? model : model.language_model;
+    if (parts.template !== undefined) template(parts.template); // throws on an unknown name
+  }
+
+  get #template(): string | undefined {
+    const { template: name, tokenizer } = this.parts;
+    return name ?? (tokenizer.config.chat_template ? undefined : "vicuna_v1");
+  }
+
+  /**
+   * Answers a message in pieces of text, as they come. What was said until the caller stops reading is part of the
+   * conversation; a message that fails before its answer begins is not.
+   */
+  async *send(content: ChatMessage["content"], options: GenerateOptions = {}): AsyncGenerator<string> {
+    const messages: ChatMessage[] = [...this.messages, { role: "user", content }];
+    const keys = this.#encode(messages);
+    const { count, past } = this.#shared(keys);
+    const rest = keys.slice(count);
+    const prompt = noGrad(() => this.#prompt(rest));
+    const name = this.#template;
+    const filled = past + prompt.lengths[0];
+    const cache = this.#room(past, prompt, options);
+    this.reused = past;
+    const places = placesOf(rest, past, filled);
+    let said = "";
+    const made: number[] = [];
+    const history = [keys.filter((key) => key >= 0)];
+    const whole = { stopStrings: name === undefined ? [] : stopStringsOf(name), ...options };
+    const pieces = generateText(this.#language, this.parts.tokenizer, { ...prompt, history, cache }, whole, ({ id }) =>
+      made.push(id),
+    );
+    let failed = false;
+    try {
+      for await (const piece of pieces) {
+        said += piece;
+        yield piece;
+      }
+    } catch (error) {
+      failed = true;
+      throw error;
+    } finally {
+      if (made.length || !failed) {
+        this.messages.push({ role: "user", content }, { role: "assistant", content: said });
+        // The last token was drawn, and maybe never fed.
+        const kept = made.slice(0, -1);
+        this.#keys = [...keys, ...kept];
+        this.#places = [...this.#places.slice(0, count), past, ...places, ...kept.map((_, i) => filled + i + 1)];
+      } else this.#forget(count);
+    }
+  }
+
+  #forget(count: number): void {
+    this.#keys.length = Math.min(this.#keys.length, count);
+    this.#places.length = this.#keys.length + 1;
+  }
+
+  /** Token ids of a conversation, images as -1 - n. */
+  #encode(messages: readonly ChatMessage[]): number[] {
+    const { tokenizer, processor } = this.parts;
+    const name = this.#template;
+    const { ids, images } =
+      name === undefined ? byChatTemplate(tokenizer, messages) : byName(tokenizer, messages, name, processor);
+    if (images.length && (!processor || this.model instanceof LlamaForCausalLM))
+      throw new Error("chat: this model reads no images");
+    const holes = ids.filter((id) => id === IMAGE_TOKEN_INDEX).length;
+    if (holes !== images.length)
+      throw new Error(
+        `chat: the model's chat template has room for ${holes} image(s), the conversation has ${images.length}`,
+      );
+    let next = 0;
+    return ids.map((id) => {
+      if (id !== IMAGE_TOKEN_INDEX) return id;
+      const image = images[next++];
+      if (!this.#images.includes(image)) this.#images.push(image);
+      return -1 - this.#images.indexOf(image);
+    });
+  }
+
+  /** How many of the keys are in the cache, and the positions they take. At least one key is left to compute. */
+  #shared(keys: readonly number[]): { count: number; past: number } {
+    let count = 0;
+    while (count < Math.min(keys.length - 1, this.#keys.length) && keys[count] === this.#keys[count]) count++;
+    while (this.#places[count] === undefined) count--;
+    return { count, past: this.#places[count]! };
+  }
+
+  #prompt(keys: readonly number[]): Prompt {
+    if (this.model instanceof LlamaForCausalLM) return textPrompt(this.model, [keys]);
+    const { processor, imageToken = IMAGE_TOKEN_INDEX } = this.parts;
+    const images = keys.filter((key) => key < 0).map((key) => this.#images[-1 - key]);
+    return this.model.prompt({
+      inputIds: tensor([keys.map((key) => (key < 0 ? imageToken : key))], { dtype: "i32" }),
+      ...(images.length && processor!.inputs(images)),
+    });
+  }
+
+  /** The cache, cut to `past` positions, with room for the prompt and its answer. */
+  #room(past: number, prompt: Prompt, { maxNewTokens = 256, promptLookupNumTokens = 0, cacheType }: GenerateOptions) {
+    const padded = past + prompt.embeds.shape[1];
+    const need = bucket(Math.max(padded, past + prompt.lengths[0] + maxNewTokens + promptLookupNumTokens));
+    const cache = this.#cache;
+    if (!cache) this.#cache = this.#language.cache(1, need, cacheType);
+    else if (cache.capacity < need)
+      this.#cache = noGrad(() => cache.copy([0], bucket(Math.max(need, 2 * cache.capacity))));
+    this.#cache!.lengths = [past];
+    return this.#cache!;
+  }
+}
+
+/** By the template of the model's own tokenizer_config.json. */
+function byChatTemplate(
+  tokenizer: Tokenizer,
+  messages: readonly ChatMessage[],
+): { ids: number[]; images: readonly Image[] } {
+  const source = JSON.stringify(tokenizer.config.chat_template);
+  const typed = /\btype\b/.test(source); // content in parts, as { type: "image" }
+  // A template may write the image's place itself.
+  const { texts, images } = textsOf(messages, source.includes(IMAGE_TOKEN) ? "" : `${IMAGE_TOKEN}\n`);
+  const parts = ({ content }: ChatMessage) =>
+    (typeof content === "string" ? [content] : content).map((part) =>
+      typeof part === "string" ? { type: "text", text: part } : { type: "image" },
+    );
+  const text = tokenizer.applyChatTemplate(
+    messages.map((message, i) => ({ role: message.role, content: typed ? parts(message) : texts[i] })),
+    { addGenerationPrompt: true },
+  );
+  const pieces = text.split(IMAGE_TOKEN).map((piece) => tokenizer.encode(piece, { addSpecialTokens: false }));
+  return { ids: pieces.flatMap((piece, i) => (i ? [IMAGE_TOKEN_INDEX, ...piece] : piece)), images };
+}
+
+/** By a named conversation template of LLaVA. */
+function byName(tokenizer: Tokenizer, messages: readonly ChatMessage[], name: string, processor?: Processor) {
+  const { texts, images } = textsOf(messages, `${IMAGE_TOKEN}\n`);
+  return { ids: promptIds(tokenizer, template(name), [...texts, null], processor?.options), images };
+}
+
+/** Positions behind each key, from `start` to `end`: those of several images together are known around them alone. */
+function placesOf(keys: readonly number[], start: number, end: number): (number | undefined)[] {
+  const first = keys.findIndex((key) => key < 0);
+  const last = keys.findLastIndex((key) => key < 0);
+  return keys.map((_, i) => {
+    if (first < 0 || i < first) return start + i + 1;
+    return i >= last ? end - (keys.length - 1 - i) : undefined;
+  });
+}

@@ -1,0 +1,207 @@
+import { existsSync, readFileSync } from "node:fs";
+import { createInterface } from "node:readline";
+import { parseArgs } from "node:util";
+import {
+  ChatSession,
+  decodeImage,
+  fromPretrained,
+  type GenerateOptions,
+  type Image,
+  LlamaForCausalLM,
+  Llava,
+  loadTokenizer,
+} from "../../models/index.ts";
+import { init } from "../../src/index.ts";
+import { openFolder } from "../../src/io/index.ts";
+import { bold, dim, yellow } from "./terminal.ts";
+
+export const summary = "talks with a LLaVA or LLaMA checkpoint about pictures";
+
+const HELP = `usage: shadegrad chat MODEL [--image a.png] [--prompt TEXT] [options]
+
+MODEL is a folder or URL with config.json, weights and a tokenizer. Without --prompt messages are read line by line;
+a line may also be one of
+  /image FILE   show the model a picture (PNG or JPEG) with the next message
+  /new          begin another conversation
+  /exit         leave (as the end of input does)
+
+  --image FILE              a picture for the first message; may be given several times
+  --prompt TEXT             answer this and leave
+  --template NAME           conversation template (vicuna_v1, llama_2, …); default: that of the tokenizer
+  --dtype TYPE              how weights are kept: f32, f16, int8, int4, nf4
+  --cache-type TYPE         how keys and values are kept: f32, f16, int8
+  --temperature X, --top-k N, --top-p X, --min-p X, --repetition-penalty X, --max-new-tokens N, --seed N
+  --prompt-lookup N         propose N tokens at a time from what was said`;
+
+const numbers = {
+  temperature: "temperature",
+  "top-k": "topK",
+  "top-p": "topP",
+  "min-p": "minP",
+  "repetition-penalty": "repetitionPenalty",
+  "max-new-tokens": "maxNewTokens",
+  seed: "seed",
+  "prompt-lookup": "promptLookupNumTokens",
+} as const;
+
+/** The values that options of a fixed set may have. */
+const sets = { dtype: ["f32", "f16", "int8", "int4", "nf4"], "cache-type": ["f32", "f16", "int8"] } as const;
+
+export async function run(args: string[]): Promise<void> {
+  const text = { type: "string" } as const;
+  const { values: given, positionals } = parseArgs({
+    args,
+    allowPositionals: true,
+    options: {
+      image: { type: "string", multiple: true, default: [] },
+      prompt: text,
+      template: text,
+      dtype: text,
+      "cache-type": text,
+      temperature: text,
+      "top-k": text,
+      "top-p": text,
+      "min-p": text,
+      "repetition-penalty": text,
+      "max-new-tokens": text,
+      seed: text,
+      "prompt-lookup": text,
+      help: { type: "boolean", short: "h", default: false },
+    },
+  });
+  if (given.help) return console.log(HELP);
+  if (positionals.length !== 1)
+    throw new Error(`one model expected, got ${positionals.length}; shadegrad chat --help tells more`);
+  const generation: GenerateOptions = { cacheType: oneOf("cache-type", given["cache-type"]) as never };
+  for (const [name, key] of Object.entries(numbers)) {
+    const value = given[name as keyof typeof numbers];
+    if (value === undefined) continue;
+    if (value.trim() === "" || Number.isNaN(Number(value))) throw new Error(`--${name} takes a number, got "${value}"`);
+    generation[key] = Number(value);
+  }
+  const dtype = oneOf("dtype", given.dtype) as "f32" | undefined;
+  const shown = await Promise.all(given.image.map(readImage));
+  const device = await init();
+  note(device ? device.description : "f64 interpreter on the CPU");
+  const open = await openModel(positionals[0], dtype, given.template);
+  const talk = new Talk(open, generation, shown);
+  if (given.prompt !== undefined) return talk.say(given.prompt);
+  await converse(talk);
+}
+
+/** What only a person at a terminal wants to know. */
+function note(text: string): void {
+  if (process.stdin.isTTY) console.error(dim(text));
+}
+
+function oneOf(name: keyof typeof sets, value?: string): string | undefined {
+  const known: readonly string[] = sets[name];
+  if (value !== undefined && !known.includes(value))
+    throw new Error(`--${name} takes one of ${known.join(", ")}, got "${value}"`);
+  return value;
+}
+
+async function readImage(path: string): Promise<Image> {
+  if (!existsSync(path)) throw new Error(`${path}: no such file`);
+  try {
+    return await decodeImage(readFileSync(path));
+  } catch (error) {
+    throw new Error(`${path}: ${(error as Error).message}`);
+  }
+}
+
+/** What begins a conversation with a model. */
+async function openModel(where: string, dtype?: "f32", template?: string): Promise<() => ChatSession> {
+  const model = await fromPretrained(where, { dtype });
+  if (model instanceof Llava && model.processor) {
+    const { processor, config } = model;
+    const { tokenizer } = processor;
+    return () => new ChatSession(model, { tokenizer, processor, imageToken: config.image_token_index, template });
+  }
+  const tokenizer = await loadTokenizer(await openFolder(where));
+  if (!tokenizer) throw new Error(`${where} has no tokenizer.json or tokenizer.model`);
+  if (model instanceof LlamaForCausalLM) return () => new ChatSession(model, { tokenizer, template });
+  throw new Error(`${where} holds a ${model.constructor.name}; chat takes LLaVA and LLaMA models`);
+}
+
+/** One conversation after another, and the pictures that wait for the next message. */
+class Talk {
+  #session: ChatSession;
+  #stop = new AbortController();
+  #busy = false;
+
+  constructor(
+    readonly open: () => ChatSession,
+    readonly options: GenerateOptions,
+    readonly images: Image[],
+  ) {
+    this.#session = open();
+  }
+
+  /** Streams the answer. An interrupted one ends where it is. */
+  async say(text: string): Promise<void> {
+    if (!text.trim()) throw new Error("the message is empty");
+    this.#stop = new AbortController();
+    this.#busy = true;
+    const { signal } = this.#stop;
+    try {
+      for await (const piece of this.#session.send([...this.images, text.trim()], { ...this.options, signal }))
+        process.stdout.write(piece);
+      this.images.length = 0;
+    } catch (error) {
+      if (!signal.aborted) throw error;
+      this.images.length = 0;
+    } finally {
+      this.#busy = false;
+      process.stdout.write("\n");
+    }
+  }
+
+  /** Ends the answer under way; false if there is none. */
+  interrupt(): boolean {
+    this.#stop.abort();
+    return this.#busy;
+  }
+
+  /** One line of input. */
+  async line(line: string): Promise<void> {
+    const [command, ...rest] = line.trim().split(/\s+/);
+    if (!command.startsWith("/")) return this.say(line);
+    if (command === "/image") {
+      const path = rest.join(" ");
+      if (!path) throw new Error("/image takes a file");
+      this.images.push(await readImage(path));
+      note(`${path} comes with the next message`);
+    } else if (command === "/new") {
+      this.#session = this.open();
+      this.images.length = 0;
+      note("a new conversation");
+    } else throw new Error(`there is no ${command}; there are /image FILE, /new and /exit`);
+  }
+}
+
+async function converse(talk: Talk): Promise<void> {
+  note("/image FILE shows a picture, /new begins again, /exit leaves");
+  const terminal = process.stdin.isTTY;
+  const input = createInterface({
+    input: process.stdin,
+    output: terminal ? process.stdout : undefined,
+    prompt: bold("> "),
+  });
+  input.on("SIGINT", () => {
+    if (!talk.interrupt()) input.close();
+  });
+  input.prompt();
+  // Nothing is awaited since the interface was made, or its first lines would be lost.
+  for await (const line of input) {
+    if (line.trim() === "/exit") break;
+    try {
+      if (line.trim()) await talk.line(line);
+    } catch (error) {
+      console.error(yellow((error as Error).message));
+      if (!terminal) process.exitCode = 1;
+    }
+    if (terminal) input.prompt();
+  }
+  input.close();
+}

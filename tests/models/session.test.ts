@@ -1,0 +1,192 @@
+import { beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { trainBPE } from "../../models/bpe.ts";
+import { type ChatMessage, Processor } from "../../models/chat.ts";
+import { generateText, textPrompt } from "../../models/generate.ts";
+import type { Image } from "../../models/image.ts";
+import { LlamaForCausalLM } from "../../models/llama.ts";
+import { Llava } from "../../models/llava.ts";
+import { ChatSession } from "../../models/session.ts";
+import { Tokenizer, type TokenizerConfig } from "../../models/tokenizer.ts";
+import { init } from "../../src/engine.ts";
+import { manualSeed } from "../../src/tensor.ts";
+
+const { json } = new Tokenizer(
+  trainBPE([["USER: ASSISTANT: what is this? a red apple, a green pear", 5]], {
+    vocabSize: 300,
+    specialTokens: ["</s>", "<image>"],
+  }),
+);
+const text = {
+  vocab_size: 300,
+  hidden_size: 16,
+  intermediate_size: 24,
+  num_hidden_layers: 2,
+  num_attention_heads: 4,
+  num_key_value_heads: 2,
+  max_position_embeddings: 2048,
+  eos_token_id: 0,
+};
+
+/** A model that counts the positions and images it computes. */
+function setUp(config?: TokenizerConfig) {
+  manualSeed(5);
+  const tokenizer = new Tokenizer(json, config);
+  const model = new Llava({
+    text_config: { ...text, vocab_size: tokenizer.size },
+    vision_config: {
+      hidden_size: 8,
+      intermediate_size: 12,
+      num_hidden_layers: 2,
+      num_attention_heads: 2,
+      image_size: 4,
+      patch_size: 2,
+    },
+    image_token_index: 1,
+  });
+  model.processor = new Processor(tokenizer, { size: 4, crop_size: 4 });
+  const counts = { positions: [] as number[], images: 0 };
+  const { forward } = model.language_model.model;
+  model.language_model.model.forward = (input) => {
+    counts.positions.push((input.inputsEmbeds ?? input.inputIds!).shape[1]);
+    return forward.call(model.language_model.model, input);
+  };
+  const features = model.visionFeatures.bind(model);
+  model.visionFeatures = (pixels) => {
+    counts.images += pixels.shape[0];
+    return features(pixels);
+  };
+  const session = () => new ChatSession(model, { tokenizer, processor: model.processor, imageToken: 1 });
+  return { model, tokenizer, session, counts };
+}
+
+const image = (seed: number): Image => ({
+  width: 6,
+  height: 4,
+  channels: 3,
+  data: new Uint8Array(72).map((_, i) => (i * seed) % 251),
+});
+
+async function read(pieces: AsyncIterable<string>): Promise<string> {
+  let all = "";
+  for await (const piece of pieces) all += piece;
+  return all;
+}
+
+describe.each(["webgpu", "reference"] as const)("on %s", (backend) => {
+  beforeAll(async () => void (await init({ backend })));
+
+  test("each turn answers as the whole conversation does, and computes what is new alone", async () => {
+    const { model, session, counts } = setUp();
+    const talk = session();
+    const [a, b, c] = [image(3), image(7), image(11)];
+    const turns: ChatMessage["content"][] = [
+      ["what is this? ", a],
+      "a red apple, a green pear, a red pear?",
+      [b, "and this? ", c],
+      "what",
+    ];
+    const options = { maxNewTokens: 20, temperature: 1, seed: 4 };
+    const messages: ChatMessage[] = [];
+    for (const [i, content] of turns.entries()) {
+      messages.push({ role: "user", content });
+      counts.positions = [];
+      counts.images = 0;
+      const answer = await read(talk.send(content, options));
+      const [computed] = counts.positions;
+      const { images } = counts;
+      counts.positions = [];
+      expect(answer).toBe(await read(model.chat(messages, options)));
+      expect(images).toBe([1, 0, 2, 0][i]);
+      if (i > 0) expect(talk.reused + computed).toBeLessThanOrEqual(counts.positions[0] * 1.25 + 4);
+      if (i > 0) expect(computed).toBeLessThan(counts.positions[0] * 0.7);
+      messages.push({ role: "assistant", content: answer });
+    }
+    expect(talk.messages).toEqual(messages);
+  });
+});
+
+describe("on the interpreter", () => {
+  beforeEach(async () => void (await init({ backend: "reference" })));
+
+  test("a turn cut short, or refused, leaves a conversation that goes on", async () => {
+    const { model, session } = setUp();
+    const talk = session();
+    const [first, other] = [image(3), image(5)];
+    const stop = new AbortController();
+    let said = "";
+    const cut = async () => {
+      for await (const piece of talk.send([first, "what?"], { maxNewTokens: 40, signal: stop.signal })) {
+        said += piece;
+        if (said.length > 3) stop.abort();
+      }
+    };
+    await expect(cut()).rejects.toThrow("abort");
+    expect(talk.messages.map(({ content }) => content)).toEqual([[first, "what?"], said]);
+    await expect(read(talk.send("more", { maxNewTokens: 4000 }))).rejects.toThrow(
+      "exceed max_position_embeddings 2048",
+    );
+    await expect(read(talk.send("<image>", { maxNewTokens: 4 }))).rejects.toThrow(
+      "give images as parts of the content",
+    );
+    expect(talk.messages.length).toBe(2);
+    for await (const _ of talk.send(["and ", other], { maxNewTokens: 30 })) break;
+    const messages: ChatMessage[] = [...talk.messages, { role: "user", content: "so?" }];
+    expect(messages.length).toBe(5);
+    expect(await read(talk.send("so?", { maxNewTokens: 12 }))).toBe(
+      await read(model.chat(messages, { maxNewTokens: 12 })),
+    );
+    expect(talk.reused).toBeGreaterThan(40);
+  });
+
+  test("caches of halves and int8 grow with the conversation", async () => {
+    for (const cacheType of ["f16", "int8"] as const) {
+      const { session, counts } = setUp();
+      const [talk, fresh] = [session(), session()];
+      const options = { maxNewTokens: 6, cacheType };
+      for (let i = 0; i < 3; i++) await read(talk.send(i ? "a red apple, a green pear" : ["what?", image(9)], options));
+      fresh.messages.push(...talk.messages);
+      counts.positions = [];
+      await read(talk.send("a pear", options));
+      const [short] = counts.positions;
+      counts.positions = [];
+      await read(fresh.send("a pear", options));
+      expect(short).toBeLessThan(counts.positions[0] / 3);
+      expect(talk.messages[7]).toEqual(fresh.messages[7]);
+    }
+  });
+
+  test("chat templates of tokenizers: contents in parts, in texts, and with the image in the template", async () => {
+    const parts =
+      "{% for m in messages %}{{ m.role }}:{% for c in m.content %}{% if c.type == 'image' %}<image>{% else %}{{ c.text }}{% endif %}{% endfor %}{% endfor %}{% if add_generation_prompt %} ASSISTANT:{% endif %}";
+    const plain = "{% for m in messages %}{{ m.role }}:{{ m.content }}{% endfor %} ASSISTANT:";
+    for (const [chat_template, expected] of [
+      [parts, "user:what? <image> ASSISTANT:"],
+      [plain, "user:what? <image>\n ASSISTANT:"],
+      [`<image>${plain}`, "<image>user:what?  ASSISTANT:"],
+    ]) {
+      const { model, tokenizer, session } = setUp({ chat_template });
+      const picture = image(3);
+      const ids = expected.split("<image>").flatMap((piece, i) => [...(i ? [1] : []), ...tokenizer.encode(piece)]);
+      const { pixelValues } = model.processor!.inputs([picture]);
+      const { tensor } = await import("../../src/tensor.ts");
+      const prompt = model.prompt({ inputIds: tensor([ids], { dtype: "i32" }), pixelValues });
+      const want = await read(generateText(model.language_model, tokenizer, prompt, { maxNewTokens: 9 }));
+      expect(await read(session().send(["what? ", picture], { maxNewTokens: 9 }))).toBe(want);
+    }
+    const { session } = setUp({ chat_template: `<image>${plain}` });
+    await expect(read(session().send("what?"))).rejects.toThrow("room for 1 image(s), the conversation has 0");
+  });
+
+  test("a language model alone", async () => {
+    manualSeed(5);
+    const tokenizer = new Tokenizer(json, { chat_template: "{% for m in messages %}[{{ m.content }}]{% endfor %}" });
+    const model = new LlamaForCausalLM({ ...text, vocab_size: tokenizer.size });
+    const talk = new ChatSession(model, { tokenizer });
+    const first = await read(talk.send("what?", { maxNewTokens: 5 }));
+    const second = await read(talk.send("this", { maxNewTokens: 5, promptLookupNumTokens: 3 }));
+    const prompt = textPrompt(model, [tokenizer.encode(`[what?][${first}][this]`)]);
+    expect(second).toBe(await read(generateText(model, tokenizer, prompt, { maxNewTokens: 5 })));
+    await expect(read(talk.send(["see", image(3)]))).rejects.toThrow("this model reads no images");
+    expect(() => new ChatSession(model, { tokenizer, template: "nope" })).toThrow('no template "nope"');
+  });
+});
