@@ -1,6 +1,6 @@
 /** Scores of captions against reference captions: exact match, BLEU (Papineni 2002) and CIDEr (arXiv 1411.5726). */
 
-export interface CaptionOptions {
+export interface WordOptions {
   /** Words of a caption. Default `captionWords`. */
   words?: (caption: string) => readonly string[];
 }
@@ -18,7 +18,7 @@ export interface CaptionScores {
 export function captionScores(
   candidates: readonly string[],
   references: readonly (readonly string[])[],
-  options: CaptionOptions = {},
+  options: WordOptions = {},
 ): CaptionScores {
   return {
     exactMatch: exactMatch(candidates, references, options),
@@ -46,7 +46,7 @@ export function captionWords(caption: string): string[] {
 export function exactMatch(
   candidates: readonly string[],
   references: readonly (readonly string[])[],
-  options: CaptionOptions = {},
+  options: WordOptions = {},
 ): number {
   const pairs = wordsOf("exactMatch", candidates, references, options);
   const same = (a: readonly string[], b: readonly string[]): boolean =>
@@ -61,7 +61,7 @@ export function exactMatch(
 export function bleu(
   candidates: readonly string[],
   references: readonly (readonly string[])[],
-  { order = 4, ...options }: CaptionOptions & { order?: number } = {},
+  { order = 4, ...options }: WordOptions & { order?: number } = {},
 ): number {
   const matched = new Array<number>(order).fill(0);
   const total = new Array<number>(order).fill(0);
@@ -95,7 +95,7 @@ const SIGMA = 6;
 export function cider(
   candidates: readonly string[],
   references: readonly (readonly string[])[],
-  { variant = "D", ...options }: CaptionOptions & { variant?: "D" | "plain" } = {},
+  { variant = "D", ...options }: WordOptions & { variant?: "D" | "plain" } = {},
 ): { score: number; each: number[] } {
   const pairs = wordsOf("cider", candidates, references, options);
   const frequency = new Map<string, number>(); // in how many pictures' references
@@ -149,7 +149,7 @@ function wordsOf(
   name: string,
   candidates: readonly string[],
   references: readonly (readonly string[])[],
-  { words = captionWords }: CaptionOptions,
+  { words = captionWords }: WordOptions,
 ): { candidate: readonly string[]; refs: (readonly string[])[] }[] {
   if (candidates.length === 0) throw new Error(`${name}: there are no candidates`);
   if (candidates.length !== references.length)

@@ -12,12 +12,12 @@ export interface BenchQuestion {
   category: string;
   text: string;
 }
-/** One line of a context file: what the judge knows of an image. */
+/** One line of a context file: what the judge knows of an image. With boxes: `sceneText` as the caption. */
 export interface BenchContext {
   image: string;
   caption: string | readonly string[];
 }
-/** How the judge is asked, by category; the published rule.json has this form, its names with "llava_bench_" in front. */
+/** How the judge is asked, by category; the published rule.json has this form. */
 export type Rules = Readonly<Record<string, { role: string; prompt: string }>>;
 
 /** The judge: a prompt in, a review out, whose first line holds two scores. */
@@ -42,6 +42,11 @@ export interface JudgeOptions {
   judge: Judge;
   /** Default `judgeRules`. Figures compare with published ones only under the published rules and judge. */
   rules?: Rules;
+  /**
+   * What stands before a category in the names of its rules, where they have such a rule: "llava_bench_" (default) for
+   * LLaVA-Bench (In-the-Wild), "" for the paper's COCO questions, whose context has boxes.
+   */
+  rulePrefix?: string;
   /** Judges each pair in both orders and takes the mean, since judges favour a place. Default false, as in the paper. */
   bothOrders?: boolean;
   /** How often a review without two scores is asked for again before it is an error. Default 3 times in all. */
@@ -54,7 +59,15 @@ export interface JudgeOptions {
 
 /** Reviews of all questions in their order. @throws naming the question without context, answer, rule or scores. */
 export async function judgeAnswers(options: JudgeOptions): Promise<Review[]> {
-  const { questions, contexts, bothOrders, done = [], onReview } = options;
+  const {
+    questions,
+    contexts,
+    rules = judgeRules,
+    rulePrefix = "llava_bench_",
+    bothOrders,
+    done = [],
+    onReview,
+  } = options;
   const context = new Map(contexts.map(({ image, caption }) => [image, [caption].flat().join("\n")]));
   const [reference, answers] = [options.reference, options.answers].map(
     (list) => new Map(list.map(({ question_id, text }) => [String(question_id), text])),
@@ -67,13 +80,14 @@ export async function judgeAnswers(options: JudgeOptions): Promise<Review[]> {
   // What is missing shows before the first judgement is paid for.
   const pairs = questions.map((question) => {
     const id = String(question.question_id);
+    const { category } = question;
     return {
       question,
       id,
       caption: need(context.get(question.image), `the context of image ${question.image}`, question),
       first: need(reference.get(id), "the reference's answer", question),
       second: need(answers.get(id), "the model's answer", question),
-      rule: need(ruleOf(options.rules ?? judgeRules, question.category), `the rule of ${question.category}`, question),
+      rule: need(rules[rulePrefix + category] ?? rules[category], `the rule of ${category}`, question),
     };
   });
   const reviews: Review[] = [];
@@ -95,9 +109,6 @@ export async function judgeAnswers(options: JudgeOptions): Promise<Review[]> {
   }
   return reviews;
 }
-
-const ruleOf = (rules: Rules, category: string): Rules[string] | undefined =>
-  rules[`llava_bench_${category}`] ?? rules[category];
 
 /** What the judge reads. */
 export function judgePrompt(rule: Rules[string], context: string, question: string, a: string, b: string): string {

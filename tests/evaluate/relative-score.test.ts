@@ -30,6 +30,22 @@ test("the judge reads context, question, both answers and the rule", async () =>
   expect(reviews[1]).toEqual({ question_id: 1, category: "detail", content: "8, 6", tuple: [8, 6] });
 });
 
+test("the published rules have two of a category: the prefix says which", async () => {
+  const rules = {
+    conv: { role: "Helper", prompt: "With boxes." },
+    llava_bench_conv: { role: "Helper", prompt: "In the wild." },
+  };
+  for (const [rulePrefix, prompt] of [
+    [undefined, "In the wild."],
+    ["", "With boxes."],
+  ] as const) {
+    const prompts: string[] = [];
+    const judge = (text: string) => (prompts.push(text), "5 5");
+    await judgeAnswers({ ...options, questions: [questions[0]], rules, rulePrefix, judge });
+    expect(prompts[0]).toContain(`[System]\n${prompt}\n`);
+  }
+});
+
 test("relative scores are ratios of means, by category and over all", async () => {
   const scores = ["8 4", "10 5", "4 8"];
   const reviews = await judgeAnswers({ ...options, judge: () => scores.shift()! });
