@@ -2,10 +2,10 @@
 import { cat, noGrad, type Tensor, tensor } from "../src/tensor.ts";
 import { ids2d } from "./batch.ts";
 import type { KVCache } from "./cache.ts";
-import { nextLogits, prefill } from "./generate.ts";
 import type { LlamaForCausalLM } from "./llama.ts";
 import { FORBIDDEN, LogitsProcessor } from "./logits.ts";
 import { type CheckedOptions, checkOptions, endTokens, type GenerateOptions, type Prompt } from "./options.ts";
+import { nextLogits, prefill } from "./pass.ts";
 
 export interface Beam {
   /** Without the end token. */

@@ -13,6 +13,7 @@ import type { LlamaForCausalLM } from "./llama.ts";
 import { LogitsProcessor } from "./logits.ts";
 import { lookupTokens } from "./lookup.ts";
 import { checkOptions, endTokens, type GenerateOptions, type Prompt, samplingSettings } from "./options.ts";
+import { nextLogits, prefill } from "./pass.ts";
 import type { Tokenizer } from "./tokenizer.ts";
 
 /** One step: the next id of every sample, and the logits [B, V] they were drawn from. */
@@ -30,29 +31,6 @@ export function textPrompt(model: LlamaForCausalLM, ids: readonly (readonly numb
   const length = bucket(Math.max(...lengths));
   const flat = Int32Array.from(ids.flatMap((row) => [...row, ...new Array<number>(length - row.length).fill(0)]));
   return { embeds: model.model.embed(ids2d(ids.length, flat)), lengths, history: ids };
-}
-
-/** Runs the prompt; returns its cache, with room for `more` tokens, and the logits [B, V] behind each sample. */
-export function prefill(
-  model: LlamaForCausalLM,
-  prompt: Prompt,
-  more: number,
-  { cacheType }: GenerateOptions,
-): { cache: KVCache; logits: Tensor } {
-  const [b, t, d] = prompt.embeds.shape;
-  const cache = prompt.cache ?? model.cache(b, bucket(Math.max(t, ...prompt.lengths.map((n) => n + more))), cacheType);
-  const past = [...cache.lengths];
-  const { embeds: inputsEmbeds, modality } = prompt;
-  const hidden = model.model.forward({ inputsEmbeds, modality, cache }).pop()!; // [B, T, D]
-  cache.lengths = past.map((n, s) => n + prompt.lengths[s]);
-  const last = tensor(Int32Array.from(prompt.lengths, (n, s) => s * t + n - 1));
-  return { cache, logits: model.logits(hidden.reshape([b * t, d]).indexSelect(0, last)) };
-}
-
-/** The hidden states of tokens i32 [B, T] behind those in the cache, as logits [B * T, V]. */
-export function nextLogits(model: LlamaForCausalLM, tokens: Tensor, cache: KVCache): Tensor {
-  const hidden = model.model.forward({ inputsEmbeds: model.model.embed(tokens), cache }).pop()!; // [B, T, D]
-  return model.logits(hidden.reshape([tokens.numel, hidden.shape[2]]));
 }
 
 /**

@@ -7,10 +7,10 @@ import { drawSeed } from "../src/random.ts";
 import { noGrad, type Tensor } from "../src/tensor.ts";
 import { ids2d } from "./batch.ts";
 import { draw, type NewToken, readTokens, uniformAt } from "./draw.ts";
-import { nextLogits, prefill } from "./generate.ts";
 import type { LlamaForCausalLM } from "./llama.ts";
 import { LogitsProcessor } from "./logits.ts";
 import { type CheckedOptions, type Prompt, samplingSettings } from "./options.ts";
+import { nextLogits, prefill } from "./pass.ts";
 
 /** The tokens of one sample, one at a time. Passes have one token, or all of a proposal: two plans. */
 export async function* lookupTokens(
