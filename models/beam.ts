@@ -59,6 +59,9 @@ export async function beamSearch(model: LlamaForCausalLM, prompt: Prompt, option
   const ends = endTokens(model, options);
   // Even if every beam's likeliest continuations are its ends, K others are among these.
   const candidates = Math.min(K * V, K * (1 + Math.max(1, ends.size)));
+  const { stopStrings = [], tokenizer } = checked;
+  const stops = (ids: readonly number[]) =>
+    stopStrings.length > 0 && stopStrings.some((stop) => tokenizer!.decode(ids).includes(stop));
   const repeated = Array.from({ length: b * K }, (_, i) => Math.floor(i / K));
   const processor = new LogitsProcessor(
     model,
@@ -103,7 +106,7 @@ export async function beamSearch(model: LlamaForCausalLM, prompt: Prompt, option
         const from = s * K + Math.floor(place / V);
         const ids = [...before[from].ids, place % V];
         if (!ends.has(place % V)) {
-          if (processor.choices?.isLast(ids)) search.finish(ids, sum, length);
+          if (processor.choices?.isLast(ids) || stops(ids)) search.finish(ids, sum, length);
           else next.push({ ids, sum, from });
         } else if (rank < K) search.finish(before[from].ids, sum, length);
       }

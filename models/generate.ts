@@ -138,7 +138,8 @@ export async function* generateText(
   if ((options.numBeams ?? 1) > 1) {
     const [ids] = await generate(model, prompt, { ...options, tokenizer });
     ids.forEach((id) => onToken?.({ id }));
-    return yield tokenizer.decode(ids);
+    const { ready, rest, stopped } = holdBack(tokenizer.decode(ids), stopStrings);
+    return yield stopped ? ready : ready + rest;
   }
   const text = tokenizer.stream();
   let held = ""; // may be the beginning of a stop string

@@ -147,7 +147,7 @@ function exclude(options: GenerateOptions, batch: number): void {
   const refuse = (one: string, other?: string) => {
     if (other) throw new Error(`generate: ${one} cannot be combined with ${other}`);
   };
-  if (numBeams > 1) refuse("numBeams", given("temperature", "promptLookupNumTokens", "logprobs", "stopStrings"));
+  if (numBeams > 1) refuse("numBeams", given("temperature", "promptLookupNumTokens", "logprobs"));
   if (!lookup) return;
   const stateful = ["repetitionPenalty", "presencePenalty", "frequencyPenalty", "noRepeatNgramSize"] as const;
   refuse("promptLookupNumTokens", given(...stateful, "choices", "minNewTokens"));

@@ -285,6 +285,29 @@ describe("ends", () => {
     expect(rows[1]).toEqual(free[1].slice(0, 6));
     expect(rows[0]).toEqual(free[0]);
   });
+
+  test("a stop string ends its beam, and the text before it", async () => {
+    const tokenizer = new Tokenizer(trainBPE([["ab", 1]], { vocabSize: 260, specialTokens: ["<eos>"] }));
+    const speaker = new LlamaForCausalLM({ ...config, vocab_size: tokenizer.size, eos_token_id: 0 });
+    const logitBias = Object.fromEntries(Array.from({ length: tokenizer.size }, (_, id) => [id, -50]));
+    for (const id of tokenizer.encode("xyz")) logitBias[id] = 0;
+    const options = { maxNewTokens: 7, eosTokenId: [], numBeams: 3, logitBias, tokenizer, earlyStopping: true };
+    const [free] = await beamSearch(speaker, textPrompt(speaker, [[5]]), options);
+    expect(free[0].ids.length).toBe(7);
+    const [beams] = await beamSearch(speaker, textPrompt(speaker, [[5]]), {
+      ...options,
+      stopStrings: ["xy", "yx", "zz"],
+    });
+    const texts = beams.map(({ ids }) => tokenizer.decode(ids));
+    for (const text of texts.filter(({ length }) => length < 7))
+      expect(text).toMatch(/^(?!.*(xy|yx|zz).).*(xy|yx|zz)$/);
+    expect(texts.some(({ length }) => length < 7)).toBe(true);
+    let said = "";
+    const stopStrings = ["xy", "yx", "zz"];
+    for await (const piece of generateText(speaker, tokenizer, textPrompt(speaker, [[5]]), { ...options, stopStrings }))
+      said += piece;
+    expect(said).toBe(texts[0].replace(/(xy|yx|zz)$/, ""));
+  });
 });
 
 test("every option together keeps to the plans of the first steps", async () => {

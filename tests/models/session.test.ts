@@ -184,6 +184,9 @@ describe("on the interpreter", () => {
     const talk = new ChatSession(model, { tokenizer });
     const first = await read(talk.send("what?", { maxNewTokens: 5 }));
     const second = await read(talk.send("this", { maxNewTokens: 5, promptLookupNumTokens: 3 }));
+    const beams = await read(new ChatSession(model, { tokenizer }).send("this", { maxNewTokens: 5, numBeams: 2 }));
+    const asked = textPrompt(model, [tokenizer.encode("[this]")]);
+    expect(beams).toBe(await read(generateText(model, tokenizer, asked, { maxNewTokens: 5, numBeams: 2 })));
     const prompt = textPrompt(model, [tokenizer.encode(`[what?][${first}][this]`)]);
     expect(second).toBe(await read(generateText(model, tokenizer, prompt, { maxNewTokens: 5 })));
     await expect(read(talk.send(["see", image(3)]))).rejects.toThrow("this model reads no images");
