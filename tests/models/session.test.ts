@@ -1,14 +1,14 @@
 import { beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { trainBPE } from "../../models/bpe.ts";
 import { type ChatMessage, Processor } from "../../models/chat.ts";
-import { generateText, textPrompt } from "../../models/generate.ts";
+import { generate, generateText, textPrompt } from "../../models/generate.ts";
 import type { Image } from "../../models/image.ts";
 import { LlamaForCausalLM } from "../../models/llama.ts";
 import { Llava } from "../../models/llava.ts";
 import { ChatSession } from "../../models/session.ts";
 import { Tokenizer, type TokenizerConfig } from "../../models/tokenizer.ts";
 import { init } from "../../src/engine.ts";
-import { manualSeed } from "../../src/tensor.ts";
+import { manualSeed, tensor } from "../../src/tensor.ts";
 
 const { json } = new Tokenizer(
   trainBPE([["USER: ASSISTANT: what is this? a red apple, a green pear", 5]], {
@@ -168,13 +168,42 @@ describe("on the interpreter", () => {
       const picture = image(3);
       const ids = expected.split("<image>").flatMap((piece, i) => [...(i ? [1] : []), ...tokenizer.encode(piece)]);
       const { pixelValues } = model.processor!.inputs([picture]);
-      const { tensor } = await import("../../src/tensor.ts");
       const prompt = model.prompt({ inputIds: tensor([ids], { dtype: "i32" }), pixelValues });
       const want = await read(generateText(model.language_model, tokenizer, prompt, { maxNewTokens: 9 }));
       expect(await read(session().send(["what? ", picture], { maxNewTokens: 9 }))).toBe(want);
     }
     const { session } = setUp({ chat_template: `<image>${plain}` });
     await expect(read(session().send("what?"))).rejects.toThrow("room for 1 image(s), the conversation has 0");
+  });
+
+  test("rows of a batch padded on the left or the right are their single runs", async () => {
+    const { model, tokenizer } = setUp();
+    const rows = [
+      [1, ...tokenizer.encode("what is this? a red apple")],
+      [1, ...tokenizer.encode("a pear")],
+    ];
+    const { pixelValues } = model.processor!.inputs([image(3), image(5)]);
+    const options = { maxNewTokens: 10, eosTokenId: [], repetitionPenalty: 1.5, temperature: 1 };
+    const single = await Promise.all(
+      rows.map(async (ids, s) => {
+        const own = { inputIds: tensor([ids], { dtype: "i32" }), pixelValues: pixelValues!.narrow(0, s, 1) };
+        return (await generate(model.language_model, model.prompt(own), { ...options, seed: s }))[0];
+      }),
+    );
+    for (const left of [true, false]) {
+      const pad = new Array<number>(rows[0].length - rows[1].length).fill(0);
+      const padded = (row: number[], filler: number[]) => (left ? [...filler, ...row] : [...row, ...filler]);
+      const mask = padded(
+        rows[1].map(() => 1),
+        pad,
+      );
+      const prompt = model.prompt({
+        inputIds: tensor([rows[0], padded(rows[1], pad)], { dtype: "i32" }),
+        attentionMask: tensor([rows[0].map(() => 1), mask], { dtype: "i32" }),
+        pixelValues,
+      });
+      expect(await generate(model.language_model, prompt, { ...options, seed: [0, 1] })).toEqual(single);
+    }
   });
 
   test("a language model alone", async () => {
