@@ -54,7 +54,7 @@ export function conv2d(x: Tensor, weight: Tensor, bias?: Tensor | null, options:
   const patches = windows(x, [kh, kw], stride, padding, dilation);
   const [OH, OW] = patches.shape.slice(2, 4);
   if (perGroup === 1 && groups === O) {
-    // Depthwise: one weighted sum a value, which fuses; a product of matrices of one column would not pay.
+    // Depthwise: one weighted sum a value, which fuses.
     const y = patches.mul(weight.reshape([O, 1, 1, kh, kw])).sum([4, 5]);
     return bias ? y.add(bias.reshape([O, 1, 1])) : y;
   }
