@@ -24,7 +24,7 @@ const help = `npm run demo -- [options]
 
 Train, evaluate, and write a report:
   (no options)     about 4 TFLOP: 10 to 20 minutes on two CPU cores
-  --quick          3 minutes: enough for colours, backgrounds and kinds
+  --quick          3 minutes: enough for colours and backgrounds
   --full           about an hour on two CPU cores: more names, better answers
   --out <folder>   where report.html and the checkpoint go (default .cache/demo/run)
   --seed <n>       default 1; the same seed shows the same pictures in the same order

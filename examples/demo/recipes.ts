@@ -27,7 +27,7 @@ export const presets: Record<PresetName, Preset> = {
       joint: { steps: 350, lr: 2e-3 },
     },
     named: namedSubgroups,
-    about: "colours, backgrounds and kinds; it is too short for names",
+    about: "colours and backgrounds; it is too short for names and most kinds",
   },
   default: {
     size: small,
