@@ -3,8 +3,8 @@
  * (`npm i --no-save onnxruntime-node`). `--write` keeps its likeliest classes for the test that runs without it.
  */
 import { readFileSync, writeFileSync } from "node:fs";
+import { decodeImage } from "../../models/index.ts";
 import { init } from "../../src/index.ts";
-import { readPng } from "../demo/chat.ts";
 import { decode, linePixels, probabilities } from "./read.ts";
 import { loadRecognizer, recognizerFile } from "./weights.ts";
 
@@ -29,7 +29,7 @@ const { model, characters } = loadRecognizer();
 const session = await ort.InferenceSession.create(readFileSync(recognizerFile));
 const expected: Record<string, { text: string; classes: number[][]; probabilities: number[][] }> = {};
 for (const line of LINES) {
-  const image = readPng(`${folder}/${line}.png`);
+  const image = await decodeImage(readFileSync(`${folder}/${line}.png`));
   const { data, shape } = linePixels(image);
   const [theirs] = Object.values(await session.run({ x: new ort.Tensor("float32", data, shape) }));
   const ours = await probabilities(model, image).data();

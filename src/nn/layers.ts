@@ -1,3 +1,4 @@
+import { type Pair, pair } from "../ops/conv.ts";
 import type { Shape } from "../shape.ts";
 import { conv2d, dropout, embedding, layerNorm, linear, rmsNorm, type Tensor } from "../tensor.ts";
 import { constant, normal, uniform } from "./init.ts";
@@ -101,8 +102,6 @@ export class Dropout extends Module {
   }
 }
 
-type Pair = number | readonly [number, number];
-
 export interface Conv2dOptions {
   stride?: Pair;
   padding?: Pair;
@@ -119,8 +118,8 @@ export class Conv2d extends Module {
   constructor(inChannels: number, outChannels: number, size: Pair, options: Conv2dOptions = {}) {
     super();
     const { stride = 1, padding = 0, groups = 1, bias = true } = options;
-    const [kh, kw] = typeof size === "number" ? [size, size] : size;
-    const [sh, sw] = typeof stride === "number" ? [stride, stride] : stride;
+    const [kh, kw] = pair(size);
+    const [sh, sw] = pair(stride);
     checkSizes("Conv2d", { inChannels, outChannels, "kernel height": kh, "kernel width": kw, groups });
     checkSizes("Conv2d", { "vertical stride": sh, "horizontal stride": sw });
     if (inChannels % groups || outChannels % groups) {

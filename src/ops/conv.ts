@@ -2,8 +2,9 @@ import { numel, show } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { tensor } from "./leaf.ts";
 
-type Pair = number | readonly [number, number];
-const pair = (p: Pair): readonly [number, number] => (typeof p === "number" ? [p, p] : p);
+/** One number for both image dims, or [vertical, horizontal]. */
+export type Pair = number | readonly [number, number];
+export const pair = (p: Pair): readonly [number, number] => (typeof p === "number" ? [p, p] : p);
 
 export interface ConvOptions {
   stride?: Pair;

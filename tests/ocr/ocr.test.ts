@@ -1,9 +1,9 @@
 /** Real pretrained weights: PP-OCRv4's recogniser from our modules gives what onnxruntime gave (examples/ocr/compare.ts). */
 import { readFileSync } from "node:fs";
 import { beforeAll, describe, expect, test } from "vitest";
-import { readPng } from "../../examples/demo/chat.ts";
 import { decode, probabilities } from "../../examples/ocr/read.ts";
 import { loadRecognizer, onnxConstants, recognizerFile } from "../../examples/ocr/weights.ts";
+import { decodeImage } from "../../models/index.ts";
 import { init } from "../../src/index.ts";
 import { tensor } from "../../src/tensor.ts";
 
@@ -26,7 +26,7 @@ describe("PP-OCRv4", () => {
   });
 
   test.each(Object.entries(expected))("%s line", async (line, want) => {
-    const image = readPng(`${folder}/${line}.png`);
+    const image = await decodeImage(readFileSync(`${folder}/${line}.png`));
     const found = probabilities(model, image);
     const data = Float32Array.from(await found.data());
     const count = characters.length;
