@@ -23,7 +23,7 @@ import { type ChatMessage, type ChatOptions, chat, Processor } from "./chat.ts";
 import { IMAGE_TOKEN_INDEX } from "./conversation.ts";
 import { type LlamaConfig, LlamaForCausalLM, llamaDefaults } from "./llama.ts";
 import { checkTokenizer, denseState, type LoadOptions, loadModel, type Rename, saveModel } from "./load.ts";
-import { completeVisionConfig, visionTower } from "./tower.ts";
+import { besideVision, completeVisionConfig, visionTower } from "./tower.ts";
 import type { VisionConfig, VisionTower } from "./vit.ts";
 import { type ImageRows, type VisionLanguageInput, VisionLanguageModel } from "./vlm.ts";
 
@@ -197,7 +197,7 @@ export class Llava extends VisionLanguageModel {
 
 /** Weight names of all layouts to those of this module, first match wins. */
 const renames: Rename[] = [
-  [/rotary_emb\.inv_freq$|embeddings\.position_ids$/, null],
+  ...besideVision, // a tower's folder may hold the text encoder that it was trained with
   [/^model\.vision_tower\.vision_tower\./, "vision_tower."], // original, tower stored with the model
   [/^model\.mm_projector\.(\d+)\./, (_, n) => `multi_modal_projector.linear_${Number(n) / 2 + 1}.`],
   [/^model\.mm_projector\./, "multi_modal_projector.linear_1."],

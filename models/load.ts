@@ -55,6 +55,10 @@ export interface LoadOptions {
   readonly onProgress?: (progress: LoadProgress) => void;
 }
 
+/** Buffers that older files hold beside the weights. Nothing here reads them; a file written again has them again. */
+const buffers = /(?:^|\.)(?:rotary_emb\.inv_freq|embeddings\.position_ids)$/;
+const kept = new WeakMap<Module, Saveable>();
+
 /** Parts that usually train, and so keep f32: projectors and abstractors. */
 const trained = /projector|abstractor|query_tokens|image_newline|image_slots/;
 /** The layers that are quantised: those of the decoder's blocks. */
@@ -72,7 +76,8 @@ export type Sources = ReadonlyMap<string, Source>;
 
 /**
  * Loads every tensor of `model` from files, under names after `renames`. All missing, unexpected and wrongly
- * shaped tensors are reported before anything is read. A tensor of a later file replaces one of an earlier.
+ * shaped tensors are reported before anything is read. A tensor of a later file replaces one of an earlier. Buffers of
+ * older files (rotary frequencies, position ids) are kept as they are, for `saveModel`.
  */
 export async function loadWeights(
   model: Module,
@@ -80,20 +85,35 @@ export async function loadWeights(
   renames: readonly Rename[] = [],
   options: LoadOptions = {},
 ): Promise<void> {
+  const own = model.stateDict();
   const found = new Map<string, Source>();
+  const beside = new Map<string, Source>();
   for (const file of files) {
     for (const name of file.names) {
       const target = rename(name, renames);
-      if (target !== null) found.set(target, { file, name });
+      if (target === null) continue;
+      (buffers.test(target) && !own[target] ? beside : found).set(target, { file, name });
     }
   }
   await loadSources(model, found, options);
-  const own = model.stateDict();
+  kept.set(model, await readStored(beside));
+  const loaded = model.stateDict();
   const modules = new Map(model.namedModules());
   for (const [target, { file, name }] of found) {
     const quantised = modules.get(target);
-    noteOrigin(quantised ?? own[target], name, file.entry(name).dtype);
+    noteOrigin(quantised ?? loaded[target], name, file.entry(name).dtype);
   }
+}
+
+/** Tensors in the form of their files. */
+async function readStored(sources: Sources): Promise<Saveable> {
+  const all: Record<string, Saveable[string]> = {};
+  for (const [target, { file, name }] of sources) {
+    const { dtype: stored, shape } = file.entry(name);
+    all[target] = { shape, stored, bytes: (await file.bytes(name)).slice() };
+    noteOrigin(all[target], name, stored);
+  }
+  return all;
 }
 
 /** Loads every tensor from where it is stored, one after another: one at a time is in memory. */
@@ -255,10 +275,11 @@ export function checkTokenizer(source: FileSource, tokenizer: { size: number }, 
     );
 }
 
-/** The state with every quantised weight as a matrix. */
+/** The state with every quantised weight as a matrix, and the buffers of the files that it came from. */
 export function denseState(model: Module): Saveable {
   const state: Record<string, Saveable[string]> = model.stateDict();
   for (const [name, module] of model.namedModules()) {
+    for (const [key, buffer] of Object.entries(kept.get(module) ?? {})) state[name ? `${name}.${key}` : key] = buffer;
     if (!(module instanceof QuantizedLinear)) continue;
     const { weight } = module;
     for (const key of Object.keys(state)) if (key.startsWith(`${name}.weight.`)) delete state[key];
@@ -274,7 +295,6 @@ export async function loadLlama(where: string | FileSource, options?: LoadOption
   const source = await openFolder(where);
   const { config: given, tensors } = await openCheckpoint(source);
   const config = { ...llamaDefaults, ...given };
-  const tied: Rename[] = config.tie_word_embeddings ? [[/^lm_head\./, null]] : [];
-  const renames: Rename[] = [[/rotary_emb\.inv_freq$/, null], ...tied];
+  const renames: Rename[] = config.tie_word_embeddings ? [[/^lm_head\./, null]] : [];
   return loadModel(source, () => new LlamaForCausalLM(config), [tensors], renames, options);
 }

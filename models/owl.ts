@@ -147,7 +147,7 @@ export class MplugOwl extends VisionLanguageModel {
   static async fromPretrained(where: string | FileSource, options?: LoadOptions): Promise<MplugOwl> {
     const source = await openFolder(where);
     const { config, tensors } = await openCheckpoint(source);
-    return loadModel(source, () => new MplugOwl(config), [tensors], [[/rotary_emb\.inv_freq$/, null]], options);
+    return loadModel(source, () => new MplugOwl(config), [tensors], [], options);
   }
 
   async savePretrained(where: string | FileSource, options?: SaveOptions): Promise<void> {

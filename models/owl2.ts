@@ -109,7 +109,6 @@ const publishedName = (name: string): string =>
   name.startsWith("language_model.") ? name.slice("language_model.".length) : `model.${name}`;
 
 const renames: Rename[] = [
-  [/rotary_emb\.inv_freq$/, null],
   [/^model\.(vision_model|visual_abstractor)\./, "$1."],
   [/^(model|lm_head)\./, "language_model.$1."],
 ];

@@ -28,8 +28,8 @@ export function visionTower(config: VisionConfig): CLIPVisionModel | SiglipVisio
 }
 
 /** What CLIP and SigLIP checkpoints hold besides the vision encoder. */
-const others: Rename[] = [
-  [/position_ids$|^text_model\.|^visual_projection\.|^text_projection\.|^logit_(scale|bias)$/, null],
+export const besideVision: Rename[] = [
+  [/^text_model\.|^visual_projection\.|^text_projection\.|^logit_(scale|bias)$/, null],
 ];
 
 /** Loads a vision tower alone, also out of a checkpoint of the whole two-tower model. */
@@ -40,5 +40,5 @@ export async function loadVisionTower(
   const source = await openFolder(where);
   const { config, tensors } = await openCheckpoint(source);
   const make = () => visionTower(completeVisionConfig(config.vision_config ?? config));
-  return loadModel(source, make, [tensors], others, options);
+  return loadModel(source, make, [tensors], besideVision, options);
 }

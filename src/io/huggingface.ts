@@ -1,6 +1,14 @@
 import type { DType } from "../dtype.ts";
 import { numel, type Shape } from "../shape.ts";
-import { type FloatType, safetensorsChunks, storedType, type WriteEntry, type WriteOptions } from "./safetensors.ts";
+import {
+  type FloatType,
+  type StoredEntry,
+  safetensorsChunks,
+  storedType,
+  type ValueEntry,
+  type WriteEntry,
+  type WriteOptions,
+} from "./safetensors.ts";
 import { type ByteChunks, type FileSource, jsonBytes, readJson, replaceFiles } from "./source.ts";
 import { elementBytes, type StoredType } from "./stored.ts";
 import { TensorFiles } from "./tensors.ts";
@@ -37,11 +45,11 @@ export interface SaveOptions extends WriteOptions {
   readonly companions?: FileSource;
 }
 
-/** Tensors to save: anything that has a shape and can be read. */
+/** Tensors to save: anything that has a shape and can be read, and bytes of other files. */
 export type Saveable = Readonly<
-  Record<string, { readonly shape: Shape; readonly dtype: DType; data(): Promise<WriteData> }>
+  Record<string, { readonly shape: Shape; readonly dtype: DType; data(): Promise<WriteData> } | StoredEntry>
 >;
-type WriteData = Awaited<ReturnType<WriteEntry["read"]>>;
+type WriteData = Awaited<ReturnType<ValueEntry["read"]>>;
 
 /** How a tensor was stored in the file that it came from: it is written so again. */
 interface Origin {
@@ -66,8 +74,11 @@ export const writeEntries = (state: Saveable): Record<string, WriteEntry> =>
   Object.fromEntries(
     Object.entries(state).map(([name, tensor]) => {
       const origin = origins.get(tensor);
-      const entry = { shape: tensor.shape, dtype: tensor.dtype, stored: origin?.type, read: () => tensor.data() };
-      return [origin?.name ?? name, entry];
+      const entry = (): WriteEntry =>
+        "bytes" in tensor
+          ? tensor
+          : { shape: tensor.shape, dtype: tensor.dtype, stored: origin?.type, read: () => tensor.data() };
+      return [origin?.name ?? name, entry()];
     }),
   );
 

@@ -65,13 +65,23 @@ function checkOverlap(where: string, entries: ReadonlyMap<string, Entry>): void 
   }
 }
 
-/** A tensor to write; `read` is called when its turn comes, so that one tensor at a time is in memory. */
-export interface WriteEntry {
+/** A tensor to write: its values, or bytes that are written as they are. */
+export type WriteEntry = ValueEntry | StoredEntry;
+
+/** `read` is called when its turn comes, so that one tensor at a time is in memory. */
+export interface ValueEntry {
   readonly shape: Shape;
   readonly dtype: DType;
   /** How a float is stored unless the options say; default F32. */
   readonly stored?: FloatType;
   readonly read: () => HostArray | Promise<HostArray>;
+}
+
+/** A tensor in the form of its file, which no option changes. */
+export interface StoredEntry {
+  readonly shape: Shape;
+  readonly stored: StoredType;
+  readonly bytes: Uint8Array;
 }
 
 export type FloatType = "F32" | "F16" | "BF16";
@@ -117,17 +127,18 @@ export async function* safetensorsChunks(
 }
 
 /** How a tensor is stored. */
-export function storedType(
-  { dtype, stored = "F32" }: Pick<WriteEntry, "dtype" | "stored">,
-  float = stored,
-): StoredType {
+export function storedType(entry: WriteEntry, float?: FloatType): StoredType {
+  if ("bytes" in entry) return entry.stored;
+  const { dtype, stored = "F32" } = entry;
   if (dtype === "i32") return "I32";
   if (dtype === "u32") return "U32";
-  return dtype === "bool" ? "BOOL" : float;
+  return dtype === "bool" ? "BOOL" : (float ?? stored);
 }
 
 /** The values of a tensor as bytes of a file. */
-export async function encode(name: string, { shape, read }: WriteEntry, stored: StoredType): Promise<Uint8Array> {
+export async function encode(name: string, entry: WriteEntry, stored: StoredType): Promise<Uint8Array> {
+  if ("bytes" in entry) return entry.bytes;
+  const { shape, read } = entry;
   const data = await read();
   if (data.length !== numel(shape)) throw new Error(`${name}: ${data.length} values for shape ${show(shape)}`);
   if (stored === "F16" || stored === "BF16") return new Uint8Array(round16(data, stored).buffer);

@@ -3,12 +3,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { openCheckpoint, saveCheckpoint } from "../../src/io/huggingface.ts";
-import { saveSafetensors, type WriteEntry } from "../../src/io/safetensors.ts";
+import { saveSafetensors, type ValueEntry } from "../../src/io/safetensors.ts";
 import { memoryFiles } from "../../src/io/source.ts";
 import { TensorFiles } from "../../src/io/tensors.ts";
 import { folder } from "../../src/runtime/node.ts";
 
-const f32 = (values: number[], shape: number[]): WriteEntry => ({
+const f32 = (values: number[], shape: number[]): ValueEntry => ({
   shape,
   dtype: "f32",
   read: () => Float32Array.from(values),
@@ -29,7 +29,7 @@ const entry = (dtype: string, shape: number[], offsets: number[]) =>
 describe("safetensors", () => {
   test("what is written is read back, with names, shapes, types and metadata", async () => {
     const files = memoryFiles();
-    const tensors: Record<string, WriteEntry> = {
+    const tensors: Record<string, ValueEntry> = {
       "a.weight": f32([1, -2.5, 3e-8, 4], [2, 2]),
       scalar: f32([7], []),
       empty: f32([], [0, 3]),
@@ -157,7 +157,7 @@ describe("checkpoint folders", () => {
     const disk = folder(path);
     await saveSafetensors(disk, "model.safetensors", { w: f32([1], [1]) });
     const before = await readFile(join(path, "model.safetensors"));
-    const broken: Record<string, WriteEntry> = {
+    const broken: Record<string, ValueEntry> = {
       w: f32([2], [1]),
       bad: { shape: [2], dtype: "f32", read: () => Promise.reject(new Error("device lost")) },
     };
