@@ -369,6 +369,15 @@ export async function setFusion(fuse: boolean): Promise<void> {
   options = { ...options, fuse };
 }
 
+/** Changes `init`'s memoryBudget for plans made from now on; returns the one before. */
+export async function setMemoryBudget(memoryBudget: number | undefined): Promise<number | undefined> {
+  await ready();
+  const before = options.memoryBudget;
+  if (before !== memoryBudget) await forgetPlans();
+  options = { ...options, memoryBudget };
+  return before;
+}
+
 /** Bytes and buffers alive on the GPU, plans and pipelines in the caches. */
 export function memoryStats(): {
   liveBytes: number;

@@ -1,4 +1,5 @@
 import { byteSize } from "../../src/dtype.ts";
+import { setMemoryBudget } from "../../src/engine.ts";
 import type { Module, Optimizer } from "../../src/nn/index.ts";
 import { numel } from "../../src/shape.ts";
 import type { Tensor } from "../../src/tensor.ts";
@@ -11,8 +12,13 @@ export interface MemoryForecast {
   readonly moments: number;
   /** Gradients kept between micro-batches, and their mean. */
   readonly accumulated: number;
-  /** The largest batch on its way: activations, gradients, temporaries. Batches of other lengths reuse it. 0 on the reference backend, which has no plans. */
+  /**
+   * The largest batch on its way: activations, gradients, temporaries, within the memory budget. Batches of other lengths
+   * reuse it. 0 on the reference backend, which has no plans.
+   */
   readonly activations: number;
+  /** With a memory budget: what that batch would take without one. */
+  readonly unbudgeted?: number;
   readonly total: number;
 }
 
@@ -22,23 +28,31 @@ const bytesOf = (tensors: Iterable<Tensor>): number =>
 /**
  * What a run needs. Call it after `backward` of the largest batch: the plan of that step is laid out, nothing runs.
  * @param accumulates whether gradients of several micro-batches are added up.
+ * @param budget the memory budget that is set, for a forecast without it as well.
+ * @throws if the step cannot fit the memory budget, naming its peak.
  */
 export async function forecastMemory(
   model: Module,
   optimizer: Optimizer,
   accumulates: boolean,
+  budget: number | null = null,
 ): Promise<MemoryForecast> {
   const weights = bytesOf(model.parameters());
   const packed = optimizer.groups.reduce((n, { size }) => n + 4 * size, 0);
   const moments = optimizer.groups.reduce((n, { state }) => n + bytesOf(Object.values(state)), 0);
   const accumulated = accumulates ? 2 * packed : 0;
-  const activations = (await optimizer.plan())?.peakBytes ?? 0;
+  const peak = async () => (await optimizer.plan())?.peakBytes ?? 0;
+  const activations = await peak();
+  if (budget !== null) await setMemoryBudget(undefined);
+  const unbudgeted = budget === null ? undefined : await peak();
+  if (budget !== null) await setMemoryBudget(budget);
   return {
     weights,
     packed,
     moments,
     accumulated,
     activations,
+    unbudgeted,
     total: weights + packed + moments + accumulated + activations,
   };
 }

@@ -75,6 +75,11 @@ export interface Recipe {
   gradient_checkpointing: boolean;
   /** Activations in f16, with dynamic loss scaling; trained weights stay f32. */
   fp16: boolean;
+  /**
+   * Most bytes that a step may need beside weights and optimizer; activations are computed again as far as that takes,
+   * and what cannot fit is an error before the first step. null = as `init` has it.
+   */
+  memory_budget: number | null;
   /** What the frozen tower makes of an image is kept, so that it runs once an image. */
   feature_cache: "off" | "memory" | "disk";
   /** Bytes that the cache may take in memory; the oldest features go first. */
@@ -175,6 +180,7 @@ const fields: { readonly [K in keyof Recipe]: readonly [Check, Recipe[K] | undef
   packing: [flag, false],
   gradient_checkpointing: [flag, false],
   fp16: [flag, false],
+  memory_budget: [orNull(count), null],
   feature_cache: [oneOf("off", "memory", "disk"), "off"],
   feature_cache_bytes: [count0, 2 ** 30],
   augment_crop: [

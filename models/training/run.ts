@@ -1,5 +1,6 @@
 /** A training run as a recipe describes it: data, model, steps, evaluation, checkpoints, result. */
-import { type FileSource, openFolder, subfolder } from "../../src/io/index.ts";
+import { plan, setMemoryBudget } from "../../src/engine.ts";
+import { openFolder } from "../../src/io/index.ts";
 import { jsonBytes, writeFile } from "../../src/io/source.ts";
 import {
   AdamW,
@@ -11,18 +12,15 @@ import {
 } from "../../src/nn/index.ts";
 import { manualSeed, restoreGenerator, saveGenerator } from "../../src/random.ts";
 import { noGrad, untracked } from "../../src/tensor.ts";
-import { bucket } from "../batch.ts";
 import { decodeImage } from "../decode.ts";
-import { preprocess } from "../image.ts";
 import { type Evaluation, fillGradients, type Progress, parameterTable, train } from "../train.ts";
-import { collate, type TrainingInput } from "./collate.ts";
+import { Batches, DataSet } from "./batches.ts";
+import type { TrainingInput } from "./collate.ts";
 import { lossCurve } from "./curve.ts";
-import { checkFiles, type EncoderOptions, encodeSample, openFile, readSamples, type Sample } from "./data.ts";
 import { forecastMemory, type MemoryForecast } from "./forecast.ts";
-import { type Decode, FeatureCache, ImageLoader, stackPixels } from "./images.ts";
-import { type OpenedModel, openModel, parameterGroups, prepareModel, saveResult, type TrainedModel } from "./model.ts";
+import type { Decode } from "./images.ts";
+import { openModel, parameterGroups, prepareModel, saveResult, type TrainedModel } from "./model.ts";
 import type { Recipe } from "./recipe.ts";
-import { epochSteps, type MicroBatch, type SampleSize, type Step } from "./sampler.ts";
 import { type Identity, resumeRun, saveRun } from "./state.ts";
 
 export interface RunOptions {
@@ -71,6 +69,16 @@ export interface RunResult extends RunFacts {
 
 /** Trains as the recipe says and writes the result to its output_dir, with loss.svg and log.json beside it. */
 export async function trainRecipe(recipe: Recipe, options: RunOptions = {}): Promise<RunResult> {
+  if (recipe.memory_budget === null) return run(recipe, options);
+  const before = await setMemoryBudget(recipe.memory_budget);
+  try {
+    return await run(recipe, options);
+  } finally {
+    await setMemoryBudget(before);
+  }
+}
+
+async function run(recipe: Recipe, options: RunOptions): Promise<RunResult> {
   manualSeed(recipe.seed);
   const opened = await openModel(recipe);
   const { model } = opened;
@@ -101,7 +109,13 @@ export async function trainRecipe(recipe: Recipe, options: RunOptions = {}): Pro
     parameters: parameterTable(model),
     adapted,
     unused,
-    memory: await forecast(model, optimizer, await batches.largest(data, false), recipe),
+    memory: await forecast(
+      model,
+      optimizer,
+      await batches.largest(data, false),
+      recipe,
+      heldOut && (await batches.largest(heldOut, false)),
+    ),
     samples: data.samples.length,
     rows: data.steps(0).flat(2).length,
     cut: data.cut,
@@ -165,163 +179,6 @@ export async function trainRecipe(recipe: Recipe, options: RunOptions = {}): Pro
   return { ...facts, model, losses, evaluations, skipped: scaler?.state.skipped ?? 0, written };
 }
 
-/** Samples of one or several files, all of them checked. */
-class DataSet {
-  private constructor(
-    readonly samples: readonly Sample[],
-    readonly sizes: readonly SampleSize[],
-    /** Samples that are longer than the longest sequence. */
-    readonly cut: number,
-    readonly encoder: EncoderOptions,
-    private readonly recipe: Recipe,
-  ) {}
-
-  static async open(
-    paths: readonly string[],
-    opened: OpenedModel,
-    recipe: Recipe,
-    folder: FileSource,
-  ): Promise<DataSet> {
-    const samples: Sample[] = [];
-    for (const path of paths) {
-      const { source, name } = await openFile(path);
-      for (const sample of await readSamples(source, name)) samples.push(sample);
-    }
-    await checkFiles(samples, folder);
-    const { processor, legacy, imageToken, tokensPerImage } = opened;
-    const encoder: EncoderOptions = {
-      tokenizer: processor.tokenizer,
-      version: recipe.version,
-      legacy,
-      imStartEnd: processor.options.imStartEnd,
-      imageToken,
-      tokensPerImage,
-      maxLength: recipe.model_max_length,
-    };
-    // Every sample is tokenised once before the first step, so that a bad one does not end a run after hours.
-    let cut = 0;
-    const sizes = samples.map((sample): SampleSize => {
-      const encoded = encodeSample(sample, encoder);
-      if (encoded.cut) cut++;
-      return { length: encoded.length, hasImage: sample.images.length > 0 };
-    });
-    return new DataSet(samples, sizes, cut, encoder, recipe);
-  }
-
-  /** The steps of an epoch. */
-  steps(epoch: number): Step[] {
-    const { train_batch_size: batch, micro_batch_size: micro, seed, packing, model_max_length } = this.recipe;
-    const grouped = this.recipe.group_by_modality_length;
-    return epochSteps(this.sizes, epoch, {
-      batch,
-      micro,
-      seed,
-      grouped,
-      packTo: packing ? model_max_length : undefined,
-    });
-  }
-}
-
-interface TrainingBatch {
-  readonly input: TrainingInput;
-  /** Positions that are not padding. */
-  readonly tokens: number;
-  /** Whether it ends its step. */
-  readonly last: boolean;
-}
-
-/** Makes batches of a data set: ids, and images as pixels or as features of the frozen tower. */
-class Batches {
-  readonly cache?: FeatureCache;
-  readonly #images: ImageLoader;
-  readonly #plainImages: ImageLoader;
-
-  constructor(
-    readonly opened: OpenedModel,
-    readonly recipe: Recipe,
-    folder: FileSource,
-    output: FileSource,
-    decode: Decode,
-  ) {
-    const { model, processor, pixelShape, featureShape } = opened;
-    const { augment_crop: crop, augment_flip: flip, augment_jitter: jitter, seed } = recipe;
-    const { aspect } = processor.options;
-    const images = {
-      folder,
-      decode,
-      preprocess: (image: Parameters<typeof preprocess>[0]) => preprocess(image, processor.images, aspect).data,
-      size: pixelShape[1],
-      seed,
-    };
-    this.#plainImages = new ImageLoader(images);
-    this.#images =
-      crop || flip || jitter > 0 ? new ImageLoader({ ...images, augment: { crop, flip, jitter } }) : this.#plainImages;
-    if (recipe.feature_cache === "off") return;
-    this.cache = new FeatureCache({
-      compute: (pixels) => model.visionFeatures(pixels),
-      pixelShape,
-      featureShape,
-      chunk: recipe.micro_batch_size,
-      budget: recipe.feature_cache_bytes,
-      disk: recipe.feature_cache === "disk" ? subfolder(output, "features") : undefined,
-    });
-  }
-
-  /** The micro-batches of the steps from `first` on, until `steps` are done. */
-  async *training(data: DataSet, first: number, steps: number): AsyncGenerator<TrainingBatch> {
-    const perEpoch = data.steps(0).length;
-    for (let at = first; at < steps; ) {
-      const epoch = Math.floor(at / perEpoch);
-      for (const step of data.steps(epoch).slice(at % perEpoch)) {
-        for (const [i, micro] of step.entries())
-          yield { ...(await this.make(data, micro, epoch)), last: i === step.length - 1 };
-        if (++at === steps) return;
-      }
-    }
-  }
-
-  /** One batch. Without an epoch its images are as they are: not augmented. */
-  async make(data: DataSet, rows: MicroBatch, epoch?: number): Promise<Omit<TrainingBatch, "last">> {
-    const { maxLength } = data.encoder;
-    const encoded = rows.map((row) => row.map((id) => encodeSample(data.samples[id], data.encoder)));
-    const input = collate(encoded, maxLength);
-    const tokens = encoded.flat().reduce((n, { length }) => n + length, 0);
-    const wanted = rows.flat().flatMap((id) => data.samples[id].images.map((_, index) => ({ id, index })));
-    if (wanted.length === 0) return { input, tokens };
-    const loader = epoch === undefined ? this.#plainImages : this.#images;
-    const load = (i: number): Promise<Float32Array> =>
-      loader.pixels(data.samples[wanted[i].id], wanted[i].index, wanted[i].id, epoch ?? 0);
-    if (this.cache) {
-      const names = wanted.map(({ id, index }) => data.samples[id].images[index]);
-      return { input: { ...input, visionFeatures: await this.cache.get(names, load) }, tokens };
-    }
-    const pixels = await Promise.all(wanted.map((_, i) => load(i)));
-    return { input: { ...input, pixelValues: stackPixels(pixels, this.opened.pixelShape) }, tokens };
-  }
-
-  /** The batch of the first epoch that takes the most positions; `pictured`: among those with images, if there are any. */
-  async largest(data: DataSet, pictured: boolean): Promise<TrainingInput> {
-    const lengthOf = (row: readonly number[]): number => row.reduce((n, id) => n + data.sizes[id].length, 0);
-    const area = (rows: MicroBatch): number => rows.length * bucket(Math.max(...rows.map(lengthOf)));
-    const all = data.steps(0).flat();
-    const some = pictured ? all.filter((rows) => rows.flat().some((id) => data.sizes[id].hasImage)) : all;
-    const batch = (some.length ? some : all).reduce((a, b) => (area(b) > area(a) ? b : a));
-    return (await this.make(data, batch)).input;
-  }
-
-  /** Mean loss over all labels of a data set. */
-  async meanLoss(data: DataSet): Promise<number> {
-    let [sum, count] = [0, 0];
-    for (const rows of data.steps(0).flat()) {
-      const { input } = await this.make(data, rows);
-      const labels = ((await input.labels.data()) as Int32Array).reduce((n, label) => n + (label >= 0 ? 1 : 0), 0);
-      sum += labels * (await noGrad(() => this.opened.model.loss(input)).item());
-      count += labels;
-    }
-    return sum / count;
-  }
-}
-
 /** Gradients of a batch as graphs, which nothing computes; the generator stays where it is. */
 function probe(model: TrainedModel, input: TrainingInput): void {
   const generator = saveGenerator();
@@ -343,20 +200,22 @@ function freezeUnused(model: TrainedModel, input: TrainingInput): string[] {
   return unused;
 }
 
+/** What the largest batches take: those that train, and those of an evaluation, whose plans keep the budget too. */
 async function forecast(
   model: TrainedModel,
   optimizer: AdamW,
   input: TrainingInput,
   recipe: Recipe,
+  evaluated?: TrainingInput,
 ): Promise<MemoryForecast> {
+  const { memory_budget: budget, train_batch_size: batch, micro_batch_size: micro, fp16 } = recipe;
   probe(model, input);
   fillGradients(optimizer);
-  const memory = await forecastMemory(
-    model,
-    optimizer,
-    recipe.train_batch_size > recipe.micro_batch_size || recipe.fp16,
-  );
+  const memory = await forecastMemory(model, optimizer, batch > micro || fp16, budget);
   optimizer.zeroGrad();
+  model.eval();
+  if (evaluated) await plan(noGrad(() => untracked(() => model.loss(evaluated)))); // throws where it cannot fit
+  model.train();
   return memory;
 }
 

@@ -101,7 +101,7 @@ function describe({ parameters, adapted, unused, memory, ...facts }: RunFacts): 
     trained ? short(trained) : "frozen",
     `${((100 * trained) / values).toFixed(trained && trained < values ? 2 : 0)} %`,
   ]);
-  const { total, ...kinds } = memory;
+  const { total, unbudgeted, ...kinds } = memory;
   const lines = [
     table(["part", "values", "trained", "share"], rows),
     table(
@@ -109,6 +109,10 @@ function describe({ parameters, adapted, unused, memory, ...facts }: RunFacts): 
       [...Object.entries(kinds).map(([kind, bytes]) => [kind, mebibytes(bytes)]), ["total", mebibytes(total)]],
     ),
   ];
+  if (unbudgeted !== undefined)
+    lines.push(
+      `memory_budget holds activations at ${mebibytes(kinds.activations)}; ${mebibytes(unbudgeted)} without it`,
+    );
   const samples = [`${facts.samples} samples`, `${facts.steps} steps`];
   if (facts.rows < facts.samples) samples.push(`packed into ${facts.rows} rows an epoch`);
   if (facts.cut) samples.push(`${facts.cut} samples are longer than model_max_length and lose their end`);

@@ -17,13 +17,30 @@ test("the recipe's keys go before the preset's, the preset's before the defaults
   expect(recipe).toMatchObject({ lora_r: 16, lora_alpha: 256, mm_projector_lr: null, max_grad_norm: 1, seed: 42 });
 });
 
-test("hyper-parameters of the papers", () => {
-  const of = (preset: string) => parseRecipe({ preset, ...needed });
-  expect(of("llava-1.5-stage1")).toMatchObject({ learning_rate: 1e-3, train_batch_size: 256, version: "plain" });
-  expect(of("llava-1.5-stage2")).toMatchObject({ learning_rate: 2e-5, train_batch_size: 128, warmup_ratio: 0.03 });
-  expect(of("llava-v1-stage2")).toMatchObject({ learning_rate: 2e-5, train_batch_size: 32, num_train_epochs: 3 });
-  expect(of("mplug-owl-stage2-lora")).toMatchObject({ lora_r: 8, lora_alpha: 32, min_lr: 1e-6, warmup_steps: 50 });
-});
+/** As the sources state them, written out here once more. */
+test.each<[string, object]>([
+  ["llava-v1-stage1", { learning_rate: 2e-3, train_batch_size: 128, num_train_epochs: 1, trainable: ["projector"] }],
+  ["llava-v1-stage2", { learning_rate: 2e-5, train_batch_size: 32, num_train_epochs: 3, weight_decay: 0 }],
+  ["llava-v1-scienceqa", { learning_rate: 2e-5, num_train_epochs: 12 }],
+  ["llava-v1-stage2-lora", { learning_rate: 2e-5, train_batch_size: 128, lora_r: 64, lora_alpha: 16, bits: 32 }],
+  ["llava-v1-stage2-qlora", { learning_rate: 2e-5, lora_r: 64, lora_alpha: 16, bits: 4, quant_type: "nf4" }],
+  ["llava-1.5-stage1", { learning_rate: 1e-3, train_batch_size: 256, version: "plain", warmup_ratio: 0.03 }],
+  ["llava-1.5-stage2", { learning_rate: 2e-5, train_batch_size: 128, image_aspect_ratio: "pad", warmup_ratio: 0.03 }],
+  ["llava-1.5-stage2-lora", { learning_rate: 2e-4, mm_projector_lr: 2e-5, lora_r: 128, lora_alpha: 256 }],
+  ["llava-1.5-stage2-qlora", { learning_rate: 2e-4, mm_projector_lr: 2e-5, lora_r: 128, bits: 4 }],
+  [
+    "mplug-owl-stage1",
+    { learning_rate: 1e-4, adam_beta2: 0.98, weight_decay: 0.1, warmup_steps: 2000, max_steps: 50_000 },
+  ],
+  [
+    "mplug-owl-stage2",
+    { learning_rate: 1e-5, min_lr: 1e-6, warmup_steps: 50, weight_decay: 1e-4, train_batch_size: 256 },
+  ],
+  [
+    "mplug-owl-stage2-lora",
+    { learning_rate: 2e-5, lora_r: 8, lora_alpha: 32, lora_dropout: 0.05, augment_crop: [0.5, 1], max_grad_norm: 1 },
+  ],
+])("hyper-parameters of %s", (preset, keys) => expect(parseRecipe({ preset, ...needed })).toMatchObject(keys));
 
 test.each([
   [{ learning_rates: 1 }, 'recipe.json: unknown key "learning_rates"'],

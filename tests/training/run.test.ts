@@ -157,6 +157,20 @@ describe("the same steps by other means", () => {
     close(packed.losses, 1e-4); // sums in another order, through AdamW
   });
 
+  test("a memory budget computes activations again, in the forecast and in the run", async () => {
+    const free = plain.memory.activations;
+    const budget = Math.max(1, Math.round(0.7 * free));
+    const tight = await losses("budget", { memory_budget: budget, eval_data_path: join(world, "talks.json") });
+    close(tight.losses, 1e-4);
+    if (free) {
+      expect(tight.memory.unbudgeted).toBe(free);
+      expect(tight.memory.activations).toBeLessThanOrEqual(budget);
+      const small = losses("budget", { memory_budget: 1000 });
+      await expect(small).rejects.toThrow(/memory budget of 1000 bytes is too small: this step needs \d+ bytes/);
+    }
+    expect((await losses("after")).losses).toEqual(plain.losses); // the budget ends with its run
+  });
+
   test("the memory forecast is near the measured peak", async () => {
     for (const keys of [{}, { micro_batch_size: 1 }, { lora_enable: true, trainable: ["projector"] }]) {
       const device = await openBackend(); // a new one, with nothing on it
