@@ -117,7 +117,7 @@ export async function read(node: Node): Promise<HostArray> {
 /** Waits until the GPU has done all submitted work. */
 export async function synchronize(): Promise<void> {
   await tail;
-  await device?.gpu.queue.onSubmittedWorkDone();
+  await device?.idle();
 }
 
 /** Flushes run one after another, each on what was pending when it was asked for. */
@@ -204,7 +204,7 @@ async function execute(device: Device, roots: Root[]): Promise<void> {
   const plan = await planFor(device, graph);
   if (inFlight.length >= MAX_IN_FLIGHT) await inFlight.shift();
   await profile(device, plan, graph);
-  inFlight.push(device.gpu.queue.onSubmittedWorkDone().catch(() => undefined));
+  inFlight.push(device.idle().catch(() => undefined));
   device.check();
 }
 
@@ -267,7 +267,7 @@ export async function upload(leaf: Node, words: Uint32Array): Promise<boolean> {
   if (uploaded > MAX_UPLOADED) {
     uploaded = 0;
     device.gpu.queue.submit([]);
-    await device.gpu.queue.onSubmittedWorkDone();
+    await device.idle();
     device.check();
   }
   return true;

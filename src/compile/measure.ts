@@ -42,7 +42,7 @@ export async function answer(device: Device): Promise<void> {
 
 /** Times the candidates of `question` against each other, in turn, so that a busy machine slows all alike. */
 async function measure(question: Question, device: Device): Promise<TuneResult> {
-  await device.gpu.queue.onSubmittedWorkDone();
+  await device.idle();
   const buffers = new Buffers(device, question.node);
   try {
     const contestants: Contestant[] = [];
@@ -107,7 +107,8 @@ const time = ({ samples }: Contestant): number => [...samples].sort((a, b) => a 
 type Clock = (contestant: Contestant, repeats: number) => Promise<number>;
 
 /** Milliseconds: CPU time on a software adapter, else timestamps, else wall time. */
-function clockOf({ gpu, info }: Device): Clock {
+function clockOf(device: Device): Clock {
+  const { gpu, info } = device;
   const work = workClock(info.kind === "software");
   return async ({ dispatches }, repeats) => {
     const stamps = !work.cpu && info.timestamps ? new Stamps(gpu) : undefined;
@@ -124,7 +125,7 @@ function clockOf({ gpu, info }: Device): Clock {
     pass.end();
     stamps?.resolve(encoder);
     gpu.queue.submit([encoder.finish()]);
-    await gpu.queue.onSubmittedWorkDone();
+    await device.idle();
     return stamps ? stamps.read() : work.now() - started;
   };
 }

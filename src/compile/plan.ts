@@ -238,21 +238,23 @@ export class Plan {
     bytes: number,
     reads: readonly { node: Node; at: number; bytes: number }[],
   ): void {
-    const arrived = staging.mapAsync(1 /* GPUMapMode.READ */, 0, bytes).then(
-      () => {
-        const mapped = staging.getMappedRange(0, bytes);
-        for (const { node, at } of reads) {
-          node.host = fromBytes(node, mapped, at);
-          node.forgetSources();
-        }
-        staging.unmap();
-        this.device.pool.returnStaging(staging);
-      },
-      (error: Error) => {
-        this.device.check();
-        throw error;
-      },
-    );
+    const arrived = this.device
+      .wait(() => staging.mapAsync(1 /* GPUMapMode.READ */, 0, bytes))
+      .then(
+        () => {
+          const mapped = staging.getMappedRange(0, bytes);
+          for (const { node, at } of reads) {
+            node.host = fromBytes(node, mapped, at);
+            node.forgetSources();
+          }
+          staging.unmap();
+          this.device.pool.returnStaging(staging);
+        },
+        (error: Error) => {
+          this.device.check();
+          throw error;
+        },
+      );
     for (const { node } of reads) {
       node.reading = arrived.finally(() => (node.reading = undefined));
       node.reading.catch(() => {}); // reported to whoever awaits it

@@ -63,7 +63,7 @@ export async function profile(device: Device, plan: Plan, graph: Graph): Promise
   encoded({ kernels: count });
   const submitted = performance.now();
   const waited = begin("wait");
-  await staging.mapAsync(1);
+  await device.wait(() => staging.mapAsync(1));
   waited();
   const stamps = new BigUint64Array(staging.getMappedRange());
   const since = (i: number): number => Number(stamps[i] - stamps[0]) / 1e6;
@@ -94,7 +94,7 @@ export async function profile(device: Device, plan: Plan, graph: Graph): Promise
 async function waitUntimed(device: Device, plan: Plan): Promise<void> {
   const submitted = performance.now();
   const waited = begin("wait");
-  await device.gpu.queue.onSubmittedWorkDone();
+  await device.idle();
   waited();
   const done = performance.now();
   if (plan.steps.length)

@@ -1,3 +1,4 @@
+import { patiently } from "./patience.ts";
 import { PipelineCache } from "./pipeline.ts";
 import { Pool } from "./pool.ts";
 import { Tuner, tunerFor } from "./tune.ts";
@@ -59,7 +60,7 @@ export class Device {
     readonly info: DeviceInfo,
     readonly tuner = new Tuner(),
   ) {
-    this.pipelines = new PipelineCache(gpu);
+    this.pipelines = new PipelineCache(gpu, (ask) => this.wait(ask));
     this.pool = new Pool(gpu, gpu.limits.maxBufferSize);
     void gpu.lost.then((reason) => {
       this.lost = reason.message || reason.reason || "unknown reason";
@@ -67,6 +68,16 @@ export class Device {
     gpu.addEventListener?.("uncapturederror", (event) => {
       this.error ??= (event as GPUUncapturedErrorEvent).error.message;
     });
+  }
+
+  /** Calls `ask` and gives its promise; software adapters need the core that waiting may cost (patience.ts). */
+  wait<T>(ask: () => Promise<T>): Promise<T> {
+    return this.info.kind === "software" ? patiently(ask) : ask();
+  }
+
+  /** Resolves once all work submitted so far is done. */
+  idle(): Promise<unknown> {
+    return this.wait(() => this.gpu.queue.onSubmittedWorkDone());
   }
 
   /** Throws if the device was lost or a GPU call failed since the last check. */

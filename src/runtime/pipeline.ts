@@ -11,7 +11,10 @@ export class PipelineCache {
   private readonly pipelines = new Map<string, Promise<Pipeline>>();
   private readonly layouts = new Map<string, GPUBindGroupLayout>();
 
-  constructor(private readonly device: GPUDevice) {}
+  constructor(
+    private readonly device: GPUDevice,
+    private readonly wait: <T>(ask: () => Promise<T>) => Promise<T> = (ask) => ask(),
+  ) {}
 
   get size(): number {
     return this.pipelines.size;
@@ -28,11 +31,13 @@ export class PipelineCache {
     const layout = this.layoutFor(code);
     const module = this.device.createShaderModule({ code, label });
     try {
-      const pipeline = await this.device.createComputePipelineAsync({
-        label,
-        layout: this.device.createPipelineLayout({ bindGroupLayouts: [layout] }),
-        compute: { module, entryPoint: "main" },
-      });
+      const pipeline = await this.wait(() =>
+        this.device.createComputePipelineAsync({
+          label,
+          layout: this.device.createPipelineLayout({ bindGroupLayouts: [layout] }),
+          compute: { module, entryPoint: "main" },
+        }),
+      );
       return { pipeline, layout };
     } catch (error) {
       const { messages } = await module.getCompilationInfo();

@@ -1,5 +1,6 @@
 import { workClock } from "./clock.ts";
 import type { Device } from "./device.ts";
+import { patiently } from "./patience.ts";
 import { recall, remember } from "./store.ts";
 import { adapterOf } from "./tune.ts";
 
@@ -59,6 +60,7 @@ export async function measureRoofline(device: GPUDevice, cores?: number): Promis
     await run();
     return (clock.now() - started) / (clock.cpu ? cores! : 1) / 1000;
   };
+  const ask = (): Promise<unknown> => device.queue.onSubmittedWorkDone();
   const buffer = (size: number, usage: number): GPUBuffer => device.createBuffer({ size, usage });
   const uniform = buffer(16, 0x40 | 0x08); // UNIFORM | COPY_DST
   const launch = async (code: string, buffers: GPUBuffer[], groups: number) => {
@@ -74,7 +76,7 @@ export async function measureRoofline(device: GPUDevice, cores?: number): Promis
       pass.dispatchWorkgroups(groups);
       pass.end();
       device.queue.submit([encoder.finish()]);
-      await device.queue.onSubmittedWorkDone();
+      await (cores === undefined ? ask() : patiently(ask));
     };
   };
   const best = async (run: () => Promise<void>) => {

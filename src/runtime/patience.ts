@@ -1,0 +1,40 @@
+const SHARE = 1 / 8; // of the time waited so far: how long the next poll may come late
+const [LEAST, MOST] = [0.05, 1]; // milliseconds between polls
+
+type Immediate = (poll: () => void) => unknown;
+
+let since = 0;
+const cell = new Int32Array(new SharedArrayBuffer(4));
+
+/**
+ * Calls `ask`, which asks the GPU for a promise, without the price of waiting for it in Node: Dawn's binding there polls
+ * on every turn of the event loop while a promise is open, through `globalThis.setImmediate`. On a software adapter
+ * this takes a core from the very threads that are waited for. Its polls are put further and further apart instead;
+ * where nothing polls in this way (browsers, Deno), nothing changes.
+ */
+export function patiently<T>(ask: () => T): T {
+  since = performance.now();
+  return paced(ask);
+}
+
+/** Runs `call` with Dawn's next poll, if it asks for one, coming later. */
+function paced<T>(call: () => T): T {
+  const scope = globalThis as unknown as { setImmediate?: Immediate };
+  const immediate = scope.setImmediate;
+  if (!immediate) return call();
+  scope.setImmediate = (poll) => {
+    const next = (): void => paced(poll);
+    const pause = Math.max(LEAST, Math.min(MOST, SHARE * (performance.now() - since)));
+    if (pause >= MOST) return setTimeout(next, MOST);
+    // Timers are too coarse: the thread itself sleeps, some milliseconds in all.
+    return immediate(() => {
+      Atomics.wait(cell, 0, 0, pause);
+      next();
+    });
+  };
+  try {
+    return call();
+  } finally {
+    scope.setImmediate = immediate;
+  }
+}
