@@ -8,7 +8,7 @@ import { type Bound, describe, elementwiseKernels, type Kernel, reduceKernels } 
 import type { Graph } from "./graph.ts";
 import { reshapeIndex, variable } from "./index-map.ts";
 import type { KernelCall } from "./lower.ts";
-import { answer } from "./measure.ts";
+import { answer, type Finish } from "./measure.ts";
 import { Places } from "./places.ts";
 import { type Location, Plan, type Step } from "./plan.ts";
 import { type Group, type Schedule, schedule } from "./schedule.ts";
@@ -25,6 +25,7 @@ export interface CompileOptions {
 export interface Layout {
   readonly kernels: readonly (Kernel & { readonly group: Group; readonly at: readonly (Location | undefined)[] })[];
   readonly places: Places;
+  readonly finish: Finish;
   readonly leaves: number;
   /** When (see `Graph.times`) most memory is in use. */
   readonly peakAt: number;
@@ -55,14 +56,18 @@ export function layOut(graph: Graph, device: Device, options: CompileOptions): L
         );
   const fullest = kernels[Math.min(places.fullest, kernels.length) - 1];
   const peakAt = fullest ? expanded.sequence.get(fullest.group.root)! : 0;
-  return { kernels: located, places, leaves: graph.leaves.length, peakAt };
+  const finish: Finish = (core, call) => {
+    const root = plan.groups.find((g) => g.core === core)?.root ?? core;
+    return templateKernel(call, core, root, scopeOf(plan), device.info);
+  };
+  return { kernels: located, places, finish, leaves: graph.leaves.length, peakAt };
 }
 
 /** What `make` gives, after measuring the kernel variants that it met and nothing is known of, if the device is to. */
 export async function tuned(device: Device, make: () => Layout): Promise<Layout> {
   const layout = make();
   if (device.tuner.open.size === 0) return layout;
-  await answer(device);
+  await answer(device, layout.finish);
   return make();
 }
 
@@ -137,9 +142,11 @@ export async function compile(layout: Layout, device: Device): Promise<Plan> {
   );
 }
 
+const scopeOf = (plan: Schedule): ExprScope => ({ isBuffer: (n) => plan.buffers.has(n) });
+
 function kernelsOf(group: Group, plan: Schedule, expanded: Expanded, device: Device): Kernel[] {
   const { root, core } = group;
-  const scope = { isBuffer: (n: Node) => plan.buffers.has(n) };
+  const scope = scopeOf(plan);
   if (root.op.name === "pack") return [];
   if (!core) return elementwiseKernels(root, scope, device.info);
   if (core.op.kind === "reduce") return reduceKernels(core, root, scope, { device: device.info, temp: makeTemp });

@@ -47,21 +47,37 @@ export function expand(graph: Graph, device: Device): Expanded {
   const copyOf = (n: Node, seq: number): Node => emit(new Node(copyOp, [n], {}, n.shape, n.dtype), seq);
 
   const consumers = new Map<Node, number>();
-  for (const n of graph.order) for (const s of n.src) consumers.set(s, (consumers.get(s) ?? 0) + 1);
+  const consumer = new Map<Node, Node>();
+  for (const n of graph.order)
+    for (const s of n.src) {
+      consumers.set(s, (consumers.get(s) ?? 0) + 1);
+      consumer.set(s, n);
+    }
   for (const r of graph.roots) consumers.set(r.node, 2);
   const sole = new Map<Node, Node>(); // matmuls whose only consumer is their transpose
   for (const n of graph.order)
     if (isTranspose(n) && n.src[0].op.name === "matmul" && !n.src[0].realized && consumers.get(n.src[0]) === 1)
       sole.set(n.src[0], n);
 
-  const place = (n: Node, seq: number): void => {
+  /** Names of the elementwise ops that will probably join the kernel of `n`: each alone uses the one before. */
+  const behind = (n: Node): string => {
+    const names: string[] = [];
+    for (let at = n; consumers.get(at) === 1; at = consumer.get(at)!) {
+      const { op } = consumer.get(at)!;
+      if (op.kind === "elementwise") names.push(op.name);
+      else if (op.name !== "reshape") break;
+    }
+    return names.join("+");
+  };
+
+  const place = (n: Node, seq: number, user = n): void => {
     if (sole.has(n)) return;
     if (isTranspose(n) && sole.get(n.src[0]) === n) {
       // (A B)^T = B^T A^T, which needs no transposing copy; weight gradients come in this form.
       const [a, b] = n.src[0].src.map((s) => standIn.get(s) ?? s);
       const transposed = (s: Node): Node => emit(new Node(n.op, [s], n.attrs, swapLast(s.shape), s.dtype), seq);
       const product = new Node(n.src[0].op, [transposed(b), transposed(a)], n.src[0].attrs, n.shape, n.dtype);
-      place(product, seq);
+      place(product, seq, user);
       standIn.set(n, standIn.get(product)!);
       return;
     }
@@ -81,12 +97,12 @@ export function expand(graph: Graph, device: Device): Expanded {
     const accumulates = n.op.kind === "kernel" || n.op.kind === "reduce";
     const narrow = (dtype: DType, i: number) => dtype === "f16" && !n.op.halves?.includes(i);
     if (accumulates && (n.dtype === "f16" || src.some((s, i) => narrow(s.dtype, i)))) {
-      widened(n, src, seq);
+      widened(n, src, seq, user);
       return;
     }
     const node = over(n, src);
     if (n.op.kind === "kernel" && n.op.name !== "pack") {
-      const lowered = useFallback.has(n.op.name) ? undefined : n.op.lower?.(node, contextOf(node, device));
+      const lowered = useFallback.has(n.op.name) ? undefined : n.op.lower?.(node, contextOf(node, device, behind(user)));
       if (!lowered) {
         if (!n.op.fallback) throw new Error(`${n.op.name}: no kernel for these shapes and no fallback`);
         const x = node.src.map((s) => new Tensor(s));
@@ -99,7 +115,7 @@ export function expand(graph: Graph, device: Device): Expanded {
   };
 
   /** Templates and reductions compute in f32: halves (but those that a kernel reads) are widened before and results rounded after. */
-  const widened = (n: Node, src: Node[], seq: number): void => {
+  const widened = (n: Node, src: Node[], seq: number, user: Node): void => {
     const cast = allOps().get("cast")!;
     const to = (s: Node, dtype: DType): Node =>
       s.dtype === dtype ? s : emit(new Node(cast, [s], { to: dtype }, s.shape, dtype), seq);
@@ -113,7 +129,7 @@ export function expand(graph: Graph, device: Device): Expanded {
       wide(n.dtype),
       outputs,
     );
-    place(node, seq);
+    place(node, seq, user);
     if (!n.outputs) standIn.set(n, to(standIn.get(node)!, n.dtype));
     else {
       const pick = allOps().get("pick")!;
@@ -222,14 +238,14 @@ function windowed(view: Operand, limit: number): Operand {
   return { ...view, buffer: node, offset: offset - start };
 }
 
-/** What the lowering of `node` may ask. */
-export function contextOf(node: Node, device: Device): LowerContext {
+/** What the lowering of `node` may ask; `then` names the ops behind it, for the tuner. */
+export function contextOf(node: Node, device: Device, then = ""): LowerContext {
   return {
     device: device.info,
     operand: (i) => windowed(operandOf(node, i, device.info.maxBindingBytes), device.info.maxBindingBytes),
     output: (i = 0): BufferRef => (node.outputs ? { node, output: i } : node),
     temp: makeTemp,
     window: (ref, dtype, first, last) => windowOf(ref, dtype, first, last).node,
-    choose: (template, signature, candidates) => device.tuner.choose(node, template, signature, candidates),
+    choose: (template, signature, candidates) => device.tuner.choose(node, template, signature, candidates, then),
   };
 }

@@ -1,4 +1,3 @@
-import { kernelSource } from "../../kernels/index.ts";
 import { byteSize } from "../dtype.ts";
 import { Node } from "../node.ts";
 import { workClock } from "../runtime/clock.ts";
@@ -8,8 +7,8 @@ import type { Pipeline } from "../runtime/pipeline.ts";
 import { hashOf, keep, keyOf, type Question, type TuneResult } from "../runtime/tune.ts";
 import { numel } from "../shape.ts";
 import { contextOf } from "./expand.ts";
+import type { Kernel } from "./generate.ts";
 import type { BufferRef, Candidate, KernelCall } from "./lower.ts";
-import { specialize } from "./template.ts";
 
 const SAMPLE_MS = 8; // at least this long a sample, by repeating: clocks and timestamps are coarse
 const ROUNDS = 7;
@@ -23,17 +22,20 @@ interface Contestant {
   readonly dispatches: readonly {
     readonly pipeline: Pipeline;
     readonly group: GPUBindGroup;
-    readonly call: KernelCall;
+    readonly grid: Kernel["grid"];
   }[];
   readonly samples: number[];
 }
 
+/** The kernel of one of a node's calls, with the work behind the node in it. */
+export type Finish = (node: Node, call: KernelCall) => Kernel;
+
 /** Measures every open question of the device's tuner, and what these open in turn, and keeps the answers. */
-export async function answer(device: Device): Promise<void> {
+export async function answer(device: Device, finish: Finish): Promise<void> {
   const { tuner } = device;
   const results: TuneResult[] = [];
   for (let question = tuner.next(); question; question = tuner.next()) {
-    const result = await measure(question, device);
+    const result = await measure(question, device, finish);
     tuner.settle(result);
     results.push(result);
   }
@@ -41,14 +43,14 @@ export async function answer(device: Device): Promise<void> {
 }
 
 /** Times the candidates of `question` against each other, in turn, so that a busy machine slows all alike. */
-async function measure(question: Question, device: Device): Promise<TuneResult> {
+async function measure(question: Question, device: Device, finish: Finish): Promise<TuneResult> {
   await device.idle();
   const buffers = new Buffers(device, question.node);
   try {
     const contestants: Contestant[] = [];
     for (const candidate of question.candidates) {
       const calls = lowerWith(question, candidate, device);
-      const made = calls && (await prepare(calls, device, buffers));
+      const made = calls && (await prepare(calls.map((call) => finish(question.node, call)), device, buffers));
       if (made) contestants.push({ candidate, calls: calls!, dispatches: made, samples: [] });
     }
     if (contestants[0]?.candidate !== question.candidates[0])
@@ -60,16 +62,16 @@ async function measure(question: Question, device: Device): Promise<TuneResult> 
 }
 
 function lowerWith(
-  { node, key, candidates }: Question,
+  { node, key, candidates, then }: Question,
   candidate: Candidate,
   device: Device,
 ): KernelCall[] | undefined {
-  const cx = contextOf(node, device);
+  const cx = contextOf(node, device, then);
   // Other questions of the same op are answered as they are at the moment.
   return node.op.lower!(node, {
     ...cx,
     choose: (template, signature, offered) =>
-      keyOf(node, template, signature) === key
+      keyOf(node, template, signature, then) === key
         ? offered[candidates.indexOf(candidate)]
         : cx.choose(template, signature, offered),
   });
@@ -116,10 +118,10 @@ function clockOf(device: Device): Clock {
     const encoder = gpu.createCommandEncoder();
     const pass = encoder.beginComputePass(stamps?.pass);
     for (let i = 0; i < repeats; i++) {
-      for (const { pipeline, group, call } of dispatches) {
+      for (const { pipeline, group, grid } of dispatches) {
         pass.setPipeline(pipeline.pipeline);
         pass.setBindGroup(0, group);
-        pass.dispatchWorkgroups(...call.grid);
+        pass.dispatchWorkgroups(...grid);
       }
     }
     pass.end();
@@ -161,21 +163,20 @@ class Stamps {
 }
 
 async function prepare(
-  calls: readonly KernelCall[],
+  kernels: readonly Kernel[],
   device: Device,
   buffers: Buffers,
 ): Promise<Contestant["dispatches"] | undefined> {
   try {
     return await Promise.all(
-      calls.map(async (call) => {
-        const code = specialize(kernelSource(call.kernel), { params: call.params, ...call.reads });
-        const pipeline = await device.pipelines.get(code, call.kernel);
-        const bound = [buffers.uniform(call.dims), ...call.bind.map((ref) => buffers.of(ref))];
+      kernels.map(async ({ code, label, bind, grid }) => {
+        const pipeline = await device.pipelines.get(code, label);
+        const bound = bind.map((b) => ("words" in b ? buffers.uniform(b.words) : buffers.of(b.ref)));
         const group = device.gpu.createBindGroup({
           layout: pipeline.layout,
           entries: bound.map((buffer, binding) => ({ binding, resource: { buffer } })),
         });
-        return { pipeline, group, call };
+        return { pipeline, group, grid };
       }),
     );
   } catch (error) {

@@ -21,6 +21,8 @@ export interface Question {
   readonly key: string;
   readonly node: Node;
   readonly candidates: readonly Candidate[];
+  /** What joins the kernel behind the op; see `keyOf`. */
+  readonly then: string;
 }
 
 /** What measuring the candidates of one question gave. */
@@ -47,15 +49,26 @@ export class Tuner {
     for (const [key, entry] of Object.entries(entries)) if (isCurrent(entry)) this.table.set(key, entry);
   }
 
-  choose<C extends Candidate>(node: Node, template: string, signature: Signature, candidates: readonly C[]): C {
+  /** Unless asked to measure, an answer for the op without the work behind it serves where there is no nearer one. */
+  choose<C extends Candidate>(
+    node: Node,
+    template: string,
+    signature: Signature,
+    candidates: readonly C[],
+    then = "",
+  ): C {
     if (candidates.length === 0 || candidates.length > MAX_CANDIDATES)
       throw new Error(`internal: ${template} has ${candidates.length} candidates, allowed are 1 to ${MAX_CANDIDATES}`);
     if (candidates.length === 1 || (this.table.size === 0 && !this.asking)) return candidates[0];
-    const key = keyOf(node, template, signature);
-    const pick = JSON.stringify(this.table.get(key)?.pick);
-    const known = candidates.find((c) => JSON.stringify(c) === pick); // it may no longer be on offer
-    if (!known && this.asking) this.open.set(key, { key, node, candidates });
-    return known ?? candidates[0];
+    const key = keyOf(node, template, signature, then);
+    const answer = (to: string): C | undefined => {
+      const pick = JSON.stringify(this.table.get(to)?.pick);
+      return candidates.find((c) => JSON.stringify(c) === pick); // it may no longer be on offer
+    };
+    const known = answer(key);
+    if (known) return known;
+    if (this.asking) this.open.set(key, { key, node, candidates, then });
+    return (then && answer(keyOf(node, template, signature))) || candidates[0];
   }
 
   /** The next question, if any, to be answered by `settle`. */
@@ -77,11 +90,14 @@ function isCurrent({ kernels, hash }: TunedEntry): boolean {
   return kernels.every((k) => known.includes(k)) && hash === hashOf(kernels);
 }
 
-/** Template, dtypes and signature, its sizes rounded up to powers of two. */
-export function keyOf(node: Node, template: string, signature: Signature): string {
+/**
+ * Template, dtypes and signature, its sizes rounded up to powers of two, and the ops that join the kernel behind the node:
+ * what they read and compute can change which tile is best.
+ */
+export function keyOf(node: Node, template: string, signature: Signature, then = ""): string {
   const dtypes = [node, ...node.src].map((n) => n.dtype);
   const parts = Object.entries(signature).map(([name, x]) => `${name}=${typeof x === "number" ? bucket(x) : x}`);
-  return [template, dtypes.join(), ...parts].join(" ");
+  return [template, dtypes.join(), ...parts, ...(then ? [`then=${then}`] : [])].join(" ");
 }
 
 const bucket = (x: number): number => (x > 1 ? 2 ** Math.ceil(Math.log2(x)) : x);

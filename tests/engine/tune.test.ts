@@ -46,6 +46,18 @@ test("sizes within a power of two share an answer; words and dtypes do not", () 
   expect(keyOf(new Node(leaf, [], {}, [1], "f16"), "matmul", signature)).not.toBe(key);
 });
 
+test("work that joins a kernel makes another question; until it is measured, the answer without that work serves", () => {
+  const tuner = tunerOf(entry());
+  const ask = () => tuner.choose(node, "matmul", signature, candidates, "add+gelu");
+  expect(ask()).toEqual({ rows: 8 });
+  tuner.asking = true;
+  ask();
+  const joined = keyOf(node, "matmul", signature, "add+gelu");
+  expect([...tuner.open.keys()]).toEqual([joined]);
+  tuner.settle({ key: joined, candidates: [], entry: entry({ pick: { rows: 16 } }) });
+  expect(ask()).toEqual({ rows: 16 });
+});
+
 test("open questions are kept when asked to, and a template offers at most twelve candidates", () => {
   const tuner = new Tuner();
   tuner.choose(node, "matmul", signature, candidates);
@@ -92,6 +104,21 @@ describe("on the adapter", () => {
     await init({ backend: "webgpu", tune: true });
     await product();
     expect(JSON.parse(readFileSync(join(folder, file), "utf8")).entries[result.key]).toBeDefined();
+  });
+
+  test("kernels are measured with the work that joins them", async () => {
+    rmSync(folder, { recursive: true, force: true });
+    await init({ backend: "webgpu", tune: false });
+    const [x, w, bias] = [rand(40, 24), rand(24, 48), rand(48)];
+    await Promise.all([x, w, bias].map((t) => t.data()));
+    const layer = () => x.matmul(w).add(bias).reshape([40, 6, 8]).tanh().data();
+    const plain = await layer();
+    const compiled = currentDevice()!.pipelines.size;
+    const results = await tune(layer);
+    expect(results.map((r) => r.key.replace(/.* /, ""))).toEqual(["then=add+tanh"]);
+    expect(await layer()).toEqual(plain);
+    const offered = results[0].candidates.length;
+    expect(currentDevice()!.pipelines.size - compiled).toBe(offered - 1); // the heuristic's was there, with its work
   });
 
   test("where nothing can be kept, tuning serves the process", async () => {
