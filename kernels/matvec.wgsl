@@ -1,17 +1,19 @@
-// Batched vector times transposed matrix: c[batch, n] = sum over k of a[batch, k] * b[batch, n, k], b with stride 1 along k
-// (decoding with weights stored [N, K], as nn.Linear does). One subgroup computes four columns: its lanes lie along k,
-// so that every row of b is read in whole lines, and subgroupAdd gathers the four sums.
-// Grid: column quads along x (and y beyond its limit), batch along z.
+// Few rows times a transposed matrix: c[batch, m, n] = sum over k of a[batch, m, k] * b[batch, n, k], b with stride 1 along k
+// (decoding with weights stored [N, K], as nn.Linear does). One subgroup computes COLUMNS columns of all rows: its lanes lie
+// along k, so that every row of b is read in whole lines, once for all rows of a, and subgroupAdd gathers the sums.
+// Grid: blocks of columns along x (and y beyond its limit), batch along z.
 enable subgroups;
 
 const SG: u32 = 8u; // param: subgroup size, and the size of the workgroup
+const TM: u32 = 1u; // param: rows of a: at least M
+const COLUMNS: u32 = 4u; // param: columns of a subgroup, a multiple of 4
 const VEC: bool = false; // param: K, offsets and strides are multiples of 4: both sides are read four at a time
 alias A = f32; // param: what a_1 or, with VEC, a_4 reads: vec4f
 alias B = f32; // param: the same of b
 
 struct Dims {
-  N: u32, K: u32, batches: u32, size_1: u32, size_2: u32, // batch = (i0 * size_1 + i1) * size_2 + i2
-  a_offset: u32, a_0: u32, a_1: u32, a_2: u32, a_k: u32,
+  M: u32, N: u32, K: u32, batches: u32, size_1: u32, size_2: u32, // batch = (i0 * size_1 + i1) * size_2 + i2
+  a_offset: u32, a_0: u32, a_1: u32, a_2: u32, a_m: u32, a_k: u32,
   b_offset: u32, b_0: u32, b_1: u32, b_2: u32, b_n: u32,
 }
 
@@ -22,7 +24,7 @@ struct Dims {
 
 const STEP: u32 = select(1u, 4u, VEC);
 
-// `i` = batch, row (0), first column. Columns from N on are dropped afterwards.
+// `i` = batch, row, first column. Columns from N on are dropped afterwards.
 fn epilogue(value: vec4f, i: vec3u) -> vec4f { // hook
   return value;
 }
@@ -53,33 +55,42 @@ fn load_b(at: u32) -> vec4f {
 
 @compute @workgroup_size(SG)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
-  let column = (group.y * groups.x + group.x) * 4u;
+  let column = (group.y * groups.x + group.x) * COLUMNS;
   if (column >= dims.N) { return; }
   for (var batch = group.z; batch < dims.batches; batch += groups.z) {
     let i = vec3u(batch / dims.size_2 / dims.size_1, batch / dims.size_2 % dims.size_1, batch % dims.size_2);
-    let x = dims.a_offset + i.x * dims.a_0 + i.y * dims.a_1 + i.z * dims.a_2;
-    let rows = min(vec4u(column) + vec4u(0u, 1u, 2u, 3u), vec4u(dims.N - 1u)) * dims.b_n
-      + dims.b_offset + i.x * dims.b_0 + i.y * dims.b_1 + i.z * dims.b_2;
-    var s0 = vec4f();
-    var s1 = vec4f();
-    var s2 = vec4f();
-    var s3 = vec4f();
-    for (var k = lane * STEP; k < dims.K; k += SG * STEP) {
-      let v = load_a(x + k * dims.a_k);
-      s0 += v * load_b(rows.x + k);
-      s1 += v * load_b(rows.y + k);
-      s2 += v * load_b(rows.z + k);
-      s3 += v * load_b(rows.w + k);
+    var rows = array<u32, TM>();
+    for (var m = 0u; m < TM; m++) {
+      rows[m] = dims.a_offset + i.x * dims.a_0 + i.y * dims.a_1 + i.z * dims.a_2 + min(m, dims.M - 1u) * dims.a_m;
     }
-    let ones = vec4f(1.0);
-    let sums = subgroupAdd(vec4f(dot(s0, ones), dot(s1, ones), dot(s2, ones), dot(s3, ones)));
-    if (lane == 0u) {
-      let v = epilogue(sums, vec3u(batch, 0u, column));
-      let at = batch * dims.N + column;
-      c[at] = v.x;
-      if (column + 1u < dims.N) { c[at + 1u] = v.y; }
-      if (column + 2u < dims.N) { c[at + 2u] = v.z; }
-      if (column + 3u < dims.N) { c[at + 3u] = v.w; }
+    var columns = array<u32, COLUMNS>();
+    for (var n = 0u; n < COLUMNS; n++) {
+      columns[n] = dims.b_offset + i.x * dims.b_0 + i.y * dims.b_1 + i.z * dims.b_2 + min(column + n, dims.N - 1u) * dims.b_n;
+    }
+    var sums = array<f32, TM * COLUMNS>();
+    for (var k = lane * STEP; k < dims.K; k += SG * STEP) {
+      var x = array<vec4f, TM>();
+      for (var m = 0u; m < TM; m++) { x[m] = load_a(rows[m] + k * dims.a_k); }
+      for (var n = 0u; n < COLUMNS; n++) {
+        let w = load_b(columns[n] + k);
+        for (var m = 0u; m < TM; m++) { sums[m * COLUMNS + n] += dot(x[m], w); }
+      }
+    }
+    // A copy, as in matmul.wgsl: the sums stay in registers although this loop, which has the epilogue, is rolled.
+    var results = sums;
+    for (var m = 0u; m < dims.M; m++) {
+      for (var n = column; n < min(column + COLUMNS, dims.N); n += 4u) {
+        let start = m * COLUMNS + n - column;
+        let total = subgroupAdd(vec4f(results[start], results[start + 1u], results[start + 2u], results[start + 3u]));
+        if (lane == 0u) {
+          let v = epilogue(total, vec3u(batch, m, n));
+          let at = (batch * dims.M + m) * dims.N + n;
+          c[at] = v.x;
+          if (n + 1u < dims.N) { c[at + 1u] = v.y; }
+          if (n + 2u < dims.N) { c[at + 2u] = v.z; }
+          if (n + 3u < dims.N) { c[at + 3u] = v.w; }
+        }
+      }
     }
   }
 }

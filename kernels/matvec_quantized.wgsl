@@ -5,11 +5,11 @@
 // Codes are masked, not shifted into place: the i-th field of 16 bits is code * 2^(bits * i), exact in f32, and the
 // activations carry the inverse, once for all columns (after the integer kernels of bitnet.cpp and llama.cpp, which do
 // the same with bytes). A zero-point needs no arithmetic per weight: it leaves the sum as zero * (sum of a).
-// Grid: blocks of ROWS columns along x (and y beyond its limit).
+// Grid: tiles along x (and y beyond its limit), TM rows of c by ROWS columns, rows first, so that they find w in the cache.
 enable subgroups;
 
 const SG: u32 = 8u; // param: subgroup size, and the size of the workgroup
-const TM: u32 = 1u; // param: rows of a: at least M
+const TM: u32 = 1u; // param: rows of a tile
 const ROWS: u32 = 8u; // param: columns of c, rows of w, of a subgroup: a multiple of 4
 const FORMAT: u32 = 4u; // param: 8 = int8, 4 = int4, 0 = nf4
 const ZEROS: bool = false; // param: a zero-point behind each scale
@@ -17,7 +17,7 @@ const VEC: bool = false; // param: K is a multiple of 4
 alias A = f32; // param: vec4f with VEC
 
 struct Dims {
-  M: u32, N: u32, K: u32, chunks: u32, groups: u32, shift: u32, // chunks of 32 in a row of w, groups, chunk >> shift = group
+  M: u32, N: u32, K: u32, row_tiles: u32, chunks: u32, groups: u32, shift: u32, // chunks of 32 in a row of w, groups, chunk >> shift = group
 }
 
 @group(0) @binding(0) var<uniform> dims: Dims;
@@ -83,7 +83,9 @@ const QUADS: u32 = 8u / (4u * WORDS); // vec4f of codes in a word
 
 @compute @workgroup_size(SG)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
-  let column = (group.y * groups.x + group.x) * ROWS;
+  let tile = group.y * groups.x + group.x;
+  let first = tile % dims.row_tiles * TM;
+  let column = tile / dims.row_tiles * ROWS;
   if (column >= dims.N) { return; }
   let last = min(column + ROWS, dims.N);
   var sums = array<f32, TM * ROWS>();
@@ -92,7 +94,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     var totals = array<f32, TM>();
     for (var m = 0u; m < TM; m++) {
       for (var j = 0u; j < 8u; j++) {
-        let v = load_a(min(m, dims.M - 1u), chunk * 32u + j * 4u);
+        let v = load_a(min(first + m, dims.M - 1u), chunk * 32u + j * 4u);
         totals[m] += v.x + v.y + v.z + v.w;
         x[m * 8u + j] = v * factors();
       }
@@ -113,9 +115,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
       }
     }
   }
-  for (var m = 0u; m < dims.M; m++) {
+  for (var m = first; m < min(first + TM, dims.M); m++) {
     for (var n = column; n < last; n += 4u) {
-      let at = m * ROWS + n - column;
+      let at = (m - first) * ROWS + n - column;
       let total = subgroupAdd(vec4f(sums[at], sums[at + 1u], sums[at + 2u], sums[at + 3u]));
       if (lane == 0u) {
         let v = epilogue(total, vec3u(0u, m, n));

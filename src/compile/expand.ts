@@ -102,7 +102,9 @@ export function expand(graph: Graph, device: Device): Expanded {
     }
     const node = over(n, src);
     if (n.op.kind === "kernel" && n.op.name !== "pack") {
-      const lowered = useFallback.has(n.op.name) ? undefined : n.op.lower?.(node, contextOf(node, device, behind(user)));
+      const lowered = useFallback.has(n.op.name)
+        ? undefined
+        : n.op.lower?.(node, contextOf(node, device, behind(user)));
       if (!lowered) {
         if (!n.op.fallback) throw new Error(`${n.op.name}: no kernel for these shapes and no fallback`);
         const x = node.src.map((s) => new Tensor(s));

@@ -50,7 +50,13 @@ async function measure(question: Question, device: Device, finish: Finish): Prom
     const contestants: Contestant[] = [];
     for (const candidate of question.candidates) {
       const calls = lowerWith(question, candidate, device);
-      const made = calls && (await prepare(calls.map((call) => finish(question.node, call)), device, buffers));
+      const made =
+        calls &&
+        (await prepare(
+          calls.map((call) => finish(question.node, call)),
+          device,
+          buffers,
+        ));
       if (made) contestants.push({ candidate, calls: calls!, dispatches: made, samples: [] });
     }
     if (contestants[0]?.candidate !== question.candidates[0])

@@ -19,6 +19,7 @@ test.each([
   ["int4", 2, true],
   ["nf4", 3, false],
   ["int4", 4, false],
+  ["int8", 7, true],
 ] as const)("%s weights times %i rows in the schedule of a discrete adapter", async (format, M, zeroPoint) => {
   await init({ backend: "webgpu" });
   for (const [N, K] of [
@@ -42,8 +43,10 @@ test.each([
     const attrs = { ...q.layout, transposed: false };
     const spec = { shape: [M, N], dtype: "f32" as const };
     const info = { kind: "discrete" as const };
-    const [got] = await runTwice(lowerQuantizedMatmul, sources, attrs, spec, { info });
-    expect(maxError(got, product(x, dense, M, N, K))).toBeLessThan(1e-6 * (1 + Math.sqrt(K)));
+    for (const candidate of [0, 1, 2]) {
+      const [got] = await runTwice(lowerQuantizedMatmul, sources, attrs, spec, { info, candidate });
+      expect(maxError(got, product(x, dense, M, N, K))).toBeLessThan(1e-6 * (1 + Math.sqrt(K)));
+    }
     const { calls } = await lowerOp(lowerQuantizedMatmul, sources, attrs, spec, { info });
     expect(calls.map((c) => c.kernel)).toEqual(["matvec_quantized"]);
   }

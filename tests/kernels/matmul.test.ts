@@ -201,6 +201,27 @@ test("M 1 with [N, K] weights takes the matvec kernel where there are subgroups"
   expect(kernels).toEqual([info.subgroupSize > 0 ? "matvec" : "matmul_tiled"]);
 });
 
+test.each([1, 2, 3, 5, 8])("M %i with [N, K] weights in every way to compute few rows", async (M) => {
+  const { info } = await open();
+  if (info.subgroupSize === 0) return;
+  const used = new Set<string>();
+  for (const [N, K] of [
+    [37, 4 * info.subgroupSize + 3],
+    [50, 260],
+  ]) {
+    const [a, b] = [stored([2, M, K], 1), stored([2, K, N], 2, [0, 2, 1])];
+    const spec = { shape: [2, M, N], dtype: "f32" as const };
+    for (let candidate = 0; candidate < 4; candidate++) {
+      await check(a, b, [2], undefined, candidate);
+      const { calls } = await lowerOp(lowerMatmul, [a, b], {}, spec, { candidate });
+      used.add(`${calls[0].kernel} ${calls[0].params!.COLUMNS ?? ""}`);
+    }
+  }
+  expect([...used].sort()).toEqual(
+    { 1: ["matmul ", "matvec 16", "matvec 4", "matvec 8"], 8: ["matmul ", "matvec 4"] }[M] ?? expect.anything(),
+  );
+});
+
 test("an empty product has no dispatch, an empty sum is zero", async () => {
   const spec = (shape: number[]) => ({ shape, dtype: "f32" as const });
   expect((await lowerOp(lowerMatmul, [stored([0, 4], 1), stored([4, 5], 2)], {}, spec([0, 5]))).calls).toEqual([]);

@@ -80,25 +80,42 @@ export function product(cx: LowerContext, { M, N, K, sizes, A, B, first, only, p
   };
   const epilogue = only ? { epilogue: { shape, type: "vec4f" as const } } : {};
 
-  if (M === 1 && SG > 0 && B.row === 1 && only && !packed && K >= 4 * SG && N > 4) {
-    const vec = K % 4 === 0 && A.column === 1 && aligned(A, "column") && aligned(B, "row");
-    const [x, y] = grid2d(Math.ceil(N / 4));
-    const { alias, reads, bind } = access(vec, vec, cx.output());
-    return [
-      {
-        kernel: "matvec",
-        params: { SG, VEC: Number(vec), ...alias },
-        reads,
-        dims: [N, K, batches, sizes[1], sizes[2], A.offset, ...A.batch, A.column, B.offset, ...B.batch, B.column],
-        bind,
-        grid: [x, y, Math.min(batches, MAX_GROUPS)],
-        ...epilogue,
-        flops,
-      },
-    ];
+  const vec = loads(SG, M, N, K, A, B, packed !== undefined);
+  if (M <= 8 && SG > 0 && B.row === 1 && only && !packed && K >= 4 * SG && N > 4) {
+    const way = cx.choose("matvec", { M, N, K, batches, loads: `${vec.A_VEC}${vec.B_VEC}` }, fewRows(device, M));
+    if (way.lanes === "k") {
+      const four = vec.A_VEC === 1 && vec.B_VEC === 1;
+      const { alias, reads, bind } = access(four, four, cx.output());
+      const [x, y] = grid2d(Math.ceil(N / way.columns));
+      return [
+        {
+          kernel: "matvec",
+          params: { SG, TM: rowsOf(M), COLUMNS: way.columns, VEC: Number(four), ...alias },
+          reads,
+          dims: [
+            M,
+            N,
+            K,
+            batches,
+            sizes[1],
+            sizes[2],
+            A.offset,
+            ...A.batch,
+            A.row,
+            A.column,
+            B.offset,
+            ...B.batch,
+            B.column,
+          ],
+          bind,
+          grid: [x, y, Math.min(batches, MAX_GROUPS)],
+          ...epilogue,
+          flops,
+        },
+      ];
+    }
   }
 
-  const vec = loads(SG, M, N, K, A, B, packed !== undefined);
   const tile = cx.choose(
     "matmul",
     { M, N, K, batches, loads: `${vec.A_VEC}${vec.B_VEC}` },
@@ -145,6 +162,22 @@ export function product(cx: LowerContext, { M, N, K, sizes, A, B, first, only, p
   };
   if (split.splits === 1) return [{ ...main, ...epilogue }];
   return [main, sumParts(out, cx.output(), split.splits, batches, M, N)];
+}
+
+const rowsOf = (M: number): number => 2 ** Math.ceil(Math.log2(M));
+
+/** How few rows of a product with [N, K] weights are computed. */
+export type FewRows = { readonly lanes: "k" | "n"; readonly columns: number };
+
+/**
+ * Lanes along k (matvec.wgsl, `columns` a subgroup) read whole lines of the weights, lanes along n (a tile of matmul.wgsl)
+ * load less for each product: as every load costs the same on software adapters, they win there from two rows on.
+ */
+function fewRows(device: DeviceInfo, M: number): FewRows[] {
+  const alongK = [4, 8, 16].filter((n) => n * rowsOf(M) <= 32).map((columns): FewRows => ({ lanes: "k", columns }));
+  const alongN: FewRows = { lanes: "n", columns: 4 };
+  if (device.kind !== "software") return [...alongK, alongN];
+  return M > 1 ? [alongN, ...alongK] : [alongK[1], alongK[0], alongK[2], alongN];
 }
 
 type Tile = { readonly rows: number; readonly columns: number };
