@@ -1,4 +1,4 @@
-/** Chat: messages with images in, text out, by the conversation templates of LLaVA. */
+/** Chat: messages with images in, text out, by a folder's own chat template or by the papers' conversation templates. */
 import type { FileSource } from "../src/io/index.ts";
 import { readJson } from "../src/io/source.ts";
 import { tensor } from "../src/tensor.ts";
@@ -6,7 +6,7 @@ import { anyresTiles, type Size } from "./anyres.ts";
 import { IMAGE_TOKEN, IMAGE_TOKEN_INDEX, promptIds, template } from "./conversation.ts";
 import { generateText } from "./generate.ts";
 import { completePreprocessor, type Image, type PreprocessorConfig, preprocess } from "./image.ts";
-import { loadTokenizer } from "./load.ts";
+import { checkTokenizer, loadTokenizer } from "./load.ts";
 import type { GenerateOptions } from "./options.ts";
 import type { Tokenizer } from "./tokenizer.ts";
 import type { VisionLanguageInput, VisionLanguageModel } from "./vlm.ts";
@@ -18,7 +18,7 @@ export interface ChatMessage {
 }
 
 export interface ChatOptions extends GenerateOptions {
-  /** Name of a conversation template. Default "vicuna_v1", that of LLaVA-1.5. */
+  /** Name of a conversation template. Default: the chat template of the folder, without one the model's own. */
   template?: string;
 }
 
@@ -32,6 +32,8 @@ export interface ProcessorOptions {
   pinpoints?: readonly Size[];
   /** Special tokens that the code of the checkpoint adds to its tokenizer. */
   addedTokens?: readonly string[];
+  /** Conversation template where the folder has no chat template. Default "vicuna_v1", that of LLaVA-1.5. */
+  template?: string;
 }
 
 /** What turns text and images into model inputs: the tokenizer and the image settings of a checkpoint folder. */
@@ -42,26 +44,35 @@ export class Processor {
     readonly options: ProcessorOptions = {},
   ) {}
 
-  /** Reads the tokenizer and, where there is one, preprocessor_config.json; undefined without a tokenizer. */
+  /**
+   * Reads the tokenizer and preprocessor_config.json; undefined without a tokenizer.
+   * @param images the settings of folders without preprocessor_config.json
+   * @throws if the tokenizer has more ids than the model's `vocab_size`.
+   */
   static async open(
     source: FileSource,
-    imageSize: number,
+    text: { vocab_size: number },
+    images: PreprocessorConfig,
     options: ProcessorOptions = {},
   ): Promise<Processor | undefined> {
     const plain = await loadTokenizer(source);
     if (!plain) return undefined;
     const tokenizer = options.addedTokens ? plain.withTokens(...options.addedTokens) : plain;
+    checkTokenizer(source, tokenizer, text);
     const known = (await source.size("preprocessor_config.json")) !== undefined;
-    const images = known
-      ? await readJson(source, "preprocessor_config.json")
-      : { size: imageSize, crop_size: imageSize };
-    return new Processor(tokenizer, images, options);
+    return new Processor(tokenizer, known ? await readJson(source, "preprocessor_config.json") : images, options);
   }
 
-  /** One conversation as a batch of one, `imageToken` standing for each image. */
-  encode(messages: readonly ChatMessage[], templateName: string, imageToken: number): VisionLanguageInput {
-    const { texts, images } = textsOf(messages, `${IMAGE_TOKEN}\n`);
-    const ids = promptIds(this.tokenizer, template(templateName), [...texts, null], this.options);
+  /** One conversation as a batch of one, `imageToken` standing for each image; templates as in `ChatOptions`. */
+  encode(messages: readonly ChatMessage[], templateName?: string, imageToken?: number): VisionLanguageInput {
+    return this.input(chatPrompt(this.tokenizer, messages, templateName, this.options), imageToken);
+  }
+
+  /** What a model reads of a prompt, or of the end of one. */
+  input(
+    { ids, images }: Pick<ChatPrompt, "ids" | "images">,
+    imageToken: number = IMAGE_TOKEN_INDEX,
+  ): VisionLanguageInput {
     return {
       inputIds: tensor([ids.map((id) => (id === IMAGE_TOKEN_INDEX ? imageToken : id))], { dtype: "i32" }),
       ...(images.length && this.inputs(images)),
@@ -84,11 +95,68 @@ export class Processor {
   }
 }
 
+/** A conversation to be answered. */
+export interface ChatPrompt {
+  /** `IMAGE_TOKEN_INDEX` stands for each image. */
+  readonly ids: readonly number[];
+  readonly images: readonly Image[];
+  /** What ends the answer, beside the model's end token. */
+  readonly stopStrings: readonly string[];
+}
+
+/**
+ * Writes a conversation by the template named `name`, else by the tokenizer's own chat template, else by the model's.
+ * @param reader what the processor of a model that reads images says; absent for a language model alone
+ */
+export function chatPrompt(
+  tokenizer: Tokenizer,
+  messages: readonly ChatMessage[],
+  name: string | undefined,
+  reader?: ProcessorOptions,
+): ChatPrompt {
+  if (name === undefined && tokenizer.config.chat_template) return byChatTemplate(tokenizer, messages, !!reader);
+  const chosen = template(name ?? reader?.template ?? "vicuna_v1");
+  const { texts, images } = textsOf(messages, `${IMAGE_TOKEN}\n`);
+  const { style, sep, sep2 } = chosen;
+  const stop = style === "single" || style === "mpt" ? sep : sep2;
+  return {
+    ids: promptIds(tokenizer, chosen, [...texts, null], reader),
+    images,
+    stopStrings: stop === undefined ? [] : [stop],
+  };
+}
+
+/** By the Jinja template that came with the tokenizer or the processor. */
+function byChatTemplate(tokenizer: Tokenizer, messages: readonly ChatMessage[], readsImages: boolean): ChatPrompt {
+  const source = JSON.stringify(tokenizer.config.chat_template);
+  const typed = /\btype\b/.test(source); // content in parts, as { type: "image" }
+  // A template may write the image's place itself.
+  const { texts, images } = textsOf(messages, source.includes(IMAGE_TOKEN) ? "" : `${IMAGE_TOKEN}\n`);
+  const parts = ({ content }: ChatMessage) =>
+    (typeof content === "string" ? [content] : content).map((part) =>
+      typeof part === "string" ? { type: "text", text: part } : { type: "image" },
+    );
+  const text = tokenizer.applyChatTemplate(
+    messages.map((message, i) => ({ role: message.role, content: typed ? parts(message) : texts[i] })),
+    { addGenerationPrompt: true },
+  );
+  const pieces = text.split(IMAGE_TOKEN).map((piece) => tokenizer.encode(piece, { addSpecialTokens: false }));
+  if (pieces.length - 1 !== images.length)
+    throw new Error(
+      `chat: the model's chat template has room for ${pieces.length - 1} image(s), the conversation has ${images.length}`,
+    );
+  // As transformers: a language model's template writes its begin token; a processor adds it where the template does not.
+  const begin = tokenizer.encode("");
+  const begins = !readsImages || begin.every((id, i) => pieces[0][i] === id);
+  const ids = pieces.flatMap((piece, i) => (i ? [IMAGE_TOKEN_INDEX, ...piece] : piece));
+  return { ids: begins ? ids : [...begin, ...ids], images, stopStrings: [] };
+}
+
 /**
  * What a conversation says, `placeholder` where an image stands.
  * @throws if the user and the assistant do not take turns, or a text has an image token of its own.
  */
-export function textsOf(messages: readonly ChatMessage[], placeholder: string): { texts: string[]; images: Image[] } {
+function textsOf(messages: readonly ChatMessage[], placeholder: string): { texts: string[]; images: Image[] } {
   const images: Image[] = [];
   const texts = messages.map(({ role, content }, i) => {
     const expected = i % 2 ? "assistant" : "user";
@@ -109,24 +177,15 @@ export function textsOf(messages: readonly ChatMessage[], placeholder: string): 
   return { texts, images };
 }
 
-/** What ends an answer by a conversation template. */
-export function stopStringsOf(templateName: string): string[] {
-  const { style, sep, sep2 } = template(templateName);
-  return [style === "single" || style === "mpt" ? sep : sep2].filter((s) => s !== undefined);
-}
-
 /** The answer to the last message, in pieces as it is generated. */
 export async function* chat(
   model: VisionLanguageModel,
   processor: Processor,
-  imageToken: number,
   messages: readonly ChatMessage[],
-  options: ChatOptions = {},
+  { template: name, ...options }: ChatOptions = {},
 ): AsyncGenerator<string> {
-  const { template: name = "vicuna_v1", ...generation } = options;
-  const prompt = model.prompt(processor.encode(messages, name, imageToken));
-  yield* generateText(model.language_model, processor.tokenizer, prompt, {
-    stopStrings: stopStringsOf(name),
-    ...generation,
-  });
+  const { tokenizer } = processor;
+  const asked = chatPrompt(tokenizer, messages, name, processor.options);
+  const prompt = model.prompt(processor.input(asked, model.imageToken));
+  yield* generateText(model.language_model, tokenizer, prompt, { stopStrings: asked.stopStrings, ...options });
 }

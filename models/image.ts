@@ -251,7 +251,7 @@ const pillowFilters: readonly Filter[] = ["nearest", "lanczos", "bilinear", "bic
 /** The config with the defaults of its processor class. */
 export function completePreprocessor(config: PreprocessorConfig) {
   const type = config.image_processor_type ?? config.feature_extractor_type ?? "CLIPImageProcessor";
-  const clip = /CLIP|Llava/i.test(type);
+  const clip = /CLIP|Llava|MplugOwl/i.test(type);
   const vit = /ViT/.test(type);
   const { size = 224, crop_size: crop = 224, resample = vit ? 2 : 3 } = config;
   const filter = pillowFilters[resample];

@@ -312,6 +312,8 @@ export class LlamaForCausalLM extends Module {
   model: LlamaModel;
   /** Absent when the embedding table serves as output layer too. */
   lm_head?: Linear;
+  /** What ends a generated text; default the config's. */
+  eosTokenId?: number | readonly number[];
 
   constructor(readonly config: LlamaConfig) {
     super();

@@ -19,10 +19,10 @@ import { show } from "../src/shape.ts";
 import { cat, type Tensor } from "../src/tensor.ts";
 import { type Adapter, Projector, SlotEmbedding } from "./adapter.ts";
 import { anyresRows, type Size, type TileLayout, tileGrid } from "./anyres.ts";
-import { type ChatMessage, type ChatOptions, chat, Processor } from "./chat.ts";
+import { Processor } from "./chat.ts";
 import { IMAGE_TOKEN_INDEX } from "./conversation.ts";
 import { type LlamaConfig, LlamaForCausalLM, llamaDefaults } from "./llama.ts";
-import { checkTokenizer, denseState, type LoadOptions, loadModel, type Rename, saveModel } from "./load.ts";
+import { denseState, type LoadOptions, loadModel, type Rename, saveModel } from "./load.ts";
 import { besideVision, completeVisionConfig, visionTower } from "./tower.ts";
 import type { VisionConfig, VisionTower } from "./vit.ts";
 import { type ImageRows, type VisionLanguageInput, VisionLanguageModel } from "./vlm.ts";
@@ -68,8 +68,6 @@ export class Llava extends VisionLanguageModel {
   language_model: LlamaForCausalLM;
   /** The configs of the original layout, when the model came in it. */
   #original?: { readonly config: object; readonly tower: object };
-  /** Tokenizer and image settings, when the checkpoint folder has them: what `chat` needs. */
-  processor?: Processor;
 
   constructor(readonly config: LlavaConfig) {
     super();
@@ -86,6 +84,10 @@ export class Llava extends VisionLanguageModel {
     if (config.image_grid_pinpoints && (config.mm_patch_merge_type ?? "spatial_unpad") === "spatial_unpad")
       this.image_newline = normal([text.hidden_size], text.hidden_size ** -0.5);
     this.language_model = new LlamaForCausalLM(text);
+  }
+
+  override get imageToken(): number {
+    return this.config.image_token_index;
   }
 
   protected isImageToken(id: number): boolean {
@@ -148,12 +150,6 @@ export class Llava extends VisionLanguageModel {
     };
   }
 
-  /** Answers the last of `messages`, the user's, in pieces of text as they are generated. */
-  chat(messages: readonly ChatMessage[], options?: ChatOptions): AsyncGenerator<string> {
-    if (!this.processor) throw new Error("Llava.chat: the model was made without a folder that has a tokenizer.json");
-    return chat(this, this.processor, this.config.image_token_index, messages, options);
-  }
-
   /** Loads a folder (path, URL or FileSource) with config.json and weights. */
   static async fromPretrained(where: string | FileSource, options: LlavaLoadOptions = {}): Promise<Llava> {
     const source = await openFolder(where);
@@ -162,21 +158,20 @@ export class Llava extends VisionLanguageModel {
       const complete = completeConfig(config);
       const tied: Rename[] = complete.text_config.tie_word_embeddings ? [[/^(language_model\.)?lm_head\./, null]] : [];
       const model = await loadModel(source, () => new Llava(complete), [tensors], [...tied, ...renames], options);
-      model.processor = await Processor.open(source, complete.vision_config.image_size);
-      if (model.processor) checkTokenizer(source, model.processor.tokenizer, complete.text_config);
+      model.processor = await Processor.open(source, complete.text_config, plainImages(complete.vision_config));
       return model;
     }
     const tower = await openTower(source, config, options.visionTower);
     const make = () => new Llava(fromOriginal(config, tower.config));
     const model = await loadModel(source, make, [tower.tensors, tensors], renames, options);
     model.#original = { config, tower: tower.config };
-    model.processor = await Processor.open(source, tower.config.image_size, {
+    model.processor = await Processor.open(source, config, plainImages(tower.config), {
       aspect: config.image_aspect_ratio === "pad" ? "pad" : undefined,
       imStartEnd: config.mm_use_im_start_end,
       addedTokens: imageTokens(config),
       pinpoints: model.config.image_grid_pinpoints,
+      template: config.model_type === "llava_mistral" ? "mistral_instruct" : "vicuna_v1",
     });
-    if (model.processor) checkTokenizer(source, model.processor.tokenizer, config);
     return model;
   }
 
@@ -194,6 +189,9 @@ export class Llava extends VisionLanguageModel {
     await saveModel(this, original.config, folder, options, rest);
   }
 }
+
+/** CLIP's settings at a tower's size. */
+const plainImages = ({ image_size: size }: VisionConfig) => ({ size, crop_size: size });
 
 /** Weight names of all layouts to those of this module, first match wins. */
 const renames: Rename[] = [

@@ -217,7 +217,17 @@ export async function loadModel<M extends Module>(
   const model = fromConfig(source, make);
   await loadWeights(model, files, renames, options);
   folders.set(model, source);
+  const ends = await endTokens(source);
+  for (const [, module] of model.namedModules()) if (module instanceof LlamaForCausalLM) module.eosTokenId = ends;
   return model;
+}
+
+/** What ends a generated text. Config.json alone may lack it, or know one of several ids. */
+async function endTokens(source: FileSource): Promise<number | number[] | undefined> {
+  const path = "generation_config.json";
+  return (await source.size(path)) === undefined
+    ? undefined
+    : ((await readJson(source, path)).eos_token_id ?? undefined);
 }
 
 /** A model whose weights come next. What is wrong with its config is said of the file. */
@@ -246,14 +256,16 @@ export async function saveModel(
 
 /**
  * The tokenizer of a folder: tokenizer.json, else SentencePiece's tokenizer.model; undefined where there is neither. Its
- * config and chat template come from tokenizer_config.json and chat_template.jinja.
+ * config comes from tokenizer_config.json, its chat template from chat_template.jinja, else chat_template.json, else the
+ * config.
  */
 export async function loadTokenizer(source: FileSource): Promise<Tokenizer | undefined> {
   const json = async (path: string) => ((await source.size(path)) === undefined ? undefined : readJson(source, path));
   const config: TokenizerConfig = (await json("tokenizer_config.json")) ?? {};
+  // A processor's template goes before the tokenizer's, which may be one for text alone.
+  config.chat_template = (await json("chat_template.json"))?.chat_template ?? config.chat_template;
   if ((await source.size("chat_template.jinja")) !== undefined)
     config.chat_template = new TextDecoder().decode(await source.read("chat_template.jinja"));
-  config.chat_template ??= (await json("chat_template.json"))?.chat_template;
   const path = (await source.size("tokenizer.json")) === undefined ? "tokenizer.model" : "tokenizer.json";
   if ((await source.size(path)) === undefined) return undefined;
   const where = `${source.location}/${path}`;

@@ -21,11 +21,11 @@ export interface GenerateOptions {
   maxNewTokens?: number;
   /** No end token before this many new ones. Default 0. */
   minNewTokens?: number;
-  /** Ids that end a sample. Default: eos_token_id of the config. */
+  /** Ids that end a sample. Default: eos_token_id of generation_config.json, else of config.json, else the tokenizer's. */
   eosTokenId?: number | readonly number[];
   /** Text ends before the first of these. Ids (`generate`) end with the token that completes one. */
   stopStrings?: readonly string[];
-  /** Reads `stopStrings` and `choices`; `generateText` has its own. */
+  /** Reads `stopStrings` and `choices`, and may know the end token; `generateText` has its own. */
   tokenizer?: Tokenizer;
 
   /** 0 (default) takes the likeliest token. */
@@ -79,7 +79,7 @@ export interface GenerateOptions {
 export type CheckedOptions = GenerateOptions & { readonly maxNewTokens: number };
 
 export function endTokens(model: LlamaForCausalLM, options: GenerateOptions): ReadonlySet<number> {
-  const { eosTokenId: eos = model.config.eos_token_id } = options;
+  const eos = options.eosTokenId ?? model.eosTokenId ?? model.config.eos_token_id ?? options.tokenizer?.eosTokenId;
   return new Set(eos === undefined ? [] : typeof eos === "number" ? [eos] : eos);
 }
 

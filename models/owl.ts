@@ -6,7 +6,8 @@ import { type FileSource, openCheckpoint, openFolder, type SaveOptions } from ".
 import { Conv2d, LayerNorm, Linear, Module, truncatedNormal } from "../src/nn/index.ts";
 import { cat, scaledDotProductAttention, type Tensor } from "../src/tensor.ts";
 import { Abstractor, type AbstractorConfig } from "./adapter.ts";
-import { type LlamaConfig, LlamaForCausalLM } from "./llama.ts";
+import { Processor } from "./chat.ts";
+import { type LlamaConfig, LlamaForCausalLM, llamaDefaults } from "./llama.ts";
 import { type LoadOptions, loadModel, saveModel } from "./load.ts";
 import { checkPixels, type VisionConfig, VisionMLP } from "./vit.ts";
 import { VisionLanguageModel } from "./vlm.ts";
@@ -18,6 +19,20 @@ export interface MplugOwlConfig {
   visual_abstractor_config: AbstractorConfig;
   text_config: LlamaConfig;
 }
+
+/** The defaults of the reference's config classes. */
+export const owlDefaults = {
+  vision: {
+    hidden_size: 1024,
+    intermediate_size: 4096,
+    num_hidden_layers: 24,
+    num_attention_heads: 16,
+    image_size: 224,
+    patch_size: 14,
+  },
+  abstractor: { hidden_size: 1024, intermediate_size: 4096, num_hidden_layers: 6, num_attention_heads: 16 },
+  queries: 64,
+} as const;
 
 /** Full attention; q, k and v of each head lie side by side in one projection. */
 class OwlAttention extends Module {
@@ -146,8 +161,20 @@ export class MplugOwl extends VisionLanguageModel {
 
   static async fromPretrained(where: string | FileSource, options?: LoadOptions): Promise<MplugOwl> {
     const source = await openFolder(where);
-    const { config, tensors } = await openCheckpoint(source);
-    return loadModel(source, () => new MplugOwl(config), [tensors], [], options);
+    const { config: given, tensors } = await openCheckpoint(source);
+    const config: MplugOwlConfig = {
+      ...given,
+      num_query_tokens: given.num_query_tokens ?? owlDefaults.queries,
+      vision_config: { ...owlDefaults.vision, ...given.vision_config },
+      visual_abstractor_config: { ...owlDefaults.abstractor, ...given.visual_abstractor_config },
+      text_config: { ...llamaDefaults, ...given.text_config },
+    };
+    const model = await loadModel(source, () => new MplugOwl(config), [tensors], [], options);
+    const { image_size: size } = config.vision_config;
+    // Its own code squeezes images to the square, whatever their shape.
+    const images = { size: { width: size, height: size }, do_center_crop: false };
+    model.processor = await Processor.open(source, config.text_config, images, { template: "mplug_owl" });
+    return model;
   }
 
   async savePretrained(where: string | FileSource, options?: SaveOptions): Promise<void> {

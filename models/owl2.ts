@@ -6,9 +6,10 @@ import { type FileSource, openCheckpoint, openFolder, type SaveOptions } from ".
 import { truncatedNormal } from "../src/nn/index.ts";
 import type { Tensor } from "../src/tensor.ts";
 import { Abstractor, type AbstractorConfig } from "./adapter.ts";
+import { Processor } from "./chat.ts";
 import { type LlamaConfig, LlamaForCausalLM, llamaDefaults } from "./llama.ts";
 import { denseState, type LoadOptions, loadModel, type Rename, saveModel } from "./load.ts";
-import { OwlVisionModel } from "./owl.ts";
+import { OwlVisionModel, owlDefaults } from "./owl.ts";
 import type { VisionConfig } from "./vit.ts";
 import { VisionLanguageModel } from "./vlm.ts";
 
@@ -19,20 +20,11 @@ export interface MplugOwl2Config extends LlamaConfig {
 
 /** The defaults of the reference's config classes. */
 const visualDefaults = {
-  visual_model: {
-    hidden_size: 1024,
-    intermediate_size: 4096,
-    num_hidden_layers: 24,
-    num_attention_heads: 16,
-    image_size: 448,
-    patch_size: 14,
-  },
+  visual_model: { ...owlDefaults.vision, image_size: 448 },
   visual_abstractor: {
-    hidden_size: 1024,
+    ...owlDefaults.abstractor,
     intermediate_size: 2816,
-    num_hidden_layers: 6,
-    num_attention_heads: 16,
-    num_learnable_queries: 64,
+    num_learnable_queries: owlDefaults.queries,
   },
 } as const;
 
@@ -96,7 +88,11 @@ export class MplugOwl2 extends VisionLanguageModel {
         visual_abstractor: { ...visualDefaults.visual_abstractor, ...abstractor },
       },
     };
-    return loadModel(source, () => new MplugOwl2(complete), [tensors], renames, options);
+    const model = await loadModel(source, () => new MplugOwl2(complete), [tensors], renames, options);
+    const { image_size: size } = complete.visual_config.visual_model;
+    const squares = { size, crop_size: size };
+    model.processor = await Processor.open(source, complete, squares, { aspect: "resize", template: "mplug_owl2" });
+    return model;
   }
 
   async savePretrained(where: string | FileSource, options?: SaveOptions): Promise<void> {

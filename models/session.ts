@@ -1,9 +1,9 @@
 /** A conversation that goes on: keys and values of earlier turns and their images are kept, only what is new is computed. */
-import { noGrad, tensor } from "../src/tensor.ts";
+import { noGrad } from "../src/tensor.ts";
 import { bucket } from "./batch.ts";
 import type { KVCache } from "./cache.ts";
-import { type ChatMessage, type Processor, stopStringsOf, textsOf } from "./chat.ts";
-import { IMAGE_TOKEN, IMAGE_TOKEN_INDEX, promptIds, template } from "./conversation.ts";
+import { type ChatMessage, type ChatPrompt, chatPrompt, type Processor } from "./chat.ts";
+import { IMAGE_TOKEN_INDEX, template } from "./conversation.ts";
 import { generateText, textPrompt } from "./generate.ts";
 import type { Image } from "./image.ts";
 import { LlamaForCausalLM } from "./llama.ts";
@@ -12,12 +12,11 @@ import type { Tokenizer } from "./tokenizer.ts";
 import type { VisionLanguageModel } from "./vlm.ts";
 
 export interface SessionParts {
-  readonly tokenizer: Tokenizer;
-  /** For images. */
+  /** Of a model that reads images. Default: that of its folder. */
   readonly processor?: Processor;
-  /** Id that stands for an image, `image_token_index` of the config. Default -200. */
-  readonly imageToken?: number;
-  /** Name of a conversation template. Default: the chat template of the tokenizer, without one "vicuna_v1". */
+  /** Of a language model alone. */
+  readonly tokenizer?: Tokenizer;
+  /** Name of a conversation template. Default: the chat template of the tokenizer, without one the model's own. */
   readonly template?: string;
 }
 
@@ -27,6 +26,8 @@ export class ChatSession {
   /** Positions of the last prompt that were not computed again. */
   reused = 0;
   readonly #language: LlamaForCausalLM;
+  readonly #tokenizer: Tokenizer;
+  readonly #processor?: Processor;
   #cache?: KVCache;
   /** What the cache holds: token ids, and -1 - n for image n. */
   #keys: number[] = [];
@@ -36,15 +37,15 @@ export class ChatSession {
 
   constructor(
     readonly model: LlamaForCausalLM | VisionLanguageModel,
-    readonly parts: SessionParts,
+    readonly parts: SessionParts = {},
   ) {
-    this.#language = model instanceof LlamaForCausalLM ? model : model.language_model;
+    const alone = model instanceof LlamaForCausalLM;
+    this.#language = alone ? model : model.language_model;
+    this.#processor = alone ? undefined : (parts.processor ?? model.processor);
+    const tokenizer = alone ? parts.tokenizer : this.#processor?.tokenizer;
+    if (!tokenizer) throw new Error(`ChatSession: give the ${alone ? "tokenizer" : "processor"} of the model`);
+    this.#tokenizer = tokenizer;
     if (parts.template !== undefined) template(parts.template); // throws on an unknown name
-  }
-
-  get #template(): string | undefined {
-    const { template: name, tokenizer } = this.parts;
-    return name ?? (tokenizer.config.chat_template ? undefined : "vicuna_v1");
   }
 
   /**
@@ -53,11 +54,11 @@ export class ChatSession {
    */
   async *send(content: ChatMessage["content"], options: GenerateOptions = {}): AsyncGenerator<string> {
     const messages: ChatMessage[] = [...this.messages, { role: "user", content }];
-    const keys = this.#encode(messages);
+    const asked = chatPrompt(this.#tokenizer, messages, this.parts.template, this.#processor?.options);
+    const keys = this.#keysOf(asked);
     const { count, past } = this.#shared(keys);
     const rest = keys.slice(count);
     const prompt = noGrad(() => this.#prompt(rest));
-    const name = this.#template;
     const filled = past + prompt.lengths[0];
     const cache = this.#room(past, prompt, options);
     this.reused = past;
@@ -65,8 +66,8 @@ export class ChatSession {
     let said = "";
     const made: number[] = [];
     const history = [keys.filter((key) => key >= 0)];
-    const whole = { stopStrings: name === undefined ? [] : stopStringsOf(name), ...options };
-    const pieces = generateText(this.#language, this.parts.tokenizer, { ...prompt, history, cache }, whole, ({ id }) =>
+    const whole = { stopStrings: asked.stopStrings, ...options };
+    const pieces = generateText(this.#language, this.#tokenizer, { ...prompt, history, cache }, whole, ({ id }) =>
       made.push(id),
     );
     let failed = false;
@@ -95,18 +96,8 @@ export class ChatSession {
   }
 
   /** Token ids of a conversation, images as -1 - n. */
-  #encode(messages: readonly ChatMessage[]): number[] {
-    const { tokenizer, processor } = this.parts;
-    const name = this.#template;
-    const { ids, images } =
-      name === undefined ? byChatTemplate(tokenizer, messages) : byName(tokenizer, messages, name, processor);
-    if (images.length && (!processor || this.model instanceof LlamaForCausalLM))
-      throw new Error("chat: this model reads no images");
-    const holes = ids.filter((id) => id === IMAGE_TOKEN_INDEX).length;
-    if (holes !== images.length)
-      throw new Error(
-        `chat: the model's chat template has room for ${holes} image(s), the conversation has ${images.length}`,
-      );
+  #keysOf({ ids, images }: ChatPrompt): number[] {
+    if (images.length && !this.#processor) throw new Error("chat: this model reads no images");
     let next = 0;
     return ids.map((id) => {
       if (id !== IMAGE_TOKEN_INDEX) return id;
@@ -126,12 +117,9 @@ export class ChatSession {
 
   #prompt(keys: readonly number[]): Prompt {
     if (this.model instanceof LlamaForCausalLM) return textPrompt(this.model, [keys]);
-    const { processor, imageToken = IMAGE_TOKEN_INDEX } = this.parts;
     const images = keys.filter((key) => key < 0).map((key) => this.#images[-1 - key]);
-    return this.model.prompt({
-      inputIds: tensor([keys.map((key) => (key < 0 ? imageToken : key))], { dtype: "i32" }),
-      ...(images.length && processor!.inputs(images)),
-    });
+    const ids = keys.map((key) => (key < 0 ? IMAGE_TOKEN_INDEX : key));
+    return this.model.prompt(this.#processor!.input({ ids, images }, this.model.imageToken));
   }
 
   /** The cache, cut to `past` positions, with room for the prompt and its answer. */
@@ -145,33 +133,6 @@ export class ChatSession {
     this.#cache!.lengths = [past];
     return this.#cache!;
   }
-}
-
-/** By the template of the model's own tokenizer_config.json. */
-function byChatTemplate(
-  tokenizer: Tokenizer,
-  messages: readonly ChatMessage[],
-): { ids: number[]; images: readonly Image[] } {
-  const source = JSON.stringify(tokenizer.config.chat_template);
-  const typed = /\btype\b/.test(source); // content in parts, as { type: "image" }
-  // A template may write the image's place itself.
-  const { texts, images } = textsOf(messages, source.includes(IMAGE_TOKEN) ? "" : `${IMAGE_TOKEN}\n`);
-  const parts = ({ content }: ChatMessage) =>
-    (typeof content === "string" ? [content] : content).map((part) =>
-      typeof part === "string" ? { type: "text", text: part } : { type: "image" },
-    );
-  const text = tokenizer.applyChatTemplate(
-    messages.map((message, i) => ({ role: message.role, content: typed ? parts(message) : texts[i] })),
-    { addGenerationPrompt: true },
-  );
-  const pieces = text.split(IMAGE_TOKEN).map((piece) => tokenizer.encode(piece, { addSpecialTokens: false }));
-  return { ids: pieces.flatMap((piece, i) => (i ? [IMAGE_TOKEN_INDEX, ...piece] : piece)), images };
-}
-
-/** By a named conversation template of LLaVA. */
-function byName(tokenizer: Tokenizer, messages: readonly ChatMessage[], name: string, processor?: Processor) {
-  const { texts, images } = textsOf(messages, `${IMAGE_TOKEN}\n`);
-  return { ids: promptIds(tokenizer, template(name), [...texts, null], processor?.options), images };
 }
 
 /** Positions behind each key, from `start` to `end`: those of several images together are known around them alone. */

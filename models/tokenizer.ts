@@ -117,6 +117,13 @@ export class Tokenizer {
     return new Tokenizer({ ...this.json, added_tokens: [...(this.json.added_tokens ?? []), ...added] }, this.config);
   }
 
+  /** What ends a text, as tokenizer_config.json has it. */
+  get eosTokenId(): number | undefined {
+    const { eos_token: token } = this.config;
+    const text = typeof token === "string" ? token : token?.content;
+    return text === undefined ? undefined : this.tokenToId(text);
+  }
+
   isSpecial(id: number): boolean {
     return this.#special.has(id);
   }

@@ -14,6 +14,8 @@ import {
   requireHost,
   segmentsOfMask,
 } from "./batch.ts";
+import { type ChatMessage, type ChatOptions, chat, type Processor } from "./chat.ts";
+import { IMAGE_TOKEN_INDEX } from "./conversation.ts";
 import type { DecoderInput, LlamaForCausalLM } from "./llama.ts";
 import type { Prompt } from "./options.ts";
 
@@ -57,6 +59,14 @@ export interface MergedInput {
 
 export abstract class VisionLanguageModel extends Module {
   abstract language_model: LlamaForCausalLM;
+  /** Tokenizer and image settings, when the checkpoint folder has them: what `chat` needs. */
+  processor?: Processor;
+
+  /** The id that stands for an image in prompts. */
+  get imageToken(): number {
+    return IMAGE_TOKEN_INDEX;
+  }
+
   /** Whether a token id stands for an image, or for one position of it. */
   protected abstract isImageToken(id: number): boolean;
   /** Whether a sample without images skips one of those given, as batches of the original LLaVA have it. */
@@ -154,6 +164,15 @@ export abstract class VisionLanguageModel extends Module {
   loss(input: VisionLanguageInput & { labels: Tensor }): Tensor {
     const merged = this.merge(input);
     return this.language_model.loss(merged.decoder, merged.labels!);
+  }
+
+  /** Answers the last of `messages`, the user's, in pieces of text as they are generated. */
+  chat(messages: readonly ChatMessage[], options?: ChatOptions): AsyncGenerator<string> {
+    if (!this.processor)
+      throw new Error(
+        `${this.constructor.name}.chat: the model was made without a folder that has a tokenizer.json or tokenizer.model`,
+      );
+    return chat(this, this.processor, messages, options);
   }
 
   /** What `generate` continues: the batch with its padding behind the tokens. */

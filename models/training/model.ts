@@ -9,7 +9,7 @@ import { Projector } from "../adapter.ts";
 import { Processor } from "../chat.ts";
 import { IMAGE_TOKEN_INDEX } from "../conversation.ts";
 import { Llava } from "../llava.ts";
-import { checkTokenizer, type LoadOptions, loadLlama, loadWeights } from "../load.ts";
+import { type LoadOptions, loadLlama, loadWeights } from "../load.ts";
 import { MplugOwl } from "../owl.ts";
 import { saveAdapter } from "../peft.ts";
 import { loadVisionTower } from "../tower.ts";
@@ -50,15 +50,10 @@ export async function openModel(recipe: Recipe): Promise<OpenedModel> {
   if (model instanceof Llava && model.config.image_grid_pinpoints)
     throw new Error(`${source.location}: recipes take images whole; the tiles of LLaVA-NeXT are trained with train()`);
   const { image_size: size, num_channels: channels = 3 } = model.config.vision_config;
-  const own = model instanceof Llava ? model.processor : undefined;
-  const found = own ?? (await Processor.open(source, size));
+  const found = model.processor ?? (await Processor.open(source, model.config.text_config, { size, crop_size: size }));
   if (!found) throw new Error(`${source.location}: training needs the tokenizer.json of the model there`);
-  checkTokenizer(source, found.tokenizer, model.config.text_config);
-  const squeezed = model instanceof MplugOwl && (await source.size("preprocessor_config.json")) === undefined;
-  // mPLUG-Owl's own processing squeezes images to the square.
-  const images = squeezed ? { size: { width: size, height: size }, do_center_crop: false } : found.images;
   const options = { ...found.options, aspect: recipe.image_aspect_ratio === "pad" ? ("pad" as const) : undefined };
-  const processor = new Processor(found.tokenizer, images, options);
+  const processor = new Processor(found.tokenizer, found.images, options);
   if (recipe.pretrain_mm_mlp_adapter) await loadProjector(model, recipe.pretrain_mm_mlp_adapter);
   const settings = "tokenizer_config.json";
   const { legacy } = (await source.size(settings)) === undefined ? {} : await readJson(source, settings);

@@ -8,14 +8,14 @@ import {
   type GenerateOptions,
   type Image,
   LlamaForCausalLM,
-  Llava,
   loadTokenizer,
+  VisionLanguageModel,
 } from "../../models/index.ts";
 import { init } from "../../src/index.ts";
 import { openFolder } from "../../src/io/index.ts";
 import { bold, dim, yellow } from "./terminal.ts";
 
-export const summary = "talks with a LLaVA or LLaMA checkpoint about pictures";
+export const summary = "talks with a LLaVA, mPLUG-Owl or LLaMA checkpoint about pictures";
 
 const HELP = `usage: shadegrad chat MODEL [--image a.png] [--prompt TEXT] [options]
 
@@ -27,7 +27,7 @@ a line may also be one of
 
   --image FILE              a picture for the first message; may be given several times
   --prompt TEXT             answer this and leave
-  --template NAME           conversation template (vicuna_v1, llama_2, …); default: that of the tokenizer
+  --template NAME           conversation template (vicuna_v1, llama_2, …); default: that of the folder
   --dtype TYPE              how weights are kept: f32, f16, int8, int4, nf4
   --cache-type TYPE         how keys and values are kept: f32, f16, int8
   --temperature X, --top-k N, --top-p X, --min-p X, --repetition-penalty X, --max-new-tokens N, --seed N
@@ -113,15 +113,11 @@ async function readImage(path: string): Promise<Image> {
 /** What begins a conversation with a model. */
 async function openModel(where: string, dtype?: "f32", template?: string): Promise<() => ChatSession> {
   const model = await fromPretrained(where, { dtype });
-  if (model instanceof Llava && model.processor) {
-    const { processor, config } = model;
-    const { tokenizer } = processor;
-    return () => new ChatSession(model, { tokenizer, processor, imageToken: config.image_token_index, template });
-  }
+  if (model instanceof VisionLanguageModel && model.processor) return () => new ChatSession(model, { template });
   const tokenizer = await loadTokenizer(await openFolder(where));
   if (!tokenizer) throw new Error(`${where} has no tokenizer.json or tokenizer.model`);
   if (model instanceof LlamaForCausalLM) return () => new ChatSession(model, { tokenizer, template });
-  throw new Error(`${where} holds a ${model.constructor.name}; chat takes LLaVA and LLaMA models`);
+  throw new Error(`${where} holds a ${model.constructor.name}; chat takes LLaVA, mPLUG-Owl and LLaMA models`);
 }
 
 /** One conversation after another, and the pictures that wait for the next message. */

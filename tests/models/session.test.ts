@@ -55,7 +55,7 @@ function setUp(config?: TokenizerConfig) {
     counts.images += pixels.shape[0];
     return features(pixels);
   };
-  const session = () => new ChatSession(model, { tokenizer, processor: model.processor, imageToken: 1 });
+  const session = () => new ChatSession(model);
   return { model, tokenizer, session, counts };
 }
 
