@@ -205,18 +205,23 @@ export function rename(name: string, rules: readonly Rename[]): string | null {
 
 /** What a model was loaded from: its tokenizer and other files are saved with it. */
 const folders = new WeakMap<Module, FileSource>();
+const layouts = new WeakMap<Module, readonly Rename[]>();
+
+/** A model's own name of a tensor that the layout which it was loaded from names `stored`. */
+export const ownName = (model: Module, stored: string): string => rename(stored, layouts.get(model) ?? []) ?? stored;
 
 /** Makes a model without initial values, loads its weights, and notes where it came from. */
 export async function loadModel<M extends Module>(
   source: FileSource,
   make: () => M,
   files: readonly TensorFiles[],
-  renames?: readonly Rename[],
+  renames: readonly Rename[] = [],
   options?: LoadOptions,
 ): Promise<M> {
   const model = fromConfig(source, make);
   await loadWeights(model, files, renames, options);
   folders.set(model, source);
+  layouts.set(model, renames);
   const ends = await endTokens(source);
   for (const [, module] of model.namedModules()) if (module instanceof LlamaForCausalLM) module.eosTokenId = ends;
   return model;

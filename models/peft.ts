@@ -1,9 +1,11 @@
-/** LoRA adapters in the layout of PEFT: adapter_config.json and adapter_model.safetensors. */
+/** LoRA adapters in the layout of PEFT: adapter_config.json and adapter_model.safetensors, or the older adapter_model.bin. */
 import { type FileSource, openFolder, saveSafetensors, TensorFiles, type WriteOptions } from "../src/io/index.ts";
 import { jsonBytes, readJson, writeFile } from "../src/io/source.ts";
 import { addAdapter, loraStateDict, type Module, type StateDict, setParameter } from "../src/nn/index.ts";
 import { adapted, DEFAULT_ADAPTER, hosts } from "../src/nn/lora.ts";
 import { sameShape, show } from "../src/shape.ts";
+import type { Tensor } from "../src/tensor.ts";
+import { ownName } from "./load.ts";
 
 /** The keys of adapter_config.json that say what a LoRA is. */
 interface AdapterConfig {
@@ -32,12 +34,15 @@ const unsupported = [
   "layer_replication",
 ];
 
-/** Parts trained in full beside an adapter, as LLaVA stores them (its file is a pickle of the same keys). */
-const BESIDE = "non_lora_trainables.safetensors";
+const ADAPTER = "adapter_model";
+/** Parts trained in full beside an adapter, as LLaVA stores them. */
+const BESIDE = "non_lora_trainables";
+const formats = [".safetensors", ".bin"] as const;
 
 /**
  * Adds the adapter of a PEFT folder to a model; it becomes the active one, and only it trains then. The file decides
- * which layers have it. Parts that were trained in full beside it (non_lora_trainables) replace the model's.
+ * which layers have it. Parts that were trained in full beside it (non_lora_trainables) replace the model's. Files are
+ * safetensors or PyTorch's .bin, with the names of the layout that the model was loaded from or with its own.
  */
 export async function loadAdapter(
   model: Module,
@@ -56,34 +61,42 @@ export async function loadAdapter(
     if (value && (typeof value !== "object" || Object.keys(value).length > 0))
       throw new Error(`${source.location}: adapter_config.json: ${key} ${JSON.stringify(value)} is not supported`);
   }
-  const file = await TensorFiles.open(source, "adapter_model.safetensors");
+  const file = await openEither(source, ADAPTER);
+  if (!file) throw new Error(`${source.location}: expected ${formats.map((format) => ADAPTER + format).join(" or ")}`);
   const known = new Set(Array.from(hosts(model), ([host]) => host));
-  const stored = new Map(file.names.map((key) => [resolve(key, known, source.location), key]));
+  const stored = new Map(file.names.map((key) => [resolve(key, model, known, file.fileOf(key)), key]));
   const layers = [
     ...new Set(Array.from(stored.keys(), (key) => key.replace(/^base_model\.model\.|\.lora_[AB]\.weight$/g, ""))),
   ];
   const { r, lora_alpha: alpha, lora_dropout: dropout = 0, use_rslora: rankStabilized = false } = config;
-  const whole: StateDict = await readBeside(model, source);
   checkShapes(file, stored, model, r, source.location);
+  const beside = await openEither(source, BESIDE);
+  const whole = beside ? besideOf(model, beside) : [];
   addAdapter(model, name, layers, { r, alpha, dropout, rankStabilized });
   for (const [key, target] of Object.entries(loraStateDict(model, name)))
     setParameter(target, await file.read(stored.get(key)!));
-  const beside = Object.keys(whole).length ? await TensorFiles.open(source, BESIDE) : undefined;
-  for (const [key, target] of Object.entries(whole)) setParameter(target, await beside!.read(key));
+  for (const [key, target] of whole) setParameter(target, await beside!.read(key));
+}
+
+/** The file of this name in either format; undefined without one. */
+async function openEither(source: FileSource, name: string): Promise<TensorFiles | undefined> {
+  for (const format of formats)
+    if ((await source.size(name + format)) !== undefined) return TensorFiles.open(source, name + format);
+  return undefined;
 }
 
 /** A stored name as `loraStateDict` spells it: files from other wrappings of the language model differ in the prefix. */
-function resolve(key: string, known: ReadonlySet<string>, where: string): string {
+function resolve(key: string, model: Module, known: ReadonlySet<string>, where: string): string {
   const match = /^base_model\.model\.(.+)\.lora_([AB])(?:\.\w+)?\.weight$/.exec(key);
   const layer = match?.[1] ?? "";
   const found = [
     layer,
+    ownName(model, layer),
     layer.replace(/^model\.language_model\./, "language_model.model."), // transformers 4.52 and later
     layer.replace(/^model\.layers\./, "language_model.model.layers."), // the original LLaVA
     layer.replace(/^model\./, ""),
   ].find((name) => known.has(name));
-  if (!match || !found)
-    throw new Error(`${where}: adapter_model.safetensors has ${key}, which fits no Linear of the model`);
+  if (!match || !found) throw new Error(`${where} has ${key}, which fits no Linear of the model`);
   return `base_model.model.${found}.lora_${match[2]}.weight`;
 }
 
@@ -110,13 +123,21 @@ function checkShapes(
 }
 
 /** The tensors of the model that non_lora_trainables replaces, by their stored names. */
-async function readBeside(model: Module, source: FileSource): Promise<StateDict> {
-  if ((await source.size(BESIDE)) === undefined) return {};
-  const file = await TensorFiles.open(source, BESIDE);
+function besideOf(model: Module, file: TensorFiles): [string, Tensor][] {
   const own = model.stateDict();
-  const problems = file.names.filter((name) => !own[name] || !sameShape(own[name].shape, file.entry(name).shape));
-  if (problems.length) throw new Error(`${source.location}/${BESIDE}: does not fit the model: ${problems.join(", ")}`);
-  return Object.fromEntries(file.names.map((name) => [name, own[name]]));
+  const problems: string[] = [];
+  const found = file.names.flatMap((key): [string, Tensor][] => {
+    // LLaVA wraps the names twice.
+    const bare = key.replace(/^base_model\.model\./, "");
+    const target = own[bare] ?? own[ownName(model, bare)];
+    const { shape } = file.entry(key);
+    if (!target) problems.push(`${key} is no tensor of the model`);
+    else if (!sameShape(target.shape, shape))
+      problems.push(`${key} has shape ${show(shape)}, expected ${show(target.shape)}`);
+    return target ? [[key, target]] : [];
+  });
+  if (problems.length) throw new Error(`${file.location}: ${BESIDE} does not fit the model: ${problems.join("; ")}`);
+  return found;
 }
 
 /** Writes an adapter as a PEFT folder; parts that train in full beside it go to non_lora_trainables.safetensors. */
@@ -141,8 +162,8 @@ export async function saveAdapter(
     inference_mode: true,
   };
   const whole = [...model.namedParameters()].filter(([key, t]) => t.requiresGrad && !/\.lora_[AB]$/.test(key));
-  await saveSafetensors(source, "adapter_model.safetensors", entries(loraStateDict(model, name)), options);
-  if (whole.length) await saveSafetensors(source, BESIDE, entries(Object.fromEntries(whole)), options);
+  await saveSafetensors(source, `${ADAPTER}.safetensors`, entries(loraStateDict(model, name)), options);
+  if (whole.length) await saveSafetensors(source, `${BESIDE}.safetensors`, entries(Object.fromEntries(whole)), options);
   await writeFile(source, "adapter_config.json", [jsonBytes(config)]);
 }
 

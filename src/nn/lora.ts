@@ -3,6 +3,7 @@ import { linear, Tensor } from "../tensor.ts";
 import { constant, uniform } from "./init.ts";
 import { Dropout, inDtypeOf } from "./layers.ts";
 import { Module, type StateDict } from "./module.ts";
+import { dequantize, type QuantizedWeight, requantize } from "./quantized.ts";
 
 export interface LoRAOptions {
   /** Rank of the update. */
@@ -68,8 +69,8 @@ export class LoRALayer extends Module {
 export interface LoRAHost extends Module {
   readonly inFeatures: number;
   readonly outFeatures: number;
-  /** [out, in], or packed. */
-  weight: Tensor | Module;
+  /** [out, in] */
+  weight: Tensor | QuantizedWeight;
   lora?: LoRALayer;
 }
 
@@ -145,33 +146,41 @@ export function deleteAdapter(model: Module, adapter: string): void {
   }
 }
 
-/** Adds the updates of the active adapters (or of those named) to the weights, so that a forward pass costs nothing more. */
+/**
+ * Adds the updates of the active adapters (or of those named) to the weights, so that a forward pass costs nothing more.
+ * As in PEFT, a quantised weight is made dense, updated, and rounded to its format again, which changes results: a warning
+ * says so.
+ */
 export const mergeLoRA = (model: Module, adapters?: string | readonly string[]): void =>
   setMerged(model, adapters, true);
 
-/** Takes merged updates out of the weights again, up to rounding. */
+/** Takes merged updates out of the weights again, up to rounding; quantised weights are rounded once more. */
 export const unmergeLoRA = (model: Module, adapters?: string | readonly string[]): void =>
   setMerged(model, adapters, false);
 
 function setMerged(model: Module, adapters: string | readonly string[] | undefined, merge: boolean): void {
   const names = adapters === undefined ? undefined : [adapters].flat();
   if (names) checkNames(merge ? "mergeLoRA" : "unmergeLoRA", model, names);
+  const rounded: string[] = [];
   for (const [path, { weight, lora }] of adapted(model)) {
     const moved = merge
       ? (names ?? lora.active).filter((name) => lora.adapters.has(name) && !lora.merged.includes(name))
       : lora.merged.filter((name) => !names || names.includes(name));
     if (moved.length === 0) continue;
-    if (!(weight instanceof Tensor))
-      throw new Error(
-        `mergeLoRA: ${path} is quantised, its weight cannot take an update: load the model as f32 or f16`,
-      );
-    const deltas = moved.map((name) => lora.adapters.get(name)!.delta().to(weight.dtype));
-    assign(
-      weight,
-      deltas.reduce((w, delta) => (merge ? w.add(delta) : w.sub(delta)), weight),
-    );
+    const dense = weight instanceof Tensor ? weight : dequantize(weight); // [out, in]
+    const deltas = moved.map((name) => lora.adapters.get(name)!.delta().to(dense.dtype));
+    const updated = deltas.reduce((w, delta) => (merge ? w.add(delta) : w.sub(delta)), dense);
+    if (weight instanceof Tensor) assign(weight, updated);
+    else {
+      requantize(weight, updated);
+      rounded.push(path);
+    }
     lora.merged = merge ? [...lora.merged, ...moved] : lora.merged.filter((name) => !moved.includes(name));
   }
+  if (rounded.length)
+    console.warn(
+      `${merge ? "mergeLoRA" : "unmergeLoRA"}: ${rounded.length} quantised weights (${rounded[0]}, …) were rounded again: results differ from those of the adapter beside them`,
+    );
 }
 
 /** A and B of an adapter under the names of PEFT adapter files. */

@@ -71,10 +71,15 @@ export function quantize(
     throw new Error(`quantize: ${count} values do not fill a matrix ${show(shape)}`);
   const q = new QuantizedWeight(shape, options);
   const dense = weight instanceof Tensor ? weight.detach().reshape(shape) : tensor(weight, { shape });
+  requantize(q, dense);
+  return q;
+}
+
+/** Gives a quantised matrix other values [N, K], rounded to its format at the next flush. */
+export function requantize(q: QuantizedWeight, dense: Tensor): void {
   const { packed, scales } = encode(dense, q.layout);
   setParameter(q.packed, packed);
   setParameter(q.scales, scales);
-  return q;
 }
 
 /** The dense matrix [N, K], f32. */

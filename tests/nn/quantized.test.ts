@@ -1,4 +1,4 @@
-import { beforeAll, describe, expect, test } from "vitest";
+import { beforeAll, describe, expect, test, vi } from "vitest";
 import { flush, init } from "../../src/engine.ts";
 import {
   AdamW,
@@ -14,6 +14,8 @@ import {
   quantizedLinear,
   quantizeLinears,
   Sequential,
+  setParameter,
+  unmergeLoRA,
 } from "../../src/nn/index.ts";
 import { NF4 } from "../../src/ops/quantized.ts";
 import { manualSeed, randn, type Tensor, tensor } from "../../src/tensor.ts";
@@ -185,7 +187,45 @@ describe.each(["reference", "webgpu"] as const)("quantised weights, %s", (backen
     expect(
       await Promise.all([after["0.weight.packed"].data(), after["0.weight.scales"].data(), after["2.bias"].data()]),
     ).toEqual(frozen);
-    expect(() => mergeLoRA(model)).toThrow("mergeLoRA: 0 is quantised, its weight cannot take an update");
+  });
+
+  test.each([
+    { format: "int8", group: 64 },
+    { format: "int4", group: 32, zeroPoint: true },
+    { format: "nf4", group: 32 },
+  ] as const)("a LoRA is merged into $format as PEFT does: dense, updated, rounded again", async (options) => {
+    const warn = vi.spyOn(console, "warn").mockImplementation(() => undefined);
+    manualSeed(3);
+    const model = new Sequential(new Linear(40, 24), (x: Tensor) => x.relu(), new Linear(24, 8));
+    await quantizeLinears(model, options);
+    addLoRA(model, ["0"], { r: 4, alpha: 8 });
+    const layer = [...model.children()][0][1] as QuantizedLinear;
+    const { lora_B: b } = layer.lora!.adapters.get("default")!;
+    setParameter(b, randn([24, 4]).mul(0.1));
+    const x = randn([5, 40]).keep();
+    const beside = await layer.forward(x).data();
+    const dense = await dequantize(layer.weight).data();
+    const delta = await layer.lora!.adapters.get("default")!.delta().data();
+    const expected = quantize(
+      Float32Array.from(dense, (w, i) => w + delta[i]),
+      [24, 40],
+      options,
+    );
+    const want = await dequantize(expected).data();
+    mergeLoRA(model);
+    expect(warn).toHaveBeenCalledOnce();
+    expect(warn.mock.calls[0][0]).toContain("mergeLoRA: 1 quantised weights (0, …) were rounded again");
+    const got = await dequantize(layer.weight).data();
+    const near = (a: ArrayLike<number>, w: ArrayLike<number>) =>
+      Math.hypot(...Array.from(a, (v, i) => v - w[i])) / Math.hypot(...Array.from(w));
+    // A sum that lies between two codes may be rounded either way.
+    expect(near(got, want)).toBeLessThan(options.format === "int8" ? 1e-3 : 1e-2);
+    expect(near(await layer.forward(x).data(), beside)).toBeLessThan(options.format === "int8" ? 0.02 : 0.2);
+    unmergeLoRA(model);
+    expect(warn).toHaveBeenCalledTimes(2);
+    expect(near(await dequantize(layer.weight).data(), dense)).toBeLessThan(options.format === "int8" ? 0.01 : 0.2);
+    expect(near(await layer.forward(x).data(), beside)).toBeLessThan(options.format === "int8" ? 0.02 : 0.2);
+    warn.mockRestore();
   });
 
   test("state of one layer loads into another", async () => {
