@@ -1,10 +1,12 @@
 /** Checkpoints of any size that exist only as a config and a seed: their bytes are made as they are read. */
+import { toHalf } from "../../src/dtype.ts";
 import type { FileSource } from "../../src/io/index.ts";
+import { round16 } from "../../src/io/stored.ts";
 import { numel } from "../../src/shape.ts";
 
 /** Random halves, read again and again from other places. */
 const BLOCK = 2 ** 24;
-const ONE = 0x3c00; // 1.0 as f16
+const ONE = toHalf(1);
 
 interface Place {
   start: number;
@@ -80,9 +82,7 @@ function copyRound(out: Uint8Array, ring: Uint8Array, at: number): void {
 
 /** Sums of four uniform numbers: near enough to normal, and quick. */
 function randomHalves(std: number, seed: number): Uint16Array {
-  const out = new Uint16Array(BLOCK);
-  const float = new Float32Array(1);
-  const word = new Uint32Array(float.buffer);
+  const out = new Float32Array(BLOCK);
   let state = seed >>> 0 || 1;
   const scale = std / Math.sqrt(4 / 12) / 256;
   for (let i = 0; i < BLOCK; i++) {
@@ -90,9 +90,7 @@ function randomHalves(std: number, seed: number): Uint16Array {
     state ^= state >>> 17;
     state ^= state << 5;
     const sum = (state & 255) + ((state >>> 8) & 255) + ((state >>> 16) & 255) + (state >>> 24);
-    float[0] = (sum - 510) * scale;
-    const exponent = ((word[0] >>> 23) & 255) - 112;
-    out[i] = exponent <= 0 ? 0 : ((word[0] >>> 16) & 0x8000) | (exponent << 10) | ((word[0] >>> 13) & 1023);
+    out[i] = (sum - 510) * scale;
   }
-  return out;
+  return round16(out, "F16");
 }
