@@ -3,13 +3,13 @@ import { type FileSource, openFolder } from "../src/io/index.ts";
 import { readJson } from "../src/io/source.ts";
 import type { Module } from "../src/nn/index.ts";
 import { ViTForImageClassification } from "./classifier.ts";
-import { Llava } from "./llava.ts";
-import { type LoadOptions, loadLlama } from "./load.ts";
+import { Llava, type LlavaLoadOptions } from "./llava.ts";
+import { loadLlama } from "./load.ts";
 import { MplugOwl } from "./owl.ts";
 import { MplugOwl2 } from "./owl2.ts";
 import { loadVisionTower } from "./tower.ts";
 
-type Loader = (source: FileSource, options?: LoadOptions) => Promise<Module>;
+type Loader = (source: FileSource, options?: LlavaLoadOptions) => Promise<Module>;
 
 const llava: Loader = (source, options) => Llava.fromPretrained(source, options);
 
@@ -22,6 +22,7 @@ const loaders: Readonly<Record<string, Loader>> = {
   llava_next: llava,
   llava_llama: llava,
   llava_mistral: llava,
+  llava_qwen: llava,
   "mplug-owl": (source, options) => MplugOwl.fromPretrained(source, options),
   mplug_owl2: (source, options) => MplugOwl2.fromPretrained(source, options),
   vit: (source, options) => ViTForImageClassification.fromPretrained(source, options),
@@ -32,7 +33,7 @@ const loaders: Readonly<Record<string, Loader>> = {
 };
 
 /** Loads the model of a folder (path, URL or FileSource) by the `model_type` in its config.json. */
-export async function fromPretrained(where: string | FileSource, options?: LoadOptions): Promise<Module> {
+export async function fromPretrained(where: string | FileSource, options?: LlavaLoadOptions): Promise<Module> {
   const source = await openFolder(where);
   const { model_type: type } = await readJson(source, "config.json");
   if (!Object.hasOwn(loaders, type ?? ""))

@@ -79,18 +79,26 @@ export class Processor {
     };
   }
 
+  get #pinpoints(): readonly Size[] | undefined {
+    return this.options.pinpoints ?? this.images.image_grid_pinpoints;
+  }
+
+  /** Pixel values [3, H, W] of an image, or of each of its tiles. */
+  pixels(image: Image): ReturnType<typeof preprocess>[] {
+    const { crop, filter } = completePreprocessor(this.images);
+    const tiles = this.#pinpoints ? anyresTiles(image, this.#pinpoints, crop.height, filter) : [image];
+    return tiles.map((tile) => preprocess(tile, this.images, this.options.aspect));
+  }
+
   /** Images, or their tiles, as pixel values [N, 3, H, W]. */
   inputs(images: readonly Image[]): Pick<VisionLanguageInput, "pixelValues" | "imageSizes"> {
-    const { pinpoints = this.images.image_grid_pinpoints, aspect } = this.options;
-    const { crop, filter } = completePreprocessor(this.images);
-    const tiles = pinpoints ? images.flatMap((image) => anyresTiles(image, pinpoints, crop.height, filter)) : images;
-    const done = tiles.map((image) => preprocess(image, this.images, aspect));
+    const done = images.flatMap((image) => this.pixels(image));
     const [{ width, height }] = done;
     const data = new Float32Array(done.length * 3 * width * height);
     done.forEach((image, i) => data.set(image.data, i * 3 * width * height));
     return {
       pixelValues: tensor(data, { shape: [done.length, 3, height, width] }),
-      imageSizes: pinpoints && images.map((image) => [image.height, image.width]),
+      imageSizes: this.#pinpoints && images.map((image) => [image.height, image.width]),
     };
   }
 }
@@ -116,11 +124,11 @@ export function chatPrompt(
 ): ChatPrompt {
   if (name === undefined && tokenizer.config.chat_template) return byChatTemplate(tokenizer, messages, !!reader);
   const chosen = template(name ?? reader?.template ?? "vicuna_v1");
-  const { texts, images } = textsOf(messages, `${IMAGE_TOKEN}\n`);
+  const { texts, images, begun } = textsOf(messages, `${IMAGE_TOKEN}\n`);
   const { style, sep, sep2 } = chosen;
   const stop = style === "single" || style === "mpt" ? sep : sep2;
   return {
-    ids: promptIds(tokenizer, chosen, [...texts, null], reader),
+    ids: promptIds(tokenizer, chosen, [...texts, null], { ...reader, begun }),
     images,
     stopStrings: stop === undefined ? [] : [stop],
   };
@@ -131,16 +139,16 @@ function byChatTemplate(tokenizer: Tokenizer, messages: readonly ChatMessage[], 
   const source = JSON.stringify(tokenizer.config.chat_template);
   const typed = /\btype\b/.test(source); // content in parts, as { type: "image" }
   // A template may write the image's place itself.
-  const { texts, images } = textsOf(messages, source.includes(IMAGE_TOKEN) ? "" : `${IMAGE_TOKEN}\n`);
+  const { texts, images, begun } = textsOf(messages, source.includes(IMAGE_TOKEN) ? "" : `${IMAGE_TOKEN}\n`);
   const parts = ({ content }: ChatMessage) =>
     (typeof content === "string" ? [content] : content).map((part) =>
       typeof part === "string" ? { type: "text", text: part } : { type: "image" },
     );
   const text = tokenizer.applyChatTemplate(
-    messages.map((message, i) => ({ role: message.role, content: typed ? parts(message) : texts[i] })),
+    texts.map((said, i) => ({ role: messages[i].role, content: typed ? parts(messages[i]) : said })),
     { addGenerationPrompt: true },
   );
-  const pieces = text.split(IMAGE_TOKEN).map((piece) => tokenizer.encode(piece, { addSpecialTokens: false }));
+  const pieces = (text + begun).split(IMAGE_TOKEN).map((piece) => tokenizer.encode(piece, { addSpecialTokens: false }));
   if (pieces.length - 1 !== images.length)
     throw new Error(
       `chat: the model's chat template has room for ${pieces.length - 1} image(s), the conversation has ${images.length}`,
@@ -153,10 +161,14 @@ function byChatTemplate(tokenizer: Tokenizer, messages: readonly ChatMessage[], 
 }
 
 /**
- * What a conversation says, `placeholder` where an image stands.
+ * What a conversation says, `placeholder` where an image stands. A last message of the assistant's is the beginning of the
+ * answer that is wanted: its text is `begun`, and none of the texts.
  * @throws if the user and the assistant do not take turns, or a text has an image token of its own.
  */
-function textsOf(messages: readonly ChatMessage[], placeholder: string): { texts: string[]; images: Image[] } {
+function textsOf(
+  messages: readonly ChatMessage[],
+  placeholder: string,
+): { texts: string[]; images: Image[]; begun: string } {
   const images: Image[] = [];
   const texts = messages.map(({ role, content }, i) => {
     const expected = i % 2 ? "assistant" : "user";
@@ -173,11 +185,11 @@ function textsOf(messages: readonly ChatMessage[], placeholder: string): { texts
       );
     return parts.map((part) => (typeof part === "string" ? part : (images.push(part), placeholder))).join("");
   });
-  if (texts.length % 2 === 0) throw new Error("chat: the last message must be the user's");
-  return { texts, images };
+  if (texts.length === 0) throw new Error("chat: there are no messages");
+  return { texts, images, begun: texts.length % 2 ? "" : texts.pop()! };
 }
 
-/** The answer to the last message, in pieces as it is generated. */
+/** The answer to the last message, or the rest of the answer that it begins, in pieces as it is generated. */
 export async function* chat(
   model: VisionLanguageModel,
   processor: Processor,

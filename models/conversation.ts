@@ -147,6 +147,8 @@ export function tokenizePrompt(tokenizer: Tokenizer, prompt: string): number[] {
 export interface PromptOptions {
   /** Put `<im_start>` and `<im_end>` around images (`mm_use_im_start_end` in config.json). */
   imStartEnd?: boolean;
+  /** How the open answer begins: it follows the prompt as it is. */
+  begun?: string;
 }
 
 const wrapImages = (text: string, { imStartEnd }: PromptOptions): string =>
@@ -159,10 +161,11 @@ export function promptIds(
   messages: readonly Message[],
   options: PromptOptions = {},
 ): number[] {
+  const { begun = "" } = options;
   const placed = messages.map((message) => message && wrapImages(placeImages(t, message), options));
   return t.style === "chinese_llama2" || t.style === "baichuan"
-    ? joinPieces(tokenizer, turnPieces(t, placed)).inputIds
-    : tokenizePrompt(tokenizer, renderPrompt(t, placed));
+    ? joinPieces(tokenizer, [...turnPieces(t, placed), { text: begun }]).inputIds
+    : tokenizePrompt(tokenizer, renderPrompt(t, placed) + begun);
 }
 
 /** Moves the images of a message where the template wants them. */

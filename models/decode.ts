@@ -18,6 +18,21 @@ export async function decodeImage(source: Uint8Array | ArrayBuffer | Blob): Prom
   throw new Error(`decodeImage: neither PNG nor JPEG: the file begins with ${start}`);
 }
 
+/** Width and height that the first bytes of a PNG or JPEG tell; undefined if they do not. */
+export function imageSize(bytes: Uint8Array): { width: number; height: number } | undefined {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  if (bytes.length >= 24 && view.getUint32(0) === 0x89504e47)
+    return { width: view.getUint32(16), height: view.getUint32(20) };
+  if (bytes.length < 2 || view.getUint16(0) !== 0xffd8) return undefined;
+  for (let at = 2; at + 9 <= bytes.length && bytes[at] === 0xff; ) {
+    const marker = bytes[at + 1];
+    const isFrame = marker >= 0xc0 && marker <= 0xcf && ![0xc4, 0xc8, 0xcc].includes(marker); // else tables
+    if (isFrame) return { height: view.getUint16(at + 5), width: view.getUint16(at + 7) };
+    at += marker === 0xff ? 1 : 2 + view.getUint16(at + 2); // 0xff fills
+  }
+  return undefined;
+}
+
 /** Sizes and offsets out of bounds come from damaged bytes. */
 async function guarded(format: string, decode: () => Image | Promise<Image>): Promise<Image> {
   try {

@@ -14,7 +14,7 @@ import {
   subfolder,
 } from "../src/io/index.ts";
 import { readJson } from "../src/io/source.ts";
-import { normal } from "../src/nn/index.ts";
+import { normal, withoutInit } from "../src/nn/index.ts";
 import { show } from "../src/shape.ts";
 import { cat, type Tensor } from "../src/tensor.ts";
 import { type Adapter, Projector, SlotEmbedding } from "./adapter.ts";
@@ -23,6 +23,7 @@ import { Processor } from "./chat.ts";
 import { IMAGE_TOKEN_INDEX } from "./conversation.ts";
 import { type LlamaConfig, LlamaForCausalLM, llamaDefaults } from "./llama.ts";
 import { denseState, type LoadOptions, loadModel, type Rename, saveModel } from "./load.ts";
+import { noteProjectorNames } from "./projector.ts";
 import { besideVision, completeVisionConfig, visionTower } from "./tower.ts";
 import type { VisionConfig, VisionTower } from "./vit.ts";
 import { type ImageRows, type VisionLanguageInput, VisionLanguageModel } from "./vlm.ts";
@@ -73,16 +74,10 @@ export class Llava extends VisionLanguageModel {
     super();
     const { text_config: text, vision_config: vision } = config;
     this.vision_tower = visionTower(vision);
-    this.multi_modal_projector = new Projector(vision.hidden_size, text.hidden_size, {
-      type: config.mm_projector_type ?? "mlp2x_gelu",
-      act: config.projector_hidden_act,
-      bias: config.multimodal_projector_bias,
-      pixelShuffle: config.projector_pixel_shuffle,
-      meanToken: config.projector_mean_token,
-    });
+    this.multi_modal_projector = newProjector(config);
     if (config.projector_slots) this.image_slots = new SlotEmbedding(config.projector_slots, text.hidden_size);
     if (config.image_grid_pinpoints && (config.mm_patch_merge_type ?? "spatial_unpad") === "spatial_unpad")
-      this.image_newline = normal([text.hidden_size], text.hidden_size ** -0.5);
+      this.image_newline = newNewline(config);
     this.language_model = new LlamaForCausalLM(text);
   }
 
@@ -120,6 +115,16 @@ export class Llava extends VisionLanguageModel {
     return this.image_slots ? this.image_slots.forward(images) : images;
   }
 
+  /** LLaVA-NeXT: how tiles of `per` tokens each make an image; undefined for a model that takes images whole. */
+  tileLayout(per: number): TileLayout | undefined {
+    const {
+      image_grid_pinpoints: pinpoints,
+      vision_config,
+      mm_patch_merge_type: merge = "spatial_unpad",
+    } = this.config;
+    return pinpoints && { pinpoints, tile: vision_config.image_size, side: Math.sqrt(per), merge };
+  }
+
   /** LLaVA-NeXT: the tokens of each image's tiles in the order of the image, its rows ended by the newline. */
   protected override imageRows(features: Tensor, input: VisionLanguageInput): ImageRows {
     const { image_grid_pinpoints: pinpoints, vision_config: vision } = this.config;
@@ -127,12 +132,7 @@ export class Llava extends VisionLanguageModel {
     if (!input.imageSizes) throw new Error("Llava: a model that cuts images into tiles needs imageSizes");
     const tokens = this.project(features); // [tiles, P, D']
     const [tiles, per, d] = tokens.shape;
-    const layout: TileLayout = {
-      pinpoints,
-      tile: vision.image_size,
-      side: Math.sqrt(per),
-      merge: this.config.mm_patch_merge_type ?? "spatial_unpad",
-    };
+    const layout = this.tileLayout(per)!;
     let first = 0; // tile
     const images = input.imageSizes.map((size) => {
       const rows = anyresRows(size, layout).map((row) => (row < 0 ? tiles * per : first * per + row));
@@ -150,6 +150,32 @@ export class Llava extends VisionLanguageModel {
     };
   }
 
+  /**
+   * A language model and a tower of their own with a new projector between them: where LLaVA's first stage begins. `keys`
+   * are those of the original config.json (mm_projector_type, …); the model is saved in that layout.
+   */
+  static assemble(language: LlamaForCausalLM, tower: ReturnType<typeof visionTower>, keys: object): Llava {
+    const original = {
+      ...language.config,
+      model_type: originalTypes[language.config.model_type ?? "llama"] ?? "llava_llama",
+      mm_vision_tower: "vision_tower",
+      mm_hidden_size: tower.config.hidden_size,
+      use_mm_proj: true,
+      mm_use_im_start_end: false,
+      mm_use_im_patch_token: false,
+      ...keys,
+    };
+    const config = fromOriginal(original, tower.config);
+    const model = withoutInit(() => new Llava(config)); // its large parts come
+    model.language_model = language;
+    model.vision_tower = tower;
+    model.multi_modal_projector = newProjector(config);
+    if (model.image_newline) model.image_newline = newNewline(config);
+    noteProjectorNames(model);
+    model.#original = { config: original, tower: tower.config };
+    return model;
+  }
+
   /** Loads a folder (path, URL or FileSource) with config.json and weights. */
   static async fromPretrained(where: string | FileSource, options: LlavaLoadOptions = {}): Promise<Llava> {
     const source = await openFolder(where);
@@ -158,7 +184,8 @@ export class Llava extends VisionLanguageModel {
       const complete = completeConfig(config);
       const tied: Rename[] = complete.text_config.tie_word_embeddings ? [[/^(language_model\.)?lm_head\./, null]] : [];
       const model = await loadModel(source, () => new Llava(complete), [tensors], [...tied, ...renames], options);
-      model.processor = await Processor.open(source, complete.text_config, plainImages(complete.vision_config));
+      const { text_config: text, vision_config: vision, image_grid_pinpoints: pinpoints } = complete;
+      model.processor = await Processor.open(source, text, plainImages(vision), { pinpoints });
       return model;
     }
     const tower = await openTower(source, config, options.visionTower);
@@ -192,6 +219,17 @@ export class Llava extends VisionLanguageModel {
 
 /** CLIP's settings at a tower's size. */
 const plainImages = ({ image_size: size }: VisionConfig) => ({ size, crop_size: size });
+const newProjector = ({ vision_config: vision, text_config: text, ...config }: LlavaConfig): Projector =>
+  new Projector(vision.hidden_size, text.hidden_size, {
+    type: config.mm_projector_type ?? "mlp2x_gelu",
+    act: config.projector_hidden_act,
+    bias: config.multimodal_projector_bias,
+    pixelShuffle: config.projector_pixel_shuffle,
+    meanToken: config.projector_mean_token,
+  });
+
+const newNewline = ({ text_config: { hidden_size } }: LlavaConfig): Tensor =>
+  normal([hidden_size], hidden_size ** -0.5);
 
 /** Weight names of all layouts to those of this module, first match wins. */
 const renames: Rename[] = [
@@ -255,6 +293,14 @@ function imageTokens(config: any): string[] {
   return [...(patch ? ["<im_patch>"] : []), ...(config.mm_use_im_start_end ? ["<im_start>", "<im_end>"] : [])];
 }
 
+/** The model_type of the original layout by that of the language model. */
+const originalTypes: Readonly<Record<string, string>> = {
+  llama: "llava_llama",
+  mistral: "llava_mistral",
+  qwen2: "llava_qwen",
+};
+const languageTypes = Object.fromEntries(Object.entries(originalTypes).map(([type, llava]) => [llava, type]));
+
 /** The original flat config as one with text_config and vision_config. */
 function fromOriginal(config: any, vision: VisionConfig): LlavaConfig {
   const {
@@ -267,7 +313,7 @@ function fromOriginal(config: any, vision: VisionConfig): LlavaConfig {
     throw new Error(`mm_vision_select_feature "${feature}" is not supported; known are patch, cls_patch`);
   return {
     model_type: "llava",
-    text_config: { ...llamaDefaults, ...text, model_type: config.model_type === "llava_mistral" ? "mistral" : "llama" },
+    text_config: { ...llamaDefaults, ...text, model_type: languageTypes[config.model_type] ?? "llama" },
     vision_config: completeVisionConfig(vision),
     image_token_index:
       config.model_type === "llava" ? config.vocab_size - imageTokens(config).length : IMAGE_TOKEN_INDEX,

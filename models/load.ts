@@ -210,6 +210,9 @@ const layouts = new WeakMap<Module, readonly Rename[]>();
 /** A model's own name of a tensor that the layout which it was loaded from names `stored`. */
 export const ownName = (model: Module, stored: string): string => rename(stored, layouts.get(model) ?? []) ?? stored;
 
+/** Notes where the tokenizer and other files of a model are that was put together from parts. */
+export const noteFolder = (model: Module, source: FileSource): unknown => folders.set(model, source);
+
 /** Makes a model without initial values, loads its weights, and notes where it came from. */
 export async function loadModel<M extends Module>(
   source: FileSource,

@@ -1,5 +1,5 @@
 /** The projector alone, as LLaVA's first stage leaves it: mm_projector.bin or .safetensors with `model.mm_projector.*`. */
-import { writeEntries } from "../src/io/huggingface.ts";
+import { noteOrigin, writeEntries } from "../src/io/huggingface.ts";
 import {
   type FileSource,
   openFolder,
@@ -12,20 +12,29 @@ import { setParameter } from "../src/nn/index.ts";
 import { sameShape, show } from "../src/shape.ts";
 import type { Llava } from "./llava.ts";
 
-const files = ["mm_projector.safetensors", "mm_projector.bin"] as const;
+export const PROJECTOR_FILE = "mm_projector.safetensors";
+const files = [PROJECTOR_FILE, "mm_projector.bin"] as const;
+
+const NEWLINE = "model.image_newline";
 
 export interface ProjectorFileOptions extends Pick<WriteOptions, "float"> {
   /** "bin" is what the original LLaVA reads. Default "safetensors". */
   readonly format?: "safetensors" | "bin";
 }
 
-/** The parameters of a projector under the names of the original LLaVA. */
+/** The parameters of a projector, and of the newline where there is one, under the names of the original LLaVA. */
 function originalNames(model: Llava) {
   const linear = Object.keys(model.multi_modal_projector.stateDict()).every((name) => !name.startsWith("linear_2"));
-  return Object.entries(model.multi_modal_projector.stateDict()).map(([name, tensor]) => {
+  const layers = Object.entries(model.multi_modal_projector.stateDict()).map(([name, tensor]) => {
     const [, n, rest] = /^linear_(\d+)\.(.*)$/.exec(name)!;
     return [`model.mm_projector.${linear ? "" : `${2 * (Number(n) - 1)}.`}${rest}`, tensor] as const;
   });
+  return model.image_newline ? [...layers, [NEWLINE, model.image_newline] as const] : layers;
+}
+
+/** Notes that a new projector is saved under the original names. */
+export function noteProjectorNames(model: Llava): void {
+  for (const [name, tensor] of originalNames(model)) noteOrigin(tensor, name, "F32");
 }
 
 /** Writes mm_projector.safetensors or mm_projector.bin into a folder. */
@@ -42,17 +51,22 @@ export async function saveProjector(
   else await saveSafetensors(source, files[0], entries, { float });
 }
 
-/** Replaces the projector of a model by that of a folder. Names from a longer path are accepted up to `mm_projector`. */
-export async function loadProjector(model: Llava, where: string | FileSource): Promise<void> {
+/**
+ * Replaces the projector of a model by that of a folder, or of its file `name`. Names from a longer path are accepted up to
+ * `mm_projector`.
+ */
+export async function loadProjector(model: Llava, where: string | FileSource, name?: string): Promise<void> {
   const source = await openFolder(where);
-  const sizes = await Promise.all(files.map((path) => source.size(path)));
-  const path = files.find((_, i) => sizes[i] !== undefined);
-  if (!path) throw new Error(`${source.location}: expected ${files.join(" or ")}`);
+  const names = name === undefined ? files : [name];
+  const sizes = await Promise.all(names.map((path) => source.size(path)));
+  const path = names.find((_, i) => sizes[i] !== undefined);
+  if (!path) throw new Error(`${source.location}: expected ${names.join(" or ")}`);
   const file = await TensorFiles.open(source, path);
   const stored = new Map(file.names.map((name) => [name.replace(/^.*?mm_projector\./, "model.mm_projector."), name]));
   const own = originalNames(model);
   const problems = own.flatMap(([name, { shape }]) => {
     const from = stored.get(name);
+    if (!from && name === NEWLINE) return []; // LLaVA's first stage has none
     if (!from) return [`missing ${name} ${show(shape)}`];
     const found = file.entry(from).shape;
     return sameShape(found, shape) ? [] : [`${from} has shape ${show(found)}, expected ${show(shape)}`];
@@ -60,5 +74,5 @@ export async function loadProjector(model: Llava, where: string | FileSource): P
   for (const name of stored.keys()) if (!own.some(([known]) => known === name)) problems.push(`unexpected ${name}`);
   if (problems.length)
     throw new Error(`${source.location}/${path}: the projector does not fit the model: ${problems.join("; ")}`);
-  for (const [name, tensor] of own) setParameter(tensor, await file.read(stored.get(name)!));
+  for (const [name, tensor] of own) if (stored.has(name)) setParameter(tensor, await file.read(stored.get(name)!));
 }

@@ -52,8 +52,15 @@ export class ChatSession {
    * Answers a message in pieces of text, as they come. What was said until the caller stops reading is part of the
    * conversation; a message that fails before its answer begins is not.
    */
-  async *send(content: ChatMessage["content"], options: GenerateOptions = {}): AsyncGenerator<string> {
-    const messages: ChatMessage[] = [...this.messages, { role: "user", content }];
+  send(content: ChatMessage["content"], options: GenerateOptions = {}): AsyncGenerator<string> {
+    return this.answer([...this.messages, { role: "user", content }], options);
+  }
+
+  /**
+   * Answers a conversation given whole, which takes the place of this one; what both begin with is not computed again. A
+   * last message of the assistant's is the beginning of the answer: what follows it comes, in pieces of text.
+   */
+  async *answer(messages: readonly ChatMessage[], options: GenerateOptions = {}): AsyncGenerator<string> {
     const asked = chatPrompt(this.#tokenizer, messages, this.parts.template, this.#processor?.options);
     const keys = this.#keysOf(asked);
     const { count, past } = this.#shared(keys);
@@ -81,7 +88,10 @@ export class ChatSession {
       throw error;
     } finally {
       if (made.length || !failed) {
-        this.messages.push({ role: "user", content }, { role: "assistant", content: said });
+        const last = messages[messages.length - 1];
+        const begun = last.role === "assistant" ? [last.content].flat().join("") : "";
+        const asked = last.role === "assistant" ? messages.slice(0, -1) : messages;
+        this.messages.splice(0, Infinity, ...asked, { role: "assistant", content: begun + said });
         // The last token was drawn, and maybe never fed.
         const kept = made.slice(0, -1);
         this.#keys = [...keys, ...kept];

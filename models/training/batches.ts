@@ -1,10 +1,19 @@
 /** Batches of a data set: ids and labels, and images as pixels or as features of the frozen tower. */
 import { type FileSource, subfolder } from "../../src/io/index.ts";
 import { noGrad } from "../../src/tensor.ts";
+import { type Size, tileGrid } from "../anyres.ts";
 import { bucket } from "../batch.ts";
-import { preprocess } from "../image.ts";
+import type { Image } from "../image.ts";
 import { collate, type TrainingInput } from "./collate.ts";
-import { checkFiles, type EncoderOptions, encodeSample, openFile, readSamples, type Sample } from "./data.ts";
+import {
+  checkFiles,
+  type EncoderOptions,
+  encodeSample,
+  openFile,
+  readSamples,
+  readSizes,
+  type Sample,
+} from "./data.ts";
 import { type Decode, FeatureCache, ImageLoader, stackPixels } from "./images.ts";
 import type { OpenedModel } from "./model.ts";
 import type { Recipe } from "./recipe.ts";
@@ -18,6 +27,8 @@ export class DataSet {
     /** Samples that are longer than the longest sequence. */
     readonly cut: number,
     readonly encoder: EncoderOptions,
+    /** Height and width of each image file, where the model cuts images into tiles. */
+    readonly imageSizes: ReadonlyMap<string, Size> | undefined,
     private readonly recipe: Recipe,
   ) {}
 
@@ -26,6 +37,7 @@ export class DataSet {
     opened: OpenedModel,
     recipe: Recipe,
     folder: FileSource,
+    decode: Decode,
   ): Promise<DataSet> {
     const samples: Sample[] = [];
     for (const path of paths) {
@@ -33,14 +45,15 @@ export class DataSet {
       for (const sample of await readSamples(source, name)) samples.push(sample);
     }
     await checkFiles(samples, folder);
-    const { processor, legacy, imageToken, tokensPerImage } = opened;
+    const { processor, legacy, imageToken, tokensOf, tiles } = opened;
+    const imageSizes = tiles && (await readSizes(samples, folder, decode));
     const encoder: EncoderOptions = {
       tokenizer: processor.tokenizer,
       version: recipe.version,
       legacy,
       imStartEnd: processor.options.imStartEnd,
       imageToken,
-      tokensPerImage,
+      tokensOf: (name) => tokensOf(imageSizes?.get(name)),
       maxLength: recipe.model_max_length,
     };
     // Every sample is tokenised once before the first step, so that a bad one does not end a run after hours.
@@ -50,7 +63,7 @@ export class DataSet {
       if (encoded.cut) cut++;
       return { length: encoded.length, hasImage: sample.images.length > 0 };
     });
-    return new DataSet(samples, sizes, cut, encoder, recipe);
+    return new DataSet(samples, sizes, cut, encoder, imageSizes, recipe);
   }
 
   /** The steps of an epoch. */
@@ -90,11 +103,10 @@ export class Batches {
   ) {
     const { model, processor, pixelShape, featureShape } = opened;
     const { augment_crop: crop, augment_flip: flip, augment_jitter: jitter, seed } = recipe;
-    const { aspect } = processor.options;
     const images = {
       folder,
       decode,
-      preprocess: (image: Parameters<typeof preprocess>[0]) => preprocess(image, processor.images, aspect).data,
+      preprocess: (image: Image) => processor.pixels(image).map(({ data }) => data),
       size: pixelShape[1],
       seed,
     };
@@ -131,17 +143,33 @@ export class Batches {
     const encoded = rows.map((row) => row.map((id) => encodeSample(data.samples[id], data.encoder)));
     const input = collate(encoded, maxLength);
     const tokens = encoded.flat().reduce((n, { length }) => n + length, 0);
-    const wanted = rows.flat().flatMap((id) => data.samples[id].images.map((_, index) => ({ id, index })));
+    const wanted = rows.flat().flatMap((id) => data.samples[id].images.map((name, index) => ({ id, name, index })));
     if (wanted.length === 0) return { input, tokens };
     const loader = epoch === undefined ? this.#plainImages : this.#images;
-    const load = (i: number): Promise<Float32Array> =>
-      loader.pixels(data.samples[wanted[i].id], wanted[i].index, wanted[i].id, epoch ?? 0);
-    if (this.cache) {
-      const names = wanted.map(({ id, index }) => data.samples[id].images[index]);
-      return { input: { ...input, visionFeatures: await this.cache.get(names, load) }, tokens };
+    const load = once(async (i: number) =>
+      loader.pixels(data.samples[wanted[i].id], wanted[i].index, wanted[i].id, epoch ?? 0),
+    );
+    const imageSizes = data.imageSizes && wanted.map(({ name }) => data.imageSizes!.get(name)!);
+    if (!this.cache) {
+      const pixels = (await Promise.all(wanted.map((_, i) => load(i)))).flat();
+      return { input: { ...input, imageSizes, pixelValues: stackPixels(pixels, this.opened.pixelShape) }, tokens };
     }
-    const pixels = await Promise.all(wanted.map((_, i) => load(i)));
-    return { input: { ...input, pixelValues: stackPixels(pixels, this.opened.pixelShape) }, tokens };
+    const parts = wanted.flatMap(({ name }, i) =>
+      this.#parts(name, imageSizes?.[i]).map((key, tile) => ({ key, i, tile })),
+    );
+    const visionFeatures = await this.cache.get(
+      parts.map(({ key }) => key),
+      async (k) => (await load(parts[k].i))[parts[k].tile],
+    );
+    return { input: { ...input, imageSizes, visionFeatures }, tokens };
+  }
+
+  /** What the cache calls an image, or each of its tiles. */
+  #parts(name: string, size?: Size): string[] {
+    const { tiles } = this.opened;
+    if (!tiles) return [name];
+    const [rows, columns] = tileGrid(size!, tiles.pinpoints, tiles.tile);
+    return Array.from({ length: 1 + rows * columns }, (_, tile) => `${name}#${tile}`);
   }
 
   /** The batch of the first epoch that takes the most positions; `pictured`: among those with images, if there are any. */
@@ -165,4 +193,13 @@ export class Batches {
     }
     return sum / count;
   }
+}
+
+/** A function of small numbers that runs once for each. */
+function once<T>(f: (i: number) => Promise<T>): (i: number) => Promise<T> {
+  const known = new Map<number, Promise<T>>();
+  return (i) => {
+    if (!known.has(i)) known.set(i, f(i));
+    return known.get(i)!;
+  };
 }

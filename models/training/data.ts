@@ -1,5 +1,6 @@
 /** Training data as the papers' repositories store it: LLaVA's JSON lists and mPLUG-Owl's lines of JSON. */
 import { type FileSource, openFolder } from "../../src/io/index.ts";
+import type { Size } from "../anyres.ts";
 import {
   IGNORE_INDEX,
   IMAGE_TOKEN,
@@ -10,7 +11,9 @@ import {
   trainingSample,
 } from "../conversation.ts";
 import { readRecords } from "../data/records.ts";
+import { imageSize } from "../decode.ts";
 import type { Tokenizer } from "../tokenizer.ts";
+import type { Decode } from "./images.ts";
 
 export interface Sample {
   /** What messages call it: file, place and id. */
@@ -67,7 +70,7 @@ function parseSample(value: unknown, place: string): Sample {
   const turns = conversations.map((turn, i): Turn => {
     if ((turn?.from !== "human" && turn?.from !== "gpt") || typeof turn.value !== "string")
       fail(`turn ${i} is ${JSON.stringify(turn)}, expected a value from human or gpt`);
-    return { from: turn.from, value: turn.value };
+    return { from: turn.from, value: turn.value.replaceAll("<|image|>", IMAGE_TOKEN) }; // mPLUG-Owl2's files write it so
   });
   checkImages(turns.map(({ value }) => value).join("\n"), images.length, fail);
   return { ...found, turns };
@@ -77,6 +80,29 @@ function checkImages(text: string, images: number, fail: (what: string) => never
   const marks = text.split(IMAGE_TOKEN).length - 1;
   if (marks !== images) fail(`${images} image(s) but ${marks} ${IMAGE_TOKEN} in the text`);
 }
+
+/** Height and width of each image file of the samples. @throws naming the sample whose image is none. */
+export async function readSizes(
+  samples: readonly Sample[],
+  folder: FileSource,
+  decode: Decode,
+): Promise<Map<string, Size>> {
+  const sizes = new Map<string, Size>();
+  for (const { images, where } of samples) {
+    for (const name of images) {
+      if (sizes.has(name)) continue;
+      try {
+        const { height, width } =
+          imageSize(await folder.read(name, 0, HEADER)) ?? (await decode(await folder.read(name)));
+        sizes.set(name, [height, width]);
+      } catch (error) {
+        throw new Error(`${where}: image ${name}: ${(error as Error).message}`);
+      }
+    }
+  }
+  return sizes;
+}
+const HEADER = 1 << 16;
 
 /** @throws naming the first samples whose image files do not exist. */
 export async function checkFiles(samples: readonly Sample[], folder: FileSource): Promise<void> {
@@ -104,25 +130,30 @@ export interface EncoderOptions {
   version: string;
   legacy?: boolean;
   imStartEnd?: boolean;
-  /** The model's placeholder, and the positions that an image takes. */
+  /** The model's placeholder, and the positions that an image file takes. */
   imageToken: number;
-  tokensPerImage: number;
+  tokensOf: (name: string) => number;
   maxLength: number;
 }
 
 /** Ids and labels of a sample, cut to the longest length. @throws naming the sample if nothing is left to learn. */
 export function encodeSample(sample: Sample, options: EncoderOptions): EncodedSample {
-  const { tokenizer, imageToken, tokensPerImage, maxLength } = options;
+  const { tokenizer, imageToken, tokensOf, maxLength } = options;
   const { inputIds, labels } = tokenize(sample, options);
+  const places = inputIds.filter((id) => id === IMAGE_TOKEN_INDEX).length;
+  if (places !== sample.images.length)
+    throw new Error(
+      `${sample.where}: the template ${options.version} keeps ${places} of its ${sample.images.length} images: one a turn`,
+    );
   const kept = { ids: [] as number[], labels: [] as number[] };
-  let length = 0;
+  let [length, images] = [0, 0];
   for (const [i, id] of inputIds.entries()) {
     const isImage = id === IMAGE_TOKEN_INDEX;
-    const width = isImage ? tokensPerImage : 1;
+    const width = isImage ? tokensOf(sample.images[images++]) : 1;
     if (length + width > maxLength) {
       if (inputIds.indexOf(IMAGE_TOKEN_INDEX, i) >= 0)
         throw new Error(
-          `${sample.where}: an image of ${tokensPerImage} positions lies beyond model_max_length ${maxLength}`,
+          `${sample.where}: an image of ${tokensOf(sample.images[images - 1])} positions lies beyond model_max_length ${maxLength}`,
         );
       break;
     }

@@ -13,8 +13,8 @@ export type Decode = (bytes: Uint8Array) => Promise<Image>;
 export interface ImageOptions {
   folder: FileSource;
   decode: Decode;
-  /** Pixel values of an image, [C, H, W]. */
-  preprocess: (image: Image) => Float32Array;
+  /** Pixel values [C, H, W] of an image, or of each of its tiles. */
+  preprocess: (image: Image) => Float32Array[];
   /** Side of the processed image. */
   size: number;
   augment?: AugmentOptions;
@@ -25,8 +25,8 @@ export interface ImageOptions {
 export class ImageLoader {
   constructor(readonly options: ImageOptions) {}
 
-  /** Pixel values of one image. @throws naming the sample and the file. */
-  async pixels(sample: Sample, index: number, sampleId: number, epoch: number): Promise<Float32Array> {
+  /** Pixel values of one image, or of its tiles. @throws naming the sample and the file. */
+  async pixels(sample: Sample, index: number, sampleId: number, epoch: number): Promise<Float32Array[]> {
     const { folder, decode, preprocess, size, augment: change, seed } = this.options;
     const name = sample.images[index];
     try {

@@ -1,22 +1,21 @@
 /** The model of a recipe: opened or put together, its parts frozen or not, LoRA and quantisation applied. */
-
-import { writeEntries } from "../../src/io/huggingface.ts";
-import { type FileSource, openFolder, saveSafetensors, TensorFiles } from "../../src/io/index.ts";
+import { type FileSource, openFolder } from "../../src/io/index.ts";
 import { readJson } from "../../src/io/source.ts";
-import { addLoRA, LayerNorm, type ParameterGroup, RMSNorm, withoutInit } from "../../src/nn/index.ts";
+import { addLoRA, LayerNorm, type ParameterGroup, RMSNorm } from "../../src/nn/index.ts";
 import { type Tensor, zeros } from "../../src/tensor.ts";
-import { Projector } from "../adapter.ts";
+import { anyresRows, type Size, type TileLayout } from "../anyres.ts";
 import { Processor } from "../chat.ts";
-import { IMAGE_TOKEN_INDEX } from "../conversation.ts";
 import { Llava } from "../llava.ts";
-import { type LoadOptions, loadLlama, loadWeights } from "../load.ts";
+import { loadLlama, noteFolder } from "../load.ts";
 import { MplugOwl } from "../owl.ts";
+import { MplugOwl2 } from "../owl2.ts";
 import { saveAdapter } from "../peft.ts";
+import { loadProjector, PROJECTOR_FILE, saveProjector } from "../projector.ts";
 import { loadVisionTower } from "../tower.ts";
 import { openFile } from "./data.ts";
 import type { Part, Recipe } from "./recipe.ts";
 
-export type TrainedModel = Llava | MplugOwl;
+export type TrainedModel = Llava | MplugOwl | MplugOwl2;
 
 /** What belongs to which part, by the names of parameters. */
 const parts: Readonly<Record<Recipe["architecture"], Readonly<Record<Part, RegExp>>>> = {
@@ -26,13 +25,17 @@ const parts: Readonly<Record<Recipe["architecture"], Readonly<Record<Part, RegEx
     language: /^language_model\./,
   },
   "mplug-owl": { vision: /^vision_model\./, projector: /^(abstractor|query_tokens)\b/, language: /^language_model\./ },
+  "mplug-owl2": { vision: /^vision_model\./, projector: /^visual_abstractor\./, language: /^language_model\./ },
 };
 
 /** What stands for an image in the model's token ids, and how many positions one takes. */
 export interface ImageFacts {
   readonly imageToken: number;
-  readonly tokensPerImage: number;
-  /** [C, H, W] of its pixels and [P, D] of what the adapter reads. */
+  /** Positions of an image; of one of this size in pixels, where the model cuts images into tiles. */
+  tokensOf(size?: Size): number;
+  /** LLaVA-NeXT: how images are cut. */
+  readonly tiles?: TileLayout;
+  /** [C, H, W] of the pixels and [P, D] of what the adapter reads, of an image or a tile. */
   readonly pixelShape: readonly number[];
   readonly featureShape: readonly number[];
 }
@@ -45,62 +48,85 @@ export interface OpenedModel extends ImageFacts {
 
 /** Loads what the recipe names. */
 export async function openModel(recipe: Recipe): Promise<OpenedModel> {
-  const source = await openFolder(recipe.model_name_or_path);
-  const model = await loadModelOf(recipe, source);
-  if (model instanceof Llava && model.config.image_grid_pinpoints)
-    throw new Error(`${source.location}: recipes take images whole; the tiles of LLaVA-NeXT are trained with train()`);
-  const { image_size: size, num_channels: channels = 3 } = model.config.vision_config;
-  const found = model.processor ?? (await Processor.open(source, model.config.text_config, { size, crop_size: size }));
-  if (!found) throw new Error(`${source.location}: training needs the tokenizer.json of the model there`);
-  const options = { ...found.options, aspect: recipe.image_aspect_ratio === "pad" ? ("pad" as const) : undefined };
-  const processor = new Processor(found.tokenizer, found.images, options);
-  if (recipe.pretrain_mm_mlp_adapter) await loadProjector(model, recipe.pretrain_mm_mlp_adapter);
+  const { model, source } = await loadModelOf(recipe);
+  const vision = model instanceof MplugOwl2 ? model.config.visual_config.visual_model : model.config.vision_config;
+  const { image_size: size, num_channels: channels = 3 } = vision;
+  const found = model.processor;
+  if (!found) throw new Error(`${source.location}: training needs the tokenizer of the model there`);
+  const aspect = recipe.image_aspect_ratio === "pad" ? ("pad" as const) : undefined;
+  const processor = new Processor(found.tokenizer, found.images, { ...found.options, aspect });
+  if (recipe.pretrain_mm_mlp_adapter) {
+    if (!(model instanceof Llava)) throw new Error("pretrain_mm_mlp_adapter: only llava has a projector");
+    const { source: folder, name } = await openFile(recipe.pretrain_mm_mlp_adapter);
+    await loadProjector(model, folder, name);
+  }
   const settings = "tokenizer_config.json";
   const { legacy } = (await source.size(settings)) === undefined ? {} : await readJson(source, settings);
   const pixelShape = [channels, size, size];
   const features = model.visionFeatures(zeros([1, ...pixelShape])); // never computed: for their shapes
+  const tokens = model.project(features).shape[1];
+  const tiles = model instanceof Llava ? model.tileLayout(tokens) : undefined;
+  checkTiles(recipe, source, tiles);
   return {
     model,
     processor,
     legacy: legacy !== false,
-    imageToken: model instanceof Llava ? model.config.image_token_index : -1,
-    tokensPerImage: model.project(features).shape[1],
+    imageToken: model.imageToken,
+    tokensOf: (image) => (tiles ? anyresRows(image!, tiles).length : tokens),
+    tiles,
     pixelShape,
     featureShape: features.shape.slice(1),
   };
 }
 
-async function loadModelOf(recipe: Recipe, source: FileSource): Promise<TrainedModel> {
-  const dtype = ({ 32: "f32", 16: "f16", 8: "int8", 4: recipe.quant_type } as const)[recipe.bits];
-  if (recipe.architecture === "mplug-owl") return MplugOwl.fromPretrained(source, { dtype });
-  const visionTower = recipe.vision_tower ?? undefined;
-  const config = await readJson(source, "config.json");
-  const whole = config.text_config || config.mm_vision_tower;
-  if (whole || !visionTower) return Llava.fromPretrained(source, { dtype, visionTower });
-  return assemble(recipe, visionTower, { dtype });
+/** Whether images are cut into tiles is the model's to say, and must be what the recipe expects. */
+function checkTiles({ image_aspect_ratio: aspect }: Recipe, source: FileSource, tiles?: TileLayout) {
+  if (tiles && aspect !== "anyres")
+    throw new Error(`${source.location} cuts images into tiles: image_aspect_ratio must be "anyres", got "${aspect}"`);
+  if (!tiles && aspect === "anyres")
+    throw new Error(
+      `${source.location} takes images whole (no image_grid_pinpoints): image_aspect_ratio "anyres" does not fit`,
+    );
 }
 
-/** A tower and a language model from folders of their own, with a new projector between them: where stage 1 begins. */
-async function assemble(recipe: Recipe, visionTower: string, options: LoadOptions): Promise<Llava> {
-  const language = await loadLlama(recipe.model_name_or_path, options);
-  const tower = await loadVisionTower(visionTower, options);
-  const model = withoutInit(
-    () =>
-      new Llava({
-        model_type: "llava",
-        text_config: language.config,
-        vision_config: tower.config,
-        image_token_index: IMAGE_TOKEN_INDEX,
-        vision_feature_layer: recipe.mm_vision_select_layer,
-        vision_feature_select_strategy: recipe.mm_vision_select_feature === "patch" ? "default" : "full",
-        mm_projector_type: recipe.mm_projector_type,
-      }),
-  );
-  const type = recipe.mm_projector_type;
-  model.language_model = language;
-  model.vision_tower = tower;
-  model.multi_modal_projector = new Projector(tower.config.hidden_size, language.config.hidden_size, { type });
-  return model;
+/** The model with its processor, and its folder. */
+async function loadModelOf(recipe: Recipe): Promise<{ model: TrainedModel; source: FileSource }> {
+  const source = await openFolder(recipe.model_name_or_path);
+  const dtype = ({ 32: "f32", 16: "f16", 8: "int8", 4: recipe.quant_type } as const)[recipe.bits];
+  if (recipe.architecture === "mplug-owl") return { model: await MplugOwl.fromPretrained(source, { dtype }), source };
+  if (recipe.architecture === "mplug-owl2") return { model: await MplugOwl2.fromPretrained(source, { dtype }), source };
+  const visionTower = recipe.vision_tower ?? undefined;
+  const config = await readJson(source, "config.json");
+  if (config.text_config || config.mm_vision_tower || !visionTower)
+    return { model: await Llava.fromPretrained(source, { dtype, visionTower }), source };
+  // A tower and a language model from folders of their own, with a new projector between them: where stage 1 begins.
+  const anyres = recipe.image_aspect_ratio === "anyres";
+  const model = Llava.assemble(await loadLlama(source, { dtype }), await loadVisionTower(visionTower, { dtype }), {
+    mm_projector_type: recipe.mm_projector_type,
+    mm_vision_select_layer: recipe.mm_vision_select_layer,
+    mm_vision_select_feature: recipe.mm_vision_select_feature,
+    image_aspect_ratio: recipe.image_aspect_ratio,
+    ...(anyres && {
+      image_grid_pinpoints: recipe.image_grid_pinpoints,
+      mm_patch_merge_type: recipe.mm_patch_merge_type,
+    }),
+  });
+  const both = withImageSettings(source, await openFolder(visionTower));
+  noteFolder(model, both);
+  const { vision_config: vision, text_config: text, image_grid_pinpoints: pinpoints } = model.config;
+  const images = { size: vision.image_size, crop_size: vision.image_size };
+  model.processor = await Processor.open(both, text, images, { pinpoints });
+  return { model, source };
+}
+
+/** The files of a language model's folder, with the image settings of a tower's. */
+function withImageSettings(language: FileSource, tower: FileSource): FileSource {
+  const of = (path: string) => (path === "preprocessor_config.json" ? tower : language);
+  return {
+    location: language.location,
+    read: (path, start, end) => of(path).read(path, start, end),
+    size: (path) => of(path).size(path),
+  };
 }
 
 /** Freezes and trains what the recipe says. Returns the names of the layers with a LoRA. */
@@ -153,35 +179,6 @@ export function parameterGroups(model: TrainedModel, recipe: Recipe): ParameterG
   return [...groups.values()];
 }
 
-/** Names of LLaVA's mm_projector files: layers of an MLP have even numbers, a single layer has none. */
-const originalName = (name: string, layers: number): string =>
-  name.replace(/^linear_(\d+)/, (_, n) =>
-    layers === 1 ? "model.mm_projector" : `model.mm_projector.${2 * (Number(n) - 1)}`,
-  );
-
-export const PROJECTOR_FILE = "mm_projector.safetensors";
-
-const projectorState = (model: Llava): Record<string, Tensor> => {
-  const own = Object.entries(model.multi_modal_projector.stateDict());
-  const layers = new Set(own.map(([name]) => name.split(".")[0])).size;
-  return Object.fromEntries(own.map(([name, t]) => [originalName(name, layers), t]));
-};
-
-/** Takes over the projector of an earlier stage (`mm_projector.safetensors`, or LLaVA's `mm_projector.bin`). */
-async function loadProjector(model: TrainedModel, path: string): Promise<void> {
-  if (!(model instanceof Llava)) throw new Error(`pretrain_mm_mlp_adapter ${path}: only llava has a projector`);
-  const { source, name } = await openFile(path);
-  await loadWeights(
-    model.multi_modal_projector,
-    [await TensorFiles.open(source, name)],
-    [
-      [/^model\.mm_projector\.(\d+)\./, (_, n) => `linear_${Number(n) / 2 + 1}.`],
-      [/^model\.mm_projector\./, "linear_1."],
-      [/^(?:model\.)?multi_modal_projector\./, ""],
-    ],
-  );
-}
-
 /**
  * Writes what was trained: a PEFT folder for a LoRA, LLaVA's projector file where only that trained, else the model
  * with its tokenizer. Returns what it wrote.
@@ -193,7 +190,7 @@ export async function saveResult(model: TrainedModel, recipe: Recipe): Promise<s
     return "adapter_model.safetensors";
   }
   if (model instanceof Llava && recipe.trainable.every((part) => part === "projector") && !model.image_slots) {
-    await saveSafetensors(output, PROJECTOR_FILE, writeEntries(projectorState(model)));
+    await saveProjector(model, output);
     return PROJECTOR_FILE;
   }
   await model.savePretrained(output);

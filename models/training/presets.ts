@@ -77,6 +77,26 @@ const llava15Lora: Preset = {
   mm_projector_lr: 2e-5,
 };
 
+// LLaVA-NeXT: LLaVA-VL/LLaVA-NeXT scripts/train/finetune_clip.sh (rates, schedule, images in tiles, all parts train); its
+// length of 32,768 is that of Qwen2, a Vicuna has 4,096. 4 samples on each of 32 GPUs make the batch. Its first stage is
+// that of LLaVA 1.5 (pretrain_clip.sh: the projector on whole images, rate 1e-3).
+const llavaNext: Preset = {
+  ...llava15Stage2,
+  image_aspect_ratio: "anyres",
+  image_grid_pinpoints: [
+    [336, 672],
+    [672, 336],
+    [672, 672],
+    [1008, 336],
+    [336, 1008],
+  ],
+  mm_patch_merge_type: "spatial_unpad",
+  trainable: ["vision", "projector", "language"],
+  learning_rate: 1e-5,
+  mm_vision_tower_lr: 2e-6,
+  model_max_length: 4096,
+};
+
 // mPLUG-Owl: arXiv 2304.14178, section 4. Its images are "randomly resized"; the range is that of configs/v0.yaml.
 const owl: Preset = {
   architecture: "mplug-owl",
@@ -101,6 +121,26 @@ const owlStage2: Preset = {
   augment_flip: true,
 };
 
+// mPLUG-Owl2: X-PLUG/mPLUG-Owl, mPLUG-Owl2/scripts/finetune.sh and finetune_lora.sh: 2 samples × 8 accumulated on each of
+// 8 GPUs. They name the template v1; the one that the released model is asked with is taken. Their trainer looks for
+// parameters that are called visual_abstractor_lr, finds none, and so trains the abstractor at the LoRA's rate; here it has
+// the rate that the script gives it.
+const owl2Stage2: Preset = {
+  architecture: "mplug-owl2",
+  version: "mplug_owl2",
+  image_aspect_ratio: "pad",
+  group_by_modality_length: true,
+  trainable: ["projector", "language"],
+  learning_rate: 2e-5,
+  weight_decay: 0,
+  lr_scheduler_type: "cosine",
+  warmup_ratio: 0.03,
+  train_batch_size: 128,
+  num_train_epochs: 1,
+  model_max_length: 2048,
+  gradient_checkpointing: true,
+};
+
 // Chinese-LLaVA publishes no training code: the recipe of LLaVA 1.0, whose structure it has, with its own templates.
 const chinese = (version: string): Preset => ({ ...llavaV1Stage2, version });
 
@@ -118,6 +158,8 @@ export const presets: Readonly<Record<string, Preset>> = {
   "llava-1.5-stage2-lora": llava15Lora,
   // No script of its own: the LoRA's values, and nf4 as in finetune_qlora.sh.
   "llava-1.5-stage2-qlora": { ...llava15Lora, bits: 4, quant_type: "nf4" },
+  "llava-next-stage1": llava15Stage1,
+  "llava-next-stage2": llavaNext,
   "chinese-llava-stage1": llavaV1Stage1,
   "chinese-llava-stage2": chinese("chinese_llama2"),
   "chinese-llava-baichuan-stage2": chinese("chinese_baichuan"),
@@ -146,5 +188,16 @@ export const presets: Readonly<Record<string, Preset>> = {
     lora_dropout: 0.05,
     lora_target: "language_model.*\\.(q|v)_proj$",
     learning_rate: 2e-5,
+  },
+  "mplug-owl2-stage2": owl2Stage2,
+  "mplug-owl2-stage2-lora": {
+    ...owl2Stage2,
+    trainable: ["projector"],
+    lora_enable: true,
+    lora_r: 128,
+    lora_alpha: 256,
+    lora_dropout: 0.05,
+    learning_rate: 1e-4,
+    mm_projector_lr: 2e-5,
   },
 };

@@ -7,7 +7,7 @@ export type Part = "vision" | "projector" | "language";
 export interface Recipe {
   /** Name of a preset whose keys hold where the recipe leaves them out. */
   preset: string | null;
-  architecture: "llava" | "mplug-owl";
+  architecture: "llava" | "mplug-owl" | "mplug-owl2";
 
   /** Folder of the model; with `vision_tower`, of its language model alone, and a new projector is made. */
   model_name_or_path: string;
@@ -30,8 +30,11 @@ export interface Recipe {
 
   /** Conversation template. */
   version: string;
-  /** "pad" squares images on the mean colour first; "square" lets the processor crop. */
-  image_aspect_ratio: "square" | "pad";
+  /** "pad" squares images on the mean colour first, "square" lets the processor crop, "anyres" cuts them into tiles. */
+  image_aspect_ratio: "square" | "pad" | "anyres";
+  /** With anyres, of a model that is put together: resolutions [width, height], and how tokens of tiles are joined. */
+  image_grid_pinpoints: [number, number][];
+  mm_patch_merge_type: "flat" | "spatial" | "spatial_unpad";
   /** Longest sequence, images included; longer samples are cut (and counted). */
   model_max_length: number;
 
@@ -116,6 +119,7 @@ const orNull =
   (inner: Check): Check =>
   (value) =>
     value === null ? undefined : inner(value) && `${inner(value)}, or null`;
+const isSize = (v: unknown): boolean => Array.isArray(v) && v.length === 2 && v.every((n) => count(n) === undefined);
 const parts: readonly unknown[] = ["vision", "projector", "language"];
 const pattern = check("a regular expression", (v) => {
   try {
@@ -128,7 +132,7 @@ const pattern = check("a regular expression", (v) => {
 /** What each key takes, and its value where neither recipe nor preset has one; undefined = must be given. */
 const fields: { readonly [K in keyof Recipe]: readonly [Check, Recipe[K] | undefined] } = {
   preset: [orNull(text), null],
-  architecture: [oneOf("llava", "mplug-owl"), "llava"],
+  architecture: [oneOf("llava", "mplug-owl", "mplug-owl2"), "llava"],
   model_name_or_path: [text, undefined],
   vision_tower: [orNull(text), null],
   mm_projector_type: [text, "mlp2x_gelu"],
@@ -147,7 +151,18 @@ const fields: { readonly [K in keyof Recipe]: readonly [Check, Recipe[K] | undef
   eval_data_path: [orNull(text), null],
   eval_steps: [count0, 0],
   version: [text, "v1"],
-  image_aspect_ratio: [oneOf("square", "pad"), "square"],
+  image_aspect_ratio: [oneOf("square", "pad", "anyres"), "square"],
+  image_grid_pinpoints: [
+    check("a list of [width, height]", (v) => Array.isArray(v) && v.length > 0 && v.every(isSize)),
+    [
+      [336, 672], // LLaVA-NeXT's
+      [672, 336],
+      [672, 672],
+      [1008, 336],
+      [336, 1008],
+    ],
+  ],
+  mm_patch_merge_type: [oneOf("flat", "spatial", "spatial_unpad"), "spatial_unpad"],
   model_max_length: [count, 2048],
   trainable: [
     check(`a list of ${parts.join(", ")}`, (v) => Array.isArray(v) && v.every((p) => parts.includes(p))),
@@ -157,7 +172,7 @@ const fields: { readonly [K in keyof Recipe]: readonly [Check, Recipe[K] | undef
   lora_r: [count, 64], // LLaVA's train.py
   lora_alpha: [positive, 16],
   lora_dropout: [share, 0.05],
-  lora_target: [pattern, "^language_model\\..*\\.(q|k|v|o|gate|up|down)_proj$"],
+  lora_target: [pattern, "^language_model\\..*\\.(q|k|v|o|gate|up|down)_proj(\\.multiway\\.\\d)?$"],
   bits: [oneOf(4, 8, 16, 32), 32],
   quant_type: [oneOf("nf4", "int4"), "nf4"],
   learning_rate: [positive, undefined],
@@ -250,8 +265,12 @@ function checkTogether(r: Recipe, where: string): void {
   if (r.feature_cache !== "off" && (r.augment_crop || r.augment_flip || r.augment_jitter > 0))
     problems.push("feature_cache keeps one result an image, so it excludes augmentation");
   if (r.min_lr > r.learning_rate) problems.push(`min_lr ${r.min_lr} is above learning_rate ${r.learning_rate}`);
-  if (r.architecture === "mplug-owl" && r.vision_tower)
-    problems.push("vision_tower is for llava: mplug-owl has its own");
+  if (r.architecture !== "llava" && r.vision_tower)
+    problems.push(`vision_tower is for llava: ${r.architecture} has its own`);
+  if (r.architecture !== "llava" && r.image_aspect_ratio === "anyres")
+    problems.push(`image_aspect_ratio "anyres" is for llava, not ${r.architecture}`);
+  if (r.image_aspect_ratio === "anyres" && r.augment_crop)
+    problems.push("augment_crop changes the shape of images, which decides their tiles: not with anyres");
   if (problems.length) throw new Error(`${where}: ${problems.join("; ")}`);
 }
 

@@ -85,11 +85,11 @@ async function run(recipe: Recipe, options: RunOptions): Promise<RunResult> {
   const adapted = prepareModel(model, recipe);
   const folder = await openFolder(recipe.image_folder);
   const output = await openFolder(recipe.output_dir);
-  const data = await DataSet.open([recipe.data_path].flat(), opened, recipe, folder);
-  const heldOut = recipe.eval_data_path
-    ? await DataSet.open([recipe.eval_data_path], opened, recipe, folder)
-    : undefined;
-  const batches = new Batches(opened, recipe, folder, output, options.decode ?? decodeImage);
+  const { decode = decodeImage } = options;
+  const dataOf = (paths: readonly string[]) => DataSet.open(paths, opened, recipe, folder, decode);
+  const data = await dataOf([recipe.data_path].flat());
+  const heldOut = recipe.eval_data_path ? await dataOf([recipe.eval_data_path]) : undefined;
+  const batches = new Batches(opened, recipe, folder, output, decode);
 
   const stepsPerEpoch = data.steps(0).length;
   const steps = recipe.max_steps ?? Math.ceil(recipe.num_train_epochs * stepsPerEpoch);

@@ -24,7 +24,7 @@ const encoder: EncoderOptions = {
   tokenizer: new Tokenizer(JSON.parse(json)),
   version: "v1",
   imageToken: -200,
-  tokensPerImage: 4,
+  tokensOf: () => 4,
   maxLength: 128,
 };
 
@@ -108,8 +108,19 @@ describe("encoding", () => {
     expect(() => encodeSample(sample(""), encoder)).toThrow(
       "data.json, sample 3: all labels are -100: its answers are empty",
     );
-    expect(() => encodeSample(sample("a"), { ...encoder, tokensPerImage: 200 })).toThrow(
+    expect(() => encodeSample(sample("a"), { ...encoder, tokensOf: () => 200 })).toThrow(
       "data.json, sample 3: an image of 200 positions lies beyond model_max_length 128",
+    );
+  });
+
+  test("two images in one turn, of which a template keeps one, are refused by name", () => {
+    const two = {
+      where: "data.json, sample 5",
+      images: ["x.png", "y.png"],
+      turns: [turn("human", "<image><image>\nWhat?"), turn("gpt", "a")] as never,
+    };
+    expect(() => encodeSample(two, encoder)).toThrow(
+      "data.json, sample 5: the template v1 keeps 1 of its 2 images: one a turn",
     );
   });
 

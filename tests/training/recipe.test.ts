@@ -40,6 +40,9 @@ test.each<[string, object]>([
     "mplug-owl-stage2-lora",
     { learning_rate: 2e-5, lora_r: 8, lora_alpha: 32, lora_dropout: 0.05, augment_crop: [0.5, 1], max_grad_norm: 1 },
   ],
+  ["llava-next-stage2", { learning_rate: 1e-5, mm_vision_tower_lr: 2e-6, image_aspect_ratio: "anyres" }],
+  ["mplug-owl2-stage2", { learning_rate: 2e-5, train_batch_size: 128, trainable: ["projector", "language"] }],
+  ["mplug-owl2-stage2-lora", { learning_rate: 1e-4, mm_projector_lr: 2e-5, lora_r: 128, lora_alpha: 256 }],
 ])("hyper-parameters of %s", (preset, keys) => expect(parseRecipe({ preset, ...needed })).toMatchObject(keys));
 
 test.each([
@@ -56,6 +59,10 @@ test.each([
   [{ bits: 4, trainable: ["language"] }, "bits 4 freezes vision and language: take language out of trainable"],
   [{ feature_cache: "memory", augment_flip: true }, "it excludes augmentation"],
   [{ feature_cache: "memory", trainable: ["vision"] }, "feature_cache needs a frozen tower"],
+  [{ image_aspect_ratio: "anyres", augment_crop: [0.5, 1] }, "augment_crop changes the shape of images"],
+  [{ image_aspect_ratio: "anyres", architecture: "mplug-owl2" }, '"anyres" is for llava, not mplug-owl2'],
+  [{ image_grid_pinpoints: [[336]] }, "expected a list of [width, height]"],
+  [{ architecture: "mplug-owl2", vision_tower: "clip" }, "vision_tower is for llava: mplug-owl2 has its own"],
 ] as const)("%j is an error that says why", (keys, message) => {
   expect(() => parseRecipe({ ...own, ...keys }, "recipe.json")).toThrow(message);
 });
