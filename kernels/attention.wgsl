@@ -8,7 +8,7 @@
 // Rows: the `group` query heads of a key head times T, numbered head first, so that one token fills tiles with its heads.
 // Grid: x = tiles of 2 SG rows, y = key heads, z = batch. One subgroup per workgroup, two rows per lane.
 // A block of BLOCK keys is loaded once by the subgroup and spread by shuffles, so no row needs another lane: no barrier.
-// q and o lie in workgroup memory, each lane in its own slot, so the loop over D stays rolled and D is data
+// q and o lie in workgroup memory, which starts as zero, each lane in its own slot, so the loop over D stays rolled and D is data
 // (a constant D is unrolled by some drivers and compiles for 10 s and more).
 // A row that sees no key gives o = 0 and 1 / sum = 0 (torch gives NaN).
 // Caution: needs a fixed subgroup size of exactly SG; attention_tiled.wgsl is the same without subgroups.
@@ -32,7 +32,7 @@ struct Dims {
   m_offset: u32, m_b: u32, m_h: u32, m_t: u32, m_s: u32, // mask
   a_offset: u32, a_b: u32, a_h: u32, a_t: u32, a_s: u32, // bias
   o_b: u32, o_h: u32, o_t: u32,
-  block: u32, // BLOCK, for loops that must stay loops
+  block: u32, two: u32, // BLOCK and 2, for loops that must stay loops
 }
 
 const SG: u32 = 8u; // param
@@ -66,10 +66,10 @@ fn tail(x: vec4f, d: u32) -> vec4f {
   return select(vec4f(), x, d * 4u + vec4u(0u, 1u, 2u, 3u) < vec4u(dims.D));
 }
 
-fn load_q(at: u32, d: u32) -> vec4f {
-  let i = at + d * 4u;
-  if (HALF) { return tail(vec4f(unpack2x16float(q[i / 2u]), unpack2x16float(q[i / 2u + 1u])), d); }
-  return tail(bitcast<vec4f>(vec4u(q[i], q[i + 1u], q[i + 2u], q[i + 3u])), d);
+/// One value of q.
+fn q_1(at: u32) -> f32 {
+  if (HALF) { return unpack2x16float(q[at / 2u])[at % 2u]; }
+  return bitcast<f32>(q[at]);
 }
 
 fn load_k(at: u32, d: u32) -> vec4f {
@@ -90,14 +90,6 @@ fn load_v(at: u32, d: u32) -> vec4f {
 fn row_scale(word: u32) -> f32 {
   if (KV == 2u) { return bitcast<f32>(word); }
   return 1.0;
-}
-
-fn store_o(at: u32, d: u32, value: vec4f) {
-  let i = at + d * 4u;
-  o[i] = value.x;
-  if (d * 4u + 1u < dims.D) { o[i + 1u] = value.y; }
-  if (d * 4u + 2u < dims.D) { o[i + 2u] = value.z; }
-  if (d * 4u + 3u < dims.D) { o[i + 3u] = value.w; }
 }
 
 /// Bits of the members of a block at `base` that come before `end`.
@@ -147,12 +139,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
   let v_base = dims.v_offset + b * dims.v_b + kv_head * dims.v_h;
   let m_at = dims.m_offset + b * dims.m_b + h * dims.m_h + t * dims.m_t;
   let a_at = dims.a_offset + b * dims.a_b + h * dims.a_h + t * dims.a_t;
-  for (var d = 0u; d < dims.D4; d++) {
-    let slot = d * 2u * SG + lane;
-    q_slots[slot] = load_q(q_at.x, d) * dims.scale;
-    q_slots[slot + SG] = load_q(q_at.y, d) * dims.scale;
-    o_slots[slot] = vec4f();
-    o_slots[slot + SG] = vec4f();
+  for (var r = 0u; r < dims.two; r++) {
+    for (var i = 0u; i < dims.D; i++) { q_slots[(i / 4u * 2u + r) * SG + lane][i % 4u] = q_1(q_at[r] + i) * dims.scale; }
   }
 
   var top = vec2f(FLOOR); // running maximum of the scores
@@ -243,12 +231,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
   }
 
   let norm = select(vec2f(), 1.0 / total, total > vec2f());
-  for (var r = 0u; r < 2u; r++) {
+  for (var r = 0u; r < dims.two; r++) {
     if (mine[r] >= rows) { continue; }
     stats[(b * dims.H + h[r]) * dims.T + t[r]] = vec2f(top[r], norm[r]);
     let out = b * dims.o_b + h[r] * dims.o_h + t[r] * dims.o_t;
-    for (var d = 0u; d < dims.D4; d++) {
-      store_o(out, d, o_slots[d * 2u * SG + r * SG + lane] * norm[r]);
-    }
+    for (var i = 0u; i < dims.D; i++) { o[out + i] = o_slots[(i / 4u * 2u + r) * SG + lane][i % 4u] * norm[r]; }
   }
 }

@@ -4,7 +4,9 @@
 // Layout as in attention_dq.wgsl; dk and dv [B, H / group, S, D] contiguous.
 // Grid: x = tiles of 2 SG keys, y = key heads, z = batch. Two keys per lane; blocks of BLOCK query rows are spread by
 // shuffles. The query heads that share a key head are a loop here: no atomics, and runs are repeatable.
-// dk, dv (and k, v, with CACHE) lie in workgroup memory, each lane in its own slot: no barrier.
+// dk, dv (and k, v, with CACHE) lie in workgroup memory, which starts as zero, each lane in its own slot: no barrier.
+// The four products of a block are turns of one loop, and what runs once a tile goes value by value: software adapters
+// compile each load lane by lane, at the price of 50 multiply-adds.
 // Caution: needs a fixed subgroup size of exactly SG; attention_dkv_tiled.wgsl is the same without subgroups.
 enable subgroups;
 diagnostic(off, subgroup_uniformity); // the analysis does not know that subgroupAny gives all lanes the same
@@ -27,7 +29,7 @@ struct Dims {
   a_offset: u32, a_b: u32, a_h: u32, a_t: u32, a_s: u32, // bias
   g_offset: u32, g_b: u32, g_h: u32, g_t: u32, // gradient of o
   y_b: u32, y_h: u32, y_t: u32, // dk and dv
-  block: u32, // BLOCK, for loops that must stay loops
+  block: u32, two: u32, per_lane: u32, // BLOCK, 2 and PER_LANE, for loops that must stay loops
 }
 
 const SG: u32 = 8u; // param
@@ -85,20 +87,16 @@ fn load_g(at: u32, d: u32) -> vec4f {
   return tail(vec4f(g[i], g[i + 1u], g[i + 2u], g[i + 3u]), d);
 }
 
-fn store_dk(at: u32, d: u32, value: vec4f) {
-  let i = at + d * 4u;
-  dk[i] = value.x;
-  if (d * 4u + 1u < dims.D) { dk[i + 1u] = value.y; }
-  if (d * 4u + 2u < dims.D) { dk[i + 2u] = value.z; }
-  if (d * 4u + 3u < dims.D) { dk[i + 3u] = value.w; }
+/// One value of k.
+fn k_1(at: u32) -> f32 {
+  if (HALF) { return unpack2x16float(k[at / 2u])[at % 2u]; }
+  return bitcast<f32>(k[at]);
 }
 
-fn store_dv(at: u32, d: u32, value: vec4f) {
-  let i = at + d * 4u;
-  dv[i] = value.x;
-  if (d * 4u + 1u < dims.D) { dv[i + 1u] = value.y; }
-  if (d * 4u + 2u < dims.D) { dv[i + 2u] = value.z; }
-  if (d * 4u + 3u < dims.D) { dv[i + 3u] = value.w; }
+/// One value of v.
+fn v_1(at: u32) -> f32 {
+  if (HALF) { return unpack2x16float(v[at / 2u])[at % 2u]; }
+  return bitcast<f32>(v[at]);
 }
 
 /// Bits of the members of a block at `base` that come before `end`.
@@ -135,17 +133,13 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
 
   let k_at = dims.k_offset + b * dims.k_b + kv_head * dims.k_h + key * dims.k_t;
   let v_at = dims.v_offset + b * dims.v_b + kv_head * dims.v_h + key * dims.v_t;
-  for (var d = 0u; d < dims.D4; d++) {
-    let slot = d * 2u * SG + lane;
-    slots[slot] = vec4f();
-    slots[slot + SG] = vec4f();
-    slots[SLOTS + slot] = vec4f();
-    slots[SLOTS + slot + SG] = vec4f();
-    if (CACHE) {
-      slots[2u * SLOTS + slot] = load_k(k_at.x, d);
-      slots[2u * SLOTS + slot + SG] = load_k(k_at.y, d);
-      slots[3u * SLOTS + slot] = load_v(v_at.x, d);
-      slots[3u * SLOTS + slot + SG] = load_v(v_at.y, d);
+  if (CACHE) {
+    for (var r = 0u; r < dims.two; r++) {
+      for (var i = 0u; i < dims.D; i++) {
+        let slot = (i / 4u * 2u + r) * SG + lane;
+        slots[2u * SLOTS + slot][i % 4u] = k_1(k_at[r] + i);
+        slots[3u * SLOTS + slot][i % 4u] = v_1(v_at[r] + i);
+      }
     }
   }
 
@@ -174,118 +168,100 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
         if (!subgroupAny(any(seen != vec2u()))) { continue; }
       }
 
-      var s = array<vec2f, BLOCK>();
-      for (var d = 0u; d < dims.D4; d++) {
-        let slot = d * 2u * SG + lane;
-        var x = array<vec4f, PER_LANE>();
-        // q takes the scale, as in the forward pass: the same rounding gives the same score.
-        for (var j = 0u; j < PER_LANE; j++) { x[j] = load_q(q_base + at[j] * dims.q_t, d) * dims.scale; }
-        var k0 = vec4f();
-        var k1 = vec4f();
-        if (CACHE) {
-          k0 = slots[2u * SLOTS + slot];
-          k1 = slots[2u * SLOTS + slot + SG];
+      var w = array<vec2f, BLOCK>(); // in turn: scores, dO v^T, p, ds
+      var ds = array<vec2f, BLOCK>();
+      for (var turn = 0u; turn < 2u * dims.two; turn++) {
+        for (var d = 0u; d < dims.D4; d++) {
+          let slot = d * 2u * SG + lane;
+          var x = array<vec4f, PER_LANE>();
+          for (var j = 0u; j < PER_LANE; j++) {
+            if (turn == 0u || turn == 3u) {
+              // q takes the scale, as in the forward pass: the same rounding gives the same score.
+              x[j] = load_q(q_base + at[j] * dims.q_t, d) * dims.scale;
+            } else {
+              x[j] = load_g(g_base + at[j] * dims.g_t, d);
+            }
+          }
+          if (turn < 2u) {
+            var y0 = vec4f();
+            var y1 = vec4f();
+            if (CACHE) {
+              y0 = slots[(2u + turn) * SLOTS + slot];
+              y1 = slots[(2u + turn) * SLOTS + slot + SG];
+            } else if (turn == 0u) {
+              y0 = load_k(k_at.x, d);
+              y1 = load_k(k_at.y, d);
+            } else {
+              y0 = load_v(v_at.x, d);
+              y1 = load_v(v_at.y, d);
+            }
+            for (var j = 0u; j < PER_LANE; j++) {
+              for (var m = 0u; m < SG; m++) {
+                let row = subgroupShuffle(x[j], m);
+                w[j * SG + m] += vec2f(dot(y0, row), dot(y1, row));
+              }
+            }
+          } else {
+            var a0 = vec4f(); // sums of a block first: shorter chains of additions round less
+            var a1 = vec4f();
+            for (var j = 0u; j < PER_LANE; j++) {
+              for (var m = 0u; m < SG; m++) {
+                let row = subgroupShuffle(x[j], m);
+                a0 += w[j * SG + m].x * row;
+                a1 += w[j * SG + m].y * row;
+              }
+            }
+            slots[(3u - turn) * SLOTS + slot] += a0;
+            slots[(3u - turn) * SLOTS + slot + SG] += a1;
+          }
+        }
+
+        if (turn == 0u) {
+          if (BIASED) {
+            var bias = array<vec2f, BLOCK>();
+            for (var i = 0u; i < dims.block; i++) {
+              let m = a_base + min(base + i, dims.T - 1u) * dims.a_t + key * dims.a_s;
+              bias[i] = vec2f(bitcast<f32>(modifier[m.x]), bitcast<f32>(modifier[m.y])) * LOG2E;
+            }
+            for (var i = 0u; i < BLOCK; i++) { w[i] = max(w[i] + bias[i], vec2f(HIDDEN)); }
+          }
+          if (MASKED || base < all || base + BLOCK > all_end || last_key > length) {
+            for (var i = 0u; i < BLOCK; i++) {
+              w[i] = select(vec2f(HIDDEN), w[i], (seen & vec2u(1u << i)) != vec2u());
+            }
+          }
+          for (var i = 0u; i < BLOCK; i++) {
+            ds[i] = w[i];
+            w[i] = vec2f();
+          }
+        } else if (turn == 1u) {
+          var stat = array<vec3f, PER_LANE>(); // largest score, 1 / sum, D = rowsum(dO * O)
+          for (var j = 0u; j < dims.per_lane; j++) {
+            for (var i = 1u; i < PER_LANE; i++) { stat[i - 1u] = stat[i]; }
+            stat[PER_LANE - 1u] = stats[first_stat + min(base + j * SG + lane, dims.T - 1u)].xyz;
+          }
+          for (var j = 0u; j < PER_LANE; j++) {
+            for (var m = 0u; m < SG; m++) {
+              let x = subgroupShuffle(stat[j], m);
+              let p = exp2(ds[j * SG + m] - x.x) * x.y;
+              ds[j * SG + m] = p * (w[j * SG + m] - x.z);
+              w[j * SG + m] = p;
+            }
+          }
         } else {
-          k0 = load_k(k_at.x, d);
-          k1 = load_k(k_at.y, d);
+          for (var i = 0u; i < BLOCK; i++) { w[i] = ds[i]; }
         }
-        for (var j = 0u; j < PER_LANE; j++) {
-          for (var m = 0u; m < SG; m++) {
-            let row = subgroupShuffle(x[j], m);
-            s[j * SG + m] += vec2f(dot(k0, row), dot(k1, row));
-          }
-        }
-      }
-
-      if (BIASED) {
-        var bias = array<vec2f, BLOCK>();
-        for (var i = 0u; i < dims.block; i++) {
-          let m = a_base + min(base + i, dims.T - 1u) * dims.a_t + key * dims.a_s;
-          bias[i] = vec2f(bitcast<f32>(modifier[m.x]), bitcast<f32>(modifier[m.y])) * LOG2E;
-        }
-        for (var i = 0u; i < BLOCK; i++) { s[i] = max(s[i] + bias[i], vec2f(HIDDEN)); }
-      }
-      if (MASKED || base < all || base + BLOCK > all_end || last_key > length) {
-        for (var i = 0u; i < BLOCK; i++) {
-          s[i] = select(vec2f(HIDDEN), s[i], (seen & vec2u(1u << i)) != vec2u());
-        }
-      }
-
-      var dp = array<vec2f, BLOCK>(); // dO v^T
-      for (var d = 0u; d < dims.D4; d++) {
-        let slot = d * 2u * SG + lane;
-        var x = array<vec4f, PER_LANE>();
-        for (var j = 0u; j < PER_LANE; j++) { x[j] = load_g(g_base + at[j] * dims.g_t, d); }
-        var v0 = vec4f();
-        var v1 = vec4f();
-        if (CACHE) {
-          v0 = slots[3u * SLOTS + slot];
-          v1 = slots[3u * SLOTS + slot + SG];
-        } else {
-          v0 = load_v(v_at.x, d);
-          v1 = load_v(v_at.y, d);
-        }
-        for (var j = 0u; j < PER_LANE; j++) {
-          for (var m = 0u; m < SG; m++) {
-            let row = subgroupShuffle(x[j], m);
-            dp[j * SG + m] += vec2f(dot(v0, row), dot(v1, row));
-          }
-        }
-      }
-
-      for (var j = 0u; j < PER_LANE; j++) {
-        let stat = stats[first_stat + at[j]].xyz; // largest score, 1 / sum, D = rowsum(dO * O)
-        for (var m = 0u; m < SG; m++) {
-          let x = subgroupShuffle(stat, m);
-          let p = exp2(s[j * SG + m] - x.x) * x.y;
-          s[j * SG + m] = p;
-          dp[j * SG + m] = p * (dp[j * SG + m] - x.z); // ds
-        }
-      }
-
-      for (var d = 0u; d < dims.D4; d++) {
-        let slot = d * 2u * SG + lane;
-        var x = array<vec4f, PER_LANE>();
-        for (var j = 0u; j < PER_LANE; j++) { x[j] = load_g(g_base + at[j] * dims.g_t, d); }
-        var a0 = vec4f(); // sums of a block first: shorter chains of additions round less
-        var a1 = vec4f();
-        for (var j = 0u; j < PER_LANE; j++) {
-          for (var m = 0u; m < SG; m++) {
-            let row = subgroupShuffle(x[j], m);
-            a0 += s[j * SG + m].x * row;
-            a1 += s[j * SG + m].y * row;
-          }
-        }
-        slots[SLOTS + slot] += a0;
-        slots[SLOTS + slot + SG] += a1;
-      }
-
-      for (var d = 0u; d < dims.D4; d++) {
-        let slot = d * 2u * SG + lane;
-        var x = array<vec4f, PER_LANE>();
-        for (var j = 0u; j < PER_LANE; j++) { x[j] = load_q(q_base + at[j] * dims.q_t, d); }
-        var a0 = vec4f();
-        var a1 = vec4f();
-        for (var j = 0u; j < PER_LANE; j++) {
-          for (var m = 0u; m < SG; m++) {
-            let row = subgroupShuffle(x[j], m);
-            a0 += dp[j * SG + m].x * row;
-            a1 += dp[j * SG + m].y * row;
-          }
-        }
-        slots[slot] += a0;
-        slots[slot + SG] += a1;
       }
     }
   }
 
-  for (var r = 0u; r < 2u; r++) {
+  for (var r = 0u; r < dims.two; r++) {
     if (t[r] >= dims.S) { continue; }
     let out = b * dims.y_b + kv_head * dims.y_h + t[r] * dims.y_t;
-    for (var d = 0u; d < dims.D4; d++) {
-      let slot = d * 2u * SG + r * SG + lane;
-      store_dk(out, d, slots[slot] * dims.scale * LN2);
-      store_dv(out, d, slots[SLOTS + slot]);
+    for (var i = 0u; i < dims.D; i++) {
+      let slot = (i / 4u * 2u + r) * SG + lane;
+      dk[out + i] = slots[slot][i % 4u] * LN2; // q has the scale already
+      dv[out + i] = slots[SLOTS + slot][i % 4u];
     }
   }
 }

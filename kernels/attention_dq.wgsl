@@ -3,7 +3,8 @@
 // Paper: FlashAttention-2 (https://arxiv.org/abs/2307.08691), algorithm 2; p is recomputed from the saved maximum and sum.
 // Apart from dK and dV because WGSL has no f32 atomics: every dq row belongs to one lane, so runs are repeatable.
 // Layout and grid as in attention.wgsl; g = gradient of o, strided; stats and lengths from attention_stats.wgsl; dq contiguous.
-// q, dq (and g, with CACHE) lie in workgroup memory, each lane in its own slot: no barrier.
+// q, dq (and g, with CACHE) lie in workgroup memory, which starts as zero, each lane in its own slot: no barrier.
+// The three products are turns of one loop, for the reason given in attention_dkv.wgsl.
 // Caution: needs a fixed subgroup size of exactly SG; attention_dq_tiled.wgsl is the same without subgroups.
 enable subgroups;
 diagnostic(off, subgroup_uniformity); // the analysis does not know that subgroupAny gives all lanes the same
@@ -26,7 +27,7 @@ struct Dims {
   a_offset: u32, a_b: u32, a_h: u32, a_t: u32, a_s: u32, // bias
   g_offset: u32, g_b: u32, g_h: u32, g_t: u32, // gradient of o
   y_b: u32, y_h: u32, y_t: u32, // dq
-  block: u32, // BLOCK, for loops that must stay loops
+  block: u32, two: u32, // BLOCK and 2, for loops that must stay loops
 }
 
 const SG: u32 = 8u; // param
@@ -60,10 +61,10 @@ fn tail(x: vec4f, d: u32) -> vec4f {
   return select(vec4f(), x, d * 4u + vec4u(0u, 1u, 2u, 3u) < vec4u(dims.D));
 }
 
-fn load_q(at: u32, d: u32) -> vec4f {
-  let i = at + d * 4u;
-  if (HALF) { return tail(vec4f(unpack2x16float(q[i / 2u]), unpack2x16float(q[i / 2u + 1u])), d); }
-  return tail(bitcast<vec4f>(vec4u(q[i], q[i + 1u], q[i + 2u], q[i + 3u])), d);
+/// One value of q.
+fn q_1(at: u32) -> f32 {
+  if (HALF) { return unpack2x16float(q[at / 2u])[at % 2u]; }
+  return bitcast<f32>(q[at]);
 }
 
 fn load_k(at: u32, d: u32) -> vec4f {
@@ -81,14 +82,6 @@ fn load_v(at: u32, d: u32) -> vec4f {
 fn load_g(at: u32, d: u32) -> vec4f {
   let i = at + d * 4u;
   return tail(vec4f(g[i], g[i + 1u], g[i + 2u], g[i + 3u]), d);
-}
-
-fn store_dq(at: u32, d: u32, value: vec4f) {
-  let i = at + d * 4u;
-  dq[i] = value.x;
-  if (d * 4u + 1u < dims.D) { dq[i + 1u] = value.y; }
-  if (d * 4u + 2u < dims.D) { dq[i + 2u] = value.z; }
-  if (d * 4u + 3u < dims.D) { dq[i + 3u] = value.w; }
 }
 
 /// Bits of the members of a block at `base` that come before `end`.
@@ -138,15 +131,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
   let top = vec2f(stat0.x, stat1.x); // largest score
   let norm = vec2f(stat0.y, stat1.y); // 1 / sum
   let dots = vec2f(stat0.z, stat1.z); // D = rowsum(dO * O)
-  for (var d = 0u; d < dims.D4; d++) {
-    let slot = d * 2u * SG + lane;
-    slots[SLOTS + slot] = load_q(q_at.x, d) * dims.scale;
-    slots[SLOTS + slot + SG] = load_q(q_at.y, d) * dims.scale;
-    slots[slot] = vec4f();
-    slots[slot + SG] = vec4f();
-    if (CACHE) {
-      slots[2u * SLOTS + slot] = load_g(g_at.x, d);
-      slots[2u * SLOTS + slot + SG] = load_g(g_at.y, d);
+  for (var r = 0u; r < dims.two; r++) {
+    for (var i = 0u; i < dims.D; i++) {
+      let slot = (i / 4u * 2u + r) * SG + lane;
+      slots[SLOTS + slot][i % 4u] = q_1(q_at[r] + i) * dims.scale;
+      if (CACHE) { slots[2u * SLOTS + slot][i % 4u] = g[g_at[r] + i]; }
     }
   }
 
@@ -165,82 +154,79 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
       if (!subgroupAny(any(seen != vec2u()))) { continue; }
     }
 
-    var s = array<vec2f, BLOCK>();
-    for (var d = 0u; d < dims.D4; d++) {
-      let slot = d * 2u * SG + lane;
-      var x = array<vec4f, PER_LANE>();
-      for (var j = 0u; j < PER_LANE; j++) { x[j] = load_k(k_base + at[j] * dims.k_t, d); }
-      let q0 = slots[SLOTS + slot];
-      let q1 = slots[SLOTS + slot + SG];
-      for (var j = 0u; j < PER_LANE; j++) {
-        for (var m = 0u; m < SG; m++) {
-          let key = subgroupShuffle(x[j], m);
-          s[j * SG + m] += vec2f(dot(q0, key), dot(q1, key));
+    var w = array<vec2f, BLOCK>(); // in turn: scores, dO v^T, ds
+    var p = array<vec2f, BLOCK>();
+    for (var turn = 0u; turn < dims.two + 1u; turn++) {
+      for (var d = 0u; d < dims.D4; d++) {
+        let slot = d * 2u * SG + lane;
+        var x = array<vec4f, PER_LANE>();
+        for (var j = 0u; j < PER_LANE; j++) {
+          if (turn == 1u) {
+            x[j] = load_v(v_base + at[j] * dims.v_t, d);
+          } else {
+            x[j] = load_k(k_base + at[j] * dims.k_t, d);
+          }
+        }
+        if (turn < 2u) {
+          var y0 = vec4f();
+          var y1 = vec4f();
+          if (CACHE || turn == 0u) {
+            y0 = slots[(1u + turn) * SLOTS + slot];
+            y1 = slots[(1u + turn) * SLOTS + slot + SG];
+          } else {
+            y0 = load_g(g_at.x, d);
+            y1 = load_g(g_at.y, d);
+          }
+          for (var j = 0u; j < PER_LANE; j++) {
+            for (var m = 0u; m < SG; m++) {
+              let key = subgroupShuffle(x[j], m);
+              w[j * SG + m] += vec2f(dot(y0, key), dot(y1, key));
+            }
+          }
+        } else {
+          var a0 = vec4f(); // sums of a block first: shorter chains of additions round less
+          var a1 = vec4f();
+          for (var j = 0u; j < PER_LANE; j++) {
+            for (var m = 0u; m < SG; m++) {
+              let key = subgroupShuffle(x[j], m);
+              a0 += w[j * SG + m].x * key;
+              a1 += w[j * SG + m].y * key;
+            }
+          }
+          slots[slot] += a0;
+          slots[slot + SG] += a1;
         }
       }
-    }
 
-    if (BIASED) {
-      var bias = array<vec2f, BLOCK>();
-      for (var i = 0u; i < dims.block; i++) {
-        let m = a_at + min(base + i, length - 1u) * dims.a_s;
-        bias[i] = vec2f(bitcast<f32>(modifier[m.x]), bitcast<f32>(modifier[m.y])) * LOG2E;
-      }
-      for (var i = 0u; i < BLOCK; i++) { s[i] = max(s[i] + bias[i], vec2f(HIDDEN)); }
-    }
-    if (MASKED || base + BLOCK > all || base < all_from) {
-      for (var i = 0u; i < BLOCK; i++) {
-        s[i] = select(vec2f(HIDDEN), s[i], (seen & vec2u(1u << i)) != vec2u());
-      }
-    }
-    for (var i = 0u; i < BLOCK; i++) { s[i] = exp2(s[i] - top) * norm; } // p
-
-    var dp = array<vec2f, BLOCK>(); // dO v^T
-    for (var d = 0u; d < dims.D4; d++) {
-      let slot = d * 2u * SG + lane;
-      var x = array<vec4f, PER_LANE>();
-      for (var j = 0u; j < PER_LANE; j++) { x[j] = load_v(v_base + at[j] * dims.v_t, d); }
-      var g0 = vec4f();
-      var g1 = vec4f();
-      if (CACHE) {
-        g0 = slots[2u * SLOTS + slot];
-        g1 = slots[2u * SLOTS + slot + SG];
+      if (turn == 0u) {
+        if (BIASED) {
+          var bias = array<vec2f, BLOCK>();
+          for (var i = 0u; i < dims.block; i++) {
+            let m = a_at + min(base + i, length - 1u) * dims.a_s;
+            bias[i] = vec2f(bitcast<f32>(modifier[m.x]), bitcast<f32>(modifier[m.y])) * LOG2E;
+          }
+          for (var i = 0u; i < BLOCK; i++) { w[i] = max(w[i] + bias[i], vec2f(HIDDEN)); }
+        }
+        if (MASKED || base + BLOCK > all || base < all_from) {
+          for (var i = 0u; i < BLOCK; i++) {
+            w[i] = select(vec2f(HIDDEN), w[i], (seen & vec2u(1u << i)) != vec2u());
+          }
+        }
+        for (var i = 0u; i < BLOCK; i++) {
+          p[i] = exp2(w[i] - top) * norm;
+          w[i] = vec2f();
+        }
       } else {
-        g0 = load_g(g_at.x, d);
-        g1 = load_g(g_at.y, d);
+        for (var i = 0u; i < BLOCK; i++) { w[i] = p[i] * (w[i] - dots); }
       }
-      for (var j = 0u; j < PER_LANE; j++) {
-        for (var m = 0u; m < SG; m++) {
-          let value = subgroupShuffle(x[j], m);
-          dp[j * SG + m] += vec2f(dot(g0, value), dot(g1, value));
-        }
-      }
-    }
-    for (var i = 0u; i < BLOCK; i++) { s[i] *= dp[i] - dots; } // ds
-
-    for (var d = 0u; d < dims.D4; d++) {
-      let slot = d * 2u * SG + lane;
-      var x = array<vec4f, PER_LANE>();
-      for (var j = 0u; j < PER_LANE; j++) { x[j] = load_k(k_base + at[j] * dims.k_t, d); }
-      var a0 = vec4f(); // sums of a block first: shorter chains of additions round less
-      var a1 = vec4f();
-      for (var j = 0u; j < PER_LANE; j++) {
-        for (var m = 0u; m < SG; m++) {
-          let key = subgroupShuffle(x[j], m);
-          a0 += s[j * SG + m].x * key;
-          a1 += s[j * SG + m].y * key;
-        }
-      }
-      slots[slot] += a0;
-      slots[slot + SG] += a1;
     }
   }
 
-  for (var r = 0u; r < 2u; r++) {
+  for (var r = 0u; r < dims.two; r++) {
     if (t[r] >= dims.T) { continue; }
     let out = b * dims.y_b + h * dims.y_h + t[r] * dims.y_t;
-    for (var d = 0u; d < dims.D4; d++) {
-      store_dq(out, d, slots[d * 2u * SG + r * SG + lane] * dims.scale * LN2);
+    for (var i = 0u; i < dims.D; i++) {
+      dq[out + i] = slots[(i / 4u * 2u + r) * SG + lane][i % 4u] * dims.scale * LN2;
     }
   }
 }

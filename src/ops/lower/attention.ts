@@ -157,7 +157,7 @@ function tiledCall(g: Geometry, cx: LowerContext, job: Job): KernelCall {
   const { T, S, D, B, H } = g;
   const signature = { T, S, D, heads: B * H, group: g.group, causal: g.dims[7], KV: g.KV, ...g.params };
   const { SG, lanes, block } = cx.choose(kernel, signature, tiles(cx, g.D4));
-  const rest = { dims: [...dims, block], bind, flops };
+  const rest = { dims: [...dims, block, 2, SG ? block / SG : 0], bind, flops };
   const VECTORS = cx.device.kind === "software" ? bucket(g.D4) : g.D4;
   if (SG === 0) {
     const ROLLED = cx.device.kind === "software" ? 1 : 0;
