@@ -32,6 +32,7 @@ export {
 } from "./llama.ts";
 export { Llava, type LlavaConfig } from "./llava.ts";
 export {
+  checkTokenizer,
   type LoadOptions,
   type LoadProgress,
   loadLlama,

@@ -287,7 +287,7 @@ export async function loadTokenizer(source: FileSource): Promise<Tokenizer | und
   }
 }
 
-/** A tokenizer with more ids than the embedding has rows would read beyond it. */
+/** @throws if a tokenizer has more ids than the embedding of its folder's model has rows. */
 export function checkTokenizer(source: FileSource, tokenizer: { size: number }, config: { vocab_size: number }): void {
   if (tokenizer.size > config.vocab_size)
     throw new Error(

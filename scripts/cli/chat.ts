@@ -3,17 +3,19 @@ import { createInterface } from "node:readline";
 import { parseArgs } from "node:util";
 import {
   ChatSession,
+  checkTokenizer,
   decodeImage,
   fromPretrained,
   type GenerateOptions,
   type Image,
   LlamaForCausalLM,
+  type LoadOptions,
   loadTokenizer,
   VisionLanguageModel,
 } from "../../models/index.ts";
 import { init } from "../../src/index.ts";
 import { openFolder } from "../../src/io/index.ts";
-import { bold, dim, yellow } from "./terminal.ts";
+import { bold, dim, short, yellow } from "./terminal.ts";
 
 export const summary = "talks with a LLaVA, mPLUG-Owl or LLaMA checkpoint about pictures";
 
@@ -94,6 +96,19 @@ function note(text: string): void {
   if (process.stdin.isTTY) console.error(dim(text));
 }
 
+/** Shows a person what has been read so far, on a line of its own. */
+function loading(): LoadOptions["onProgress"] {
+  if (!process.stdin.isTTY || !process.stderr.isTTY) return undefined;
+  let drawn = 0;
+  return ({ bytes, totalBytes, bytesPerSecond }) => {
+    const done = bytes === totalBytes;
+    if (!done && performance.now() - drawn < 100) return;
+    drawn = performance.now();
+    const line = `${short(bytes)}B of ${short(totalBytes)}B, ${short(bytesPerSecond)}B/s`;
+    process.stderr.write(`\r\u001b[K${dim(line)}${done ? "\n" : ""}`);
+  };
+}
+
 function oneOf(name: keyof typeof sets, value?: string): string | undefined {
   const known: readonly string[] = sets[name];
   if (value !== undefined && !known.includes(value))
@@ -112,11 +127,15 @@ async function readImage(path: string): Promise<Image> {
 
 /** What begins a conversation with a model. */
 async function openModel(where: string, dtype?: "f32", template?: string): Promise<() => ChatSession> {
-  const model = await fromPretrained(where, { dtype });
+  const model = await fromPretrained(where, { dtype, onProgress: loading() });
   if (model instanceof VisionLanguageModel && model.processor) return () => new ChatSession(model, { template });
-  const tokenizer = await loadTokenizer(await openFolder(where));
+  const source = await openFolder(where);
+  const tokenizer = await loadTokenizer(source);
   if (!tokenizer) throw new Error(`${where} has no tokenizer.json or tokenizer.model`);
-  if (model instanceof LlamaForCausalLM) return () => new ChatSession(model, { tokenizer, template });
+  if (model instanceof LlamaForCausalLM) {
+    checkTokenizer(source, tokenizer, model.config);
+    return () => new ChatSession(model, { tokenizer, template });
+  }
   throw new Error(`${where} holds a ${model.constructor.name}; chat takes LLaVA, mPLUG-Owl and LLaMA models`);
 }
 

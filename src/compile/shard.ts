@@ -46,7 +46,8 @@ function product(node: Node, limit: number): Tensor[] | undefined {
   const part = (x: Tensor, dim: number, { start, size }: Stretch, fixed: number): Tensor =>
     dim === fixed ? x : x.narrow(dim, start, size);
   const along = (dim: number, least: number): Tensor[] => {
-    const parts = stretches(node.shape[dim], least, 4);
+    const whole = stretches(node.shape[dim], least, 4);
+    const parts = whole.length > 1 ? whole : stretches(node.shape[dim], least); // four rows alone may be too large
     return [
       cat(
         parts.map((s) => part(a, dim, s, columns).matmul(part(b, dim, s, rows))),
@@ -64,10 +65,18 @@ function product(node: Node, limit: number): Tensor[] | undefined {
   return [sums.reduce((x, y) => x.add(y))];
 }
 
-/** A product with a packed matrix by its rows: side by side, or added up where they are summed over. */
+/** A product with a packed matrix by the rows of x, then by those of the matrix: side by side, or added up where they are summed over. */
 function packedProduct(node: Node, limit: number): Tensor[] | undefined {
   const [x, packed, scales] = node.src.map((s) => new Tensor(s));
   const { transposed, shape } = node.attrs as unknown as { transposed: boolean; shape: [number, number] };
+  const many = Math.ceil(Math.max(bytesOf(x.node), bytesOf(node)) / limit);
+  if (many > 1 && x.shape[0] > 1) {
+    const rows = stretches(x.shape[0], many).map(({ start, size }) => {
+      const own = [x.narrow(0, start, size), packed, scales];
+      return apply(node.op, own, node.attrs, [size, node.shape[1]], node.dtype);
+    });
+    return [cat(rows, 0)];
+  }
   const results = parts(packed, 0, limit).map(({ start, size }) =>
     apply(
       node.op,

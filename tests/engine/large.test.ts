@@ -101,6 +101,16 @@ const cases: Record<string, () => Tensor[]> = {
     values(1, [20, 30, 40]).matmul(values(2, [20, 40, 50])),
     values(1, [1, 40]).matmul(values(2, [900, 40]).t()),
   ],
+  "products of few long rows": () => [
+    values(1, [8, 4500]).matmul(values(2, [4500, 3])),
+    values(1, [1, 3, 4500]).matmul(values(2, [64, 4500]).t()),
+  ],
+  "products of many rows with packed weights": () => {
+    const [x, g] = [values(1, [50, 96]).requiresGrad_(), values(3, [50, 800])];
+    const q = quantize(values(2, [800, 96]), [800, 96], { format: "int4" });
+    const y = quantizedLinear(x, q);
+    return [y.detach(), grad(y, [x], { gradOutput: g })[0].detach()];
+  },
   "products with packed weights": () => {
     const [x, g] = [values(1, [5, 96]).requiresGrad_(), values(3, [5, 800])];
     const q = quantize(values(2, [800, 96]), [800, 96], { format: "int8" });

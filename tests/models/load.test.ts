@@ -12,7 +12,7 @@ import { openWeights } from "../../src/io/huggingface.ts";
 import { browserFiles, type FileSource, httpFiles, memoryFiles } from "../../src/io/source.ts";
 import { TensorFiles } from "../../src/io/tensors.ts";
 import { saveTorch } from "../../src/io/torch.ts";
-import { Linear, Module, QuantizedLinear, setParameter, withoutInit } from "../../src/nn/index.ts";
+import { Linear, Module, QuantizedLinear, QuantizedWeight, setParameter, withoutInit } from "../../src/nn/index.ts";
 import { folder } from "../../src/runtime/node.ts";
 import { type Tensor, tensor } from "../../src/tensor.ts";
 import { goldenPath } from "./goldens.ts";
@@ -138,6 +138,31 @@ describe("weights kept in fewer bits", () => {
     const dense = await logits(await loadLlama(saved));
     dense.forEach((x, i) => expect(Math.abs(x - got[i])).toBeLessThan(1e-2));
   });
+});
+
+test.each(["f32", "int4"] as const)("weights larger than a binding, kept as %s", async (dtype) => {
+  const limits = { maxStorageBufferBindingSize: 1 << 16 };
+  const large = { ...config, vocab_size: 1500, intermediate_size: 4500, num_hidden_layers: 1 };
+  const files = memoryFiles();
+  await saveModel(new LlamaForCausalLM(large), large, files);
+  const said = async () => {
+    const model = await loadLlama(files, { dtype });
+    const { embed_tokens: words, layers } = model.model;
+    const { weight } = layers[0].mlp.gate_proj;
+    const own = weight instanceof QuantizedWeight ? weight.packed : weight;
+    expect(Math.min(words.weight.numel, own.numel) * 4).toBeGreaterThan(1 << 16);
+    return logits(model);
+  };
+  const want = await said();
+  await init({ limits });
+  try {
+    expect(currentDevice()?.info.maxBindingBytes ?? 1 << 16).toBe(1 << 16);
+    const got = await said();
+    const worst = Math.max(...got.map((x, i) => Math.abs(x - want[i])));
+    expect(worst / Math.max(...want.map(Math.abs))).toBeLessThan(1e-4);
+  } finally {
+    await init();
+  }
 });
 
 class Stack extends Module {
