@@ -21,7 +21,6 @@ import matvec from "./matvec.wgsl";
 import matvec_quantized from "./matvec_quantized.wgsl";
 import norm from "./norm.wgsl";
 import normBackward from "./norm_backward.wgsl";
-import normWeights from "./norm_weights.wgsl";
 import rope from "./rope.wgsl";
 import sample from "./sample.wgsl";
 import scatterAdd from "./scatter_add.wgsl";
@@ -55,7 +54,6 @@ const sources: Record<string, string> = {
   matvec_quantized,
   norm,
   norm_backward: normBackward,
-  norm_weights: normWeights,
   rope,
   sample,
   scatter_add: scatterAdd,

@@ -20,7 +20,14 @@ struct Dims { rows: u32, vectors: u32, eps: f32 } // vectors = cols / WIDTH
 
 var<workgroup> scratch: array<f32, WG>;
 
-// `i` = 0, row, first column.
+// x[at] when a lane reads it for the first time, and again. Work that makes x (a residual added) may be done here: the first
+// reading then computes it, and stores it in x if others need it or if computing it again costs more. `i` = 0, row, first column.
+fn first(at: u32, i: vec3u) -> V { // hook
+  return x[at];
+}
+fn again(at: u32, i: vec3u) -> V { // hook
+  return x[at];
+}
 fn epilogue(value: V, i: vec3u) -> V { // hook
   return value;
 }
@@ -54,14 +61,20 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   if (CENTER) {
     var sums = V();
     for (var base = first; base < end; base += TURN * LANES) {
-      for (var t = 0u; t < TURN; t++) { sums += x[base + t * LANES]; }
+      for (var t = 0u; t < TURN; t++) {
+        let at = base + t * LANES;
+        sums += first(at, vec3u(0u, row, (at - begin) * WIDTH));
+      }
     }
     mean = mean_of(sums, lane);
   }
   var squares = V();
   for (var base = first; base < end; base += TURN * LANES) {
     for (var t = 0u; t < TURN; t++) {
-      let v = x[base + t * LANES] - mean;
+      let at = base + t * LANES;
+      let i = vec3u(0u, row, (at - begin) * WIDTH);
+      var v = V();
+      if (CENTER) { v = again(at, i) - mean; } else { v = first(at, i); }
       squares += v * v;
     }
   }
@@ -69,10 +82,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   for (var base = first; base < end; base += TURN * LANES) {
     for (var t = 0u; t < TURN; t++) {
       let at = base + t * LANES;
-      var v = (x[at] - mean) * scale;
+      let i = vec3u(0u, row, (at - begin) * WIDTH);
+      var v = (again(at, i) - mean) * scale;
       if (WEIGHT) { v *= weight[at - begin]; }
       if (BIAS) { v += bias[at - begin]; }
-      y[at] = epilogue(v, vec3u(0u, row, (at - begin) * WIDTH));
+      y[at] = epilogue(v, i);
     }
   }
 }

@@ -17,7 +17,13 @@ struct Dims { rows: u32, vectors: u32 } // vectors = cols / WIDTH
 const LOWEST: f32 = -3.4028234e38; // not -inf: exp(-inf - LOWEST) is 0, exp(-inf + inf) is NaN
 var<workgroup> scratch: array<f32, WG>;
 
-// `i` = 0, row, first column.
+// x[at] for the first time, and again, as in norm.wgsl. `i` = 0, row, first column.
+fn first(at: u32, i: vec3u) -> V { // hook
+  return x[at];
+}
+fn again(at: u32, i: vec3u) -> V { // hook
+  return x[at];
+}
 fn epilogue(value: V, i: vec3u) -> V { // hook
   return value;
 }
@@ -60,7 +66,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   var high = LOWEST;
   var sums = V();
   for (var at = first; at < end; at += LANES) {
-    let v = x[at];
+    let v = first(at, vec3u(0u, row, (at - begin) * WIDTH));
     let m = largest(v);
     if (m > high) { // rare after the first few columns
       sums *= exp(high - m);
@@ -73,8 +79,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let scale = 1.0 / row_sum;
   let shift = log(row_sum);
   for (var at = first; at < end; at += LANES) {
-    var v = x[at] - row_high;
+    let i = vec3u(0u, row, (at - begin) * WIDTH);
+    var v = again(at, i) - row_high;
     if (LOG) { v -= shift; } else { v = exp(v) * scale; }
-    y[at] = epilogue(v, vec3u(0u, row, (at - begin) * WIDTH));
+    y[at] = epilogue(v, i);
   }
 }

@@ -15,7 +15,13 @@ struct Dims { rows: u32, vectors: u32 } // vectors = cols / WIDTH
 
 var<workgroup> scratch: array<f32, WG>;
 
-// `i` = 0, row, first column.
+// g[at] for the first time, and again, as x in norm.wgsl. `i` = 0, row, first column.
+fn first(at: u32, i: vec3u) -> V { // hook
+  return g[at];
+}
+fn again(at: u32, i: vec3u) -> V { // hook
+  return g[at];
+}
 fn epilogue(value: V, i: vec3u) -> V { // hook
   return value;
 }
@@ -47,12 +53,14 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
 
   var sums = V();
   for (var at = first; at < end; at += LANES) {
-    if (LOG) { sums += g[at]; } else { sums += g[at] * y[at]; }
+    let v = first(at, vec3u(0u, row, (at - begin) * WIDTH));
+    if (LOG) { sums += v; } else { sums += v * y[at]; }
   }
   let sum = across(total(sums), lane);
   for (var at = first; at < end; at += LANES) {
-    var v = V();
-    if (LOG) { v = g[at] - exp(y[at]) * sum; } else { v = y[at] * (g[at] - sum); }
-    dx[at] = epilogue(v, vec3u(0u, row, (at - begin) * WIDTH));
+    let i = vec3u(0u, row, (at - begin) * WIDTH);
+    var v = again(at, i);
+    if (LOG) { v -= exp(y[at]) * sum; } else { v = y[at] * (v - sum); }
+    dx[at] = epilogue(v, i);
   }
 }

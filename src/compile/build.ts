@@ -7,7 +7,7 @@ import { type Expr, ExprBuilder, type ExprScope } from "./expr.ts";
 import { type Bound, describe, elementwiseKernels, type Kernel, reduceKernels } from "./generate.ts";
 import type { Graph } from "./graph.ts";
 import { reshapeIndex, variable } from "./index-map.ts";
-import type { KernelCall } from "./lower.ts";
+import type { HookSpace, KernelCall } from "./lower.ts";
 import { answer, type Finish } from "./measure.ts";
 import { Places } from "./places.ts";
 import { type Location, Plan, type Step } from "./plan.ts";
@@ -39,10 +39,7 @@ export function layOut(graph: Graph, device: Device, options: CompileOptions): L
     maxBuffers: device.info.maxStorageBuffers,
     maxBindingBytes: device.info.maxBindingBytes,
     sequence: (n) => expanded.sequence.get(n)!,
-    epilogueBuffers: (n) => {
-      const call = expanded.calls.get(n)?.find((c) => c.epilogue);
-      return call?.bind.length;
-    },
+    callsOf: (n) => expanded.calls.get(n) ?? [],
     fuse: options.fuse,
   });
   const kernels = plan.groups.flatMap((g) => kernelsOf(g, plan, expanded, device).map((k) => ({ ...k, group: g })));
@@ -57,8 +54,8 @@ export function layOut(graph: Graph, device: Device, options: CompileOptions): L
   const fullest = kernels[Math.min(places.fullest, kernels.length) - 1];
   const peakAt = fullest ? expanded.sequence.get(fullest.group.root)! : 0;
   const finish: Finish = (core, call) => {
-    const root = plan.groups.find((g) => g.core === core)?.root ?? core;
-    return templateKernel(call, core, root, scopeOf(plan), device.info);
+    const group = plan.groups.find((g) => g.core === core);
+    return templateKernel(call, { root: core, ...group, core }, scopeOf(plan), device.info);
   };
   return { kernels: located, places, finish, leaves: graph.leaves.length, peakAt };
 }
@@ -150,11 +147,16 @@ function kernelsOf(group: Group, plan: Schedule, expanded: Expanded, device: Dev
   if (root.op.name === "pack") return [];
   if (!core) return elementwiseKernels(root, scope, device.info);
   if (core.op.kind === "reduce") return reduceKernels(core, root, scope, { device: device.info, temp: makeTemp });
-  return expanded.calls.get(core)!.map((call) => templateKernel(call, core, root, scope, device.info));
+  return expanded.calls.get(core)!.map((call) => templateKernel(call, { ...group, core }, scope, device.info));
 }
 
-/** A template call, with the elementwise work from `core` to `root` in its epilogue. */
-function templateKernel(call: KernelCall, core: Node, root: Node, scope: ExprScope, device: DeviceInfo): Kernel {
+/** A template call, with the elementwise work that makes its first source and that from `core` to `root` in its hooks. */
+function templateKernel(
+  call: KernelCall,
+  { root, core, made }: Group & { core: Node },
+  scope: ExprScope,
+  device: DeviceInfo,
+): Kernel {
   const { params, grid, flops } = call;
   const source = specialize(kernelSource(call.kernel), { params, ...call.reads });
   const kinds = bindings(source);
@@ -164,40 +166,57 @@ function templateKernel(call: KernelCall, core: Node, root: Node, scope: ExprSco
   ];
   if (bind.length !== kinds.length)
     throw new Error(`internal: kernel ${call.kernel} has ${kinds.length} bindings, its call ${bind.length}`);
-  if (root === core || !call.epilogue) return { label: call.kernel, code: source, bind, grid, flops };
-
-  const { shape, type } = call.epilogue;
-  const width = type === "vec4f" ? 4 : 1;
-  const value: Expr = { kind: "register", name: "value", width, dtype: core.dtype };
-  const builder = new ExprBuilder({ isBuffer: scope.isBuffer, register: (n) => (n === core ? value : undefined) });
-  const index = reshapeIndex(
-    shape.map((size, d) => variable(d, size)),
-    shape,
-    root.shape,
-  );
-  const expr = builder.build(root, index, true);
-  const emitter = new Emitter({
-    variables: ["i.x", "i.y", "i.z"],
-    vector: width === 4 ? 2 : -1,
-    prefix: "e_",
-    device,
-  });
-  emitter.declare([expr]);
-  const result = emitter.emit(expr, width);
-  const body = `${emitter.take()}\nreturn ${result};`;
+  const hooks: Record<string, string> = {};
   const extra: string[] = [];
-  // `specialize` numbers the bindings itself.
-  const unnumbered = (declaration: string): string => declaration.slice(declaration.indexOf("var<"));
-  for (const b of emitter.buffers.values()) {
-    extra.push(unnumbered(bufferDeclaration(0, b.name, b.node.dtype, b.vector, "read")));
-    bind.push({ ref: b.node, write: false });
+  const helpers = new Set<string>();
+  let directives = "";
+  let label = call.kernel;
+  let writes: string | undefined;
+
+  /** Work in a hook: binds what it loads, and returns its statements, the value's name and what it is called. */
+  const hook = (node: Node, { shape, type }: HookSpace, prefix: string, register?: (n: Node) => Expr | undefined) => {
+    const width = type === "vec4f" ? 4 : 1;
+    const builder = new ExprBuilder({ isBuffer: scope.isBuffer, register });
+    const space = shape.map((size, d) => variable(d, size));
+    const expr = builder.build(node, reshapeIndex(space, shape, node.shape), true);
+    const emitter = new Emitter({ variables: ["i.x", "i.y", "i.z"], vector: width === 4 ? 2 : -1, prefix, device });
+    emitter.declare([expr]);
+    const value = emitter.emit(expr, width);
+    const body = emitter.take();
+    // `specialize` numbers the bindings itself.
+    const unnumbered = (declaration: string): string => declaration.slice(declaration.indexOf("var<"));
+    const buffers = [...emitter.buffers.values()];
+    for (const b of buffers) {
+      extra.push(unnumbered(bufferDeclaration(0, b.name, b.node.dtype, b.vector, "read")));
+      bind.push({ ref: b.node, write: false });
+    }
+    extra.push(`var<uniform> ${prefix}n: array<vec4u, ${Math.max(1, Math.ceil(emitter.numbers.length / 4))}>;`);
+    bind.push({ words: emitter.numbers });
+    for (const text of emitter.helpers) helpers.add(text);
+    directives ||= emitter.directives;
+    return { body, value, buffers, name: describe([expr]) };
+  };
+
+  if (call.prologue && made) {
+    const { body, value, buffers, name } = hook(made, call.prologue, "p_");
+    label = `${name}→${label}`;
+    if (scope.isBuffer(made)) {
+      writes = kinds[1].name;
+      bind[1] = { ref: made, write: true };
+      hooks.first = `${body}\n${writes}[at] = ${value};\nreturn ${value};`;
+    } else {
+      bind[1] = { ref: buffers[0].node, write: false }; // never read: something must be bound
+      hooks.first = hooks.again = `${body}\nreturn ${value};`;
+    }
   }
-  extra.push(`var<uniform> e_n: array<vec4u, ${Math.max(1, Math.ceil(emitter.numbers.length / 4))}>;`);
-  bind.push({ words: emitter.numbers });
-  const code = specialize(source, {
-    hooks: { epilogue: body },
-    extraBindings: extra,
-    helpers: [...emitter.helpers].join("\n"),
-  });
-  return { label: `${call.kernel}→${describe([expr])}`, code: emitter.directives + code, bind, grid, flops };
+  if (call.epilogue && root !== core) {
+    const width = call.epilogue.type === "vec4f" ? 4 : 1;
+    const result: Expr = { kind: "register", name: "value", width, dtype: core.dtype };
+    const { body, value, name } = hook(root, call.epilogue, "e_", (n) => (n === core ? result : undefined));
+    label = `${label}→${name}`;
+    hooks.epilogue = `${body}\nreturn ${value};`;
+  }
+  if (Object.keys(hooks).length === 0) return { label, code: source, bind, grid, flops };
+  const code = specialize(source, { hooks, writes, extraBindings: extra, helpers: [...helpers].join("\n") });
+  return { label, code: directives + code, bind, grid, flops };
 }

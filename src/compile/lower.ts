@@ -20,6 +20,12 @@ export interface Operand {
   readonly strides: readonly number[];
 }
 
+/** Shape of the index space (batch, row, column) that a template hands to a hook, and the type of its values. */
+export interface HookSpace {
+  readonly shape: readonly [number, number, number];
+  readonly type: "f32" | "vec4f";
+}
+
 /** One dispatch of a template in kernels/. */
 export interface KernelCall {
   /** File name without `.wgsl`. */
@@ -34,8 +40,10 @@ export interface KernelCall {
   readonly bind: readonly BufferRef[];
   /** Workgroups; each at most 65,535. */
   readonly grid: readonly [number, number, number];
-  /** Shape of the index space (batch, row, column) that the template hands to `fn epilogue`; present = it may be fused. */
-  readonly epilogue?: { readonly shape: readonly [number, number, number]; readonly type: "f32" | "vec4f" };
+  /** The template reads its first source, bound first, through `fn first` and `fn again`: what makes it may be fused. */
+  readonly prologue?: HookSpace & { /** How often each element is read. */ readonly readings: number };
+  /** The template hands its results to `fn epilogue`: what follows may be fused. */
+  readonly epilogue?: HookSpace;
   /** Figures for reports. */
   readonly flops?: number;
 }

@@ -2,13 +2,15 @@ import type { Node } from "../node.ts";
 import { contiguousStrides, numel } from "../shape.ts";
 import { ExprBuilder } from "./expr.ts";
 import { affine, variable } from "./index-map.ts";
-import type { Operand } from "./lower.ts";
+import type { KernelCall, Operand } from "./lower.ts";
 import { bytesOf, isAligned } from "./window.ts";
 
 /** One kernel (or a few that belong together): `root` is the buffer it writes, `core` the reduce or kernel node in it. */
 export interface Group {
   readonly root: Node;
   readonly core?: Node;
+  /** What makes the first source of `core`, if that is computed here; it is stored too where it is a buffer. */
+  readonly made?: Node;
 }
 
 export interface Schedule {
@@ -89,8 +91,8 @@ export interface ScheduleOptions {
   /** Most storage buffers in a kernel. */
   readonly maxBuffers: number;
   readonly maxBindingBytes: number;
-  /** Storage buffers of a kernel node whose epilogue may take elementwise work, or undefined. */
-  epilogueBuffers(node: Node): number | undefined;
+  /** Template calls of a kernel node. */
+  callsOf(node: Node): readonly KernelCall[];
   /** Position in which nodes were made; decides the order of kernels. */
   sequence(node: Node): number;
   /** Rule 1–3 of fusion; off = one kernel per node. */
@@ -101,7 +103,7 @@ export interface ScheduleOptions {
  * Decides what gets a buffer and what is computed inside a neighbour:
  * 1. elementwise nodes and views become one kernel with their consumers, unless recomputing costs more than storing;
  * 2. a heavy kernel's result goes through its elementwise consumers in registers (epilogue);
- * 3. a reduction takes the elementwise work before and after it.
+ * 3. a reduction takes the elementwise work before and after it, a row kernel (softmax, norm) also what makes its source.
  * `order` holds all pending nodes, sources first; `wanted` those that must end in buffers.
  */
 export function schedule(order: readonly Node[], wanted: readonly Node[], options: ScheduleOptions): Schedule {
@@ -129,7 +131,8 @@ export function schedule(order: readonly Node[], wanted: readonly Node[], option
 
   storeReused(order, consumers, buffers);
   limitKernels(order, buffers, options.maxBuffers - 1);
-  const cores = fuseEpilogues(order, consumers, buffers, new Set(wanted.map((n) => aliasOf(n) ?? n)), options);
+  const keep = new Set(wanted.map((n) => aliasOf(n) ?? n));
+  const cores = fuseEpilogues(order, consumers, buffers, keep, options);
 
   const groups = [...buffers]
     .filter((n) => n.op.kind !== "pick")
@@ -143,7 +146,7 @@ export function schedule(order: readonly Node[], wanted: readonly Node[], option
   groups.sort(
     (a, b) => options.sequence(a.root) - options.sequence(b.root) || position.get(a.root)! - position.get(b.root)!,
   );
-  return { groups, buffers };
+  return { groups: options.fuse ? fusePrologues(groups, buffers, keep, options) : groups, buffers };
 }
 
 /** Gives a buffer to values that several kernels would recompute at more than its price. */
@@ -152,8 +155,7 @@ function storeReused(order: readonly Node[], consumers: Map<Node, Node[]>, buffe
   const loads = new Map<Node, number>();
   for (const n of order) {
     const source = (s: Node): number => (s.realized || buffers.has(s) ? MEMORY : (cost.get(s) ?? 0));
-    const own = computes(n) ? (n.op.cost ?? 1) + (n.op.kind === "gather" ? MEMORY : 0) : 0;
-    cost.set(n, Math.min(1e6, own + n.src.reduce((sum, s) => sum + source(s), 0)));
+    cost.set(n, Math.min(1e6, priceOf(n) + n.src.reduce((sum, s) => sum + source(s), 0)));
     loads.set(n, n.src.some((s) => s.realized || buffers.has(s) || (loads.get(s) ?? 0) > 0) ? 1 : 0);
     // Small values spread over many elements (expand, overlapping windows): computed once or once per use?
     const growth = n.op.kind === "view" ? numel(n.shape) / numel(n.src[0].shape) : 1;
@@ -225,12 +227,8 @@ function fuseEpilogues(
   const absorbed = new Set<Node>();
   for (const core of order) {
     if (!buffers.has(core) || wanted.has(core)) continue;
-    const bound =
-      core.op.kind === "reduce"
-        ? 1
-        : core.op.kind === "kernel" && !core.outputs
-          ? options.epilogueBuffers(core)
-          : undefined;
+    const call = core.outputs ? undefined : options.callsOf(core).find((c) => c.epilogue);
+    const bound = core.op.kind === "reduce" ? 1 : call?.bind.length;
     if (bound === undefined) continue;
     let root: Node | undefined;
     const chain: Node[] = [];
@@ -276,3 +274,74 @@ function loadsBeside(node: Node, core: Node, buffers: ReadonlySet<Node>): Set<No
   visit(node);
   return out;
 }
+
+/** What a group's kernels read: buffers, but for those that they write themselves. */
+function readsOf({ root, core }: Group, buffers: ReadonlySet<Node>, options: ScheduleOptions): Set<Node> {
+  const reads = loadsBeside(root, core ?? root, buffers);
+  if (core?.op.kind === "reduce") for (const n of loadsBeside(core, core, buffers)) reads.add(n);
+  if (core?.op.kind === "kernel") {
+    core.src.forEach((_, i) => reads.add(operandOf(core, i, options.maxBindingBytes).buffer));
+  }
+  return reads;
+}
+
+/**
+ * The prologue half of rule 3: a row kernel computes its first source as it reads it, if that was to be an elementwise
+ * kernel of its own. A source that others need, or that costs more than memory to compute again, is stored on the way.
+ */
+function fusePrologues(
+  groups: readonly Group[],
+  buffers: Set<Node>,
+  wanted: ReadonlySet<Node>,
+  options: ScheduleOptions,
+): Group[] {
+  const at = new Map(groups.map((g, i) => [g.root, i]));
+  const users = new Map<Node, number[]>(); // positions of the groups that read a buffer
+  groups.forEach((g, i) => {
+    for (const n of readsOf(g, buffers, options)) users.set(n, [...(users.get(n) ?? []), i]);
+  });
+  const overwrites = groups.map((g) => (g.core?.op.inPlace ?? []).some((i) => i >= 0));
+  const taken = new Set<Node>();
+  const fused = groups.map((g, i): Group => {
+    const { root, core } = g;
+    const calls = core?.op.kind === "kernel" ? options.callsOf(core) : [];
+    const call = calls.find((c) => c.prologue);
+    const made = call?.bind[0] as Node | undefined;
+    const from = made && at.get(made);
+    if (!call || !made || from === undefined || groups[from].core || !computes(made) || made.dtype !== "f32") return g;
+    const loads = loadsBeside(made, made, buffers);
+    const others = root === core ? new Set<Node>() : loadsBeside(root, core!, buffers); // of the epilogue
+    const readers = users.get(made)!;
+    if (
+      loads.size === 0 ||
+      others.has(made) || // bound for writing already
+      call.bind.length + loads.size + others.size > options.maxBuffers ||
+      bytesOf(made) > options.maxBindingBytes ||
+      [...loads].some((n) => bytesOf(n) > options.maxBindingBytes) ||
+      numel(made.shape) !== numel(call.prologue!.shape) ||
+      calls.flatMap((c) => c.bind).filter((b) => b === made).length > 1 ||
+      readers.some((r) => r < i) || // needed before
+      overwrites.slice(from, i).some((o) => o) // what it reads may have changed by then
+    )
+      return g;
+    taken.add(made);
+    const again = (call.prologue!.readings - 1) * costOf(made, buffers);
+    if (readers.length === 1 && !wanted.has(made) && again <= MEMORY * (call.prologue!.readings + 1)) buffers.delete(made);
+    return { ...g, made };
+  });
+  return fused.filter((g) => !taken.has(g.root));
+}
+
+/** Price of computing a value from buffers, as in `storeReused`. */
+function costOf(node: Node, buffers: ReadonlySet<Node>): number {
+  const known = new Map<Node, number>();
+  const cost = (n: Node): number => {
+    if (n !== node && (n.realized || buffers.has(n))) return MEMORY;
+    if (!known.has(n)) known.set(n, Math.min(1e6, priceOf(n) + n.src.reduce((sum, s) => sum + cost(s), 0)));
+    return known.get(n)!;
+  };
+  return cost(node);
+}
+
+/** Flops of a node itself. */
+const priceOf = (n: Node): number => (computes(n) ? (n.op.cost ?? 1) + (n.op.kind === "gather" ? MEMORY : 0) : 0);

@@ -11,6 +11,8 @@ export interface Specialization {
   readonly params?: Readonly<Record<string, number | string | boolean>>;
   /** Statements that become the body of `fn name(…) … { // hook`. */
   readonly hooks?: Readonly<Record<string, string>>;
+  /** A buffer that hook bodies write to although the file only reads it. */
+  readonly writes?: string;
   /** Declarations (`var<storage, read> bias: array<f32>`) that take the next free binding numbers, in order. */
   readonly extraBindings?: readonly string[];
   /** Module-scope WGSL (structs, functions) that hook bodies use. */
@@ -53,7 +55,7 @@ export function declarations(code: string): {
 /** The template with parameters and hook bodies put in; every name must exist and every value fit its type. */
 export function specialize(
   code: string,
-  { params = {}, hooks = {}, extraBindings = [], helpers }: Specialization,
+  { params = {}, hooks = {}, writes, extraBindings = [], helpers }: Specialization,
 ): string {
   const known = declarations(code);
   for (const name of Object.keys(params)) {
@@ -80,7 +82,7 @@ export function specialize(
       out.push(line, hooks[name]);
       replaced = true;
     } else {
-      out.push(line);
+      out.push(writes === undefined ? line : line.replace(`var<storage, read> ${writes}:`, `var<storage, read_write> ${writes}:`));
     }
   }
   let next = bindings(code).length;

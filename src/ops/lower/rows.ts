@@ -1,4 +1,4 @@
-import type { BufferRef, KernelCall, Lower, LowerContext } from "../../compile/lower.ts";
+import type { BufferRef, Candidate, KernelCall, Lower, LowerContext } from "../../compile/lower.ts";
 import { floatBits } from "../../dtype.ts";
 import type { Node } from "../../node.ts";
 import type { DeviceInfo } from "../../runtime/device.ts";
@@ -14,35 +14,82 @@ export interface Rows {
   readonly vectors: number;
   readonly params: { readonly WG: number; readonly LANES: number; readonly WIDTH: number; readonly V: string };
   readonly grid: [number, number, number];
-  readonly epilogue: NonNullable<KernelCall["epilogue"]>;
+  /** The index space of hooks. */
+  readonly space: NonNullable<KernelCall["epilogue"]>;
+}
+
+/** Lanes of a workgroup, lanes per row, and columns that a lane reads at once. */
+interface Schedule extends Candidate {
+  readonly WG: number;
+  readonly LANES: number;
+  readonly WIDTH: number;
 }
 
 /**
  * Lanes per row: 1 on software adapters with enough rows to fill a subgroup per core (loads cost the same in any
- * pattern there, barriers are dear); elsewhere a power of two near the number of vectors, so that loads coalesce.
+ * pattern there, barriers are dear); elsewhere a power of two near the number of vectors, so that loads coalesce. Kernels
+ * that add up columns too (`columns`) want several rows in a workgroup.
  */
-export function rowSchedule(shape: Shape, device: DeviceInfo): Rows {
-  const cols = shape[shape.length - 1] ?? 1;
-  const rows = cols === 0 ? 0 : numel(shape) / cols;
-  const vec = cols % 4 === 0;
-  const vectors = vec ? cols / 4 : cols;
+function heuristic(rows: number, cols: number, device: DeviceInfo, columns: boolean): Schedule {
+  const WIDTH = cols % 4 === 0 ? 4 : 1;
   const software = device.kind === "software";
-  const most = software ? 8 : Math.min(256, device.maxInvocations);
-  const LANES = software && rows >= 16 ? 1 : Math.min(most, 2 ** Math.floor(Math.log2(Math.max(vectors, 1))));
-  const WG = Math.max(LANES, software ? 8 : 64);
+  if (software) return { WG: 8, LANES: rows >= 16 ? 1 : Math.min(8, powerBelow(cols / WIDTH)), WIDTH };
+  const most = Math.min(256, device.maxInvocations);
+  const lanes = Math.min(columns ? most / 4 : most, powerBelow(cols / WIDTH));
+  return { WG: columns ? most : Math.max(lanes, 64), LANES: lanes, WIDTH };
+}
+
+const powerBelow = (n: number): number => 2 ** Math.floor(Math.log2(Math.max(n, 1)));
+
+/** The heuristic's schedule, then others for the tuner: lanes per row and rows per workgroup. */
+function schedules(rows: number, cols: number, device: DeviceInfo, columns: boolean): Schedule[] {
+  const first = heuristic(rows, cols, device, columns);
+  const pairs = [
+    ...(device.kind === "software" ? [[8, 1], [16, 1], [32, 1], [8, 8]] : []),
+    ...(device.kind === "software" ? [] : [[64, 16], [64, 32], [64, 64], [128, 128], [256, 32], [256, 64], [256, 256]]),
+  ];
+  const fits = ([WG, LANES]: number[]): boolean =>
+    WG <= device.maxInvocations &&
+    LANES <= powerBelow(cols / first.WIDTH) &&
+    !(WG === first.WG && LANES === first.LANES) &&
+    WG / LANES < 2 * rows;
+  const others = pairs.filter(fits).map(([WG, LANES]) => ({ ...first, WG, LANES }));
+  return [first, ...others, ...(first.WIDTH > 1 ? [{ ...first, WIDTH: 1 }] : [])];
+}
+
+/** The heuristic's way to cover a tensor. */
+export const rowSchedule = (shape: Shape, device: DeviceInfo): Rows => {
+  const [rows, cols] = rowsOf(shape);
+  return covering(rows, cols, heuristic(rows, cols, device, false));
+};
+
+function rowsOf(shape: Shape): [rows: number, cols: number] {
+  const cols = shape[shape.length - 1] ?? 1;
+  return [cols === 0 ? 0 : numel(shape) / cols, cols];
+}
+
+/** The chosen way to cover a tensor by `kernel`. */
+function chosen(kernel: string, shape: Shape, cx: LowerContext, columns = false): Rows {
+  const [rows, cols] = rowsOf(shape);
+  if (rows === 0) return rowSchedule(shape, cx.device);
+  return covering(rows, cols, cx.choose(kernel, { rows, cols, columns: Number(columns) }, schedules(rows, cols, cx.device, columns)));
+}
+
+function covering(rows: number, cols: number, { WG, LANES, WIDTH }: Schedule): Rows {
+  const V = WIDTH === 4 ? "vec4f" : "f32";
   return {
     rows,
     cols,
-    vectors,
-    params: { WG, LANES, WIDTH: vec ? 4 : 1, V: vec ? "vec4f" : "f32" },
+    vectors: cols / WIDTH,
+    params: { WG, LANES, WIDTH, V },
     grid: grid2d(Math.ceil(rows / (WG / LANES))),
-    epilogue: { shape: [1, rows, cols], type: vec ? "vec4f" : "f32" },
+    space: { shape: [1, rows, cols], type: V },
   };
 }
 
 function rowKernel(kernel: string, params: KernelCall["params"], sources: number): Lower {
   return (node, cx) => {
-    const r = rowSchedule(node.shape, cx.device);
+    const r = chosen(kernel, node.shape, cx);
     if (r.rows === 0) return [];
     const bind: BufferRef[] = Array.from({ length: sources }, (_, i) => cx.operand(i).buffer);
     return [
@@ -52,7 +99,8 @@ function rowKernel(kernel: string, params: KernelCall["params"], sources: number
         dims: [r.rows, r.vectors],
         bind: [...bind, cx.output()],
         grid: r.grid,
-        epilogue: r.epilogue,
+        prologue: { ...r.space, readings: 2 },
+        epilogue: r.space,
       },
     ];
   };
@@ -70,7 +118,7 @@ export const lowerLayerNorm: Lower = (node, cx) => lowerNorm(node, cx, true);
 export const lowerRmsNorm: Lower = (node, cx) => lowerNorm(node, cx, false);
 
 function lowerNorm(node: Node, cx: LowerContext, center: boolean): KernelCall[] {
-  const r = rowSchedule(node.shape, cx.device);
+  const r = chosen("norm", node.shape, cx);
   if (r.rows === 0) return [];
   const [x, weight, bias] = node.src.map((_, i) => cx.operand(i).buffer);
   const TURN = r.vectors % (2 * r.params.LANES) === 0 ? 2 : 1; // a turn of the loop costs as much as a load
@@ -79,9 +127,10 @@ function lowerNorm(node: Node, cx: LowerContext, center: boolean): KernelCall[] 
       kernel: "norm",
       params: { ...r.params, TURN, CENTER: Number(center), WEIGHT: Number(!!weight), BIAS: Number(!!bias) },
       dims: [r.rows, r.vectors, floatBits(node.attrs.eps as number)],
-      bind: [x, weight ?? x, bias ?? x, cx.output()],
+      bind: [x, weight ?? x, bias ?? weight ?? x, cx.output()],
       grid: r.grid,
-      epilogue: r.epilogue,
+      prologue: { ...r.space, readings: center ? 3 : 2 },
+      epilogue: r.space,
     },
   ];
 }
@@ -90,38 +139,33 @@ function lowerNorm(node: Node, cx: LowerContext, center: boolean): KernelCall[] 
 export const lowerLayerNormBackward: Lower = (node, cx) => lowerNormBackward(node, cx, true);
 export const lowerRmsNormBackward: Lower = (node, cx) => lowerNormBackward(node, cx, false);
 
-function lowerNormBackward(node: Node, cx: LowerContext, center: boolean): KernelCall[] {
-  const outputs = node.outputs?.length ?? 1;
-  const r = rowSchedule(node.src[1].shape, cx.device);
-  if (r.cols === 0) return [];
-  const [g, x, weight] = node.src.map((_, i) => cx.operand(i).buffer);
-  const stats = outputs > 1 ? cx.temp(8 * Math.max(r.rows, 1)) : cx.temp(16);
-  const calls: KernelCall[] = [];
-  if (r.rows > 0) {
-    calls.push({
-      kernel: "norm_backward",
-      params: { ...r.params, CENTER: Number(center), WEIGHT: Number(!!weight), STATS: Number(outputs > 1) },
-      dims: [r.rows, r.vectors, floatBits(node.attrs.eps as number)],
-      bind: [g, x, weight ?? x, cx.output(0), stats],
-      grid: r.grid,
-    });
-  }
-  if (outputs === 1) return calls;
+const SLAB = 32; // rows of a workgroup at least: fewer make more partial sums than they save time
 
-  const WG = cx.device.kind === "software" ? 8 : 64;
-  const groups = Math.ceil(r.vectors / WG);
-  const slabs = Math.max(1, Math.min(Math.ceil((4 * busyGroups(cx.device)) / groups), Math.floor(r.rows / 32)));
-  const slab = Math.ceil(r.rows / slabs);
-  const results = [cx.output(1), ...(outputs > 2 ? [cx.output(2)] : [])];
-  const parts = slabs > 1 ? results.map(() => cx.temp(4 * slabs * r.cols)) : results;
-  calls.push({
-    kernel: "norm_weights",
-    params: { WG, BIAS: Number(outputs > 2), WIDTH: r.params.WIDTH, V: r.params.V },
-    dims: [r.rows, r.vectors, slab],
-    bind: [g, x, stats, parts[0], parts[1] ?? cx.temp(16)],
-    grid: [groups, slabs, 1],
-  });
-  if (slabs > 1)
-    results.forEach((out, i) => calls.push({ ...sumParts(parts[i], out, slabs, 1, 1, r.cols), epilogue: undefined }));
-  return calls;
+function lowerNormBackward(node: Node, cx: LowerContext, center: boolean): KernelCall[] | undefined {
+  const outputs = node.outputs?.length ?? 1;
+  const [count, size] = rowsOf(node.src[1].shape);
+  if (size === 0 || (count === 0 && outputs === 1)) return [];
+  if (count === 0) return undefined; // zeros
+  const r = chosen("norm_backward", node.src[1].shape, cx, outputs > 1);
+  const [g, x, weight] = node.src.map((_, i) => cx.operand(i).buffer);
+  const block = r.params.WG / r.params.LANES;
+  const wanted = outputs === 1 ? Infinity : Math.min(4 * busyGroups(cx.device), Math.ceil(r.rows / SLAB));
+  const slab = Math.ceil(r.rows / Math.min(wanted, Math.ceil(r.rows / block)) / block) * block;
+  const slabs = Math.ceil(r.rows / slab);
+  const results = Array.from({ length: outputs - 1 }, (_, i) => cx.output(i + 1));
+  const parts = results.map((out) => (slabs > 1 ? cx.temp(4 * slabs * r.cols) : out));
+  const flags = { CENTER: center, WEIGHT: !!weight, VECTORS: outputs > 1, BIAS: outputs > 2 };
+  const main: KernelCall = {
+    kernel: "norm_backward",
+    params: { ...r.params, ...Object.fromEntries(Object.entries(flags).map(([name, on]) => [name, Number(on)])) },
+    dims: [r.rows, r.vectors, floatBits(node.attrs.eps as number), slab],
+    bind: [g, x, weight ?? x, cx.output(0), parts[0] ?? cx.temp(16), parts[1] ?? cx.temp(16)],
+    grid: grid2d(slabs),
+    prologue: { ...r.space, readings: outputs > 1 ? 3 : 2 },
+  };
+  if (slabs === 1) return [main];
+  return [
+    main,
+    ...results.map((out, i) => ({ ...sumParts(parts[i], out, slabs, 1, 1, r.cols), epilogue: undefined })),
+  ];
 }
