@@ -31,8 +31,7 @@ const OPERATIONS: Record<string, number> = {
   softmax: 5,
   softmax_backward: 4,
   norm: 5,
-  norm_backward: 9,
-  norm_weights: 3,
+  norm_backward: 12,
 };
 
 const leaf = (...shape: number[]): Tensor => rand(...shape).requiresGrad_();

@@ -55,12 +55,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let row = min(wanted, dims.rows - 1u); // surplus lanes must reach the barriers
   let begin = row * dims.vectors;
   let end = select(begin, begin + dims.vectors, wanted == row);
-  let first = begin + lane % LANES;
+  let start = begin + lane % LANES;
 
   var mean = 0.0;
   if (CENTER) {
     var sums = V();
-    for (var base = first; base < end; base += TURN * LANES) {
+    for (var base = start; base < end; base += TURN * LANES) {
       for (var t = 0u; t < TURN; t++) {
         let at = base + t * LANES;
         sums += first(at, vec3u(0u, row, (at - begin) * WIDTH));
@@ -69,7 +69,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     mean = mean_of(sums, lane);
   }
   var squares = V();
-  for (var base = first; base < end; base += TURN * LANES) {
+  for (var base = start; base < end; base += TURN * LANES) {
     for (var t = 0u; t < TURN; t++) {
       let at = base + t * LANES;
       let i = vec3u(0u, row, (at - begin) * WIDTH);
@@ -79,7 +79,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     }
   }
   let scale = inverseSqrt(mean_of(squares, lane) + dims.eps);
-  for (var base = first; base < end; base += TURN * LANES) {
+  for (var base = start; base < end; base += TURN * LANES) {
     for (var t = 0u; t < TURN; t++) {
       let at = base + t * LANES;
       let i = vec3u(0u, row, (at - begin) * WIDTH);

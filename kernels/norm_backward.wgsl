@@ -67,18 +67,18 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     let row = min(wanted, stop - 1u); // surplus lanes must reach the barriers
     let begin = row * dims.vectors;
     let end = select(begin, begin + dims.vectors, wanted == row);
-    let begins = begin + lane % LANES;
+    let mine = begin + lane % LANES;
 
     var mean = 0.0;
     if (CENTER) {
       var sums = V();
-      for (var at = begins; at < end; at += LANES) { sums += x[at]; }
+      for (var at = mine; at < end; at += LANES) { sums += x[at]; }
       mean = mean_of(sums, lane);
     }
     var squares = V();
     var hs = V();
     var products = V();
-    for (var at = begins; at < end; at += LANES) {
+    for (var at = mine; at < end; at += LANES) {
       let v = x[at] - mean;
       let h = weighted(first(at, vec3u(0u, row, (at - begin) * WIDTH)), at - begin);
       squares += v * v;
@@ -89,7 +89,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     let slope = mean_of(products, lane) * scale * scale; // mean(h * n) * scale
     var shift = 0.0;
     if (CENTER) { shift = mean_of(hs, lane); }
-    for (var at = begins; at < end; at += LANES) {
+    for (var at = mine; at < end; at += LANES) {
       let h = weighted(again(at, vec3u(0u, row, (at - begin) * WIDTH)), at - begin);
       dx[at] = scale * (h - shift - (x[at] - mean) * slope);
     }

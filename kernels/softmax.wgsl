@@ -61,11 +61,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let row = min(wanted, dims.rows - 1u); // surplus lanes repeat the last row: they must reach the barriers
   let begin = row * dims.vectors;
   let end = select(begin, begin + dims.vectors, wanted == row);
-  let first = begin + lane % LANES;
+  let start = begin + lane % LANES;
 
   var high = LOWEST;
   var sums = V();
-  for (var at = first; at < end; at += LANES) {
+  for (var at = start; at < end; at += LANES) {
     let v = first(at, vec3u(0u, row, (at - begin) * WIDTH));
     let m = largest(v);
     if (m > high) { // rare after the first few columns
@@ -78,7 +78,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let row_sum = across(total(sums) * exp(high - row_high), lane, false);
   let scale = 1.0 / row_sum;
   let shift = log(row_sum);
-  for (var at = first; at < end; at += LANES) {
+  for (var at = start; at < end; at += LANES) {
     let i = vec3u(0u, row, (at - begin) * WIDTH);
     var v = again(at, i) - row_high;
     if (LOG) { v -= shift; } else { v = exp(v) * scale; }

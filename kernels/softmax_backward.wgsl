@@ -49,15 +49,15 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let row = min(wanted, dims.rows - 1u); // surplus lanes must reach the barriers
   let begin = row * dims.vectors;
   let end = select(begin, begin + dims.vectors, wanted == row);
-  let first = begin + lane % LANES;
+  let start = begin + lane % LANES;
 
   var sums = V();
-  for (var at = first; at < end; at += LANES) {
+  for (var at = start; at < end; at += LANES) {
     let v = first(at, vec3u(0u, row, (at - begin) * WIDTH));
     if (LOG) { sums += v; } else { sums += v * y[at]; }
   }
   let sum = across(total(sums), lane);
-  for (var at = first; at < end; at += LANES) {
+  for (var at = start; at < end; at += LANES) {
     let i = vec3u(0u, row, (at - begin) * WIDTH);
     var v = again(at, i);
     if (LOG) { v -= exp(y[at]) * sum; } else { v = y[at] * (v - sum); }

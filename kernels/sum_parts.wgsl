@@ -1,5 +1,5 @@
 // c = sum of partial results over their first dim, in ascending order, so that it does not depend on timing: the second
-// half of split-K products (matmul.wgsl) and of column sums by slabs (norm_weights.wgsl).
+// half of split-K products (matmul.wgsl) and of column sums by slabs (norm_backward.wgsl).
 // One lane per four columns of a row. parts: [parts, batch, M, N], c: [batch, M, N].
 const WG: u32 = 64u; // param
 

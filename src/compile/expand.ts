@@ -38,6 +38,7 @@ export function expand(graph: Graph, device: Device): Expanded {
   const sequence = new Map<Node, number>();
   const targets = new Set(graph.roots.flatMap((r) => (r.target ? [r.target] : [])));
   const overwritten = new Set<Node>();
+  const known = new Set(graph.leaves);
 
   const emit = (n: Node, seq: number): Node => {
     order.push(n);
@@ -175,6 +176,11 @@ export function expand(graph: Graph, device: Device): Expanded {
   const settle = (n: Node, results: readonly Tensor[], seq: number): void => {
     const outputs = results.map((t) => t.node);
     const fresh = below(outputs, (s) => s.realized || sequence.has(s) || standIn.has(s));
+    for (const s of [...outputs, ...fresh.flatMap((inner) => inner.src)])
+      if (s.realized && !known.has(s))
+        throw new Error(
+          `${n.op.name}: its fallback made a tensor from values of the host, which no plan can hold; make it a source of the op, or use full, arange or another op without sources`,
+        );
     large ||= fresh.some(isLarge);
     for (const inner of fresh) place(inner, seq);
     const placed = outputs.map((o) => standIn.get(o) ?? o);

@@ -22,6 +22,7 @@ export interface Schedule {
 // Costs in flops: one loaded or stored scalar costs as much as about 20 multiply-adds (docs/log.md).
 const MEMORY = 20;
 const MAX_OPS = 160; // in one generated kernel
+const MAX_HOOK_OPS = 32; // in a hook of a template: it is compiled together with the template's own registers
 
 /** Views and pending assigns pass their source through; everything else computes. */
 const passes = (n: Node): boolean => !n.realized && (n.op.kind === "view" || n.op.name === "assign");
@@ -244,8 +245,8 @@ function fuseEpilogues(
         core.dtype === "f32" &&
         numel(next.shape) === numel(core.shape)
       ) {
-        const extra = loadsBeside(next, core, buffers);
-        if (bound + extra.size > options.maxBuffers) break;
+        const { loads, ops } = beside(next, core, buffers);
+        if (bound + loads.size > options.maxBuffers || ops > MAX_HOOK_OPS) break;
         at = root = next;
       } else break;
       chain.push(at);
@@ -260,25 +261,28 @@ function fuseEpilogues(
   return cores;
 }
 
-function loadsBeside(node: Node, core: Node, buffers: ReadonlySet<Node>): Set<Node> {
-  const out = new Set<Node>();
-  const seen = new Set<Node>();
+/** What computing `node` from `core` loads beside it, and how many ops it takes. */
+function beside(node: Node, core: Node, buffers: ReadonlySet<Node>): { loads: Set<Node>; ops: number } {
+  const loads = new Set<Node>();
+  const seen = new Set<Node>([node]);
+  let ops = 0;
   const visit = (n: Node): void => {
+    if (computes(n)) ops++;
     for (const s of n.src) {
       if (s === core || seen.has(s)) continue;
       seen.add(s);
-      if (s.realized || buffers.has(s)) out.add(s);
+      if (s.realized || buffers.has(s)) loads.add(s);
       else visit(s);
     }
   };
   visit(node);
-  return out;
+  return { loads, ops };
 }
 
 /** What a group's kernels read: buffers, but for those that they write themselves. */
 function readsOf({ root, core }: Group, buffers: ReadonlySet<Node>, options: ScheduleOptions): Set<Node> {
-  const reads = loadsBeside(root, core ?? root, buffers);
-  if (core?.op.kind === "reduce") for (const n of loadsBeside(core, core, buffers)) reads.add(n);
+  const reads = beside(root, core ?? root, buffers).loads;
+  if (core?.op.kind === "reduce") for (const n of beside(core, core, buffers).loads) reads.add(n);
   if (core?.op.kind === "kernel") {
     core.src.forEach((_, i) => reads.add(operandOf(core, i, options.maxBindingBytes).buffer));
   }
@@ -309,11 +313,12 @@ function fusePrologues(
     const made = call?.bind[0] as Node | undefined;
     const from = made && at.get(made);
     if (!call || !made || from === undefined || groups[from].core || !computes(made) || made.dtype !== "f32") return g;
-    const loads = loadsBeside(made, made, buffers);
-    const others = root === core ? new Set<Node>() : loadsBeside(root, core!, buffers); // of the epilogue
+    const { loads, ops } = beside(made, made, buffers);
+    const others = root === core ? new Set<Node>() : beside(root, core!, buffers).loads; // of the epilogue
     const readers = users.get(made)!;
     if (
       loads.size === 0 ||
+      ops > MAX_HOOK_OPS ||
       others.has(made) || // bound for writing already
       call.bind.length + loads.size + others.size > options.maxBuffers ||
       bytesOf(made) > options.maxBindingBytes ||
@@ -326,7 +331,8 @@ function fusePrologues(
       return g;
     taken.add(made);
     const again = (call.prologue!.readings - 1) * costOf(made, buffers);
-    if (readers.length === 1 && !wanted.has(made) && again <= MEMORY * (call.prologue!.readings + 1)) buffers.delete(made);
+    if (readers.length === 1 && !wanted.has(made) && again <= MEMORY * (call.prologue!.readings + 1))
+      buffers.delete(made);
     return { ...g, made };
   });
   return fused.filter((g) => !taken.has(g.root));

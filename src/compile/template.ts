@@ -82,7 +82,11 @@ export function specialize(
       out.push(line, hooks[name]);
       replaced = true;
     } else {
-      out.push(writes === undefined ? line : line.replace(`var<storage, read> ${writes}:`, `var<storage, read_write> ${writes}:`));
+      out.push(
+        writes === undefined
+          ? line
+          : line.replace(`var<storage, read> ${writes}:`, `var<storage, read_write> ${writes}:`),
+      );
     }
   }
   let next = bindings(code).length;

@@ -45,8 +45,25 @@ const powerBelow = (n: number): number => 2 ** Math.floor(Math.log2(Math.max(n, 
 function schedules(rows: number, cols: number, device: DeviceInfo, columns: boolean): Schedule[] {
   const first = heuristic(rows, cols, device, columns);
   const pairs = [
-    ...(device.kind === "software" ? [[8, 1], [16, 1], [32, 1], [8, 8]] : []),
-    ...(device.kind === "software" ? [] : [[64, 16], [64, 32], [64, 64], [128, 128], [256, 32], [256, 64], [256, 256]]),
+    ...(device.kind === "software"
+      ? [
+          [8, 1],
+          [16, 1],
+          [32, 1],
+          [8, 8],
+        ]
+      : []),
+    ...(device.kind === "software"
+      ? []
+      : [
+          [64, 16],
+          [64, 32],
+          [64, 64],
+          [128, 128],
+          [256, 32],
+          [256, 64],
+          [256, 256],
+        ]),
   ];
   const fits = ([WG, LANES]: number[]): boolean =>
     WG <= device.maxInvocations &&
@@ -72,7 +89,11 @@ function rowsOf(shape: Shape): [rows: number, cols: number] {
 function chosen(kernel: string, shape: Shape, cx: LowerContext, columns = false): Rows {
   const [rows, cols] = rowsOf(shape);
   if (rows === 0) return rowSchedule(shape, cx.device);
-  return covering(rows, cols, cx.choose(kernel, { rows, cols, columns: Number(columns) }, schedules(rows, cols, cx.device, columns)));
+  return covering(
+    rows,
+    cols,
+    cx.choose(kernel, { rows, cols, columns: Number(columns) }, schedules(rows, cols, cx.device, columns)),
+  );
 }
 
 function covering(rows: number, cols: number, { WG, LANES, WIDTH }: Schedule): Rows {
@@ -164,8 +185,5 @@ function lowerNormBackward(node: Node, cx: LowerContext, center: boolean): Kerne
     prologue: { ...r.space, readings: outputs > 1 ? 3 : 2 },
   };
   if (slabs === 1) return [main];
-  return [
-    main,
-    ...results.map((out, i) => ({ ...sumParts(parts[i], out, slabs, 1, 1, r.cols), epilogue: undefined })),
-  ];
+  return [main, ...results.map((out, i) => ({ ...sumParts(parts[i], out, slabs, 1, 1, r.cols), epilogue: undefined }))];
 }
