@@ -8,6 +8,7 @@ export {
   SlotEmbedding,
 } from "./adapter.ts";
 export { anyresRows, anyresTiles, bestResolution, type Size, type TileLayout, tileGrid } from "./anyres.ts";
+export { Assistant, type AssistantOptions } from "./assistant.ts";
 export { fromPretrained } from "./auto.ts";
 export { type Beam, beamSearch } from "./beam.ts";
 export { type BpeOptions, trainBPE } from "./bpe.ts";

@@ -1,4 +1,12 @@
-export { type Answer, type Answerer, type AskOptions, answererOf, ask, type Question } from "./answer.ts";
+export {
+  type Answer,
+  type Answerer,
+  type AskOptions,
+  answererOf,
+  ask,
+  type Question,
+  type SecondPass,
+} from "./answer.ts";
 export { bleu, type CaptionScores, captionScores, captionWords, cider, exactMatch } from "./captions.ts";
 export {
   type OwlAnswer,
@@ -24,6 +32,16 @@ export {
   relativeScores,
 } from "./relative-score.ts";
 export {
+  type CaptionPicture,
+  type EvaluationOptions,
+  evaluateBench,
+  evaluateCaptions,
+  evaluateOwl,
+  evaluateScienceQA,
+  type OwlEvaluationOptions,
+  type ScienceEvaluationOptions,
+} from "./run.ts";
+export {
   readScienceQA,
   type ScienceFormat,
   type ScienceProblem,
@@ -32,4 +50,5 @@ export {
   scienceQuestions,
   scienceSample,
   scienceScores,
+  scienceSecondPass,
 } from "./science-qa.ts";

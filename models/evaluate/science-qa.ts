@@ -6,7 +6,7 @@ import type { FileSource } from "../../src/io/index.ts";
 import { readJson } from "../../src/io/source.ts";
 import { IMAGE_TOKEN } from "../conversation.ts";
 import type { ConversationJson } from "../data/conversations.ts";
-import type { Answer, Question } from "./answer.ts";
+import type { Answer, Question, SecondPass } from "./answer.ts";
 
 /** One entry of problems.json. */
 export interface ScienceProblem {
@@ -104,18 +104,35 @@ export function scienceSample(id: string, problem: ScienceProblem, format: Scien
   };
 }
 
-/** The questions of problems, for `ask`. Without `images`, captions stand in their place where there are some. */
+/**
+ * The questions of problems, for `ask`. Without `images`, captions stand in their place where there are some. `direct` asks
+ * for a letter alone, as LLaVA-1.5 is asked.
+ */
 export function scienceQuestions(
   problems: ReadonlyMap<string, ScienceProblem>,
   format: ScienceFormat,
-  { images = true } = {},
+  { images = true, direct = false } = {},
 ): Question[] {
   return [...problems].map(([id, problem]) => ({
     question_id: id,
-    text: scienceText(problem, format, { caption: !images }).question,
+    text: scienceText(problem, format, { caption: !images }).question + (direct ? `\n${DIRECT}` : ""),
     images: (images && imageOf(id, problem) && [imageOf(id, problem)!]) || [],
   }));
 }
+
+/** The words of LLaVA-1.5's training data and evaluation (--single-pred-prompt). */
+const DIRECT = "Answer with the option's letter from the given choices directly.";
+
+/**
+ * LLaVA's answer prompter (llava/eval/model_vqa_science.py, --answer-prompter): the model goes on behind its reasoning from
+ * "ANSWER:". "always" as there, "missing" only where the reasoning names no letter.
+ */
+export const scienceSecondPass = (when: "always" | "missing"): SecondPass => ({
+  needed: (answer) => when === "always" || scienceLetter(answer) === undefined,
+  prompt: " ###\nANSWER:",
+  maxNewTokens: 64,
+  join: (reasoning, rest) => `${reasoning}\n The answer is ${rest}`,
+});
 
 /** The letter that an answer gives: alone, "B. …", "The answer is B", or "ANSWER: B" of LEPA; undefined if none. */
 export function scienceLetter(text: string): string | undefined {

@@ -1,28 +1,17 @@
 import { existsSync, readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { parseArgs } from "node:util";
-import {
-  ChatSession,
-  checkTokenizer,
-  decodeImage,
-  fromPretrained,
-  type GenerateOptions,
-  type Image,
-  LlamaForCausalLM,
-  type LoadOptions,
-  loadTokenizer,
-  VisionLanguageModel,
-} from "../../models/index.ts";
+import { Assistant, type ChatSession, decodeImage, type GenerateOptions, type Image } from "../../models/index.ts";
 import { init } from "../../src/index.ts";
-import { openFolder } from "../../src/io/index.ts";
-import { bold, dim, short, yellow } from "./terminal.ts";
+import { numberOf, oneOf, weightTypes } from "./options.ts";
+import { bold, dim, loading, yellow } from "./terminal.ts";
 
 export const summary = "talks with a LLaVA, mPLUG-Owl or LLaMA checkpoint about pictures";
 
 const HELP = `usage: shadegrad chat MODEL [--image a.png] [--prompt TEXT] [options]
 
-MODEL is a folder or URL with config.json, weights and a tokenizer. Without --prompt messages are read line by line;
-a line may also be one of
+MODEL is a folder or URL with config.json, weights and a tokenizer, or what shadegrad train wrote. Without --prompt
+messages are read line by line; a line may also be one of
   /image FILE   show the model a picture (PNG or JPEG) with the next message
   /new          begin another conversation
   /exit         leave (as the end of input does)
@@ -30,6 +19,8 @@ a line may also be one of
   --image FILE              a picture for the first message; may be given several times
   --prompt TEXT             answer this and leave
   --template NAME           conversation template (vicuna_v1, llama_2, …); default: that of the folder
+  --adapter FOLDER          a PEFT adapter to put on the model
+  --vision-tower FOLDER     the tower of a checkpoint in LLaVA's original layout
   --dtype TYPE              how weights are kept: f32, f16, int8, int4, nf4
   --cache-type TYPE         how keys and values are kept: f32, f16, int8
   --temperature X, --top-k N, --top-p X, --min-p X, --repetition-penalty X, --max-new-tokens N, --seed N
@@ -46,9 +37,6 @@ const numbers = {
   "prompt-lookup": "promptLookupNumTokens",
 } as const;
 
-/** The values that options of a fixed set may have. */
-const sets = { dtype: ["f32", "f16", "int8", "int4", "nf4"], "cache-type": ["f32", "f16", "int8"] } as const;
-
 export async function run(args: string[]): Promise<void> {
   const text = { type: "string" } as const;
   const { values: given, positionals } = parseArgs({
@@ -58,6 +46,8 @@ export async function run(args: string[]): Promise<void> {
       image: { type: "string", multiple: true, default: [] },
       prompt: text,
       template: text,
+      adapter: text,
+      "vision-tower": text,
       dtype: text,
       "cache-type": text,
       temperature: text,
@@ -74,19 +64,21 @@ export async function run(args: string[]): Promise<void> {
   if (given.help) return console.log(HELP);
   if (positionals.length !== 1)
     throw new Error(`one model expected, got ${positionals.length}; shadegrad chat --help tells more`);
-  const generation: GenerateOptions = { cacheType: oneOf("cache-type", given["cache-type"]) as never };
+  const generation: GenerateOptions = { cacheType: oneOf("cache-type", given["cache-type"], ["f32", "f16", "int8"]) };
   for (const [name, key] of Object.entries(numbers)) {
-    const value = given[name as keyof typeof numbers];
-    if (value === undefined) continue;
-    if (value.trim() === "" || Number.isNaN(Number(value))) throw new Error(`--${name} takes a number, got "${value}"`);
-    generation[key] = Number(value);
+    const value = numberOf(name, given[name as keyof typeof numbers]);
+    if (value !== undefined) generation[key] = value;
   }
-  const dtype = oneOf("dtype", given.dtype) as "f32" | undefined;
+  const dtype = oneOf("dtype", given.dtype, weightTypes);
   const shown = await Promise.all(given.image.map(readImage));
   const device = await init();
   note(device ? device.description : "f64 interpreter on the CPU");
-  const open = await openModel(positionals[0], dtype, given.template);
-  const talk = new Talk(open, generation, shown);
+  const { template, adapter, "vision-tower": visionTower } = given;
+  const assistant = await Assistant.open(positionals[0], {
+    ...{ dtype, template, adapter, visionTower },
+    onProgress: process.stdin.isTTY ? loading() : undefined,
+  });
+  const talk = new Talk(() => assistant.session(), generation, shown);
   if (given.prompt !== undefined) return talk.say(given.prompt);
   await converse(talk);
 }
@@ -96,26 +88,6 @@ function note(text: string): void {
   if (process.stdin.isTTY) console.error(dim(text));
 }
 
-/** Shows a person what has been read so far, on a line of its own. */
-function loading(): LoadOptions["onProgress"] {
-  if (!process.stdin.isTTY || !process.stderr.isTTY) return undefined;
-  let drawn = 0;
-  return ({ bytes, totalBytes, bytesPerSecond }) => {
-    const done = bytes === totalBytes;
-    if (!done && performance.now() - drawn < 100) return;
-    drawn = performance.now();
-    const line = `${short(bytes)}B of ${short(totalBytes)}B, ${short(bytesPerSecond)}B/s`;
-    process.stderr.write(`\r\u001b[K${dim(line)}${done ? "\n" : ""}`);
-  };
-}
-
-function oneOf(name: keyof typeof sets, value?: string): string | undefined {
-  const known: readonly string[] = sets[name];
-  if (value !== undefined && !known.includes(value))
-    throw new Error(`--${name} takes one of ${known.join(", ")}, got "${value}"`);
-  return value;
-}
-
 async function readImage(path: string): Promise<Image> {
   if (!existsSync(path)) throw new Error(`${path}: no such file`);
   try {
@@ -123,20 +95,6 @@ async function readImage(path: string): Promise<Image> {
   } catch (error) {
     throw new Error(`${path}: ${(error as Error).message}`);
   }
-}
-
-/** What begins a conversation with a model. */
-async function openModel(where: string, dtype?: "f32", template?: string): Promise<() => ChatSession> {
-  const model = await fromPretrained(where, { dtype, onProgress: loading() });
-  if (model instanceof VisionLanguageModel && model.processor) return () => new ChatSession(model, { template });
-  const source = await openFolder(where);
-  const tokenizer = await loadTokenizer(source);
-  if (!tokenizer) throw new Error(`${where} has no tokenizer.json or tokenizer.model`);
-  if (model instanceof LlamaForCausalLM) {
-    checkTokenizer(source, tokenizer, model.config);
-    return () => new ChatSession(model, { tokenizer, template });
-  }
-  throw new Error(`${where} holds a ${model.constructor.name}; chat takes LLaVA, mPLUG-Owl and LLaMA models`);
 }
 
 /** One conversation after another, and the pictures that wait for the next message. */

@@ -7,6 +7,7 @@ export interface Command {
 
 const commands: Readonly<Record<string, () => Promise<Command>>> = {
   chat: () => import("./chat.ts"),
+  evaluate: () => import("./evaluate.ts"),
   train: () => import("./train.ts"),
   tune: () => import("./tune.ts"),
 };

@@ -1,4 +1,6 @@
 /** What commands and the demo print: progress bars (a line now and then where there is no terminal) and tables. */
+import type { LoadOptions } from "../../models/index.ts";
+
 const colour = process.stdout.isTTY && !process.env.NO_COLOR;
 const ESC = "\u001b";
 const codes = new RegExp(`${ESC}\\[\\d+m`, "g");
@@ -75,4 +77,17 @@ export class Bar {
   end(): void {
     if (this.#last) process.stdout.write(process.stdout.isTTY ? `\r${ESC}[K${this.#last}\n` : `${this.#last}\n`);
   }
+}
+
+/** For `onProgress` of loading: shows a person what has been read so far, on a line of its own. */
+export function loading(): LoadOptions["onProgress"] {
+  if (!process.stderr.isTTY) return undefined;
+  let drawn = 0;
+  return ({ bytes, totalBytes, bytesPerSecond }) => {
+    const done = bytes === totalBytes;
+    if (!done && performance.now() - drawn < 100) return;
+    drawn = performance.now();
+    const line = `${short(bytes)}B of ${short(totalBytes)}B, ${short(bytesPerSecond)}B/s`;
+    process.stderr.write(`\r${ESC}[K${dim(line)}${done ? "\n" : ""}`);
+  };
 }
