@@ -311,12 +311,13 @@ function fromOriginal(config: any, vision: VisionConfig): LlavaConfig {
   } = config;
   if (!["patch", "cls_patch"].includes(feature))
     throw new Error(`mm_vision_select_feature "${feature}" is not supported; known are patch, cls_patch`);
+  const tokens = imageTokens(config);
+  const inVocabulary = config.model_type === "llava" && tokens[0] === "<im_patch>";
   return {
     model_type: "llava",
     text_config: { ...llamaDefaults, ...text, model_type: languageTypes[config.model_type] ?? "llama" },
     vision_config: completeVisionConfig(vision),
-    image_token_index:
-      config.model_type === "llava" ? config.vocab_size - imageTokens(config).length : IMAGE_TOKEN_INDEX,
+    image_token_index: inVocabulary ? config.vocab_size - tokens.length : IMAGE_TOKEN_INDEX,
     vision_feature_layer: layer,
     vision_feature_select_strategy: feature === "patch" ? "default" : "full",
     mm_projector_type: type,

@@ -119,7 +119,7 @@ async function readStored(sources: Sources): Promise<Saveable> {
 /** Loads every tensor from where it is stored, one after another: one at a time is in memory. */
 export async function loadSources(model: Module, sources: Sources, options: LoadOptions = {}): Promise<void> {
   const own = model.stateDict();
-  checkFit(model.constructor.name, own, sources);
+  checkFit(own, sources);
   const { dtype = "f32", group, zeroPoint, onProgress } = options;
   const quantised = dtype === "f32" || dtype === "f16" ? undefined : { format: dtype, group, zeroPoint };
   const linears = quantised && linearsOf(model);
@@ -179,7 +179,7 @@ function linearsOf(model: Module): Map<string, (source: Source, options: QuantOp
   return all;
 }
 
-function checkFit(what: string, own: StateDict, sources: Sources): void {
+function checkFit(own: StateDict, sources: Sources): void {
   const problems: string[] = [];
   for (const [target, { file, name }] of sources) {
     const { shape } = file.entry(name);
@@ -191,7 +191,9 @@ function checkFit(what: string, own: StateDict, sources: Sources): void {
   }
   for (const [name, { shape }] of Object.entries(own))
     if (!sources.has(name)) problems.push(`missing ${name} ${show(shape)}`);
-  if (problems.length) throw new Error(`${what}: the weights do not fit the config: ${problems.join("; ")}`);
+  const places = new Set(Array.from(sources.values(), ({ file }) => file.location));
+  if (problems.length)
+    throw new Error(`${[...places].join(", ")}: the weights do not fit the config: ${problems.join("; ")}`);
 }
 
 /** A stored name after the first rule that matches; null where that leaves it out. */

@@ -169,9 +169,7 @@ export abstract class VisionLanguageModel extends Module {
   /** Answers the last of `messages`, the user's, in pieces of text as they are generated. */
   chat(messages: readonly ChatMessage[], options?: ChatOptions): AsyncGenerator<string> {
     if (!this.processor)
-      throw new Error(
-        `${this.constructor.name}.chat: the model was made without a folder that has a tokenizer.json or tokenizer.model`,
-      );
+      throw new Error("chat: the model was made without a folder that has a tokenizer.json or tokenizer.model");
     return chat(this, this.processor, messages, options);
   }
 

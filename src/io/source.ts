@@ -74,6 +74,16 @@ const MAX_UNRANGED = 1 << 24;
 
 /** Files below a URL, read with HTTP range requests. A server without them serves files of up to 16 MiB. */
 export function httpFiles(base: string): FileSource {
+  const ask = async (path: string, init: RequestInit): Promise<Response> => {
+    try {
+      return await fetch(url(path), init);
+    } catch (error) {
+      const { message, cause } = error as Error; // "fetch failed" alone names nothing
+      throw new Error(`${url(path)}: ${cause instanceof Error ? cause.message || cause.name : message}`, {
+        cause: error,
+      });
+    }
+  };
   const url = (path: string) => `${base.replace(/\/+$/, "")}/${path.split("/").map(encodeURIComponent).join("/")}`;
   return {
     location: base,
@@ -82,7 +92,7 @@ export function httpFiles(base: string): FileSource {
       const headers: Record<string, string> = ranged
         ? { Range: `bytes=${start}-${end === undefined ? "" : end - 1}` }
         : {};
-      const response = await fetch(url(path), { headers });
+      const response = await ask(path, { headers });
       if (!response.ok) throw new Error(`${url(path)}: HTTP ${response.status} ${response.statusText}`);
       if (!ranged || response.status === 206) return new Uint8Array(await response.arrayBuffer());
       const length = Number(response.headers.get("content-length") ?? Infinity);
@@ -93,7 +103,7 @@ export function httpFiles(base: string): FileSource {
       return new Uint8Array(await response.arrayBuffer()).subarray(start, end);
     },
     async size(path) {
-      const response = await fetch(url(path), { method: "HEAD" });
+      const response = await ask(path, { method: "HEAD" });
       if (response.status === 404) return undefined;
       if (!response.ok) throw new Error(`${url(path)}: HTTP ${response.status} ${response.statusText}`);
       return Number(response.headers.get("content-length") ?? NaN);

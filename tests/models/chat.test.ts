@@ -308,7 +308,7 @@ describe("mPLUG-Owl2, whose folders have SentencePiece's tokenizer.model", () =>
   });
 
   test("chat without a tokenizer, and a session without a processor, say so", () => {
-    expect(() => owl2().chat(talk)).toThrow("MplugOwl2.chat: the model was made without a folder that has a tokenizer");
+    expect(() => owl2().chat(talk)).toThrow("chat: the model was made without a folder that has a tokenizer");
     expect(() => new ChatSession(owl2())).toThrow("ChatSession: give the processor of the model");
     const processor = new Processor(new Tokenizer(letters()), {});
     expect(new ChatSession(owl2(), { processor }).messages).toEqual([]);

@@ -172,3 +172,23 @@ test("attention over patches: the mean of the maps, and red where it is high", a
   expect([...drawn.data.subarray(9, 12)]).toEqual([224, 20, 20]);
   expect(() => drawAttention(grey, [1], 1, 2)).toThrow("1 weights for 1 x 2 patches");
 });
+
+test("the lens and the attention replay their plans for other words and pictures", async () => {
+  const input = (seed: number) => ({
+    inputIds: ids([1, IMAGE, 2 + seed, 3]),
+    pixelValues: tensor(
+      Float32Array.from({ length: 48 }, (_, i) => Math.sin(i + seed)),
+      { shape: [1, 3, 4, 4] },
+    ),
+  });
+  const look = async (seed: number) => {
+    await logitLens(model, input(seed), { top: 2 });
+    const { weights } = await imageAttention(model, input(seed));
+    return weights.map((row) => [...row]);
+  };
+  const first = await look(0);
+  const { plans, pipelines } = memoryStats();
+  expect(await look(1)).not.toEqual(first);
+  expect(await look(0)).toEqual(first);
+  expect(memoryStats()).toMatchObject({ plans, pipelines });
+});

@@ -74,6 +74,10 @@ describe("sources", () => {
     await expect(browserFiles(chosen).read("x")).rejects.toThrow("chosen files: there is no file x; there are");
   });
 
+  test("a server that is not there is named", async () => {
+    await expect(loadLlama("http://127.0.0.1:1/model")).rejects.toThrow(/^http:\/\/127.0.0.1:1\/model\/config.json: ./);
+  });
+
   test("a server without range requests serves small files and refuses large ones", async () => {
     let length = 1000;
     const server = createServer((_, response) => {
@@ -282,6 +286,10 @@ describe("bad input", () => {
     files.files.set("config.json", new TextEncoder().encode(JSON.stringify(shape)));
     await expect(loadLlama(files)).rejects.toThrow(
       "model.layers.0.mlp.gate_proj.weight has shape [128,64] in memory/model.safetensors, expected [96,64] by the config",
+    );
+    files.files.set("config.json", new TextEncoder().encode(JSON.stringify({ ...config, num_hidden_layers: 3 })));
+    await expect(loadLlama(files)).rejects.toThrow(
+      /^memory: the weights do not fit the config: missing model.layers.2.self_attn.q_proj.weight \[64,64\]; missing/,
     );
     const bytes = files.files.get("model.safetensors")!;
     files.files.set("model.safetensors", bytes.subarray(0, bytes.length - 100));
