@@ -148,8 +148,8 @@ export function deleteAdapter(model: Module, adapter: string): void {
 
 /**
  * Adds the updates of the active adapters (or of those named) to the weights, so that a forward pass costs nothing more.
- * As in PEFT, a quantised weight is made dense, updated, and rounded to its format again, which changes results: a warning
- * says so.
+ * As in PEFT, a quantised weight is made dense, updated, and rounded to its format again, with a warning: of an update of
+ * 1 % of the weights' size int8 keeps 96 %, int4 and nf4 hardly anything.
  */
 export const mergeLoRA = (model: Module, adapters?: string | readonly string[]): void =>
   setMerged(model, adapters, true);
@@ -179,7 +179,7 @@ function setMerged(model: Module, adapters: string | readonly string[] | undefin
   }
   if (rounded.length)
     console.warn(
-      `${merge ? "mergeLoRA" : "unmergeLoRA"}: ${rounded.length} quantised weights (${rounded[0]}, …) were rounded again: results differ from those of the adapter beside them`,
+      `${merge ? "mergeLoRA" : "unmergeLoRA"}: ${rounded.length} quantised weights (${rounded[0]}, …) were rounded again, and lose what is smaller than their steps: to keep it, merge into f32 or f16 weights and quantise those`,
     );
 }
 
