@@ -29,7 +29,7 @@ export interface Overhead {
 }
 
 /** A chain of dependent ops with fusion off, so that every op is a dispatch; the GPU is idle when the host starts. */
-export async function measureOverhead(dispatches = 300, rounds = 40): Promise<Overhead> {
+export async function measureOverhead(dispatches = 300, rounds = 400): Promise<Overhead> {
   await openOurs({ fuse: false });
   const x = tensor(new Float32Array(64));
   const y = tensor(new Float32Array(64).fill(1));
@@ -54,7 +54,7 @@ export async function measureOverhead(dispatches = 300, rounds = 40): Promise<Ov
   }
   Plan.prototype.run = run;
   await openOurs();
-  // The least of the rounds: whatever else the machine does only adds to it.
+  // The least of many rounds: whatever else the machine does only adds to it.
   const each = (ms: number[]) => round((1000 * Math.min(...ms)) / dispatches);
   return { dispatches, replayUs: each(replays), flushUs: each(flushes), buildUs: each(build) };
 }
