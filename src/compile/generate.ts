@@ -339,9 +339,17 @@ export function reduceKernels(
   const second = new Emitter({ variables: variables("i", outer), vector: -1, prefix: "", device });
   register.width = 1;
   second.declare(after);
+  const type1 = emitter.type(dtype, 1);
+  const partialAt = (slab: string): string => `partial[${slab} * ${second.word(outputs)} + id]`;
+  // Blocks of their root: what a sum loses to rounding grows with 2√n terms, not with n.
+  const block = second.word(Math.ceil(Math.sqrt(slabs)));
   const lines = [
-    `var total = partial[id];`,
-    `for (var s = 1u; s < ${second.word(slabs)}; s++) { total = ${reducer.step("total", `partial[s * ${second.word(outputs)} + id]`)}; }`,
+    `var total = ${type1}(${literal(reducer.init(float))});`,
+    `for (var s = 0u; s < ${second.word(slabs)}; s += ${block}) {`,
+    `var part = ${partialAt("s")};`,
+    `for (var k = s + 1u; k < min(s + ${block}, ${second.word(slabs)}); k++) { part = ${reducer.step("part", partialAt("k"))}; }`,
+    `total = ${reducer.step("total", "part")};`,
+    "}",
     ...(after.length ? decode(second, "id", variables("i", outer), outer, -1) : []),
     ...finish(second, after, after.length ? normal.extra[0] : "id", root, 1),
   ];
