@@ -41,6 +41,8 @@ const SLOTS: u32 = 256u; // param
 const MODIFIER: u32 = 0u; // param: 0 none, 1 mask, 2 bias, 3 both
 const HALF: bool = false; // param: q are halves, two in a word
 const KV: u32 = 0u; // param: k and v are 0 f32, 1 halves, 2 int8: rows of D4 words and their largest absolute value
+const VEC: bool = false; // param: k and v are read as vec4u: f32, and D, offsets and strides are multiples of 4
+alias K = u32; // param: vec4u with VEC
 const BLOCK: u32 = SG * PER_LANE;
 
 const LOG2E: f32 = 1.4426950408889634;
@@ -51,8 +53,8 @@ const FLOOR: f32 = -1.7e38; // lowest maximum, so that exp2(HIDDEN - maximum) is
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<storage, read> q: array<u32>;
-@group(0) @binding(2) var<storage, read> k: array<u32>;
-@group(0) @binding(3) var<storage, read> v: array<u32>;
+@group(0) @binding(2) var<storage, read> k: array<K>;
+@group(0) @binding(3) var<storage, read> v: array<K>;
 @group(0) @binding(4) var<storage, read> modifier: array<u32>;
 @group(0) @binding(5) var<storage, read> lengths: array<i32>;
 @group(0) @binding(6) var<storage, read_write> o: array<f32>;
@@ -72,18 +74,23 @@ fn q_1(at: u32) -> f32 {
   return bitcast<f32>(q[at]);
 }
 
+fn k_word(i: u32) -> u32 { return vec4u(k[i]).x; }
+fn v_word(i: u32) -> u32 { return vec4u(v[i]).x; }
+
 fn load_k(at: u32, d: u32) -> vec4f {
+  if (VEC) { return bitcast<vec4f>(vec4u(k[at / 4u + d])); }
   let i = at + d * 4u;
-  if (KV == 2u) { return unpack4x8snorm(k[at + d]); }
-  if (KV == 1u) { return tail(vec4f(unpack2x16float(k[i / 2u]), unpack2x16float(k[i / 2u + 1u])), d); }
-  return tail(bitcast<vec4f>(vec4u(k[i], k[i + 1u], k[i + 2u], k[i + 3u])), d);
+  if (KV == 2u) { return unpack4x8snorm(k_word(at + d)); }
+  if (KV == 1u) { return tail(vec4f(unpack2x16float(k_word(i / 2u)), unpack2x16float(k_word(i / 2u + 1u))), d); }
+  return tail(bitcast<vec4f>(vec4u(k_word(i), k_word(i + 1u), k_word(i + 2u), k_word(i + 3u))), d);
 }
 
 fn load_v(at: u32, d: u32) -> vec4f {
+  if (VEC) { return bitcast<vec4f>(vec4u(v[at / 4u + d])); }
   let i = at + d * 4u;
-  if (KV == 2u) { return unpack4x8snorm(v[at + d]); }
-  if (KV == 1u) { return tail(vec4f(unpack2x16float(v[i / 2u]), unpack2x16float(v[i / 2u + 1u])), d); }
-  return tail(bitcast<vec4f>(vec4u(v[i], v[i + 1u], v[i + 2u], v[i + 3u])), d);
+  if (KV == 2u) { return unpack4x8snorm(v_word(at + d)); }
+  if (KV == 1u) { return tail(vec4f(unpack2x16float(v_word(i / 2u)), unpack2x16float(v_word(i / 2u + 1u))), d); }
+  return tail(bitcast<vec4f>(vec4u(v_word(i), v_word(i + 1u), v_word(i + 2u), v_word(i + 3u))), d);
 }
 
 /// What the values of a row of k or v are to be multiplied by; `word` is the one behind them.
@@ -177,7 +184,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
 
     if (KV == 2u) {
       for (var j = 0u; j < PER_LANE; j++) {
-        let largest = row_scale(k[k_base + at[j] * dims.k_t + dims.D4]);
+        let largest = row_scale(k_word(k_base + at[j] * dims.k_t + dims.D4));
         for (var m = 0u; m < SG; m++) { s[j * SG + m] *= subgroupShuffle(largest, m); }
       }
     }
@@ -207,7 +214,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
     total = total * shrink + part;
     if (KV == 2u) {
       for (var j = 0u; j < PER_LANE; j++) {
-        let largest = row_scale(v[v_base + at[j] * dims.v_t + dims.D4]);
+        let largest = row_scale(v_word(v_base + at[j] * dims.v_t + dims.D4));
         for (var m = 0u; m < SG; m++) { s[j * SG + m] *= subgroupShuffle(largest, m); }
       }
     }

@@ -38,6 +38,9 @@ const SLOTS: u32 = 256u; // param
 const MODIFIER: u32 = 0u; // param: 0 none, 1 mask, 2 bias, 3 both
 const HALF: bool = false; // param: q, k and v are halves, two in a word
 const CACHE: bool = true; // param
+const VEC: bool = false; // param: q and g are read as vectors: f32, and D, offsets and strides are multiples of 4
+alias Q = u32; // param: vec4u with VEC
+alias G = f32; // param: vec4f with VEC
 const BLOCK: u32 = SG * PER_LANE;
 
 const LOG2E: f32 = 1.4426950408889634;
@@ -47,11 +50,11 @@ const BIASED: bool = (MODIFIER & 2u) != 0u;
 const HIDDEN: f32 = -3.4e38; // score of a key that is not seen
 
 @group(0) @binding(0) var<uniform> dims: Dims;
-@group(0) @binding(1) var<storage, read> q: array<u32>;
+@group(0) @binding(1) var<storage, read> q: array<Q>;
 @group(0) @binding(2) var<storage, read> k: array<u32>;
 @group(0) @binding(3) var<storage, read> v: array<u32>;
 @group(0) @binding(4) var<storage, read> modifier: array<u32>;
-@group(0) @binding(5) var<storage, read> g: array<f32>;
+@group(0) @binding(5) var<storage, read> g: array<G>;
 @group(0) @binding(6) var<storage, read> stats: array<vec4f>;
 @group(0) @binding(7) var<storage, read_write> dk: array<f32>;
 @group(0) @binding(8) var<storage, read_write> dv: array<f32>;
@@ -64,10 +67,14 @@ fn tail(x: vec4f, d: u32) -> vec4f {
   return select(vec4f(), x, d * 4u + vec4u(0u, 1u, 2u, 3u) < vec4u(dims.D));
 }
 
+fn q_word(i: u32) -> u32 { return vec4u(q[i]).x; }
+fn g_word(i: u32) -> f32 { return vec4f(g[i]).x; }
+
 fn load_q(at: u32, d: u32) -> vec4f {
+  if (VEC) { return bitcast<vec4f>(vec4u(q[at / 4u + d])); }
   let i = at + d * 4u;
-  if (HALF) { return tail(vec4f(unpack2x16float(q[i / 2u]), unpack2x16float(q[i / 2u + 1u])), d); }
-  return tail(bitcast<vec4f>(vec4u(q[i], q[i + 1u], q[i + 2u], q[i + 3u])), d);
+  if (HALF) { return tail(vec4f(unpack2x16float(q_word(i / 2u)), unpack2x16float(q_word(i / 2u + 1u))), d); }
+  return tail(bitcast<vec4f>(vec4u(q_word(i), q_word(i + 1u), q_word(i + 2u), q_word(i + 3u))), d);
 }
 
 fn load_k(at: u32, d: u32) -> vec4f {
@@ -83,8 +90,9 @@ fn load_v(at: u32, d: u32) -> vec4f {
 }
 
 fn load_g(at: u32, d: u32) -> vec4f {
+  if (VEC) { return vec4f(g[at / 4u + d]); }
   let i = at + d * 4u;
-  return tail(vec4f(g[i], g[i + 1u], g[i + 2u], g[i + 3u]), d);
+  return tail(vec4f(g_word(i), g_word(i + 1u), g_word(i + 2u), g_word(i + 3u)), d);
 }
 
 /// One value of k.

@@ -36,6 +36,8 @@ const SLOTS: u32 = 256u; // param
 const MODIFIER: u32 = 0u; // param: 0 none, 1 mask, 2 bias, 3 both
 const HALF: bool = false; // param: q, k and v are halves, two in a word
 const CACHE: bool = true; // param
+const VEC: bool = false; // param: k and v are read as vec4u: f32, and D, offsets and strides are multiples of 4
+alias K = u32; // param: vec4u with VEC
 const BLOCK: u32 = SG * PER_LANE;
 
 const LOG2E: f32 = 1.4426950408889634;
@@ -46,8 +48,8 @@ const HIDDEN: f32 = -3.4e38; // score of a key that is not seen
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<storage, read> q: array<u32>;
-@group(0) @binding(2) var<storage, read> k: array<u32>;
-@group(0) @binding(3) var<storage, read> v: array<u32>;
+@group(0) @binding(2) var<storage, read> k: array<K>;
+@group(0) @binding(3) var<storage, read> v: array<K>;
 @group(0) @binding(4) var<storage, read> modifier: array<u32>;
 @group(0) @binding(5) var<storage, read> g: array<f32>;
 @group(0) @binding(6) var<storage, read> stats: array<vec4f>;
@@ -67,16 +69,21 @@ fn q_1(at: u32) -> f32 {
   return bitcast<f32>(q[at]);
 }
 
+fn k_word(i: u32) -> u32 { return vec4u(k[i]).x; }
+fn v_word(i: u32) -> u32 { return vec4u(v[i]).x; }
+
 fn load_k(at: u32, d: u32) -> vec4f {
+  if (VEC) { return bitcast<vec4f>(vec4u(k[at / 4u + d])); }
   let i = at + d * 4u;
-  if (HALF) { return tail(vec4f(unpack2x16float(k[i / 2u]), unpack2x16float(k[i / 2u + 1u])), d); }
-  return tail(bitcast<vec4f>(vec4u(k[i], k[i + 1u], k[i + 2u], k[i + 3u])), d);
+  if (HALF) { return tail(vec4f(unpack2x16float(k_word(i / 2u)), unpack2x16float(k_word(i / 2u + 1u))), d); }
+  return tail(bitcast<vec4f>(vec4u(k_word(i), k_word(i + 1u), k_word(i + 2u), k_word(i + 3u))), d);
 }
 
 fn load_v(at: u32, d: u32) -> vec4f {
+  if (VEC) { return bitcast<vec4f>(vec4u(v[at / 4u + d])); }
   let i = at + d * 4u;
-  if (HALF) { return tail(vec4f(unpack2x16float(v[i / 2u]), unpack2x16float(v[i / 2u + 1u])), d); }
-  return tail(bitcast<vec4f>(vec4u(v[i], v[i + 1u], v[i + 2u], v[i + 3u])), d);
+  if (HALF) { return tail(vec4f(unpack2x16float(v_word(i / 2u)), unpack2x16float(v_word(i / 2u + 1u))), d); }
+  return tail(bitcast<vec4f>(vec4u(v_word(i), v_word(i + 1u), v_word(i + 2u), v_word(i + 3u))), d);
 }
 
 fn load_g(at: u32, d: u32) -> vec4f {

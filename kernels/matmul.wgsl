@@ -145,7 +145,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     var va = array<vec4f, T>();
     for (var t = 0u; t < T; t++) {
       let chunk = lane + t * SG;
-      if (chunk < CHUNKS) { va[t] = load_a(chunks[t] + k * dims.a_k, end - min(end, k + chunk / CHUNK_ROWS * DEPTH)); }
+      if (CHUNKS % SG == 0u || chunk < CHUNKS) { va[t] = load_a(chunks[t] + k * dims.a_k, end - min(end, k + chunk / CHUNK_ROWS * DEPTH)); }
     }
     accumulate(&sums, 0u, &va, &vb);
     if (TM > HALF) { accumulate(&more, HALF, &va, &vb); }

@@ -3,7 +3,8 @@
 // Layout: cache [B, H, S, D] contiguous, value [B, H, T, D] strided, position one i32 or one a sample (p_b = 0 or 1).
 // Everything counts 32-bit words; halves are written in pairs.
 // Grid: x = rows in groups of `rows`, y = heads, z = batch; lanes along D, so that no index needs a division.
-// Rows that would fall outside the cache are dropped.
+// Rows that would fall outside the cache are dropped, and, of a cache larger than a binding, those outside of the bound
+// rows `first` to first + count - 1, counted over batch and heads.
 struct Dims {
   H: u32,
   S: u32,
@@ -11,6 +12,7 @@ struct Dims {
   D: u32,
   x_offset: u32, x_b: u32, x_h: u32, x_t: u32, x_d: u32,
   p_offset: u32, p_b: u32,
+  first: u32, count: u32,
   rows: u32,
 }
 
@@ -30,8 +32,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lo
   for (var t = group.x * dims.rows; t < end; t++) {
     let row = start + i32(t);
     if (row < 0 || row >= i32(dims.S)) { continue; }
+    let bound = to + u32(row) - dims.first; // wraps around before the first
+    if (bound >= dims.count) { continue; }
     for (var d = local; d < dims.D; d += WG) {
-      cache[(to + u32(row)) * dims.D + d] = value[from_ + t * dims.x_t + d * dims.x_d];
+      cache[bound * dims.D + d] = value[from_ + t * dims.x_t + d * dims.x_d];
     }
   }
 }

@@ -2,7 +2,7 @@
 //
 // Layout: cache [B, H, S, D4 + 1] contiguous words: four values each (zeros past D), then the bits of m; value
 // [B, H, T, D] strided, position one i32 or one a sample (p_b = 0 or 1).
-// Grid: x, y = rows (b, h, t) in groups of WG, one lane a row. Rows that would fall outside the cache are dropped.
+// Grid: x, y = rows (b, h, t) in groups of WG, one lane a row. Rows are dropped as in write_at.wgsl.
 struct Dims {
   rows: u32, // B H T
   H: u32,
@@ -11,6 +11,7 @@ struct Dims {
   D: u32,
   x_offset: u32, x_b: u32, x_h: u32, x_t: u32, x_d: u32,
   p_offset: u32, p_b: u32,
+  first: u32, count: u32, // rows of the cache that are bound
   grid_x: u32,
 }
 
@@ -30,11 +31,13 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lo
   let b = i / dims.T / dims.H;
   let row = position[dims.p_offset + b * dims.p_b] + i32(t);
   if (row < 0 || row >= i32(dims.S)) { return; }
+  let bound = (b * dims.H + h) * dims.S + u32(row) - dims.first; // wraps around before the first
+  if (bound >= dims.count) { return; }
   let at = dims.x_offset + b * dims.x_b + h * dims.x_h + t * dims.x_t;
   var largest = 0.0;
   for (var d = 0u; d < dims.D; d++) { largest = max(largest, abs(value[at + d * dims.x_d])); }
   let words = (dims.D + 3u) / 4u;
-  let to = ((b * dims.H + h) * dims.S + u32(row)) * (words + 1u);
+  let to = bound * (words + 1u);
   let divisor = select(1.0, largest, largest > 0.0);
   for (var w = 0u; w < words; w++) {
     var x = vec4f();

@@ -3,7 +3,7 @@ import { contiguousStrides, numel } from "../shape.ts";
 import { ExprBuilder } from "./expr.ts";
 import { affine, variable } from "./index-map.ts";
 import type { KernelCall, Operand } from "./lower.ts";
-import { bytesOf, isAligned } from "./window.ts";
+import { bytesOf, extent, isAligned } from "./window.ts";
 
 /** One kernel (or a few that belong together): `root` is the buffer it writes, `core` the reduce or kernel node in it. */
 export interface Group {
@@ -77,7 +77,7 @@ export function stridedSources(node: Node): readonly number[] {
 export function operandOf(node: Node, i: number, limit: number): Operand {
   const source = node.src[i];
   const view = stridedSources(node).includes(i) ? lowestView(source) : undefined;
-  if (view) return view;
+  if (view && (bytesOf(source) > limit || extent(view) <= limit)) return view;
   const part = passes(source) ? viewOf(source) : undefined;
   if (part && bytesOf(part.buffer) > limit && isContiguous({ ...part, offset: 0 }) && isAligned(part)) return part;
   return {

@@ -1,4 +1,5 @@
 import type { Node } from "../node.ts";
+import type { AttentionAttrs } from "../ops/attention.ts";
 import { where } from "../ops/elementwise.ts";
 import { cat, expand } from "../ops/movement.ts";
 import { positionsAlong } from "../ops/reduce.ts";
@@ -6,7 +7,7 @@ import { apply, applyMany, Tensor } from "../tensor.ts";
 import { ExprBuilder, walk } from "./expr.ts";
 import { linearize, variable } from "./index-map.ts";
 import { operandOf } from "./schedule.ts";
-import { bytesOf, cutOf, elementBytes, stretches } from "./window.ts";
+import { bytesOf, cutOf, extent, stretches } from "./window.ts";
 
 /**
  * A node whose operands or results are larger than `limit` bytes, as ordinary ops over parts that are smaller (or whose
@@ -24,17 +25,16 @@ export function shard(node: Node, limit: number): Tensor[] | undefined {
   if (op.name === "index_add" || op.name === "scatter_add") return added(node, limit);
   const x = src.map((s) => new Tensor(s));
   if (op.name === "quantized_matmul") return packedProduct(node, limit);
-  const rows = byRows(node, x, limit);
+  const rows = byRows(node, x, limit) ?? byHeads(node, x, limit);
   if (rows) return rows;
   return op.fallback && [op.fallback(x, node.attrs)].flat();
 }
 
 /** How far apart two elements of a strided operand lie at most, in bytes, and the dim that is the reason. */
 function spread(node: Node, i: number, limit: number): { dim: number; parts: number } | undefined {
-  const { shape, strides, buffer } = operandOf(node, i, limit);
-  if (bytesOf(buffer) <= limit) return undefined;
-  const moved = shape.map((n, d) => Math.abs(strides[d]) * (n - 1));
-  const bytes = (moved.reduce((a, b) => a + b, 0) + 1) * elementBytes(buffer.dtype) + 256;
+  const operand = operandOf(node, i, limit);
+  const bytes = extent(operand);
+  const moved = operand.shape.map((n, d) => Math.abs(operand.strides[d]) * (n - 1));
   return bytes > limit ? { dim: moved.indexOf(Math.max(...moved)), parts: Math.ceil(bytes / limit) } : undefined;
 }
 
@@ -219,6 +219,37 @@ function byRows(node: Node, x: readonly Tensor[], limit: number): Tensor[] | und
       : [apply(node.op, part, node.attrs, outputs[0].shape, node.dtype)];
   });
   return specs.map(({ shape }, i) => cat(results.map((r) => r[i])).reshape(shape));
+}
+
+/** Attention, or its gradients, by key heads and the query heads of each. */
+function byHeads(node: Node, x: readonly Tensor[], limit: number): Tensor[] | undefined {
+  const backward = node.op.name === "attention_backward";
+  if (node.op.name !== "attention" && !backward) return undefined;
+  const { joint, tokensFirst } = node.attrs as AttentionAttrs;
+  const [heads, group] = [x[1].shape[1], x[0].shape[1] / x[1].shape[1]];
+  if (heads < 2 || joint) return undefined;
+  const outside = tokensFirst ? 2 : 1; // the dim of heads in o and in the results
+  const dimOf = (output: number): number => (backward || output === 0 ? outside : 1); // statistics lie heads first
+  const specs = node.outputs!;
+  const largest = Math.max(...[...specs, ...node.src].map(bytesOf));
+  const results = stretches(heads, Math.ceil(largest / (limit - 256))).map(({ start, size }) => {
+    const part = x.map((t, i) => {
+      if (t.ndim < 4) return t; // lengths
+      const each = i === 1 || i === 2 ? 1 : group;
+      return t.narrow(backward && i === 3 ? outside : 1, start * each, size * each);
+    });
+    const outputs = specs.map(({ shape, dtype }, i) => {
+      const each = backward && i > 0 ? 1 : group;
+      return { shape: shape.map((n, d) => (d === dimOf(i) ? size * each : n)), dtype };
+    });
+    return applyMany(node.op, part, node.attrs, outputs);
+  });
+  return specs.map((_, i) =>
+    cat(
+      results.map((r) => r[i]),
+      dimOf(i),
+    ),
+  );
 }
 
 type Stretch = { readonly start: number; readonly size: number };

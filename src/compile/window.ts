@@ -3,7 +3,7 @@ import { Node } from "../node.ts";
 import { allOps, defineOp } from "../ops/define.ts";
 import { numel } from "../shape.ts";
 import { bounds, type Index } from "./index-map.ts";
-import type { BufferRef } from "./lower.ts";
+import type { BufferRef, Operand } from "./lower.ts";
 
 /**
  * A stretch of a buffer, for buffers larger than the adapter binds. It is no value of the graph: kernels bind it in
@@ -30,6 +30,12 @@ export const isAligned = ({ buffer, offset }: { buffer: Node; offset: number }):
 /** Bytes of a window that holds elements lo to hi. */
 export const windowBytes = (dtype: DType, lo: number, hi: number): number =>
   byteSize(dtype, hi + 1 - startOf(dtype, lo));
+
+/** Bytes that a binding of a strided view takes at most: those of its buffer, or the stretch in which it lies. */
+export function extent({ buffer, shape, strides }: Operand): number {
+  const last = shape.reduce((sum, n, d) => sum + Math.abs(strides[d]) * (n - 1), 0);
+  return Math.min(bytesOf(buffer), (last + 1) * elementBytes(buffer.dtype) + ALIGNMENT);
+}
 
 /** Elements lo to hi of `ref`'s buffer, and the first element that is bound. */
 export function windowOf(ref: BufferRef, dtype: DType, lo: number, hi: number): { node: Node; start: number } {
@@ -86,11 +92,11 @@ export function cutOf(
   return undefined;
 }
 
-/** At least `parts` stretches of `size`, but for the last multiples of `unit`, and of 128 where they are that long. */
+/** At least `parts` stretches of `size` (or all there are), but for the last multiples of `unit`, and of 128, where they are that long. */
 export function stretches(size: number, parts: number, unit = 1): { start: number; size: number }[] {
   const even = Math.floor(size / parts);
-  const multiple = even >= 128 ? 128 : unit;
-  const step = Math.max(unit, Math.floor(even / multiple) * multiple);
+  const multiple = even >= 128 ? 128 : even >= unit ? unit : 1;
+  const step = Math.max(1, Math.floor(even / multiple) * multiple);
   return Array.from({ length: Math.ceil(size / step) }, (_, i) => ({
     start: i * step,
     size: Math.min(step, size - i * step),

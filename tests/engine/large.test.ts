@@ -6,6 +6,7 @@ import {
   cat,
   crossEntropy,
   embedding,
+  full,
   grad,
   layerNorm,
   manualSeed,
@@ -14,8 +15,11 @@ import {
   scaledDotProductAttention,
   type Tensor,
   tensor,
+  writeAt,
+  zeros,
 } from "../../src/index.ts";
 import { AdamW, quantize, quantizedLinear } from "../../src/nn/index.ts";
+import { int8Words, writeInt8At } from "../../src/ops/int8.ts";
 
 const LIMIT = 1 << 16; // bytes a binding
 const small = { backend: "webgpu", limits: { maxStorageBufferBindingSize: LIMIT } } as const;
@@ -122,6 +126,49 @@ const cases: Record<string, () => Tensor[]> = {
     const y = scaledDotProductAttention(q, k, v, { isCausal: true });
     return [y, ...grad(y, [q, k, v], { gradOutput: values(4, [12, 4, 24, 16]) })].map((t) => t.detach());
   },
+  "attention of many heads": () => {
+    const [q, k, v] = [8, 4, 4].map((heads, seed) => values(seed, [1, heads, 90, 60]).requiresGrad_());
+    const mask = values(5, [8, 90, 90]).gt(-0.5);
+    const y = scaledDotProductAttention(q, k, v, { mask });
+    const tokens = values(6, [1, 70, 8 * 60]).requiresGrad_(); // results lie as it does
+    const split = (t: Tensor) => t.reshape([1, 70, 8, 60]).transpose(1, 2);
+    const z = scaledDotProductAttention(split(tokens), split(tokens.mul(2)), split(tokens.neg()), { isCausal: true });
+    return [
+      y,
+      ...grad(y, [q, k, v], { gradOutput: values(4, [1, 8, 90, 60]) }),
+      z,
+      ...grad(z, [tokens], { gradOutput: values(7, [1, 8, 70, 60]) }),
+    ].map((t) => t.detach());
+  },
+  // Of a few heads whose slab of rows fits a binding, of one that does not, and of halves and int8.
+  "a cache of keys and values": () =>
+    [
+      { heads: 6, rows: 300, dim: 24 },
+      { heads: 2, rows: 901, dim: 20 },
+    ].flatMap(({ heads, rows, dim }) =>
+      (["f32", "f16", "int8"] as const).flatMap((dtype) => {
+        const write = dtype === "int8" ? writeInt8At : writeAt;
+        const empty = () =>
+          dtype === "int8"
+            ? full([2, heads, rows, int8Words(dim)], 0, { dtype: "u32" })
+            : zeros([2, heads, rows, dim], { dtype });
+        const starts = tensor(Int32Array.of(rows - 40, 130));
+        const [k, v] = [1, 2].map((seed) =>
+          write(
+            write(empty(), values(seed, [2, heads, 40, dim]), tensor(Int32Array.of(0, 17))),
+            values(seed + 2, [2, heads, 40, dim]),
+            starts,
+          ),
+        );
+        return [1, 40].map((T) =>
+          scaledDotProductAttention(values(6, [2, 2 * heads, T, dim]), k, v, {
+            isCausal: true,
+            align: "bottom-right",
+            lengths: starts.add(40),
+          }),
+        );
+      }),
+    ),
   "rows by index": () => {
     const table = values(1, [900, 31]);
     return [

@@ -46,6 +46,9 @@ function broadcast(x: Pick<Operand, "offset" | "shape" | "strides">): number[] {
   return [x.offset, ...[0, 1, 2, 3].map((i) => (i < lead || x.shape[i - lead] === 1 ? 0 : x.strides[i - lead]))];
 }
 
+/** Whether rows can be read by vectors of 4. */
+const wide = (x: Operand): boolean => x.buffer.dtype === "f32" && [x.shape[3], ...rows(x)].every((n) => n % 4 === 0);
+
 /** Undefined when a kernel cannot read the operands in place: the op then takes its fallback. `extra` = index of the first optional source. */
 function geometry(node: Node, cx: LowerContext, extra: number): Geometry | undefined {
   const { scale, causal, window, hasMask, hasBias, joint, hasLengths, tokensFirst } = node.attrs as AttentionAttrs;
@@ -150,6 +153,8 @@ interface Job {
   readonly stacked?: boolean;
   /** Vectors a row that the subgroup kernel keeps in workgroup memory if they fit (param CACHE). */
   readonly planes?: number;
+  /** What the subgroup kernel reads again and again, by vectors of 4 if it can (param VEC), and the aliases of their types. */
+  readonly streams: { readonly operands: readonly Operand[]; readonly aliases: Readonly<Record<string, string>> };
 }
 
 function tiledCall(g: Geometry, cx: LowerContext, job: Job): KernelCall {
@@ -165,7 +170,8 @@ function tiledCall(g: Geometry, cx: LowerContext, job: Job): KernelCall {
     return { kernel: `${kernel}_tiled`, params, ...rest, grid: [Math.ceil(rows / lanes), heads, B] };
   }
   const SLOTS = slotsOf(SG, g.D4);
-  const params: Record<string, number> = { ...job.params, SG, PER_LANE: block / SG, SLOTS };
+  const params: Record<string, number | string> = { ...job.params, SG, PER_LANE: block / SG, SLOTS };
+  if (job.streams.operands.every(wide)) Object.assign(params, { VEC: 1, ...job.streams.aliases });
   if (job.planes) params.CACHE = job.planes * SLOTS * 16 <= cx.device.maxWorkgroupBytes ? 1 : 0;
   const stack = job.stacked ? g.group : 1;
   return { kernel, params, ...rest, grid: [Math.ceil((stack * rows) / (2 * SG)), heads / stack, B] };
@@ -238,6 +244,7 @@ export const lowerAttention: Lower = (node, cx) => {
     rows: g.T,
     heads: g.H,
     stacked: true,
+    streams: { operands: [cx.operand(1), cx.operand(2)], aliases: { K: "vec4u" } },
   };
   return [tiledCall(g, cx, job)];
 };
@@ -271,6 +278,7 @@ export const lowerAttentionBackward: Lower = (node, cx) => {
     rows: g.T,
     heads: g.H,
     planes: 3,
+    streams: { operands: [cx.operand(1), cx.operand(2)], aliases: { K: "vec4u" } },
   };
   const dkv: Job = {
     kernel: "attention_dkv",
@@ -282,6 +290,7 @@ export const lowerAttentionBackward: Lower = (node, cx) => {
     rows: g.S,
     heads,
     planes: 4,
+    streams: { operands: [cx.operand(0), grad], aliases: { Q: "vec4u", G: "vec4f" } },
   };
   return [rowsum, tiledCall(g, cx, dq), tiledCall(g, cx, dkv)];
 };
