@@ -121,6 +121,11 @@ export class Batches {
       chunk: recipe.micro_batch_size,
       budget: recipe.feature_cache_bytes,
       disk: recipe.feature_cache === "disk" ? subfolder(output, "features") : undefined,
+      about: {
+        folder: recipe.image_folder,
+        processing: processor.images,
+        aspect: processor.options.aspect ?? "as it is",
+      },
     });
   }
 

@@ -1,6 +1,6 @@
 /** Images of training samples, as pixels or as what the frozen tower makes of them. */
 import type { FileSource } from "../../src/io/index.ts";
-import { writeFile } from "../../src/io/source.ts";
+import { jsonBytes, readJson, writeFile } from "../../src/io/source.ts";
 import { numel, type Shape } from "../../src/shape.ts";
 import { noGrad, type Tensor, tensor } from "../../src/tensor.ts";
 import type { Image } from "../image.ts";
@@ -58,6 +58,8 @@ export interface FeatureOptions {
   budget: number;
   /** Keeps features as files too, for later epochs and runs. */
   disk?: FileSource;
+  /** What decides them beside the tower: where images are from and how they are processed. JSON; kept with the files. */
+  about?: object;
 }
 
 /** What a frozen tower makes of each image, computed once. Keys are file names. */
@@ -68,13 +70,18 @@ export class FeatureCache {
   bytes = 0;
   readonly #kept = new Map<string, Float32Array>(); // in order of use
   readonly #size: number;
+  #checked?: Promise<void>;
 
   constructor(readonly options: FeatureOptions) {
     this.#size = numel(options.featureShape);
   }
 
-  /** Features [N, P, D] of `names`; `load` gives the pixels of those that are not known. */
+  /**
+   * Features [N, P, D] of `names`; `load` gives the pixels of those that are not known.
+   * @throws if the files on disk are of another tower, or of images from elsewhere.
+   */
   async get(names: readonly string[], load: (i: number) => Promise<Float32Array>): Promise<Tensor> {
+    await (this.#checked ??= this.#check());
     const { featureShape } = this.options;
     const found = new Map<string, Float32Array>();
     const missing = new Map<string, number>();
@@ -90,6 +97,7 @@ export class FeatureCache {
     for (let at = 0; at < list.length; at += this.options.chunk) {
       const part = list.slice(at, at + this.options.chunk);
       const features = await this.#compute(await Promise.all(part.map(([, i]) => load(i))));
+      this.computed += part.length;
       for (const [k, [name]] of part.entries()) {
         const own = features.slice(k * this.#size, (k + 1) * this.#size);
         found.set(name, own);
@@ -104,10 +112,26 @@ export class FeatureCache {
 
   async #compute(images: Float32Array[]): Promise<Float32Array> {
     const { compute, pixelShape, chunk } = this.options;
-    this.computed += images.length;
     const blank = new Float32Array(numel(pixelShape));
     const full = [...images, ...Array.from({ length: chunk - images.length }, () => blank)];
     return (await noGrad(() => compute(stackPixels(full, pixelShape))).data()) as Float32Array;
+  }
+
+  /** Files of an earlier run serve only if the tower still makes the same of a ramp, and the images are the same. */
+  async #check(): Promise<void> {
+    const { disk, pixelShape, about = {} } = this.options;
+    if (!disk) return;
+    const ramp = Float32Array.from({ length: numel(pixelShape) }, (_, i) => ((i * 7) % 17) / 8 - 1);
+    const made = [...(await this.#compute([ramp])).subarray(0, Math.min(this.#size, 64))];
+    if ((await disk.size(ABOUT)) === undefined)
+      return writeFile(disk, ABOUT, [jsonBytes({ about, features: this.#size, ramp: made })]);
+    const { ramp: before, ...kept } = await readJson(disk, ABOUT);
+    const scale = Math.max(...made.map(Math.abs));
+    const same = (a: unknown, b: unknown): boolean => JSON.stringify(a) === JSON.stringify(b);
+    const tower = kept.features === this.#size && made.every((v, i) => Math.abs(v - before[i]) <= 1e-3 * scale);
+    if (tower && same(kept.about, about)) return;
+    const why = tower ? `images of ${JSON.stringify(kept.about)}, not ${JSON.stringify(about)}` : "another tower";
+    throw new Error(`${disk.location} has features of ${why}: remove it, or give another output_dir`);
   }
 
   #recall(name: string): Float32Array | undefined {
@@ -139,6 +163,8 @@ export class FeatureCache {
     if (this.options.disk) await writeFile(this.options.disk, fileOf(name), [bytes]);
   }
 }
+
+const ABOUT = "about.json";
 
 /** Image names have slashes; a flat name that is theirs alone. */
 const fileOf = (name: string): string => `${encodeURIComponent(name)}.f32`;

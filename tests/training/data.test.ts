@@ -252,6 +252,15 @@ describe("cached features", () => {
     await ask(small, "b/c"); // a goes
     await ask(small, "a");
     expect([small.computed, small.bytes]).toEqual([3, 16]);
+    const doubled = { pixelShape: [1, 2, 2], featureShape: [1, 4], chunk: 3, budget: 0, disk };
+    const other = new FeatureCache({ ...doubled, compute: (x) => x.mul(3).reshape([x.shape[0], 1, 4]) });
+    await expect(ask(other, "a")).rejects.toThrow("memory has features of another tower: remove it");
+    const from = new FeatureCache({
+      ...doubled,
+      compute: (x) => x.mul(2).reshape([x.shape[0], 1, 4]),
+      about: { folder: "b" },
+    });
+    await expect(ask(from, "a")).rejects.toThrow('features of images of {}, not {"folder":"b"}');
     const later = made(0, true);
     expect(await ask(later, "b/c")).toEqual([10, 12, 14, 16]);
     expect([later.computed, later.bytes]).toEqual([0, 0]);
