@@ -22,7 +22,7 @@ import { anyresRows, type Size, type TileLayout, tileGrid } from "./anyres.ts";
 import { Processor } from "./chat.ts";
 import { IMAGE_TOKEN_INDEX } from "./conversation.ts";
 import { type LlamaConfig, LlamaForCausalLM, llamaDefaults } from "./llama.ts";
-import { denseState, type LoadOptions, loadModel, type Rename, saveModel } from "./load.ts";
+import { denseState, folderOf, type LoadOptions, loadModel, noteFolder, type Rename, saveModel } from "./load.ts";
 import { noteProjectorNames } from "./projector.ts";
 import { besideVision, completeVisionConfig, visionTower } from "./tower.ts";
 import type { VisionConfig, VisionTower } from "./vit.ts";
@@ -192,7 +192,8 @@ export class Llava extends VisionLanguageModel {
     const make = () => new Llava(fromOriginal(config, tower.config));
     const model = await loadModel(source, make, [tower.tensors, tensors], renames, options);
     model.#original = { config, tower: tower.config };
-    model.processor = await Processor.open(source, config, plainImages(tower.config), {
+    noteFolder(model.vision_tower, tower.source);
+    model.processor = await Processor.open(source, config, tower.images, {
       aspect: config.image_aspect_ratio === "pad" ? "pad" : undefined,
       imStartEnd: config.mm_use_im_start_end,
       addedTokens: imageTokens(config),
@@ -212,7 +213,8 @@ export class Llava extends VisionLanguageModel {
     const parts = [state.filter(([name]) => apart(name)), state.filter(([name]) => !apart(name))];
     const [tower, rest] = parts.map((part) => Object.fromEntries(part));
     const folder = await openFolder(where);
-    await saveCheckpoint(subfolder(folder, "vision_tower"), original.tower, tower, options);
+    const companions = folderOf(this.vision_tower);
+    await saveCheckpoint(subfolder(folder, "vision_tower"), original.tower, tower, { companions, ...options });
     await saveModel(this, original.config, folder, options, rest);
   }
 }
@@ -254,7 +256,10 @@ async function openTower(source: FileSource, config: any, given?: string | FileS
   for (const inside of places) {
     if ((await inside.size("config.json")) === undefined) continue;
     const found = await readJson(inside, "config.json");
-    return { config: (found.vision_config ?? found) as VisionConfig, tensors: await openWeights(inside) };
+    const config: VisionConfig = found.vision_config ?? found;
+    const settings = "preprocessor_config.json";
+    const images = (await inside.size(settings)) === undefined ? plainImages(config) : await readJson(inside, settings);
+    return { source: inside, config, tensors: await openWeights(inside), images };
   }
   throw new Error(
     `${source.location}: the vision tower "${name}" is not ${given ? `in ${places[0].location}` : "here"}: give its folder as visionTower, or put its config.json and weights in the subfolder vision_tower`,

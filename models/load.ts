@@ -212,6 +212,9 @@ const layouts = new WeakMap<Module, readonly Rename[]>();
 /** A model's own name of a tensor that the layout which it was loaded from names `stored`. */
 export const ownName = (model: Module, stored: string): string => rename(stored, layouts.get(model) ?? []) ?? stored;
 
+/** Where a model was loaded from. */
+export const folderOf = (model: Module): FileSource | undefined => folders.get(model);
+
 /** Notes where the tokenizer and other files of a model are that was put together from parts. */
 export const noteFolder = (model: Module, source: FileSource): unknown => folders.set(model, source);
 
@@ -261,7 +264,7 @@ export async function saveModel(
   options: SaveOptions = {},
   state = denseState(model),
 ): Promise<void> {
-  await saveCheckpoint(await openFolder(where), config, state, { companions: folders.get(model), ...options });
+  await saveCheckpoint(await openFolder(where), config, state, { companions: folderOf(model), ...options });
 }
 
 /**

@@ -136,11 +136,10 @@ export async function saveCheckpoint(
     const index = { metadata: { total_size: total }, weight_map: Object.fromEntries(weightMap) };
     files.push([weightFiles[1], () => [jsonBytes(index)]]);
   }
-  for (const path of companions && companions.location !== source.location ? companionFiles : []) {
-    if ((await companions!.size(path)) !== undefined) {
-      const content = await companions!.read(path);
-      files.push([path, () => [content]]);
-    }
+  for (const path of companions ? companionFiles : []) {
+    if ((await companions!.size(path)) === undefined) continue;
+    const content = await companions!.read(path);
+    files.push([path, () => [content]]);
   }
   const typed = write.float && "torch_dtype" in config ? { ...config, torch_dtype: torchTypes[write.float] } : config;
   files.push(["config.json", () => [jsonBytes(typed)]]);

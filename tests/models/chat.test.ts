@@ -243,6 +243,28 @@ describe.skipIf(!goldenPath("models", "mplug-owl"))("mPLUG-Owl", () => {
   });
 });
 
+test.skipIf(!goldenPath("models", "llava-original-linear"))(
+  "an original LLaVA reads images by its tower's settings, and saves them with it",
+  async () => {
+    const source = folder(goldenPath("models", "llava-original-linear", "model")!);
+    const files = memoryFiles();
+    for (const inside of ["", "vision_tower/"])
+      for (const name of ["config.json", "model.safetensors"])
+        files.files.set(inside + name, await source.read(inside + name));
+    files.files.set("tokenizer.json", json(letters()));
+    const plain = await Llava.fromPretrained(files);
+    expect(plain.processor!.images).toEqual({ size: 28, crop_size: 28 });
+    const settings = { image_mean: [0.5, 0.4, 0.3], image_std: [0.5, 0.5, 0.5], size: 28, crop_size: 28 };
+    files.files.set("vision_tower/preprocessor_config.json", json(settings));
+    const model = await Llava.fromPretrained(files);
+    expect(model.processor!.images).toEqual(settings);
+    const saved = memoryFiles();
+    await model.savePretrained(saved);
+    expect(saved.files.get("vision_tower/preprocessor_config.json")).toEqual(json(settings));
+    expect((await Llava.fromPretrained(saved)).processor!.images).toEqual(settings);
+  },
+);
+
 const owl2 = () => {
   manualSeed(4);
   return new MplugOwl2({
