@@ -18,6 +18,7 @@ const KS: u32 = 4u; // param: k per turn, a multiple of 4
 const K_GUARD: bool = true; // param: false when K and k_chunk are multiples of KS
 const A_VEC: u32 = 0u; // param: A is read as vec4f along k (1) or m (2): stride 1 there, all else multiples of 4; 0 = scalars
 const B_VEC: u32 = 0u; // param: B is read as vec4f along k (1) or n (2)
+const B_GROUP: u32 = 0u; // param: with B_VEC = 1, neighbours along k that share what b_scale gives, a multiple of KS; 0 = nothing
 alias A = f32; // param: what a_1 or, with A_VEC, a_4 reads: vec4f
 alias B = f32; // param: the same of B
 
@@ -58,6 +59,10 @@ fn b_1(at: u32) -> f32 { // hook
 }
 fn b_4(at: u32) -> vec4f { // hook
   return vec4f(b[at / 4u]);
+}
+// With B_GROUP: what b_4 gives is (value - y) * x.
+fn b_scale(at: u32) -> vec2f { // hook
+  return vec2f(1.0, 0.0);
 }
 
 // A chunk of A at element `at`, of which the first `left` values along k count.
@@ -131,13 +136,23 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
 
   var sums = array<vec4f, HALF>();
   var more = array<vec4f, HALF>(); // rows from HALF on
+  var scale = vec4f(1.0); // of the group, for each column
+  var zero = vec4f();
   for (var k = begin; k < end; k += KS) {
+    if (B_GROUP > 0u && (k == begin || k % max(B_GROUP, 1u) == 0u)) {
+      let m = transpose(mat4x2f(b_scale(columns.x + k), b_scale(columns.y + k), b_scale(columns.z + k), b_scale(columns.w + k)));
+      scale = m[0];
+      zero = m[1];
+    }
     var vb = array<vec4f, KS>();
     for (var j = 0u; j < KS; j += select(1u, 4u, B_VEC == 1u)) {
       if (B_VEC == 1u) {
         let at = columns + k + j;
         let m = transpose(mat4x4f(b_4(at.x), b_4(at.y), b_4(at.z), b_4(at.w)));
-        for (var d = 0u; d < 4u; d++) { vb[j + d] = select(vec4f(), m[d], !K_GUARD || k + j < end); }
+        for (var d = 0u; d < 4u; d++) {
+          vb[j + d] = select(vec4f(), m[d], !K_GUARD || k + j < end);
+          if (B_GROUP > 0u) { vb[j + d] = (vb[j + d] - zero) * scale; }
+        }
       } else {
         vb[j] = load_b(columns, k + j, end);
       }

@@ -27,23 +27,36 @@ export function halves(name: string, vec: boolean): Reader {
   };
 }
 
-/** Four values from the codes of a packed matrix as `b` (layout: src/ops/quantized.ts), of which `at` counts elements. */
+/**
+ * Four values from the codes of a packed matrix as `b` (layout: src/ops/quantized.ts), of which `at` counts elements. Signed
+ * on the way to floats: CPUs have no instruction for the unsigned conversion.
+ */
 const QUADS: Record<QuantFormat, string> = {
-  int8: "let codes = vec4f((vec4u(b[at / 4u]) >> vec4u(0u, 8u, 16u, 24u)) & vec4u(255u));",
-  int4: "let codes = vec4f((vec4u(b[at / 8u] >> (at % 8u * 4u)) >> vec4u(0u, 4u, 8u, 12u)) & vec4u(15u));",
+  int8: "let codes = vec4f(vec4i((vec4u(b[at / 4u]) >> vec4u(0u, 8u, 16u, 24u)) & vec4u(255u)));",
+  int4: "let codes = vec4f(vec4i((vec4u(b[at / 8u] >> (at % 8u * 4u)) >> vec4u(0u, 4u, 8u, 12u)) & vec4u(15u)));",
   nf4: "let codes = nf4(vec4u(b[at / 8u] >> (at % 8u * 4u)) >> vec4u(0u, 4u, 8u, 12u));",
 };
 
-export function packed(format: QuantFormat, group: number, zeroPoint: boolean, scales: BufferRef): Reader {
+/** A packed matrix as B; `hoisted`: matmul.wgsl reads along k and asks for the scale of a group but once. */
+export function packed(
+  format: QuantFormat,
+  group: number,
+  zeroPoint: boolean,
+  scales: BufferRef,
+  hoisted: boolean,
+): Reader {
   const middle = { int8: "128.0", int4: "8.0", nf4: "0.0" }[format];
   const scale = zeroPoint
     ? `let scale = unpack2x16float(b_scales[at / ${group}u]);`
     : `let scale = vec2f(unpack2x16float(b_scales[at / ${2 * group}u])[at / ${group}u % 2u], ${middle});`;
+  const hooks: Record<string, string> = hoisted
+    ? { b_4: `${QUADS[format]}\n  return codes;`, b_scale: `${scale}\n  return scale;` }
+    : { b_4: `${scale}\n  ${QUADS[format]}\n  return (codes - scale.y) * scale.x;` };
   return {
     one: "u32",
     four: "u32",
     reads: {
-      hooks: { b_1: NEVER, b_4: `${scale}\n  ${QUADS[format]}\n  return (codes - scale.y) * scale.x;` },
+      hooks: { b_1: NEVER, ...hooks },
       extraBindings: ["var<storage, read> b_scales: array<u32>"],
       helpers: format === "nf4" ? NF4_WGSL : undefined,
     },

@@ -63,9 +63,14 @@ export interface Product {
   readonly only: boolean;
   /** How B is read, when it is no tensor of floats. */
   readonly packed?: Reader;
+  /** Neighbours along k of B that share a scale, if it is to be asked for separately. */
+  readonly group?: number;
 }
 
-export function product(cx: LowerContext, { M, N, K, sizes, A, B, first, only, packed }: Product): KernelCall[] {
+export function product(
+  cx: LowerContext,
+  { M, N, K, sizes, A, B, first, only, packed, group = 0 }: Product,
+): KernelCall[] {
   const { device } = cx;
   const SG = device.subgroupSize;
   const batches = numel(sizes);
@@ -148,7 +153,7 @@ export function product(cx: LowerContext, { M, N, K, sizes, A, B, first, only, p
   ];
   const grid = grid2d(rowTiles * columnTiles * slices);
   const out = split.splits > 1 ? cx.temp(4 * slices * M * N) : cx.output();
-  const size: Record<string, number> = SG > 0 ? { SG, TM: tile.rows, KS } : { TM: tile.rows / 8 };
+  const size: Record<string, number> = SG > 0 ? { SG, TM: tile.rows, KS, B_GROUP: group } : { TM: tile.rows / 8 };
   const { alias, reads, bind } = access(vec.A_VEC > 0, vec.B_VEC > 0, out);
   const params = { ...size, K_GUARD: Number(K % KS !== 0), ...vec, ...alias };
   const main: KernelCall = {
