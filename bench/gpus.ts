@@ -15,6 +15,7 @@ const info: DeviceInfo = {
   subgroupSize: 32,
   f16: true,
   f16Arithmetic: true,
+  dot4: true,
   timestamps: true,
   maxInvocations: 256,
   maxWorkgroupBytes: 16384,

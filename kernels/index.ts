@@ -16,11 +16,13 @@ import cumsum from "./cumsum.wgsl";
 import indexAdd from "./index_add.wgsl";
 import indexLinks from "./index_links.wgsl";
 import matmul from "./matmul.wgsl";
+import matmulInt8 from "./matmul_int8.wgsl";
 import matmulTiled from "./matmul_tiled.wgsl";
 import matvec from "./matvec.wgsl";
 import matvec_quantized from "./matvec_quantized.wgsl";
 import norm from "./norm.wgsl";
 import normBackward from "./norm_backward.wgsl";
+import quantizeRows from "./quantize_rows.wgsl";
 import rope from "./rope.wgsl";
 import sample from "./sample.wgsl";
 import scatterAdd from "./scatter_add.wgsl";
@@ -49,11 +51,13 @@ const sources: Record<string, string> = {
   index_add: indexAdd,
   index_links: indexLinks,
   matmul,
+  matmul_int8: matmulInt8,
   matmul_tiled: matmulTiled,
   matvec,
   matvec_quantized,
   norm,
   norm_backward: normBackward,
+  quantize_rows: quantizeRows,
   rope,
   sample,
   scatter_add: scatterAdd,

@@ -47,8 +47,8 @@ fn pair(even: f32, odd: f32, bit: vec4<bool>) -> vec4f {
   return select(vec4f(even), vec4f(odd), bit);
 }
 
-// Four activations from k on, 0 from K on.
-fn load_a(row: u32, k: u32) -> vec4f {
+// Four activations from k on, 0 from K on. Replaced to read what quantize_rows.wgsl has rounded.
+fn load_a(row: u32, k: u32) -> vec4f { // hook
   let at = row * dims.K + k;
   if (VEC) { return select(vec4f(), vec4f(a[at / 4u]), k < dims.K); }
   let exists = vec4u(k) + vec4u(0u, 1u, 2u, 3u) < vec4u(dims.K);

@@ -26,6 +26,8 @@ export interface QuantLayout extends Attrs {
   readonly format: QuantFormat;
   readonly group: QuantGroup;
   readonly zeroPoint: boolean;
+  /** What products see of the activations: "int8" rounds them, a scale for each row and group, and multiplies integers. */
+  readonly activations: "float" | "int8";
   /** [N, K] of the dense matrix. */
   readonly shape: readonly [number, number];
 }
@@ -148,25 +150,43 @@ export function decode({ packed, scales }: Packed, q: QuantLayout): Tensor {
   return values.mul(scale).reshape([N, -1]).narrow(1, 0, K);
 }
 
+/** x [M, K] rounded as products with int8 activations see it. */
+function roundRows(x: Tensor, { shape: [, K], ...q }: QuantLayout): Tensor {
+  const groups = Math.ceil(K / q.group);
+  const fill = groups * q.group - K;
+  const parts = x
+    .float()
+    .pad([
+      [0, 0],
+      [0, fill],
+    ])
+    .reshape([-1, groups, q.group]);
+  const scales = parts.abs().amax(-1, true).div(127); // [M, groups, 1]
+  const values = over(parts, scales).round().mul(scales);
+  return values.reshape([x.shape[0], -1]).narrow(1, 0, K);
+}
+
 interface ProductAttrs extends QuantLayout {
   /** false: x [M, K] · Wᵀ; true: x [M, N] · W. */
   readonly transposed: boolean;
 }
 
-/** Sources x [M, K or N], packed, scales. The weight has no gradient. */
+/** Sources x [M, K or N], packed, scales. The weight has no gradient; that of x is exact, as if x had not been rounded. */
 export const quantizedMatmulOp = defineOp<ProductAttrs>({
   name: "quantized_matmul",
   kind: "kernel",
   halves: [2],
   lower: lowerQuantizedMatmul,
   vjp: (g, _y, [x, packed, scales], attrs) => [
-    multiply(g, { packed, scales }, { ...attrs, transposed: !attrs.transposed }).to(x.dtype),
+    multiply(g, { packed, scales }, { ...attrs, transposed: !attrs.transposed, activations: "float" }).to(x.dtype),
     null,
     null,
   ],
   fallback: ([x, packed, scales], { transposed, ...q }) => {
     const weight = decode({ packed, scales }, q as QuantLayout);
-    return x.matmul(transposed ? weight : weight.t());
+    return ((q as QuantLayout).activations === "int8" ? roundRows(x, q as QuantLayout) : x).matmul(
+      transposed ? weight : weight.t(),
+    );
   },
 });
 
@@ -181,8 +201,7 @@ export function quantizedProduct(x: Tensor, weight: Packed, q: QuantLayout, bias
   if (x.ndim === 0 || x.shape[x.ndim - 1] !== K)
     throw new Error(`quantizedLinear: input ${show(x.shape)} does not fit weight ${show(q.shape)} ([out, in])`);
   if (!isFloat(x.dtype)) throw new TypeError(`quantizedLinear: float input expected, got ${x.dtype}`);
-  const { format, group, zeroPoint, shape } = q;
-  const attrs: ProductAttrs = { format, group, zeroPoint, shape: [...shape], transposed: false };
+  const attrs: ProductAttrs = { ...q, shape: [...q.shape], transposed: false };
   const y = multiply(x.reshape([-1, K]), weight, attrs).reshape([...x.shape.slice(0, -1), N]);
   return bias ? y.add(bias) : y;
 }

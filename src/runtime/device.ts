@@ -13,6 +13,8 @@ export interface DeviceInfo {
   readonly f16: boolean;
   /** Whether elementwise work on f16 tensors is done in f16 rather than in f32; see `InitOptions.f16`. */
   readonly f16Arithmetic: boolean;
+  /** Whether WGSL has dot products of packed bytes (`packed_4x8_integer_dot_product`). */
+  readonly dot4: boolean;
   readonly timestamps: boolean;
   readonly maxInvocations: number;
   readonly maxWorkgroupBytes: number;
@@ -117,6 +119,10 @@ async function findGpu(): Promise<GPU | undefined> {
   return (dawnGpu ??= dawn.create([]) as GPU);
 }
 
+/** WGSL's features belong to the implementation, not to a device. */
+const hasLanguageFeature = (name: string): boolean =>
+  ((globalThis as { navigator?: Navigator }).navigator?.gpu ?? dawnGpu)?.wgslLanguageFeatures.has(name) ?? false;
+
 /** How to get an adapter, for the error and the warning when there is none. */
 export const ADAPTER_ROUTES = `No WebGPU adapter was found. Ways to get one:
 - Node: npm install webgpu (Dawn), and a Vulkan, Metal or D3D12 driver. Without a GPU, a software driver does:
@@ -187,6 +193,7 @@ async function describe(
     subgroupSize: has("subgroups") ? (fixed ?? 0) : 0,
     f16: has("shader-f16"),
     f16Arithmetic: wanted && (await compilesHalves(device)),
+    dot4: hasLanguageFeature("packed_4x8_integer_dot_product"),
     timestamps: has("timestamp-query"),
     maxInvocations: limits.maxComputeInvocationsPerWorkgroup,
     maxWorkgroupBytes: limits.maxComputeWorkgroupStorageSize,

@@ -30,6 +30,7 @@ export function open(): Promise<{ device: GPUDevice; info: DeviceInfo }> {
       subgroupSize: adapter.features.has("subgroups") && subgroupMinSize === subgroupMaxSize ? subgroupMaxSize : 0,
       f16: adapter.features.has("shader-f16"),
       f16Arithmetic: false,
+      dot4: gpu.wgslLanguageFeatures.has("packed_4x8_integer_dot_product"),
       timestamps: false,
       maxInvocations: device.limits.maxComputeInvocationsPerWorkgroup,
       maxWorkgroupBytes: device.limits.maxComputeWorkgroupStorageSize,

@@ -155,6 +155,43 @@ describe.each(["reference", "webgpu"] as const)("quantised weights, %s", (backen
     }
   });
 
+  test("int8 activations are rounded by row and group; the gradient is that of the dense values", async () => {
+    for (const [M, N, K, group] of [
+      [1, 24, 128, 32],
+      [6, 7, 100, 64],
+      [20, 33, 96, 32],
+    ] as const) {
+      const options = { format: "int8", group, activations: "int8" } as const;
+      const q = quantize(Float32Array.from(uniform(N * K, -1, 1, 3)), [N, K], options);
+      const dense = await dequantize(q).data();
+      const values = Float32Array.from(uniform(M * K, -1, 1, 5));
+      const seen = Float64Array.from(values);
+      for (let row = 0; row < M; row++) {
+        for (let start = 0; start < K; start += group) {
+          const part = seen.subarray(row * K + start, row * K + Math.min(K, start + group));
+          const scale = Math.max(...part.map(Math.abs)) / 127;
+          part.forEach((x, i) => (part[i] = Math.round(x / scale) * scale));
+        }
+      }
+      const product = (a: ArrayLike<number>) =>
+        Float64Array.from({ length: M * N }, (_, i) => {
+          let sum = 0;
+          for (let k = 0; k < K; k++) sum += a[Math.floor(i / N) * K + k] * dense[(i % N) * K + k];
+          return sum;
+        });
+      const x = tensor(values, { shape: [M, K] }).requiresGrad_();
+      const y = quantizedLinear(x, q);
+      close(await y.data(), product(seen), 1e-5);
+      const exact = product(values);
+      const off = (await y.data()).reduce((worst, v, i) => Math.max(worst, Math.abs(v - exact[i])), 0);
+      expect(off).toBeGreaterThan(1e-4); // it is rounded
+      expect(off).toBeLessThan(0.05);
+      const g = tensor(uniform(M * N, -1, 1, 6), { shape: [M, N] });
+      y.backward(g);
+      close(await x.grad!.data(), await g.matmul(dequantize(q)).data(), 1e-5);
+    }
+  });
+
   test("a LoRA beside a quantised layer learns, and nothing else changes", async () => {
     manualSeed(3);
     const model = new Sequential(new Linear(64, 32), (x: Tensor) => x.relu(), new Linear(32, 8));
@@ -263,6 +300,10 @@ test("wrong calls say what was expected", () => {
     "group must be 32, 64 or 128, got 48",
   );
   expect(() => quantize(w, [1, 64], { format: "nf4", zeroPoint: true })).toThrow("nf4 has no zero-point");
+  expect(() => quantize(w, [1, 64], { format: "int4", activations: "int8" })).toThrow(
+    "int8 activations need int8 weights without zero-points, got int4",
+  );
+  expect(() => quantize(w, [1, 64], { format: "int8", activations: "fp8" as "int8" })).toThrow('got "fp8"');
   const q = new QuantizedWeight([4, 64], { format: "int8" });
   expect(() => quantizedLinear(tensor(new Float32Array(32)), q)).toThrow(
     "input [32] does not fit weight [4,64] ([out, in])",

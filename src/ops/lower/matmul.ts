@@ -231,11 +231,11 @@ function aligned(x: Matrix, unit: "row" | "column"): boolean {
   return x[unit] === 1 && [x.offset, other, ...x.batch].every((n) => n % 4 === 0);
 }
 
-/** Cuts K so that few tiles still fill the adapter; a split sums at least 256 products and a multiple of 16. */
-function splitK(K: number, tiles: number, wanted: number): { splits: number; chunk: number } {
+/** Cuts K so that few tiles still fill the adapter; a split sums at least 256 products and a multiple of `unit`. */
+export function splitK(K: number, tiles: number, wanted: number, unit = 16): { splits: number; chunk: number } {
   const splits = Math.min(Math.floor(wanted / tiles), Math.floor(K / 256), 64);
   if (splits < 2) return { splits: 1, chunk: Math.max(K, 1) };
-  const chunk = Math.ceil(K / splits / 16) * 16;
+  const chunk = Math.ceil(K / splits / unit) * unit;
   return { splits: Math.ceil(K / chunk), chunk };
 }
 

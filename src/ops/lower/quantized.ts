@@ -1,21 +1,24 @@
-import type { KernelCall, Lower, LowerContext } from "../../compile/lower.ts";
+import type { BufferRef, KernelCall, Lower, LowerContext } from "../../compile/lower.ts";
 import type { DeviceInfo } from "../../runtime/device.ts";
-import type { QuantFormat, QuantLayout } from "../quantized.ts";
+import { groupsOf, type QuantFormat, type QuantLayout } from "../quantized.ts";
 import { packed } from "./formats.ts";
-import { grid2d } from "./grid.ts";
-import { type FewRows, product } from "./matmul.ts";
+import { busyGroups, grid2d, sumParts } from "./grid.ts";
+import { type FewRows, product, splitK } from "./matmul.ts";
 
 const FORMAT: Record<QuantFormat, number> = { int8: 8, int4: 4, nf4: 0 };
 
-/** (x [M, K or N], packed, scales), attrs { format, group, zeroPoint, shape, transposed } -> [M, N or K]. */
+/** (x [M, K or N], packed, scales), attrs { format, group, zeroPoint, activations, shape, transposed } -> [M, N or K]. */
 export const lowerQuantizedMatmul: Lower = (node, cx) => {
   const { transposed, ...q } = node.attrs as unknown as QuantLayout & { transposed: boolean };
   const M = node.shape[0];
   const [N, K] = q.shape;
+  const rounded = q.activations === "int8" ? roundRows(cx, q, M) : undefined;
   if (!transposed && M <= 8 && cx.device.subgroupSize > 0) {
-    const way = cx.choose("matvec_quantized", { M, N, K, format: q.format }, ways(cx.device, M, q.format));
-    if (way.lanes === "k") return [fewRows(cx, q, M, way.columns)];
+    const signature = { M, N, K, format: q.format, activations: q.activations };
+    const way = cx.choose("matvec_quantized", signature, ways(cx.device, M, q.format));
+    if (way.lanes === "k") return [...(rounded ? [rounded.call] : []), fewRows(cx, q, M, way.columns, rounded)];
   }
+  if (rounded) return [rounded.call, ...integers(cx, q, M, rounded)];
   const row = Math.ceil(K / q.group) * q.group; // of w, in elements
   const [inner, columns] = transposed ? [N, K] : [K, N];
   const none = [0, 0, 0];
@@ -43,17 +46,67 @@ function ways(device: DeviceInfo, M: number, format: QuantFormat): FewRows[] {
   const software = device.kind === "software";
   const alongK = (software ? [32, 16, 8] : [8, 16, 4]).map((columns): FewRows => ({ lanes: "k", columns }));
   const alongN: FewRows = { lanes: "n", columns: 4 };
-  const most = !software ? 8 : format === "nf4" ? 1 : 2;
+  const most = !software ? 8 : format === "nf4" ? 1 : 4;
   return M <= most ? [...alongK, alongN] : [alongN, ...alongK];
 }
 
-function fewRows(
-  cx: LowerContext,
-  { format, group, zeroPoint, shape: [N, K] }: QuantLayout,
-  M: number,
-  ROWS: number,
-): KernelCall {
-  const groups = Math.ceil(K / group);
+/** Activations in int8: codes [M, K padded to groups] and scales [M, groups]. */
+interface Rounded {
+  readonly call: KernelCall;
+  readonly codes: BufferRef;
+  readonly scales: BufferRef;
+}
+
+function roundRows(cx: LowerContext, q: QuantLayout, M: number): Rounded {
+  const [K, groups] = [q.shape[1], groupsOf(q)];
+  const vec = K % 4 === 0;
+  const [codes, scales] = [cx.temp(M * groups * q.group), cx.temp(4 * M * groups)];
+  const call: KernelCall = {
+    kernel: "quantize_rows",
+    params: { WG: 64, VEC: Number(vec), X: vec ? "vec4f" : "f32" },
+    dims: [M, K, groups, q.group / 4],
+    bind: [cx.operand(0).buffer, codes, scales],
+    grid: grid2d(Math.ceil((M * groups) / 64)),
+  };
+  return { call, codes, scales };
+}
+
+/** Where WGSL has no dot product of packed bytes. */
+const DOT4 = `let at = vec4u(24u, 16u, 8u, 0u);
+  return dot(vec4i(vec4u(x) << at) >> vec4u(24u), vec4i(vec4u(y) << at) >> vec4u(24u));`;
+
+function integers(cx: LowerContext, q: QuantLayout, M: number, { codes, scales }: Rounded): KernelCall[] {
+  const { device } = cx;
+  const [[N, K], groups] = [q.shape, groupsOf(q)];
+  const heights = (device.kind === "software" ? [2, 1, 4] : [4, 2, 1, 8]).filter((rows) => rows === 1 || rows <= M);
+  const { rows } = cx.choose(
+    "matmul_int8",
+    { M, N, K, group: q.group },
+    heights.map((rows) => ({ rows })),
+  );
+  const [rowTiles, columnTiles] = [Math.ceil(M / rows / 8), Math.ceil(N / 32)];
+  const { splits, chunk } = splitK(groups * q.group, rowTiles * columnTiles, busyGroups(device) / 2, q.group);
+  const out = splits > 1 ? cx.temp(4 * splits * M * N) : cx.output();
+  const main: KernelCall = {
+    kernel: "matmul_int8",
+    params: { TM: rows },
+    reads: device.dot4 ? undefined : { hooks: { dot4: DOT4 } },
+    dims: [M, N, groups, q.group / 16, chunk / q.group, rowTiles, columnTiles, splits],
+    bind: [codes, scales, cx.operand(1).buffer, cx.operand(2).buffer, out],
+    grid: grid2d(rowTiles * columnTiles * splits),
+    flops: 2 * M * N * K,
+  };
+  if (splits > 1) return [main, sumParts(out, cx.output(), splits, 1, M, N)];
+  return [{ ...main, epilogue: { shape: [1, M, N], type: "vec4f" } }];
+}
+
+/** Four values of row `row` from k on, of the chunk's group. */
+const ROUNDED = `let code = vec4i(vec4u(a[row * dims.chunks * 8u + k / 4u]) << vec4u(24u, 16u, 8u, 0u)) >> vec4u(24u);
+  return vec4f(code) * a_scales[row * dims.groups + ((k / 32u) >> dims.shift)];`;
+
+function fewRows(cx: LowerContext, q: QuantLayout, M: number, ROWS: number, rounded?: Rounded): KernelCall {
+  const { format, group, zeroPoint } = q;
+  const [[N, K], groups] = [q.shape, groupsOf(q)];
   const vec = K % 4 === 0;
   const TM = M > 2 ? 4 : M;
   const rowTiles = Math.ceil(M / TM);
@@ -67,10 +120,11 @@ function fewRows(
       FORMAT: FORMAT[format],
       ZEROS: Number(zeroPoint),
       VEC: Number(vec),
-      A: vec ? "vec4f" : "f32",
+      A: rounded ? "u32" : vec ? "vec4f" : "f32",
     },
+    reads: rounded && { hooks: { load_a: ROUNDED }, extraBindings: ["var<storage, read> a_scales: array<f32>"] },
     dims: [M, N, K, rowTiles, (groups * group) / 32, groups, Math.log2(group / 32)],
-    bind: [a, w, scales, cx.output()],
+    bind: [rounded?.codes ?? a, w, scales, cx.output(), ...(rounded ? [rounded.scales] : [])],
     grid: grid2d(rowTiles * Math.ceil(N / ROWS)),
     epilogue: { shape: [1, M, N], type: "vec4f" },
     flops: 2 * M * N * K,
