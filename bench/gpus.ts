@@ -16,6 +16,7 @@ const info: DeviceInfo = {
   f16: true,
   f16Arithmetic: true,
   dot4: true,
+  matrixUnits: [],
   timestamps: true,
   maxInvocations: 256,
   maxWorkgroupBytes: 16384,

@@ -17,6 +17,7 @@ import indexAdd from "./index_add.wgsl";
 import indexLinks from "./index_links.wgsl";
 import matmul from "./matmul.wgsl";
 import matmulInt8 from "./matmul_int8.wgsl";
+import matmulSubgroupMatrix from "./matmul_subgroup_matrix.wgsl";
 import matmulTiled from "./matmul_tiled.wgsl";
 import matvec from "./matvec.wgsl";
 import matvec_quantized from "./matvec_quantized.wgsl";
@@ -52,6 +53,7 @@ const sources: Record<string, string> = {
   index_links: indexLinks,
   matmul,
   matmul_int8: matmulInt8,
+  matmul_subgroup_matrix: matmulSubgroupMatrix,
   matmul_tiled: matmulTiled,
   matvec,
   matvec_quantized,

@@ -104,7 +104,7 @@ async function race(contestants: readonly Contestant[], device: Device): Promise
   const fastest = contestants.reduce((a, b) => (time(b) < time(a) ? b : a));
   if (time(fastest) >= GAIN * time(first)) return first;
   for (const c of [first, fastest]) c.samples.length = 0;
-  for (let round = 0; round < rounds; round++)
+  for (let round = 0; round < 2 * rounds; round++)
     for (const c of [first, fastest]) c.samples.push((await clock(c, repeats)) / repeats);
   return time(fastest) < GAIN * time(first) ? fastest : first;
 }

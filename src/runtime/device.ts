@@ -1,7 +1,17 @@
+import { kernelSource } from "../../kernels/index.ts";
+import { specialize } from "../compile/template.ts";
 import { patiently } from "./patience.ts";
 import { PipelineCache } from "./pipeline.ts";
 import { Pool } from "./pool.ts";
 import { Tuner, tunerFor } from "./tune.ts";
+
+/** A shape of matrices that the adapter's matrix units multiply: [M, K] · [K, N] of `component`, added up in f32. */
+export interface MatrixUnit {
+  readonly component: "f32" | "f16";
+  readonly M: number;
+  readonly N: number;
+  readonly K: number;
+}
 
 /** What kernels and schedules may know of the adapter. Read from its limits and features; nothing is assumed. */
 export interface DeviceInfo {
@@ -15,6 +25,8 @@ export interface DeviceInfo {
   readonly f16Arithmetic: boolean;
   /** Whether WGSL has dot products of packed bytes (`packed_4x8_integer_dot_product`). */
   readonly dot4: boolean;
+  /** Matrix units behind `chromium-experimental-subgroup-matrix`; none without shader-f16 and a fixed subgroup size. */
+  readonly matrixUnits: readonly MatrixUnit[];
   readonly timestamps: boolean;
   readonly maxInvocations: number;
   readonly maxWorkgroupBytes: number;
@@ -30,7 +42,7 @@ export interface InitOptions {
   backend?: "webgpu" | "reference";
   powerPreference?: GPUPowerPreference;
   /** Switches off what a device offers, to test kernels for lesser ones. */
-  disable?: readonly ("subgroups" | "shader-f16" | "timestamp-query")[];
+  disable?: readonly ("subgroups" | "shader-f16" | "timestamp-query" | "chromium-experimental-subgroup-matrix")[];
   /**
    * Elementwise work on f16 tensors: "native" computes in f16, "storage" in f32 and rounds what it stores. "auto" (the
    * default) is native where the adapter has shader-f16, but not on software adapters, which emulate it slowly.
@@ -103,6 +115,8 @@ const LIMITS = [
   "maxComputeWorkgroupSizeX",
 ] as const;
 
+const MATRICES = "chromium-experimental-subgroup-matrix";
+
 /** Dawn's instance must stay alive while its devices work: collecting it aborts the process. */
 let dawnGpu: GPU | undefined;
 
@@ -141,7 +155,7 @@ export async function openDevice(options: InitOptions): Promise<Device | undefin
   const gpu = await findGpu();
   const adapter = await gpu?.requestAdapter({ powerPreference: options.powerPreference ?? "high-performance" });
   if (!adapter) return undefined;
-  const wanted = ["shader-f16", "subgroups", "timestamp-query"].filter(
+  const wanted = ["shader-f16", "subgroups", "timestamp-query", MATRICES].filter(
     (f) => adapter.features.has(f) && !options.disable?.includes(f as never),
   );
   const requiredLimits: Record<string, number> = {};
@@ -157,19 +171,57 @@ async function open(gpu: GPUDevice, adapter: GPUAdapterInfo | undefined, options
   return new Device(gpu, info, tuner);
 }
 
-/** Some implementations offer shader-f16 before their compiler knows all of it: ask for what kernels use. */
-async function compilesHalves(device: GPUDevice): Promise<boolean> {
+/** Some implementations offer a feature before their compiler knows all of it: ask for what kernels use. */
+async function compiles(device: GPUDevice, code: string): Promise<boolean> {
   device.pushErrorScope("validation");
-  device.createShaderModule({
-    code: `enable f16;
+  device.createShaderModule({ code });
+  return (await device.popErrorScope()) === null;
+}
+
+const HALVES = `enable f16;
 @group(0) @binding(0) var<storage, read_write> x: array<u32>;
 @compute @workgroup_size(1)
 fn main() {
   let h = vec4<f16>(bitcast<vec2<f16>>(x[0]), vec2<f16>(vec2f(1.5)));
   x[0] = bitcast<u32>(max(h, vec4<f16>(f16(0.5))).zx);
-}`,
-  });
-  return (await device.popErrorScope()) === null;
+}`;
+
+/** The units whose kernel compiles, as the experimental feature still changes. */
+async function matrixUnits(device: GPUDevice, info: GPUAdapterInfo | undefined, SG: number): Promise<MatrixUnit[]> {
+  const configs = (info as { subgroupMatrixConfigs?: Iterable<MatrixConfig> } | undefined)?.subgroupMatrixConfigs ?? [];
+  const units: MatrixUnit[] = [];
+  for (const { componentType, resultComponentType, M, N, K } of configs) {
+    if ((componentType !== "f32" && componentType !== "f16") || resultComponentType !== "f32") continue;
+    const unit: MatrixUnit = { component: componentType, M, N, K };
+    const params = matrixParams(unit, SG, { rows: 32, columns: 32 });
+    if (await compiles(device, specialize(kernelSource("matmul_subgroup_matrix"), { params }))) units.push(unit);
+  }
+  return units;
+}
+
+interface MatrixConfig {
+  readonly componentType: string;
+  readonly resultComponentType: string;
+  readonly M: number;
+  readonly N: number;
+  readonly K: number;
+}
+
+/** Parameters of matmul_subgroup_matrix.wgsl for tiles of so many rows and columns. */
+export function matrixParams(
+  { component: T, M, N, K }: MatrixUnit,
+  SG: number,
+  tile: { readonly rows: number; readonly columns: number },
+): Record<string, number | string> {
+  const types = {
+    T,
+    Left: `subgroup_matrix_left<${T}, ${K}, ${M}>`,
+    Right: `subgroup_matrix_right<${T}, ${N}, ${K}>`,
+    Result: `subgroup_matrix_result<f32, ${N}, ${M}>`,
+  };
+  const TM = Math.ceil(tile.rows / M);
+  const TN = Math.ceil(tile.columns / N);
+  return { SG, TM, TN, SM: M, SN: N, SK: K, KS: Math.max(16, K), ...types };
 }
 
 async function describe(
@@ -187,13 +239,16 @@ async function describe(
     throw new TypeError(`init: f16 must be "auto", "native" or "storage", got ${JSON.stringify(f16)}`);
   if (f16 === "native" && !has("shader-f16"))
     throw new Error(`init: f16 "native" needs shader-f16, which ${text} lacks`);
+  const subgroupSize = has("subgroups") ? (fixed ?? 0) : 0;
   const wanted = f16 === "native" || (f16 === "auto" && !software && has("shader-f16"));
   return {
     kind: software ? "software" : /nvidia|discrete/i.test(text) ? "discrete" : "integrated",
-    subgroupSize: has("subgroups") ? (fixed ?? 0) : 0,
+    subgroupSize,
     f16: has("shader-f16"),
-    f16Arithmetic: wanted && (await compilesHalves(device)),
+    f16Arithmetic: wanted && (await compiles(device, HALVES)),
     dot4: hasLanguageFeature("packed_4x8_integer_dot_product"),
+    matrixUnits:
+      has(MATRICES) && has("shader-f16") && subgroupSize > 0 ? await matrixUnits(device, info, subgroupSize) : [],
     timestamps: has("timestamp-query"),
     maxInvocations: limits.maxComputeInvocationsPerWorkgroup,
     maxWorkgroupBytes: limits.maxComputeWorkgroupStorageSize,

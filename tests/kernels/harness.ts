@@ -30,6 +30,7 @@ export function open(): Promise<{ device: GPUDevice; info: DeviceInfo }> {
       subgroupSize: adapter.features.has("subgroups") && subgroupMinSize === subgroupMaxSize ? subgroupMaxSize : 0,
       f16: adapter.features.has("shader-f16"),
       f16Arithmetic: false,
+      matrixUnits: [],
       dot4: gpu.wgslLanguageFeatures.has("packed_4x8_integer_dot_product"),
       timestamps: false,
       maxInvocations: device.limits.maxComputeInvocationsPerWorkgroup,
@@ -190,6 +191,8 @@ export async function lowerOp(
     info?: Partial<DeviceInfo>;
     inPlace?: readonly number[];
     epilogue?: Pick<Specialization, "hooks" | "helpers">;
+    /** Changes the WGSL before it is compiled. */
+    rewrite?: (code: string) => string;
     /** Which of the candidates that a lowering offers; the last one when there are fewer. */
     candidate?: number;
   } = {},
@@ -251,7 +254,7 @@ export async function lowerOp(
     const code = specialize(specialize(kernelSource(call.kernel), { params: call.params, ...call.reads }), hooked);
     const buffers: GPUBuffer[] = [];
     for (const ref of call.bind) buffers.push(await buffer(ref));
-    dispatches.push(await prepare(code, call.dims, buffers, call.grid));
+    dispatches.push(await prepare(options.rewrite?.(code) ?? code, call.dims, buffers, call.grid));
   }
   const read = async (i = 0): Promise<HostArray> => {
     const count = numel(specs[i].shape);

@@ -1,6 +1,6 @@
 import type { BufferRef, KernelCall, Lower, LowerContext, Operand } from "../../compile/lower.ts";
 import type { Node } from "../../node.ts";
-import type { DeviceInfo } from "../../runtime/device.ts";
+import { type DeviceInfo, type MatrixUnit, matrixParams } from "../../runtime/device.ts";
 import { numel, type Shape } from "../../shape.ts";
 import { both, F32, halves, type Reader } from "./formats.ts";
 import { busyGroups, grid2d, MAX_GROUPS, sumParts } from "./grid.ts";
@@ -61,16 +61,17 @@ export interface Product {
   readonly first: number;
   /** Whether it is all of C. */
   readonly only: boolean;
-  /** How B is read, when it is no tensor of floats. */
-  readonly packed?: Reader;
-  /** Neighbours along k of B that share a scale, if it is to be asked for separately. */
-  readonly group?: number;
+  /** B, when it is no tensor of floats. */
+  readonly packed?: PackedOperand;
 }
 
-export function product(
-  cx: LowerContext,
-  { M, N, K, sizes, A, B, first, only, packed, group = 0 }: Product,
-): KernelCall[] {
+/** How a packed matrix is read; `hoisted`: its scales are asked for separately, once for `group` neighbours along k. */
+export interface PackedOperand {
+  readonly group: number;
+  reader(hoisted: boolean): Reader;
+}
+
+export function product(cx: LowerContext, { M, N, K, sizes, A, B, first, only, packed }: Product): KernelCall[] {
   const { device } = cx;
   const SG = device.subgroupSize;
   const batches = numel(sizes);
@@ -78,8 +79,8 @@ export function product(
   const flops = 2 * batches * M * N * K;
   const [a, b] = [cx.operand(0).buffer, cx.operand(1).buffer];
   /** Aliases, hooks and buffers for operands that are read four at a time or one by one. */
-  const access = (aVec: boolean, bVec: boolean, out: BufferRef) => {
-    const [x, y] = [readerOf(a, "a", aVec), packed ?? readerOf(b, "b", bVec)];
+  const access = (aVec: boolean, bVec: boolean, out: BufferRef, hoisted = false) => {
+    const [x, y] = [readerOf(a, "a", aVec), packed?.reader(hoisted) ?? readerOf(b, "b", bVec)];
     const alias = { A: aVec ? x.four : x.one, B: bVec ? y.four : y.one };
     return { alias, reads: both(x, y), bind: [a, b, out, ...(y.bind ?? [])] };
   };
@@ -121,11 +122,12 @@ export function product(
     }
   }
 
-  const tile = cx.choose(
-    "matmul",
-    { M, N, K, batches, loads: `${vec.A_VEC}${vec.B_VEC}` },
-    tiles(tileOf(device, M, N, flops, vec), device, M),
-  );
+  const halved = a.dtype === "f16" && b.dtype === "f16";
+  const unit = device.matrixUnits.find((u) => u.component === (halved ? "f16" : "f32"));
+  const tile = cx.choose<Tile>("matmul", { M, N, K, batches, loads: `${vec.A_VEC}${vec.B_VEC}` }, [
+    ...matrixTiles(unit, M),
+    ...tiles(tileOf(device, M, N), device, M),
+  ]);
   const [rowTiles, columnTiles] = [Math.ceil(M / tile.rows), Math.ceil(N / tile.columns)];
   const split = only
     ? splitK(K, rowTiles * columnTiles * batches, busyGroups(device))
@@ -153,12 +155,17 @@ export function product(
   ];
   const grid = grid2d(rowTiles * columnTiles * slices);
   const out = split.splits > 1 ? cx.temp(4 * slices * M * N) : cx.output();
-  const size: Record<string, number> = SG > 0 ? { SG, TM: tile.rows, KS, B_GROUP: group } : { TM: tile.rows / 8 };
-  const { alias, reads, bind } = access(vec.A_VEC > 0, vec.B_VEC > 0, out);
-  const params = { ...size, K_GUARD: Number(K % KS !== 0), ...vec, ...alias };
+  const B_GROUP = packed && SG > 0 && !tile.matrices && vec.B_VEC === 1 ? packed.group : 0;
+  const { alias, reads, bind } = access(vec.A_VEC > 0, vec.B_VEC > 0, out, B_GROUP > 0);
+  const K_GUARD = Number(K % KS !== 0);
+  const size: Record<string, number | string> = tile.matrices
+    ? matrixParams(unit!, SG, tile)
+    : SG > 0
+      ? { SG, TM: tile.rows, KS, K_GUARD, B_GROUP }
+      : { TM: tile.rows / 8, K_GUARD };
   const main: KernelCall = {
-    kernel: SG > 0 ? "matmul" : "matmul_tiled",
-    params,
+    kernel: tile.matrices ? "matmul_subgroup_matrix" : SG > 0 ? "matmul" : "matmul_tiled",
+    params: { ...size, ...vec, ...alias },
     reads,
     dims,
     bind,
@@ -185,19 +192,25 @@ function fewRows(device: DeviceInfo, M: number): FewRows[] {
   return M > 1 ? [alongN, ...alongK] : [alongK[1], alongK[0], alongK[2], alongN];
 }
 
-type Tile = { readonly rows: number; readonly columns: number };
+type Tile = { readonly rows: number; readonly columns: number; readonly matrices?: string };
+
+/** Tiles for the adapter's matrix units, where it has some and there are rows enough. */
+function matrixTiles(unit: MatrixUnit | undefined, M: number): Tile[] {
+  if (!unit || M <= 8) return [];
+  const matrices = `${unit.component} ${unit.M}x${unit.N}x${unit.K}`;
+  return [32, 64].filter((rows) => rows === 32 || rows < 2 * M).map((rows) => ({ rows, columns: 32, matrices }));
+}
 
 /**
- * Rows and columns of a tile. 32 rows load less per product, but compile twice as long and want many registers: for large
- * products on software adapters, and not where both operands are read along k (no faster there).
+ * Rows and columns of a tile. 32 rows load less per product, but compile half as long again and want many registers: on
+ * software adapters, where few of them are surplus.
  */
-function tileOf(device: DeviceInfo, M: number, N: number, flops: number, vec: Loads): Tile {
+function tileOf(device: DeviceInfo, M: number, N: number): Tile {
   if (device.subgroupSize === 0) return { rows: M > 8 ? 32 : 8, columns: 32 };
   const columns = 4 * device.subgroupSize;
   if (M <= 8) return { rows: M > 4 ? 8 : 4, columns };
-  const large = device.kind === "software" && flops >= 2 ** 26 && M >= 128 && N >= columns;
-  const wide = vec.A_VEC * vec.B_VEC > 1 && device.subgroupSize >= 8;
-  return { rows: large && wide ? 32 : 16, columns };
+  const tall = device.kind === "software" && device.subgroupSize >= 8 && M >= 128 && N >= columns;
+  return { rows: tall ? 32 : 16, columns };
 }
 
 /** The heuristic's tile, then the other heights that waste less than half of their rows. */

@@ -22,7 +22,6 @@ export const lowerQuantizedMatmul: Lower = (node, cx) => {
   const row = Math.ceil(K / q.group) * q.group; // of w, in elements
   const [inner, columns] = transposed ? [N, K] : [K, N];
   const none = [0, 0, 0];
-  const hoisted = !transposed && cx.device.subgroupSize > 0;
   return product(cx, {
     M,
     N: columns,
@@ -32,8 +31,10 @@ export const lowerQuantizedMatmul: Lower = (node, cx) => {
     B: { offset: 0, batch: none, row: transposed ? row : 1, column: transposed ? 1 : row },
     first: 0,
     only: true,
-    packed: packed(q.format, q.group, q.zeroPoint, cx.operand(2).buffer, hoisted),
-    group: hoisted ? q.group : 0,
+    packed: {
+      group: q.group,
+      reader: (hoisted) => packed(q.format, q.group, q.zeroPoint, cx.operand(2).buffer, hoisted),
+    },
   });
 };
 

@@ -1,0 +1,181 @@
+import { beforeAll, describe, expect, test } from "vitest";
+import { create } from "webgpu";
+import { specialize } from "../../src/compile/template.ts";
+import { toHalf } from "../../src/dtype.ts";
+import { lowerMatmul } from "../../src/ops/lower/matmul.ts";
+import { type MatrixUnit, matrixParams } from "../../src/runtime/device.ts";
+import { contiguousStrides } from "../../src/shape.ts";
+import { kernelSource, lowerOp, maxError, normals, open, runTwice, type Source, submit } from "./harness.ts";
+
+const F32: MatrixUnit = { component: "f32", M: 8, N: 8, K: 8 }; // Apple
+const UNITS: MatrixUnit[] = [
+  F32,
+  { component: "f16", M: 8, N: 8, K: 8 },
+  { component: "f16", M: 16, N: 16, K: 16 }, // tensor cores
+  { component: "f16", M: 8, N: 16, K: 16 }, // XMX
+];
+
+describe("valid WGSL, by the compiler of Dawn's null backend, which lists the feature", () => {
+  let device: GPUDevice;
+  let gpu: GPU; // kept while the device is used
+  beforeAll(async () => {
+    gpu = create(["backend=null", "enable-dawn-features=allow_unsafe_apis"]);
+    const adapter = await gpu.requestAdapter();
+    const requiredFeatures = ["chromium-experimental-subgroup-matrix", "shader-f16"] as GPUFeatureName[];
+    device = await adapter!.requestDevice({ requiredFeatures });
+  });
+
+  const compile = async (code: string): Promise<string | undefined> => {
+    device.pushErrorScope("validation");
+    const module = device.createShaderModule({ code });
+    device.createComputePipeline({ layout: "auto", compute: { module } });
+    return (await device.popErrorScope())?.message;
+  };
+
+  test.each(UNITS)("%o", async (unit) => {
+    for (const rows of [32, 64])
+      for (const [A_VEC, B_VEC] of [
+        [0, 0],
+        [1, 1],
+        [2, 2],
+      ]) {
+        const types = { A: A_VEC ? "vec4f" : "f32", B: B_VEC ? "vec4f" : "f32" };
+        // Its largest subgroups are of 128.
+        const params = { ...matrixParams(unit, 128, { rows, columns: 32 }), A_VEC, B_VEC, ...types };
+        expect(await compile(specialize(kernelSource("matmul_subgroup_matrix"), { params }))).toBeUndefined();
+      }
+  });
+
+  test("and a wrong one is refused", async () => {
+    const params = { ...matrixParams(F32, 128, { rows: 32, columns: 32 }), Left: "subgroup_matrix_left<f32, 8, 16>" };
+    expect(await compile(specialize(kernelSource("matmul_subgroup_matrix"), { params }))).toContain(
+      "no matching call to 'subgroupMatrixMultiplyAccumulate",
+    );
+  });
+});
+
+/**
+ * The kernel with its subgroup matrices written out: matrices of operands are places in workgroup memory, results lie spread
+ * over the lanes. Loops end where the uniform says, so that no driver unrolls them.
+ */
+function emulated(code: string): string {
+  const each = (body: string): string =>
+    `for (var t = 0u; t < min(SM * SN / SG, dims.slices + 999u); t++) { let e = own + t * SG; ${body} }`;
+  const sum = "next[t] += f32(tile_a[x + e / SN * KS + k]) * f32(tile_b[y + k * COLUMNS + e % SN]);";
+  const hooks = {
+    load_left: "return at;",
+    load_right: "return at;",
+    multiply: `var next = sum; ${each(`for (var k = 0u; k < min(SK, dims.slices + 999u); k++) { ${sum} }`)} return next;`,
+    store: `var values = x; ${each("tile_c[at + e / SN * COLUMNS + e % SN] = values[t];")}`,
+  };
+  return specialize(code, { hooks, helpers: "var<private> own: u32;" })
+    .replace("enable chromium_experimental_subgroup_matrix;", "")
+    .replace(/alias (Left|Right) = .*;/g, "alias $1 = u32;")
+    .replace(/alias Result = .*;/, "alias Result = array<f32, SM * SN / SG>;")
+    .replace("let tile = group.y", "own = lane;\n  let tile = group.y");
+}
+
+function stored(shape: readonly [number, number], seed: number, transposed: boolean, offset = 0): Source {
+  const [rows, columns] = shape;
+  return {
+    data: normals(rows * columns + offset, seed),
+    shape,
+    offset,
+    strides: transposed ? [1, rows] : contiguousStrides(shape),
+  };
+}
+
+function product(a: Source, b: Source, M: number, N: number, K: number): Float64Array {
+  const [[am, ak], [bk, bn]] = [a.strides!, b.strides!];
+  const at = (x: Source, i: number): number => x.data[(x.offset ?? 0) + i];
+  return Float64Array.from({ length: M * N }, (_, i) => {
+    let sum = 0;
+    for (let k = 0; k < K; k++) sum += at(a, Math.floor(i / N) * am + k * ak) * at(b, k * bk + (i % N) * bn);
+    return sum;
+  });
+}
+
+describe("with subgroup matrices written out", () => {
+  test.each([
+    // scalars, both along k and n, both along m and n in tiles of 64 rows, both along k and split, scalars of transposed
+    [9, 1, 1, false, false, 0],
+    [70, 36, 44, false, false, 0],
+    [72, 36, 44, true, false, 1],
+    [33, 35, 1100, false, true, 0],
+    [70, 35, 43, true, true, 0],
+  ])(
+    "f32 units, M %i N %i K %i, A transposed %s, B transposed %s, candidate %i",
+    async (M, N, K, at, bt, candidate) => {
+      const [a, b] = [stored([M, K], 1, at), stored([K, N], 2, bt)];
+      const spec = { shape: [M, N], dtype: "f32" as const };
+      const options = { info: { matrixUnits: [F32], f16: true }, candidate, rewrite: emulatedIn };
+      const [got] = await runTwice(lowerMatmul, [a, b], {}, spec, options);
+      expect(maxError(got, product(a, b, M, N, K))).toBeLessThan(2e-6 * (1 + Math.sqrt(K)));
+      const { calls } = await lowerOp(lowerMatmul, [a, b], {}, spec, options);
+      expect(calls.map((c) => c.kernel)).toEqual(["matmul_subgroup_matrix", ...(K > 512 ? ["sum_parts"] : [])]);
+      expect(calls[0].params!.TM).toBe(candidate ? 8 : 4);
+    },
+  );
+
+  test("f16 units where both operands are halves, whose products are exact", async () => {
+    for (const unit of UNITS.slice(3)) {
+      const [M, N, K] = [37, 40, 52];
+      const [a, b] = [M * K, K * N].map((n, i) => normals(n, i + 1).map((x) => Math.round(64 * x) / 64));
+      const words = (x: Float32Array) =>
+        Uint32Array.from({ length: x.length / 2 }, (_, i) => toHalf(x[2 * i]) | (toHalf(x[2 * i + 1]) << 16));
+      const sources: Source[] = [
+        { data: words(a), shape: [M, K], dtype: "f16" },
+        { data: words(b), shape: [K, N], dtype: "f16" },
+      ];
+      const options = { info: { matrixUnits: [F32, unit], f16: true }, rewrite: emulatedIn };
+      const spec = { shape: [M, N], dtype: "f32" as const };
+      const [got] = await runTwice(lowerMatmul, sources, {}, spec, options);
+      const dense = [
+        { data: a, shape: [M, K], strides: [K, 1] },
+        { data: b, shape: [K, N], strides: [N, 1] },
+      ];
+      expect(maxError(got, product(dense[0], dense[1], M, N, K))).toBeLessThan(1e-5);
+      const { calls } = await lowerOp(lowerMatmul, sources, {}, spec, options);
+      expect(calls[0].params).toMatchObject({ T: "f16", SM: unit.M, SN: unit.N, SK: unit.K });
+    }
+  });
+
+  test("an epilogue sees batch, row and column", async () => {
+    const [M, N, K] = [18, 37, 5];
+    const epilogue = {
+      hooks: {
+        epilogue:
+          "return value * 0.0 + f32(i.x) * 10000.0 + f32(i.y) * 100.0 + vec4f(vec4u(i.z) + vec4u(0u, 1u, 2u, 3u));",
+      },
+    };
+    const sources = [
+      { data: normals(2 * M * K, 1), shape: [2, M, K] },
+      { data: normals(2 * K * N, 2), shape: [2, K, N] },
+    ];
+    const op = await lowerOp(
+      lowerMatmul,
+      sources,
+      {},
+      { shape: [2, M, N], dtype: "f32" },
+      { epilogue, info: { matrixUnits: [F32], f16: true }, rewrite: emulatedIn },
+    );
+    expect(op.calls.map((c) => c.kernel)).toEqual(["matmul_subgroup_matrix"]);
+    await submit(op.dispatches);
+    const want = Float64Array.from(
+      { length: 2 * M * N },
+      (_, i) => Math.floor(i / N / M) * 10000 + (Math.floor(i / N) % M) * 100 + (i % N),
+    );
+    expect(maxError(await op.read(), want)).toBe(0);
+  });
+});
+
+/** Other kernels, such as those that add up splits, stay as they are. */
+const emulatedIn = (code: string): string => (code.includes("subgroup_matrix;") ? emulated(code) : code);
+
+test("adapters without the feature never meet the kernel", async () => {
+  const { info } = await open();
+  expect(info.matrixUnits).toEqual([]);
+  const sources = [stored([64, 64], 1, false), stored([64, 64], 2, false)];
+  const { calls } = await lowerOp(lowerMatmul, sources, {}, { shape: [64, 64], dtype: "f32" });
+  expect(calls[0].kernel).not.toBe("matmul_subgroup_matrix");
+});
