@@ -73,6 +73,20 @@ export async function pipeline(code: string): Promise<GPUComputePipeline> {
   return made;
 }
 
+let nothing: GPU | undefined; // kept, as `gpu`
+let compiler: GPUDevice | undefined;
+
+/** What Dawn's null backend, which lists features that no adapter here has, says against a text; with `make` as a pipeline. */
+export async function refusal(code: string, make = false): Promise<string | undefined> {
+  nothing ??= create(["backend=null", "enable-dawn-features=allow_unsafe_apis"]);
+  const requiredFeatures = ["chromium-experimental-subgroup-matrix", "shader-f16"] as GPUFeatureName[];
+  compiler ??= await (await nothing.requestAdapter())!.requestDevice({ requiredFeatures });
+  compiler.pushErrorScope("validation");
+  const module = compiler.createShaderModule({ code });
+  if (make) compiler.createComputePipeline({ layout: "auto", compute: { module } });
+  return (await compiler.popErrorScope())?.message;
+}
+
 export async function upload(data: HostArray | number, usage = 0): Promise<GPUBuffer> {
   const { device } = await open();
   const count = typeof data === "number" ? data : data.length;

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { pipeline } from "../kernels/harness.ts";
+import { pipeline, refusal } from "../kernels/harness.ts";
 import { list, read } from "./files.ts";
 import { uninitialisedLoopVariables } from "./wgsl-lint.ts";
 
@@ -11,7 +11,9 @@ test("there are kernels to check", () => {
 
 describe.each(kernels)("%s", (path) => {
   test("compiles as it is", async () => {
-    await pipeline(read(path));
+    const code = read(path);
+    if (code.includes("_subgroup_matrix;")) expect(await refusal(code)).toBeUndefined();
+    else await pipeline(code);
   });
 
   test("initialises every variable of its loops", () => {

@@ -126,7 +126,7 @@ export function product(cx: LowerContext, { M, N, K, sizes, A, B, first, only, p
   const unit = device.matrixUnits.find((u) => u.component === (halved ? "f16" : "f32"));
   const tile = cx.choose<Tile>("matmul", { M, N, K, batches, loads: `${vec.A_VEC}${vec.B_VEC}` }, [
     ...matrixTiles(unit, M),
-    ...tiles(tileOf(device, M, N), device, M),
+    ...tiles(tileOf(device, M), device, M),
   ]);
   const [rowTiles, columnTiles] = [Math.ceil(M / tile.rows), Math.ceil(N / tile.columns)];
   const split = only
@@ -205,11 +205,11 @@ function matrixTiles(unit: MatrixUnit | undefined, M: number): Tile[] {
  * Rows and columns of a tile. 32 rows load less per product, but compile half as long again and want many registers: on
  * software adapters, where few of them are surplus.
  */
-function tileOf(device: DeviceInfo, M: number, N: number): Tile {
+function tileOf(device: DeviceInfo, M: number): Tile {
   if (device.subgroupSize === 0) return { rows: M > 8 ? 32 : 8, columns: 32 };
   const columns = 4 * device.subgroupSize;
   if (M <= 8) return { rows: M > 4 ? 8 : 4, columns };
-  const tall = device.kind === "software" && device.subgroupSize >= 8 && M >= 128 && N >= columns;
+  const tall = device.kind === "software" && device.subgroupSize >= 8 && M >= 128;
   return { rows: tall ? 32 : 16, columns };
 }
 
