@@ -101,7 +101,7 @@ export class Batches {
     output: FileSource,
     decode: Decode,
   ) {
-    const { model, processor, pixelShape, featureShape } = opened;
+    const { model, processor, pixelShape, featureShape, tiles } = opened;
     const { augment_crop: crop, augment_flip: flip, augment_jitter: jitter, seed } = recipe;
     const images = {
       folder,
@@ -124,7 +124,8 @@ export class Batches {
       about: {
         folder: recipe.image_folder,
         processing: processor.images,
-        aspect: processor.options.aspect ?? "as it is",
+        aspect: processor.options.aspect,
+        tiles,
       },
     });
   }
