@@ -1,4 +1,4 @@
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { basename, dirname, join, relative, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
@@ -23,7 +23,6 @@ import {
 } from "../../models/index.ts";
 import { init } from "../../src/index.ts";
 import { openFolder } from "../../src/io/index.ts";
-import { readJson } from "../../src/io/source.ts";
 import { numberOf, oneOf, weightTypes } from "./options.ts";
 import { Bar, bold, dim, duration, loading, table } from "./terminal.ts";
 
@@ -157,7 +156,7 @@ const tasks: Readonly<Record<string, Task>> = {
         contexts: await lines<BenchContext>("context.jsonl"),
         reference: await lines<Answer>("answers_gpt4.jsonl"),
         judge: await loadJudge(judge),
-        rules: rules === undefined ? undefined : await rulesOf(rules),
+        rules: rules === undefined ? undefined : rulesOf(rules),
         bothOrders: given["both-orders"],
       });
       const rows = Object.entries(scores).map(([name, { relative, reference, model, count }]) => [
@@ -235,7 +234,13 @@ async function records<T>(path: string): Promise<T[]> {
   return (await readRecords(await openFolder(dirname(path)), basename(path))).map(({ value }) => value as T);
 }
 
-const rulesOf = async (path: string): Promise<Rules> => readJson(await openFolder(dirname(path)), basename(path));
+function rulesOf(path: string): Rules {
+  try {
+    return JSON.parse(readFileSync(path, "utf8"));
+  } catch (error) {
+    throw new Error(`${path}: ${(error as Error).message}`);
+  }
+}
 
 async function loadJudge(path?: string): Promise<Judge> {
   if (path === undefined) throw new Error("llava-bench needs --judge, a module whose default export is the judge");

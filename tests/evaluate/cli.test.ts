@@ -71,7 +71,7 @@ beforeAll(async () => {
   writeFileSync(join(world, "bench/answers_gpt4.jsonl"), lines([{ question_id: 0, text: "Blue." }]));
   writeFileSync(
     join(world, "judge.mjs"),
-    'export default (prompt) => prompt.includes("Blue.") ? "8 6\\nFine." : "no";',
+    'export default (prompt) => (prompt.includes("Blue.") ? (prompt.includes("STRICT") ? "8 4" : "8 6") : "no");',
   );
   mkdirSync(join(world, "owl/cases"), { recursive: true });
   writeFileSync(join(world, "owl/cases/a.png"), png("blue"));
@@ -133,6 +133,13 @@ test("LLaVA-Bench with a judge's module, OwlEval with a page", () => {
   const short = ["--max-new-tokens", "3"];
   const bench = shadegrad("evaluate", "llava-bench", "model", "--data", "bench", "--judge", "judge.mjs", ...short);
   expect(bench.text).toMatch(/conv +1 +8\.00 +6\.00 +75\.0 %/);
+  writeFileSync(
+    join(world, "rule.json"),
+    JSON.stringify({ llava_bench_conv: { role: "Assistant", prompt: "STRICT" } }),
+  );
+  const strict = ["--rules", "rule.json", "--answers", "evaluation/llava-bench/answers.jsonl", "--output", "strict"];
+  const again = shadegrad("evaluate", "llava-bench", "--data", "bench", "--judge", "judge.mjs", ...strict);
+  expect(again.text).toMatch(/conv +1 +8\.00 +4\.00 +50\.0 %/);
   const owl = shadegrad("evaluate", "owleval", "model", "--data", "owl", ...short);
   expect(owl.text).toContain("1 questions, answers of model");
   expect(readFileSync(join(world, "evaluation/owleval/page.html"), "utf8")).toContain('src="../../owl/cases/a.png"');
