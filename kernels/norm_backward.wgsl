@@ -1,11 +1,11 @@
 // Gradients of norm.wgsl in one pass over the rows. With h = g * weight and n = (x - mean) * scale, the normalised row,
-// dx = scale * (h - mean(h) - n * mean(h * n)); RMSNorm (CENTER false) has no mean(h) term. Mean and scale of each row are
-// found again from x. With VECTORS also dweight = sum over rows of g * n and dbias = sum of g: a workgroup does `slab` rows,
-// ROWS at a time, and behind each block of rows its lanes turn to columns, of which they add up the block while it is in
-// the cache. With several workgroups these outputs are [workgroups, cols], which sum_parts.wgsl adds up in order.
-// Schedules as in softmax.wgsl.
-const WG: u32 = 64u; // param: lanes of a workgroup
-const LANES: u32 = 64u; // param: lanes per row, a power of two that divides WG
+// dx = scale * (h - mean(h) - n * mean(h * n)); RMSNorm (CENTER false) has no mean(h) term. With VECTORS also
+// dweight = sum over rows of g * n and dbias = sum of g. Mean and scale of each row are found again from x.
+// The lanes of a workgroup share the columns and do ROWS rows at a time, so that a lane loads the weight once for all of
+// them, and adds what they give to the gradients of its own columns: no other lane does. A workgroup does `slab` rows; with
+// several of them dweight and dbias are [workgroups, cols], which sum_parts.wgsl adds up in order.
+const WG: u32 = 64u; // param: lanes of a workgroup, a power of two
+const ROWS: u32 = 4u; // param: rows at a time, at most 4
 const CENTER: bool = true; // param: LayerNorm
 const WEIGHT: bool = true; // param: without it `weight` is not read
 const VECTORS: bool = true; // param: without it `dweight` and `dbias` are not written
@@ -23,9 +23,9 @@ struct Dims { rows: u32, vectors: u32, eps: f32, slab: u32 } // vectors = cols /
 @group(0) @binding(5) var<storage, read_write> dweight: array<V>;
 @group(0) @binding(6) var<storage, read_write> dbias: array<V>;
 
-const ROWS: u32 = WG / LANES;
-var<workgroup> scratch: array<f32, WG>;
-var<workgroup> stats: array<vec2f, ROWS>; // mean, scale
+const PARTS: u32 = min(WG, 16u);
+var<workgroup> scratch: array<vec4f, WG>;
+var<workgroup> parts: array<vec4f, PARTS>;
 
 // g[at] for the first time, and again, as x in norm.wgsl. `i` = 0, row, first column.
 fn first(at: u32, i: vec3u) -> V { // hook
@@ -35,26 +35,30 @@ fn again(at: u32, i: vec3u) -> V { // hook
   return g[at];
 }
 
-// Mean over the row of the lanes' partial sums.
-fn mean_of(sums: V, lane: u32) -> f32 {
-  let w = vec4f(sums);
-  let sum = select(w.x, (w.x + w.y) + (w.z + w.w), WIDTH == 4u);
-  let cols = f32(dims.vectors * WIDTH);
-  if (LANES == 1u) { return sum / cols; }
-  scratch[lane] = sum;
-  for (var s = LANES / 2u; s > 0u; s /= 2u) {
-    workgroupBarrier();
-    if (lane % LANES < s) { scratch[lane] += scratch[lane + s]; }
+// Sum over the lanes, in two steps: a tree would take a barrier a level. Lowerings put subgroupAdd here where a workgroup is
+// one subgroup.
+fn across(v: vec4f, lane: u32) -> vec4f { // hook
+  scratch[lane] = v;
+  workgroupBarrier();
+  if (lane < PARTS) {
+    var sum = v;
+    for (var i = lane + PARTS; i < WG; i += PARTS) { sum += scratch[i]; }
+    parts[lane] = sum;
   }
   workgroupBarrier();
-  let result = scratch[lane / LANES * LANES];
-  workgroupBarrier();
-  return result / cols;
+  var total = parts[0];
+  for (var i = 1u; i < PARTS; i++) { total += parts[i]; }
+  return total;
 }
 
-fn weighted(v: V, column: u32) -> V {
-  if (WEIGHT) { return v * weight[column]; }
-  return v;
+// Means of the rows from the sums of their lanes.
+fn means(sums: ptr<function, array<V, ROWS>>, lane: u32) -> vec4f {
+  var totals = vec4f();
+  for (var r = 0u; r < ROWS; r++) {
+    let w = vec4f((*sums)[r]);
+    totals[r] = select(w.x, (w.x + w.y) + (w.z + w.w), WIDTH == 4u);
+  }
+  return across(totals, lane) / f32(dims.vectors * WIDTH);
 }
 
 @compute @workgroup_size(WG)
@@ -63,59 +67,59 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let start = slab * dims.slab;
   let stop = min(start + dims.slab, dims.rows);
   for (var block = start; block < stop; block += ROWS) {
-    let wanted = block + lane / LANES;
-    let row = min(wanted, stop - 1u); // surplus lanes must reach the barriers
-    let begin = row * dims.vectors;
-    let end = select(begin, begin + dims.vectors, wanted == row);
-    let mine = begin + lane % LANES;
-
-    var mean = 0.0;
+    let count = min(ROWS, stop - block); // rows from there on repeat the last
+    var mean = vec4f();
     if (CENTER) {
-      var sums = V();
-      for (var at = mine; at < end; at += LANES) { sums += x[at]; }
-      mean = mean_of(sums, lane);
+      var sums = array<V, ROWS>();
+      for (var column = lane; column < dims.vectors; column += WG) {
+        for (var r = 0u; r < ROWS; r++) { sums[r] += x[(block + min(r, count - 1u)) * dims.vectors + column]; }
+      }
+      mean = means(&sums, lane);
     }
-    var squares = V();
-    var hs = V();
-    var products = V();
-    for (var at = mine; at < end; at += LANES) {
-      let v = x[at] - mean;
-      let h = weighted(first(at, vec3u(0u, row, (at - begin) * WIDTH)), at - begin);
-      squares += v * v;
-      if (CENTER) { hs += h; }
-      products += h * v;
-    }
-    let scale = inverseSqrt(mean_of(squares, lane) + dims.eps);
-    let slope = mean_of(products, lane) * scale * scale; // mean(h * n) * scale
-    var shift = 0.0;
-    if (CENTER) { shift = mean_of(hs, lane); }
-    for (var at = mine; at < end; at += LANES) {
-      let h = weighted(again(at, vec3u(0u, row, (at - begin) * WIDTH)), at - begin);
-      dx[at] = scale * (h - shift - (x[at] - mean) * slope);
-    }
-    if (!VECTORS) { continue; }
-
-    if (lane % LANES == 0u) { stats[lane / LANES] = vec2f(mean, scale); }
-    workgroupBarrier();
-    storageBarrier(); // `first` may have stored g
-    let count = min(ROWS, stop - block);
+    var squares = array<V, ROWS>();
+    var hs = array<V, ROWS>();
+    var products = array<V, ROWS>();
     for (var column = lane; column < dims.vectors; column += WG) {
-      let out = slab * dims.vectors + column;
+      var w = V() + 1.0;
+      if (WEIGHT) { w = weight[column]; }
+      for (var r = 0u; r < ROWS; r++) {
+        let row = block + min(r, count - 1u);
+        let at = row * dims.vectors + column;
+        let v = x[at] - mean[r];
+        let h = first(at, vec3u(0u, row, column * WIDTH)) * w;
+        squares[r] += v * v;
+        if (CENTER) { hs[r] += h; }
+        products[r] += h * v;
+      }
+    }
+    let scale = inverseSqrt(means(&squares, lane) + dims.eps);
+    let slope = means(&products, lane) * scale * scale; // mean(h * n) * scale
+    var shift = vec4f();
+    if (CENTER) { shift = means(&hs, lane); }
+    for (var column = lane; column < dims.vectors; column += WG) {
+      var w = V() + 1.0;
+      if (WEIGHT) { w = weight[column]; }
       var weights = V();
       var biases = V();
-      for (var r = 0u; r < count; r++) {
-        let at = (block + r) * dims.vectors + column;
-        let v = again(at, vec3u(0u, block + r, column * WIDTH));
-        weights += v * ((x[at] - stats[r].x) * stats[r].y);
-        if (BIAS) { biases += v; }
+      for (var r = 0u; r < ROWS; r++) {
+        if (r < count) {
+          let at = (block + r) * dims.vectors + column;
+          let v = x[at] - mean[r];
+          let s = again(at, vec3u(0u, block + r, column * WIDTH));
+          dx[at] = scale[r] * (s * w - shift[r] - v * slope[r]);
+          weights += s * (v * scale[r]);
+          biases += s;
+        }
       }
-      if (block > start) { weights += dweight[out]; }
-      dweight[out] = weights;
-      if (BIAS) {
-        if (block > start) { biases += dbias[out]; }
-        dbias[out] = biases;
+      if (VECTORS) {
+        let out = slab * dims.vectors + column;
+        if (block > start) { weights += dweight[out]; }
+        dweight[out] = weights;
+        if (BIAS) {
+          if (block > start) { biases += dbias[out]; }
+          dbias[out] = biases;
+        }
       }
     }
-    workgroupBarrier();
   }
 }

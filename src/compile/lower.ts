@@ -32,8 +32,8 @@ export interface KernelCall {
   readonly kernel: string;
   /** Values for `const NAME: type = …; // param` and `alias NAME = …; // param`. */
   readonly params?: Readonly<Record<string, number | string>>;
-  /** How it reads operands that are not stored as the file says: hooks, and what these need. */
-  readonly reads?: Pick<Specialization, "hooks" | "extraBindings" | "helpers">;
+  /** Hooks that the lowering fills (operands that are not stored as the file says), and what these need. */
+  readonly reads?: Pick<Specialization, "hooks" | "extraBindings" | "directives" | "helpers">;
   /** Words of the uniform struct at @binding(0), in order (floats through `floatBits`). */
   readonly dims: readonly number[];
   /** Buffers of @binding(1), @binding(2), … in order; extra bindings come last. */

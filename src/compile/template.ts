@@ -15,6 +15,8 @@ export interface Specialization {
   readonly writes?: string;
   /** Declarations (`var<storage, read> bias: array<f32>`) that take the next free binding numbers, in order. */
   readonly extraBindings?: readonly string[];
+  /** `enable` directives that hook bodies need. */
+  readonly directives?: string;
   /** Module-scope WGSL (structs, functions) that hook bodies use. */
   readonly helpers?: string;
 }
@@ -55,7 +57,7 @@ export function declarations(code: string): {
 /** The template with parameters and hook bodies put in; every name must exist and every value fit its type. */
 export function specialize(
   code: string,
-  { params = {}, hooks = {}, writes, extraBindings = [], helpers }: Specialization,
+  { params = {}, hooks = {}, writes, extraBindings = [], directives, helpers }: Specialization,
 ): string {
   const known = declarations(code);
   for (const name of Object.keys(params)) {
@@ -66,7 +68,7 @@ export function specialize(
     if (!known.hooks.has(name))
       throw new Error(`kernel has no hook ${name}; it has ${[...known.hooks].join(", ") || "none"}`);
   }
-  const out: string[] = [];
+  const out: string[] = directives ? [directives] : [];
   let replaced = false; // inside the old body of a replaced hook
   for (const line of code.split("\n")) {
     if (replaced) {

@@ -27,57 +27,35 @@ interface Schedule extends Candidate {
 
 /**
  * Lanes per row: 1 on software adapters with enough rows to fill a subgroup per core (loads cost the same in any
- * pattern there, barriers are dear); elsewhere a power of two near the number of vectors, so that loads coalesce. Kernels
- * that add up columns too (`columns`) want several rows in a workgroup.
+ * pattern there, barriers are dear); elsewhere a power of two near the number of vectors, so that loads coalesce.
  */
-function heuristic(rows: number, cols: number, device: DeviceInfo, columns: boolean): Schedule {
+function heuristic(rows: number, cols: number, device: DeviceInfo): Schedule {
   const WIDTH = cols % 4 === 0 ? 4 : 1;
   const software = device.kind === "software";
   if (software) return { WG: 8, LANES: rows >= 16 ? 1 : Math.min(8, powerBelow(cols / WIDTH)), WIDTH };
-  const most = Math.min(256, device.maxInvocations);
-  const lanes = Math.min(columns ? most / 4 : most, powerBelow(cols / WIDTH));
-  return { WG: columns ? most : Math.max(lanes, 64), LANES: lanes, WIDTH };
+  const LANES = Math.min(256, device.maxInvocations, powerBelow(cols / WIDTH));
+  return { WG: Math.max(LANES, 64), LANES, WIDTH };
 }
 
 const powerBelow = (n: number): number => 2 ** Math.floor(Math.log2(Math.max(n, 1)));
 
-/** The heuristic's schedule, then others for the tuner: lanes per row and rows per workgroup. */
-function schedules(rows: number, cols: number, device: DeviceInfo, columns: boolean): Schedule[] {
-  const first = heuristic(rows, cols, device, columns);
-  const pairs = [
-    ...(device.kind === "software"
-      ? [
-          [8, 1],
-          [16, 1],
-          [32, 1],
-          [8, 8],
-        ]
-      : []),
-    ...(device.kind === "software"
-      ? []
-      : [
-          [64, 16],
-          [64, 32],
-          [64, 64],
-          [128, 128],
-          [256, 32],
-          [256, 64],
-          [256, 256],
-        ]),
-  ];
-  const fits = ([WG, LANES]: number[]): boolean =>
-    WG <= device.maxInvocations &&
-    LANES <= powerBelow(cols / first.WIDTH) &&
-    !(WG === first.WG && LANES === first.LANES) &&
-    WG / LANES < 2 * rows;
-  const others = pairs.filter(fits).map(([WG, LANES]) => ({ ...first, WG, LANES }));
+/** The heuristic's schedule, then others for the tuner: lanes per row, rows per workgroup, scalars for vectors. */
+function schedules(rows: number, cols: number, device: DeviceInfo): Schedule[] {
+  const first = heuristic(rows, cols, device);
+  const software = device.kind === "software";
+  const groups = software ? [8, 16, 32] : [64, 128, 256];
+  const lanes = software ? [first.LANES] : [16, 64, 256];
+  const others = groups
+    .flatMap((WG) => lanes.map((LANES) => ({ ...first, WG, LANES })))
+    .filter(({ WG, LANES }) => LANES <= Math.min(WG, powerBelow(cols / first.WIDTH)) && WG <= device.maxInvocations)
+    .filter(({ WG, LANES }) => !(WG === first.WG && LANES === first.LANES) && WG / LANES < 2 * rows);
   return [first, ...others, ...(first.WIDTH > 1 ? [{ ...first, WIDTH: 1 }] : [])];
 }
 
 /** The heuristic's way to cover a tensor. */
 export const rowSchedule = (shape: Shape, device: DeviceInfo): Rows => {
   const [rows, cols] = rowsOf(shape);
-  return covering(rows, cols, heuristic(rows, cols, device, false));
+  return covering(rows, cols, heuristic(rows, cols, device));
 };
 
 function rowsOf(shape: Shape): [rows: number, cols: number] {
@@ -86,14 +64,10 @@ function rowsOf(shape: Shape): [rows: number, cols: number] {
 }
 
 /** The chosen way to cover a tensor by `kernel`. */
-function chosen(kernel: string, shape: Shape, cx: LowerContext, columns = false): Rows {
+function chosen(kernel: string, shape: Shape, cx: LowerContext): Rows {
   const [rows, cols] = rowsOf(shape);
   if (rows === 0) return rowSchedule(shape, cx.device);
-  return covering(
-    rows,
-    cols,
-    cx.choose(kernel, { rows, cols, columns: Number(columns) }, schedules(rows, cols, cx.device, columns)),
-  );
+  return covering(rows, cols, cx.choose(kernel, { rows, cols }, schedules(rows, cols, cx.device)));
 }
 
 function covering(rows: number, cols: number, { WG, LANES, WIDTH }: Schedule): Rows {
@@ -162,28 +136,61 @@ export const lowerRmsNormBackward: Lower = (node, cx) => lowerNormBackward(node,
 
 const SLAB = 32; // rows of a workgroup at least: fewer make more partial sums than they save time
 
+/** Lanes of a workgroup that share the columns, rows at a time, and whether the workgroup is one subgroup. */
+interface Columns extends Candidate {
+  readonly WG: number;
+  readonly ROWS: number;
+  readonly subgroup: boolean;
+}
+
+/**
+ * The heuristic's way to share columns, then others. On software adapters a subgroup does, since barriers are dear, and more
+ * than one row at a time pays for large tensors alone: it compiles longer.
+ */
+function columnSchedules(rows: number, cols: number, device: DeviceInfo): Columns[] {
+  const SG = device.subgroupSize;
+  const vectors = Math.ceil(cols / 4);
+  const made = (WG: number, ROWS: number): Columns => ({ WG, ROWS, subgroup: WG === SG });
+  if (device.kind === "software") {
+    const most = rows * cols >= 2 ** 20 ? 2 : 1;
+    return [most, ...[1, 2, 4].filter((n) => n !== most)].map((ROWS) => made(SG || 8, ROWS));
+  }
+  const WG = Math.min(256, device.maxInvocations, Math.max(32, powerBelow(vectors)));
+  const others = [32, 64, 128, 256].filter((n) => n !== WG && n <= Math.min(2 * vectors, device.maxInvocations));
+  return [WG, ...others].flatMap((n) => [2, 4].map((ROWS) => made(n, ROWS)));
+}
+
 function lowerNormBackward(node: Node, cx: LowerContext, center: boolean): KernelCall[] | undefined {
   const outputs = node.outputs?.length ?? 1;
-  const [count, size] = rowsOf(node.src[1].shape);
-  if (size === 0 || (count === 0 && outputs === 1)) return [];
-  if (count === 0) return undefined; // zeros
-  const r = chosen("norm_backward", node.src[1].shape, cx, outputs > 1);
+  const [rows, cols] = rowsOf(node.src[1].shape);
+  if (cols === 0 || (rows === 0 && outputs === 1)) return [];
+  if (rows === 0) return undefined; // zeros
+  const WIDTH = cols % 4 === 0 ? 4 : 1;
+  const V = WIDTH === 4 ? "vec4f" : "f32";
+  const candidates = columnSchedules(rows, cols, cx.device);
+  const { WG, ROWS, subgroup } = cx.choose("norm_backward", { rows, cols, outputs }, candidates);
   const [g, x, weight] = node.src.map((_, i) => cx.operand(i).buffer);
-  const block = r.params.WG / r.params.LANES;
-  const wanted = outputs === 1 ? Infinity : Math.min(4 * busyGroups(cx.device), Math.ceil(r.rows / SLAB));
-  const slab = Math.ceil(r.rows / Math.min(wanted, Math.ceil(r.rows / block)) / block) * block;
-  const slabs = Math.ceil(r.rows / slab);
+  const wanted = outputs === 1 ? Infinity : Math.min(4 * busyGroups(cx.device), Math.ceil(rows / SLAB));
+  const slab = Math.ceil(rows / Math.min(wanted, Math.ceil(rows / ROWS)) / ROWS) * ROWS;
+  const slabs = Math.ceil(rows / slab);
   const results = Array.from({ length: outputs - 1 }, (_, i) => cx.output(i + 1));
-  const parts = results.map((out) => (slabs > 1 ? cx.temp(4 * slabs * r.cols) : out));
+  const parts = results.map((out) => (slabs > 1 ? cx.temp(4 * slabs * cols) : out));
   const flags = { CENTER: center, WEIGHT: !!weight, VECTORS: outputs > 1, BIAS: outputs > 2 };
   const main: KernelCall = {
     kernel: "norm_backward",
-    params: { ...r.params, ...Object.fromEntries(Object.entries(flags).map(([name, on]) => [name, Number(on)])) },
-    dims: [r.rows, r.vectors, floatBits(node.attrs.eps as number), slab],
+    params: {
+      WG,
+      ROWS,
+      WIDTH,
+      V,
+      ...Object.fromEntries(Object.entries(flags).map(([name, on]) => [name, Number(on)])),
+    },
+    reads: subgroup ? { directives: "enable subgroups;", hooks: { across: "return subgroupAdd(v);" } } : undefined,
+    dims: [rows, cols / WIDTH, floatBits(node.attrs.eps as number), slab],
     bind: [g, x, weight ?? x, cx.output(0), parts[0] ?? cx.temp(16), parts[1] ?? cx.temp(16)],
     grid: grid2d(slabs),
-    prologue: { ...r.space, readings: outputs > 1 ? 3 : 2 },
+    prologue: { shape: [1, rows, cols], type: V, readings: 2 },
   };
   if (slabs === 1) return [main];
-  return [main, ...results.map((out, i) => ({ ...sumParts(parts[i], out, slabs, 1, 1, r.cols), epilogue: undefined }))];
+  return [main, ...results.map((out, i) => ({ ...sumParts(parts[i], out, slabs, 1, 1, cols), epilogue: undefined }))];
 }
