@@ -7,6 +7,7 @@ import {
   type Tensor,
   tensor,
 } from "../../src/index.ts";
+import { type QuantFormat, QuantizedWeight, quantizedLinear } from "../../src/nn/index.ts";
 
 interface Work {
   readonly name: string;
@@ -27,6 +28,12 @@ const product = (M: number, N: number, K: number, batch: number[] = []): Work[] 
     },
   ];
 };
+
+/** M rows times packed weights [N, K]. */
+const packed = (format: QuantFormat, M: number, N: number, K: number): Work => ({
+  name: `${format}_${M}x${N}x${K}`,
+  make: () => quantizedLinear(rand(M, K), new QuantizedWeight([N, K], { format })),
+});
 
 /** Heads, queries, keys, head size; with gradients where there are as many queries as keys. */
 function attention(H: number, T: number, S: number, D: number): Work {
@@ -55,6 +62,7 @@ function rows(name: string, count: number, columns: number, f: (x: Tensor) => Te
 export const works: readonly Work[] = [
   ...[128, 256, 512, 1024].flatMap((n) => product(n, n, n)),
   ...[1, 4, 8, 32].flatMap((M) => product(M, 2048, 2048).slice(0, 2)),
+  ...(["int8", "int4", "nf4"] as const).flatMap((f) => [1, 4, 8, 128].map((M) => packed(f, M, 2048, 2048))),
   ...product(512, 256, 256),
   ...product(512, 1024, 256),
   ...product(512, 256, 1024),
