@@ -31,6 +31,9 @@ fn again(at: u32, i: vec3u) -> V { // hook
 fn epilogue(value: V, i: vec3u) -> V { // hook
   return value;
 }
+fn store(at: u32, value: V) { // hook
+  y[at] = value;
+}
 
 // Mean over the row of the lanes' partial sums.
 fn mean_of(sums: V, lane: u32) -> f32 {
@@ -86,7 +89,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
       var v = (again(at, i) - mean) * scale;
       if (WEIGHT) { v *= weight[at - begin]; }
       if (BIAS) { v += bias[at - begin]; }
-      y[at] = epilogue(v, i);
+      store(at, epilogue(v, i));
     }
   }
 }

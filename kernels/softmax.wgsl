@@ -27,6 +27,9 @@ fn again(at: u32, i: vec3u) -> V { // hook
 fn epilogue(value: V, i: vec3u) -> V { // hook
   return value;
 }
+fn store(at: u32, value: V) { // hook
+  y[at] = value;
+}
 
 fn largest(v: V) -> f32 {
   let w = vec4f(v);
@@ -82,6 +85,6 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     let i = vec3u(0u, row, (at - begin) * WIDTH);
     var v = again(at, i) - row_high;
     if (LOG) { v -= shift; } else { v = exp(v) * scale; }
-    y[at] = epilogue(v, i);
+    store(at, epilogue(v, i));
   }
 }

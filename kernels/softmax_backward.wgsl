@@ -25,6 +25,9 @@ fn again(at: u32, i: vec3u) -> V { // hook
 fn epilogue(value: V, i: vec3u) -> V { // hook
   return value;
 }
+fn store(at: u32, value: V) { // hook
+  dx[at] = value;
+}
 
 fn total(v: V) -> f32 {
   let w = vec4f(v);
@@ -61,6 +64,6 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     let i = vec3u(0u, row, (at - begin) * WIDTH);
     var v = again(at, i);
     if (LOG) { v -= exp(y[at]) * sum; } else { v = y[at] * (v - sum); }
-    dx[at] = epilogue(v, i);
+    store(at, epilogue(v, i));
   }
 }

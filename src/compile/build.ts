@@ -172,6 +172,7 @@ function templateKernel(
   let directives = "";
   let label = call.kernel;
   let writes: string | undefined;
+  let halves: string | undefined;
 
   /** Work in a hook: binds what it loads, and returns its statements, the value's name and what it is called. */
   const hook = (node: Node, { shape, type }: HookSpace, prefix: string, register?: (n: Node) => Expr | undefined) => {
@@ -214,9 +215,13 @@ function templateKernel(
     const result: Expr = { kind: "register", name: "value", width, dtype: core.dtype };
     const { body, value, name } = hook(root, call.epilogue, "e_", (n) => (n === core ? result : undefined));
     label = `${label}→${name}`;
-    hooks.epilogue = `${body}\nreturn ${value};`;
+    hooks.epilogue = `${body}\nreturn ${root.dtype === "f16" ? `vec4f(${value})` : value};`;
+    if (root.dtype === "f16") {
+      halves = kinds[call.bind.indexOf(core) + 1].name;
+      hooks.store = `${halves}[at] = vec2u(pack2x16float(value.xy), pack2x16float(value.zw));`;
+    }
   }
   if (Object.keys(hooks).length === 0) return { label, code: source, bind, grid, flops };
-  const code = specialize(source, { hooks, writes, extraBindings: extra, helpers: [...helpers].join("\n") });
+  const code = specialize(source, { hooks, writes, halves, extraBindings: extra, helpers: [...helpers].join("\n") });
   return { label, code: directives + code, bind, grid, flops };
 }

@@ -42,8 +42,8 @@ export interface KernelCall {
   readonly grid: readonly [number, number, number];
   /** The template reads its first source, bound first, through `fn first` and `fn again`: what makes it may be fused. */
   readonly prologue?: HookSpace & { /** How often each element is read. */ readonly readings: number };
-  /** The template hands its results to `fn epilogue`: what follows may be fused. */
-  readonly epilogue?: HookSpace;
+  /** The template hands its results to `fn epilogue`: what follows may be fused. `store`: and writes them by `fn store`, perhaps as halves. */
+  readonly epilogue?: HookSpace & { readonly store?: boolean };
   /** Figures for reports. */
   readonly flops?: number;
 }

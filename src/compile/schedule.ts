@@ -230,6 +230,7 @@ function fuseEpilogues(
     if (!buffers.has(core) || wanted.has(core)) continue;
     const call = core.outputs ? undefined : options.callsOf(core).find((c) => c.epilogue);
     const bound = core.op.kind === "reduce" ? 1 : call?.bind.length;
+    const halves = call?.epilogue?.store && call.epilogue.type === "vec4f";
     if (bound === undefined) continue;
     let root: Node | undefined;
     const chain: Node[] = [];
@@ -241,7 +242,7 @@ function fuseEpilogues(
       if (next.op.name === "reshape" && !buffers.has(next)) at = next;
       else if (
         next.op.kind === "elementwise" &&
-        next.dtype === "f32" &&
+        (next.dtype === "f32" || (next.dtype === "f16" && halves)) &&
         core.dtype === "f32" &&
         numel(next.shape) === numel(core.shape)
       ) {

@@ -13,6 +13,8 @@ export interface Specialization {
   readonly hooks?: Readonly<Record<string, string>>;
   /** A buffer that hook bodies write to although the file only reads it. */
   readonly writes?: string;
+  /** A buffer that hook bodies fill with halves, four in a vec2u. */
+  readonly halves?: string;
   /** Declarations (`var<storage, read> bias: array<f32>`) that take the next free binding numbers, in order. */
   readonly extraBindings?: readonly string[];
   /** `enable` directives that hook bodies need. */
@@ -57,7 +59,7 @@ export function declarations(code: string): {
 /** The template with parameters and hook bodies put in; every name must exist and every value fit its type. */
 export function specialize(
   code: string,
-  { params = {}, hooks = {}, writes, extraBindings = [], directives, helpers }: Specialization,
+  { params = {}, hooks = {}, writes, halves, extraBindings = [], directives, helpers }: Specialization,
 ): string {
   const known = declarations(code);
   for (const name of Object.keys(params)) {
@@ -84,18 +86,17 @@ export function specialize(
       out.push(line, hooks[name]);
       replaced = true;
     } else {
-      out.push(
-        writes === undefined
-          ? line
-          : line.replace(`var<storage, read> ${writes}:`, `var<storage, read_write> ${writes}:`),
-      );
+      out.push(line);
     }
   }
   let next = bindings(code).length;
   for (const declaration of extraBindings)
     out.push(`@group(0) @binding(${next++}) ${declaration.replace(/;?\s*$/, ";")}`);
   if (helpers) out.push(helpers);
-  return out.join("\n");
+  let text = out.join("\n");
+  if (writes) text = text.replace(`var<storage, read> ${writes}:`, `var<storage, read_write> ${writes}:`);
+  if (halves) text = text.replace(new RegExp(`(var<storage, read_write> ${halves}:) array<\\w+>`), "$1 array<vec2u>");
+  return text;
 }
 
 function literal(name: string, type: string, value: number | string | boolean): string {

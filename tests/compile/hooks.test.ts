@@ -122,6 +122,28 @@ describe("elementwise work inside of template kernels", () => {
   });
 });
 
+/** Halves are widened where row kernels read them and rounded where they are written. */
+const halfCases: Record<string, { f: (x: Tensor, y: Tensor, w: Tensor) => Tensor; kernel: string }> = {
+  softmax: { f: (x) => x.half().softmax(-1), kernel: ".*cast→softmax→cast" },
+  "residual and norm": { f: (x, y, w) => rmsNorm(x.half().add(y.half()), w.half()), kernel: ".*norm→cast" },
+  "norm, gelu": { f: (x, _, w) => layerNorm(x, w, w).half().gelu(), kernel: "norm→cast·gelu" },
+};
+
+describe.each(["storage", "native"] as const)("halves, %s arithmetic", (f16) => {
+  test.each(Object.keys(halfCases))("%s", async (name) => {
+    const { f, kernel } = halfCases[name];
+    const inputs = (): [Tensor, Tensor, Tensor] => [input(wide, 1), input(wide, 2), input([20], 3)];
+    await init({ backend: "reference" });
+    const want = await f(...inputs()).data();
+    await init({ f16 });
+    const y = f(...inputs());
+    expect(y.dtype).toBe("f16");
+    const found = labels((await plan(y))!.text);
+    expect(found.at(-1)).toMatch(new RegExp(`^${kernel}$`));
+    expect(maxError(await y.data(), want)).toBeLessThan(4e-3); // of values up to 4: two units in the last place
+  });
+});
+
 describe("what a row kernel leaves to others", () => {
   beforeAll(async () => {
     if (!(await init())) throw new Error("no WebGPU adapter");

@@ -1,4 +1,4 @@
-import type { BufferRef, Candidate, KernelCall, Lower, LowerContext } from "../../compile/lower.ts";
+import type { BufferRef, Candidate, HookSpace, KernelCall, Lower, LowerContext } from "../../compile/lower.ts";
 import { floatBits } from "../../dtype.ts";
 import type { Node } from "../../node.ts";
 import type { DeviceInfo } from "../../runtime/device.ts";
@@ -15,7 +15,7 @@ export interface Rows {
   readonly params: { readonly WG: number; readonly LANES: number; readonly WIDTH: number; readonly V: string };
   readonly grid: [number, number, number];
   /** The index space of hooks. */
-  readonly space: NonNullable<KernelCall["epilogue"]>;
+  readonly space: HookSpace;
 }
 
 /** Lanes of a workgroup, lanes per row, and columns that a lane reads at once. */
@@ -95,7 +95,7 @@ function rowKernel(kernel: string, params: KernelCall["params"], sources: number
         bind: [...bind, cx.output()],
         grid: r.grid,
         prologue: { ...r.space, readings: 2 },
-        epilogue: r.space,
+        epilogue: { ...r.space, store: true },
       },
     ];
   };
@@ -125,7 +125,7 @@ function lowerNorm(node: Node, cx: LowerContext, center: boolean): KernelCall[] 
       bind: [x, weight ?? x, bias ?? weight ?? x, cx.output()],
       grid: r.grid,
       prologue: { ...r.space, readings: center ? 3 : 2 },
-      epilogue: r.space,
+      epilogue: { ...r.space, store: true },
     },
   ];
 }
