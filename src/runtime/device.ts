@@ -192,6 +192,7 @@ async function matrixUnits(device: GPUDevice, info: GPUAdapterInfo | undefined, 
   const units: MatrixUnit[] = [];
   for (const { componentType, resultComponentType, M, N, K } of configs) {
     if ((componentType !== "f32" && componentType !== "f16") || resultComponentType !== "f32") continue;
+    if (32 % M || 32 % N || 32 % K) continue; // tiles are of 32 or 64 rows and 32 columns
     const unit: MatrixUnit = { component: componentType, M, N, K };
     const params = matrixParams(unit, SG, { rows: 32, columns: 32 });
     if (await compiles(device, specialize(kernelSource("matmul_subgroup_matrix"), { params }))) units.push(unit);

@@ -71,63 +71,22 @@ export interface PackedOperand {
   reader(hoisted: boolean): Reader;
 }
 
-export function product(cx: LowerContext, { M, N, K, sizes, A, B, first, only, packed }: Product): KernelCall[] {
+export function product(cx: LowerContext, p: Product): KernelCall[] {
+  const { M, N, K, sizes, A, B, first, only, packed } = p;
   const { device } = cx;
   const SG = device.subgroupSize;
   const batches = numel(sizes);
-  const shape: [number, number, number] = [batches, M, N];
-  const flops = 2 * batches * M * N * K;
-  const [a, b] = [cx.operand(0).buffer, cx.operand(1).buffer];
-  /** Aliases, hooks and buffers for operands that are read four at a time or one by one. */
-  const access = (aVec: boolean, bVec: boolean, out: BufferRef, hoisted = false) => {
-    const [x, y] = [readerOf(a, "a", aVec), packed?.reader(hoisted) ?? readerOf(b, "b", bVec)];
-    const alias = { A: aVec ? x.four : x.one, B: bVec ? y.four : y.one };
-    return { alias, reads: both(x, y), bind: [a, b, out, ...(y.bind ?? [])] };
-  };
-  const epilogue = only ? { epilogue: { shape, type: "vec4f" as const } } : {};
-
   const vec = loads(SG, M, N, K, A, B, packed !== undefined);
+  const signature = { M, N, K, batches, loads: `${vec.A_VEC}${vec.B_VEC}` };
   if (M <= 8 && SG > 0 && B.row === 1 && only && !packed && K >= 4 * SG && N > 4) {
-    const way = cx.choose("matvec", { M, N, K, batches, loads: `${vec.A_VEC}${vec.B_VEC}` }, fewRows(device, M));
-    if (way.lanes === "k") {
-      const four = vec.A_VEC === 1 && vec.B_VEC === 1;
-      const { alias, reads, bind } = access(four, four, cx.output());
-      const [x, y] = grid2d(Math.ceil(N / way.columns));
-      return [
-        {
-          kernel: "matvec",
-          params: { SG, TM: rowsOf(M), COLUMNS: way.columns, VEC: Number(four), ...alias },
-          reads,
-          dims: [
-            M,
-            N,
-            K,
-            batches,
-            sizes[1],
-            sizes[2],
-            A.offset,
-            ...A.batch,
-            A.row,
-            A.column,
-            B.offset,
-            ...B.batch,
-            B.column,
-          ],
-          bind,
-          grid: [x, y, Math.min(batches, MAX_GROUPS)],
-          ...epilogue,
-          flops,
-        },
-      ];
-    }
+    const way = cx.choose("matvec", signature, fewRows(device, M));
+    if (way.lanes === "k") return [matvec(cx, p, way.columns, vec.A_VEC === 1 && vec.B_VEC === 1)];
   }
 
+  const [a, b] = [cx.operand(0).buffer, cx.operand(1).buffer];
   const halved = a.dtype === "f16" && b.dtype === "f16";
   const unit = device.matrixUnits.find((u) => u.component === (halved ? "f16" : "f32"));
-  const tile = cx.choose<Tile>("matmul", { M, N, K, batches, loads: `${vec.A_VEC}${vec.B_VEC}` }, [
-    ...matrixTiles(unit, M),
-    ...tiles(tileOf(device, M), device, M),
-  ]);
+  const tile = cx.choose<Tile>("matmul", signature, [...matrixTiles(unit, M), ...tiles(tileOf(device, M), device, M)]);
   const [rowTiles, columnTiles] = [Math.ceil(M / tile.rows), Math.ceil(N / tile.columns)];
   const split = only
     ? splitK(K, rowTiles * columnTiles * batches, busyGroups(device))
@@ -156,7 +115,7 @@ export function product(cx: LowerContext, { M, N, K, sizes, A, B, first, only, p
   const grid = grid2d(rowTiles * columnTiles * slices);
   const out = split.splits > 1 ? cx.temp(4 * slices * M * N) : cx.output();
   const B_GROUP = packed && SG > 0 && !tile.matrices && vec.B_VEC === 1 ? packed.group : 0;
-  const { alias, reads, bind } = access(vec.A_VEC > 0, vec.B_VEC > 0, out, B_GROUP > 0);
+  const { alias, reads, bind } = access(cx, packed, vec.A_VEC > 0, vec.B_VEC > 0, out, B_GROUP > 0);
   const K_GUARD = Number(K % KS !== 0);
   const size: Record<string, number | string> = tile.matrices
     ? matrixParams(unit!, SG, tile)
@@ -170,10 +129,43 @@ export function product(cx: LowerContext, { M, N, K, sizes, A, B, first, only, p
     dims,
     bind,
     grid,
-    flops,
+    flops: 2 * batches * M * N * K,
   };
-  if (split.splits === 1) return [{ ...main, ...epilogue }];
-  return [main, sumParts(out, cx.output(), split.splits, batches, M, N)];
+  if (split.splits > 1) return [main, sumParts(out, cx.output(), split.splits, batches, M, N)];
+  return [{ ...main, epilogue: only ? { shape: [batches, M, N], type: "vec4f" } : undefined }];
+}
+
+/** Few rows, lanes along k; `four`: read four values at a time. */
+function matvec(cx: LowerContext, { M, N, K, sizes, A, B }: Product, columns: number, four: boolean): KernelCall {
+  const batches = numel(sizes);
+  const { alias, reads, bind } = access(cx, undefined, four, four, cx.output());
+  const [x, y] = grid2d(Math.ceil(N / columns));
+  const strides = [A.offset, ...A.batch, A.row, A.column, B.offset, ...B.batch, B.column];
+  return {
+    kernel: "matvec",
+    params: { SG: cx.device.subgroupSize, TM: rowsOf(M), COLUMNS: columns, VEC: Number(four), ...alias },
+    reads,
+    dims: [M, N, K, batches, sizes[1], sizes[2], ...strides],
+    bind,
+    grid: [x, y, Math.min(batches, MAX_GROUPS)],
+    epilogue: { shape: [batches, M, N], type: "vec4f" },
+    flops: 2 * batches * M * N * K,
+  };
+}
+
+/** Aliases, hooks and buffers for operands that are read four at a time or one by one. */
+function access(
+  cx: LowerContext,
+  packed: PackedOperand | undefined,
+  aVec: boolean,
+  bVec: boolean,
+  out: BufferRef,
+  hoisted = false,
+): Pick<KernelCall, "reads" | "bind"> & { alias: Record<"A" | "B", string> } {
+  const [a, b] = [cx.operand(0).buffer, cx.operand(1).buffer];
+  const [x, y] = [readerOf(a, "a", aVec), packed?.reader(hoisted) ?? readerOf(b, "b", bVec)];
+  const alias = { A: aVec ? x.four : x.one, B: bVec ? y.four : y.one };
+  return { alias, reads: both(x, y), bind: [a, b, out, ...(y.bind ?? [])] };
 }
 
 const rowsOf = (M: number): number => 2 ** Math.ceil(Math.log2(M));
