@@ -56,7 +56,7 @@ if (options.list || chosen.length === 0 || wanted.length === 0) {
 }
 
 if (options.cold) {
-  measureCold(options.cold, wanted, options.dry);
+  measureCold(options.cold, wanted, Math.min(Number(options.runs), 3), options.dry);
   process.exit(0);
 }
 const adapter = await installAdapter();
