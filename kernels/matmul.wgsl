@@ -46,6 +46,13 @@ const CHUNK_ROWS: u32 = TM / ROWS; // chunk = k / DEPTH * CHUNK_ROWS + row / ROW
 fn epilogue(value: vec4f, i: vec3u) -> vec4f { // hook
   return value;
 }
+// Columns of C from `column` on, the first of them at element `at`. May be replaced to store halves.
+fn store(at: u32, value: vec4f, column: u32) { // hook
+  if (column < dims.N) { c[at] = value.x; }
+  if (column + 1u < dims.N) { c[at + 1u] = value.y; }
+  if (column + 2u < dims.N) { c[at + 2u] = value.z; }
+  if (column + 3u < dims.N) { c[at + 3u] = value.w; }
+}
 
 // One element, and four from a multiple of 4 on. Lowerings replace these to read what is stored otherwise (halves, packed weights).
 fn a_1(at: u32) -> f32 { // hook
@@ -160,7 +167,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     var va = array<vec4f, T>();
     for (var t = 0u; t < T; t++) {
       let chunk = lane + t * SG;
-      if (CHUNKS % SG == 0u || chunk < CHUNKS) { va[t] = load_a(chunks[t] + k * dims.a_k, end - min(end, k + chunk / CHUNK_ROWS * DEPTH)); }
+      if (chunk < CHUNKS) { va[t] = load_a(chunks[t] + k * dims.a_k, end - min(end, k + chunk / CHUNK_ROWS * DEPTH)); }
     }
     accumulate(&sums, 0u, &va, &vb);
     if (TM > HALF) { accumulate(&more, HALF, &va, &vb); }
@@ -176,9 +183,6 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   for (var m = row; m < min(row + TM, dims.M); m++) {
     let v = epilogue(results[m - row], vec3u(batch, m, column));
     let at = ((dims.first + slice) * dims.M + m) * dims.N + column;
-    if (column < dims.N) { c[at] = v.x; }
-    if (column + 1u < dims.N) { c[at + 1u] = v.y; }
-    if (column + 2u < dims.N) { c[at + 2u] = v.z; }
-    if (column + 3u < dims.N) { c[at + 3u] = v.w; }
+    store(at, v, column);
   }
 }

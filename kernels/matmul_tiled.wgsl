@@ -26,6 +26,13 @@ struct Dims {
 fn epilogue(value: vec4f, i: vec3u) -> vec4f { // hook
   return value;
 }
+// Columns of C from `column` on, the first of them at element `at`, as in matmul.wgsl.
+fn store(at: u32, value: vec4f, column: u32) { // hook
+  c[at] = value.x;
+  if (column + 1u < dims.N) { c[at + 1u] = value.y; }
+  if (column + 2u < dims.N) { c[at + 2u] = value.z; }
+  if (column + 3u < dims.N) { c[at + 3u] = value.w; }
+}
 
 // One element, and four from a multiple of 4 on, as in matmul.wgsl.
 fn a_1(at: u32) -> f32 { // hook
@@ -103,9 +110,6 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   for (var m = row; m < min(row + TM, dims.M); m++) {
     let v = epilogue(results[m - row], vec3u(batch, m, column));
     let at = ((dims.first + slice) * dims.M + m) * dims.N + column;
-    c[at] = v.x;
-    if (column + 1u < dims.N) { c[at + 1u] = v.y; }
-    if (column + 2u < dims.N) { c[at + 2u] = v.z; }
-    if (column + 3u < dims.N) { c[at + 3u] = v.w; }
+    store(at, v, column);
   }
 }

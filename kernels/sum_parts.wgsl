@@ -13,6 +13,13 @@ struct Dims { parts: u32, batches: u32, M: u32, N: u32, quads: u32 } // quads = 
 fn epilogue(value: vec4f, i: vec3u) -> vec4f { // hook
   return value;
 }
+// Columns of C from `column` on, the first of them at element `at`, as in matmul.wgsl.
+fn store(at: u32, value: vec4f, column: u32) { // hook
+  c[at] = value.x;
+  if (column + 1u < dims.N) { c[at + 1u] = value.y; }
+  if (column + 2u < dims.N) { c[at + 2u] = value.z; }
+  if (column + 3u < dims.N) { c[at + 3u] = value.w; }
+}
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -32,8 +39,5 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     sum += v;
   }
   let v = epilogue(sum, vec3u(line / dims.M, line % dims.M, column));
-  c[at] = v.x;
-  if (left > 1u) { c[at + 1u] = v.y; }
-  if (left > 2u) { c[at + 2u] = v.z; }
-  if (left > 3u) { c[at + 3u] = v.w; }
+  store(at, v, column);
 }

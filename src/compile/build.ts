@@ -218,7 +218,8 @@ function templateKernel(
     hooks.epilogue = `${body}\nreturn ${root.dtype === "f16" ? `vec4f(${value})` : value};`;
     if (root.dtype === "f16") {
       halves = kinds[call.bind.indexOf(core) + 1].name;
-      hooks.store = `${halves}[at] = vec2u(pack2x16float(value.xy), pack2x16float(value.zw));`;
+      const { at, inside = "true" } = call.epilogue.store!;
+      hooks.store = `if (${inside}) { ${halves}[${at}] = vec2u(pack2x16float(value.xy), pack2x16float(value.zw)); }`;
     }
   }
   if (Object.keys(hooks).length === 0) return { label, code: source, bind, grid, flops };

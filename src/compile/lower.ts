@@ -26,6 +26,12 @@ export interface HookSpace {
   readonly type: "f32" | "vec4f";
 }
 
+/** A template that writes whole vec4f by `fn store`: the number of one, and when it is in the tensor, in the hook's arguments. */
+export interface KernelStore {
+  readonly at: string;
+  readonly inside?: string;
+}
+
 /** One dispatch of a template in kernels/. */
 export interface KernelCall {
   /** File name without `.wgsl`. */
@@ -42,8 +48,8 @@ export interface KernelCall {
   readonly grid: readonly [number, number, number];
   /** The template reads its first source, bound first, through `fn first` and `fn again`: what makes it may be fused. */
   readonly prologue?: HookSpace & { /** How often each element is read. */ readonly readings: number };
-  /** The template hands its results to `fn epilogue`: what follows may be fused. `store`: and writes them by `fn store`, perhaps as halves. */
-  readonly epilogue?: HookSpace & { readonly store?: boolean };
+  /** The template hands its results to `fn epilogue`: what follows may be fused. With `store` it may end in halves. */
+  readonly epilogue?: HookSpace & { readonly store?: KernelStore };
   /** Figures for reports. */
   readonly flops?: number;
 }

@@ -126,6 +126,27 @@ describe("elementwise work inside of template kernels", () => {
 const halfCases: Record<string, { f: (x: Tensor, y: Tensor, w: Tensor) => Tensor; kernel: string }> = {
   softmax: { f: (x) => x.half().softmax(-1), kernel: ".*cast→softmax→cast" },
   "residual and norm": { f: (x, y, w) => rmsNorm(x.half().add(y.half()), w.half()), kernel: ".*norm→cast" },
+  product: {
+    f: (x, _, w) =>
+      x.half().matmul(
+        w
+          .reshape([20, 1])
+          .mul(w.slice([[0, 8]]))
+          .half(),
+      ),
+    kernel: "matmul(_tiled)?→cast",
+  },
+  "product, bias, residual, silu": {
+    f: (x, y, w) => {
+      const h = x.half();
+      return h
+        .matmul(w.reshape([20, 1]).mul(w).half())
+        .add(w.half())
+        .add(y.half())
+        .silu();
+    },
+    kernel: "matmul(_tiled)?→.*add·.*add·silu",
+  },
   "norm, gelu": { f: (x, _, w) => layerNorm(x, w, w).half().gelu(), kernel: "norm→cast·gelu" },
 };
 

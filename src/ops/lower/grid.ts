@@ -1,4 +1,4 @@
-import type { BufferRef, KernelCall } from "../../compile/lower.ts";
+import type { BufferRef, KernelCall, KernelStore } from "../../compile/lower.ts";
 import type { DeviceInfo } from "../../runtime/device.ts";
 
 /** Workgroups per dimension that every WebGPU adapter takes. */
@@ -14,6 +14,10 @@ export function grid2d(count: number): [number, number, number] {
 export function busyGroups(device: DeviceInfo): number {
   return { software: 8, integrated: 256, discrete: 1024 }[device.kind];
 }
+
+/** How `fn store` of products is given what it may store as halves; undefined where a row may end within four columns. */
+export const columnStore = (N: number): KernelStore | undefined =>
+  N % 4 === 0 ? { at: "at / 4u", inside: "column < dims.N" } : undefined;
 
 /** out [batches, M, N] = sum over the first dim of parts [count, batches, M, N]. */
 export function sumParts(
@@ -31,6 +35,6 @@ export function sumParts(
     dims: [count, batches, M, N, quads],
     bind: [parts, out],
     grid: grid2d(Math.ceil((batches * M * quads) / 64)),
-    epilogue: { shape: [batches, M, N], type: "vec4f" },
+    epilogue: { shape: [batches, M, N], type: "vec4f", store: columnStore(N) },
   };
 }

@@ -3,7 +3,7 @@ import type { Node } from "../../node.ts";
 import { type DeviceInfo, type MatrixUnit, matrixParams } from "../../runtime/device.ts";
 import { numel, type Shape } from "../../shape.ts";
 import { both, F32, halves, type Reader } from "./formats.ts";
-import { busyGroups, grid2d, MAX_GROUPS, sumParts } from "./grid.ts";
+import { busyGroups, columnStore, grid2d, MAX_GROUPS, sumParts } from "./grid.ts";
 
 /** Both operands of a matmul may be any strided view. */
 export const matmulStrided: readonly number[] = [0, 1];
@@ -132,7 +132,8 @@ export function product(cx: LowerContext, p: Product): KernelCall[] {
     flops: 2 * batches * M * N * K,
   };
   if (split.splits > 1) return [main, sumParts(out, cx.output(), split.splits, batches, M, N)];
-  return [{ ...main, epilogue: only ? { shape: [batches, M, N], type: "vec4f" } : undefined }];
+  const store = tile.matrices ? undefined : columnStore(N);
+  return [{ ...main, epilogue: only ? { shape: [batches, M, N], type: "vec4f", store } : undefined }];
 }
 
 /** Few rows, lanes along k; `four`: read four values at a time. */

@@ -95,7 +95,7 @@ function rowKernel(kernel: string, params: KernelCall["params"], sources: number
         bind: [...bind, cx.output()],
         grid: r.grid,
         prologue: { ...r.space, readings: 2 },
-        epilogue: { ...r.space, store: true },
+        epilogue: { ...r.space, store: { at: "at" } },
       },
     ];
   };
@@ -125,7 +125,7 @@ function lowerNorm(node: Node, cx: LowerContext, center: boolean): KernelCall[] 
       bind: [x, weight ?? x, bias ?? weight ?? x, cx.output()],
       grid: r.grid,
       prologue: { ...r.space, readings: center ? 3 : 2 },
-      epilogue: { ...r.space, store: true },
+      epilogue: { ...r.space, store: { at: "at" } },
     },
   ];
 }
