@@ -10,7 +10,7 @@ import type { Finish, Location } from "./plan.ts";
 import { aliasOf, type Group, isContiguous, type Schedule, viewOf } from "./schedule.ts";
 import { bytesOf, whole } from "./window.ts";
 
-const SMALL = 4096; // bytes; host inputs up to this size share one upload buffer
+const SMALL = 4096; // bytes; host inputs up to this size share one upload buffer, kept results are copied
 
 /** Where everything lies: leaves, temporaries (planned by lifetime), packed arenas and outputs. */
 export class Places {
@@ -139,12 +139,17 @@ export class Places {
     const roots = this.graph.roots.map((r) => this.rootSource(r.node));
     roots.forEach((r) => r.base && add(r.base, end));
 
-    // A kept root that alone owns its buffer is written in place.
+    // A kept root that alone owns its buffer is written in place; a small one is copied, as that takes the host less than
+    // a bind group for every run.
     const kept = new Map<object, number>();
     this.graph.roots.forEach((r, i) => {
       const { base, view } = roots[i];
       const key =
-        r.mode === "keep" && !base.realized && view.offset === 0 && numel(base.shape) === numel(r.node.shape)
+        r.mode === "keep" &&
+        bytesOf(r.node) > SMALL &&
+        !base.realized &&
+        view.offset === 0 &&
+        numel(base.shape) === numel(r.node.shape)
           ? keyOf(base)
           : undefined;
       if (key && !kept.has(key)) kept.set(key, i);
