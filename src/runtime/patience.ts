@@ -4,7 +4,7 @@ const [LEAST, MOST] = [0.05, 1]; // milliseconds between polls
 type Immediate = (poll: () => void) => unknown;
 
 let since = 0;
-const cell = new Int32Array(new SharedArrayBuffer(4));
+let cell: Int32Array<SharedArrayBuffer> | undefined; // made where something polls: pages have no shared memory
 
 /**
  * Calls `ask`, which asks the GPU for a promise, without the price of waiting for it in Node: Dawn's binding there polls
@@ -28,7 +28,7 @@ function paced<T>(call: () => T): T {
     if (pause >= MOST) return setTimeout(next, MOST);
     // Timers are too coarse: the thread itself sleeps, some milliseconds in all.
     return immediate(() => {
-      Atomics.wait(cell, 0, 0, pause);
+      Atomics.wait((cell ??= new Int32Array(new SharedArrayBuffer(4))), 0, 0, pause);
       next();
     });
   };
