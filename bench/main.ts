@@ -11,7 +11,7 @@ import { benchLadder, type LadderFile } from "./ladder.ts";
 import { openOurs } from "./ours.ts";
 import { profile } from "./profile.ts";
 import { adapterName, type BenchFile, readResults } from "./results.ts";
-import { benchTraining, coldChild, measureCold, measureOverhead } from "./train.ts";
+import { benchTraining, coldChild, measureCold, measureOverhead, overheadChild } from "./train.ts";
 import { benchTuned, type TunedFile } from "./tuned.ts";
 import { workloads } from "./workloads/train.ts";
 
@@ -23,10 +23,16 @@ const { values: options } = parseArgs({
     dry: { type: "boolean", default: false }, // store nothing
     profile: { type: "string" }, // a workload, kernel by kernel
     "cold-child": { type: "string" },
+    "overhead-child": { type: "boolean" },
   },
 });
 if (options["cold-child"]) {
   await coldChild(options["cold-child"]);
+  process.exit(0);
+}
+
+if (options["overhead-child"]) {
+  await overheadChild();
   process.exit(0);
 }
 
@@ -88,7 +94,7 @@ if (parts.includes("tuned")) {
     choices: options.only ? { ...old?.choices, ...choices } : choices,
   }));
 }
-const overhead = parts.includes("overhead") && !options.only ? await measureOverhead() : undefined;
+const overhead = parts.includes("overhead") && !options.only ? measureOverhead() : undefined;
 if (overhead) {
   const { dispatches, replayUs, flushUs, buildUs } = overhead;
   console.log(

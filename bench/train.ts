@@ -28,8 +28,13 @@ export interface Overhead {
   readonly buildUs: number;
 }
 
-/** A chain of dependent ops with fusion off, so that every op is a dispatch; the GPU is idle when the host starts. */
-export async function measureOverhead(dispatches = 300, rounds = 400): Promise<Overhead> {
+const AHEAD = 3; // flushes that the engine lets run ahead of the GPU
+
+/**
+ * A chain of dependent ops with fusion off, so that every op is a dispatch. As in a training loop the host runs ahead of
+ * the GPU: it flushes three times, then waits. The body of the child process.
+ */
+export async function overheadChild(dispatches = 300, rounds = 150): Promise<void> {
   await openOurs({ fuse: false });
   const x = tensor(new Float32Array(64));
   const y = tensor(new Float32Array(64).fill(1));
@@ -41,7 +46,7 @@ export async function measureOverhead(dispatches = 300, rounds = 400): Promise<O
     replay = performance.now() - started;
   };
   const [build, flushes, replays]: number[][] = [[], [], []];
-  for (let i = 0; i < rounds; i++) {
+  for (let i = 0; i < rounds * AHEAD; i++) {
     const started = performance.now();
     let z: Tensor = x;
     for (let n = 0; n < dispatches; n++) z = z.add(y);
@@ -50,14 +55,16 @@ export async function measureOverhead(dispatches = 300, rounds = 400): Promise<O
     build.push(built - started);
     flushes.push(performance.now() - built);
     replays.push(replay);
-    await synchronize();
+    if (i % AHEAD === AHEAD - 1) await synchronize();
   }
-  Plan.prototype.run = run;
-  await openOurs();
-  // The least of many rounds: whatever else the machine does only adds to it.
+  // The least of many rounds: whatever else the machine does, the driver's threads with it, only adds to it.
   const each = (ms: number[]) => round((1000 * Math.min(...ms)) / dispatches);
-  return { dispatches, replayUs: each(replays), flushUs: each(flushes), buildUs: each(build) };
+  const overhead: Overhead = { dispatches, replayUs: each(replays), flushUs: each(flushes), buildUs: each(build) };
+  console.log(JSON.stringify(overhead));
 }
+
+/** Measured in a new process: what ran before in this one would leave its traces. */
+export const measureOverhead = (): Overhead => inChild("host's cost", ["--overhead-child"]);
 
 /** A train step in a new process without shader cache, seconds of wall time. */
 export interface Cold {
@@ -92,11 +99,15 @@ export async function coldChild(name: string): Promise<void> {
   console.log(JSON.stringify(cold));
 }
 
-export function measureCold(name: string): Cold {
-  const child = spawnSync(process.execPath, [process.argv[1], "--cold-child", name], {
+export const measureCold = (name: string): Cold =>
+  inChild(`cold start of ${name}`, ["--cold-child", name], { MESA_SHADER_CACHE_DISABLE: "true" });
+
+/** What this program prints as its last line when it is started with `args`. */
+function inChild<T>(what: string, args: string[], env: Record<string, string> = {}): T {
+  const child = spawnSync(process.execPath, [process.argv[1], ...args], {
     encoding: "utf8",
-    env: { ...process.env, MESA_SHADER_CACHE_DISABLE: "true" },
+    env: { ...process.env, ...env },
   });
-  if (child.status !== 0) throw new Error(`cold start of ${name} failed:\n${child.stderr}`);
-  return JSON.parse(child.stdout.trim().split("\n").at(-1)!) as Cold;
+  if (child.status !== 0) throw new Error(`${what} failed:\n${child.stderr}`);
+  return JSON.parse(child.stdout.trim().split("\n").at(-1)!) as T;
 }

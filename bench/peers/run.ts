@@ -40,8 +40,8 @@ const { values: options } = parseArgs({
   options: {
     only: { type: "string", default: "" }, // parts of workload names
     peers: { type: "string", default: "ours,jax,tfjs,ort,native" },
-    runs: { type: "string", default: "9" },
-    seconds: { type: "string", default: "30" }, // a workload's runs stop after that, 3 at least
+    runs: { type: "string", default: "30" },
+    seconds: { type: "string", default: "30" }, // a workload's runs stop after that, 3 at least; after a third, 9 at least
     list: { type: "boolean", default: false },
     dry: { type: "boolean", default: false }, // store nothing
     cold: { type: "string", default: "" }, // first calls of a workload, each library in a new process without shader cache
@@ -109,8 +109,9 @@ async function start(work: Workload, name: string, inputs: unknown): Promise<[Pe
     if ("absent" in made) return [made];
     errors.length = 0;
     const cold = await timed(() => made.run());
-    // Three runs warm V8 up, and a train step is judged by its first three losses; long runs need no more.
-    for (let i = 1; i < 3; i++) {
+    // V8 warms up for a second or thirty runs; a train step is judged by its first three losses, long runs need no more.
+    const started = performance.now();
+    for (let i = 1; i < 3 || (i < 30 && performance.now() - started < 1000); i++) {
       const { wall } = await timed(() => made.run());
       if (wall > 500 && !work.agree) break;
     }
@@ -146,7 +147,8 @@ async function measure(work: Workload): Promise<Record<string, PeerResult>> {
   // Library after library within a round, so that a busy machine slows all of them alike.
   const started = performance.now();
   for (let i = 1; i < Number(options.runs); i++) {
-    if (i >= 3 && performance.now() - started > 1000 * Number(options.seconds)) break;
+    const left = Number(options.seconds) - (performance.now() - started) / 1000;
+    if (left < 0 ? i >= 3 : i >= 9 && left < (2 / 3) * Number(options.seconds)) break;
     for (const { made, samples } of running.values()) samples.push(await timed(() => made.run()));
   }
   for (const [name, { made, values, samples }] of running) {

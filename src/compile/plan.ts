@@ -158,11 +158,13 @@ export class Plan {
   }
 
   private encode(pass: GPUComputePassEncoder, from: number, to: number): void {
-    let current: GPUComputePipeline | undefined;
+    const { groups } = this;
+    const { steps } = this.parts;
+    let current: Pipeline | undefined;
     for (let i = from; i < to; i++) {
-      const { pipeline, grid } = this.parts.steps[i];
-      if (pipeline.pipeline !== current) pass.setPipeline((current = pipeline.pipeline));
-      pass.setBindGroup(0, this.groups[i]!);
+      const { pipeline, grid } = steps[i];
+      if (pipeline !== current) pass.setPipeline((current = pipeline).pipeline);
+      pass.setBindGroup(0, groups[i]!);
       // Every argument costs: in Node it is converted one by one.
       if (grid[2] > 1) pass.dispatchWorkgroups(grid[0], grid[1], grid[2]);
       else if (grid[1] > 1) pass.dispatchWorkgroups(grid[0], grid[1]);
