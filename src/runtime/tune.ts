@@ -129,7 +129,8 @@ export const familyOf = (info: DeviceInfo): string => adapterOf(info).replace(/\
 /** A tuner with the shipped answers for this adapter and, over them, those of earlier runs on this machine. */
 export async function tunerFor(info: DeviceInfo): Promise<Tuner> {
   const tuner = new Tuner();
-  tuner.learn((shipped as Record<string, Record<string, TunedEntry>>)[familyOf(info)] ?? {});
+  const families = shipped as unknown as Record<string, Record<string, TunedEntry>>; // a file has no pairs, only arrays
+  tuner.learn(families[familyOf(info)] ?? {});
   tuner.learn((await recall(adapterOf(info)))?.entries ?? {});
   return tuner;
 }
