@@ -24,6 +24,8 @@ import { folder } from "../../src/runtime/node.ts";
 import { manualSeed, tensor } from "../../src/tensor.ts";
 import { config as tinyLlava } from "../training/tiny.ts";
 import { goldenPath, readJson } from "./goldens.ts";
+import { markSpaces } from "./llama2.ts";
+import { tinyOwl2 } from "./tiny-owl2.ts";
 
 beforeAll(async () => void (await init({ backend: "reference" })));
 
@@ -149,13 +151,7 @@ function letters(size = 131): TokenizerJson {
       ...["<unk>", "<s>", "</s>"].map(special),
       ...Array.from({ length: size - first }, (_, i) => ({ id: first + i, content: `<${i}>` })),
     ],
-    normalizer: {
-      type: "Sequence",
-      normalizers: [
-        { type: "Prepend", prepend: "▁" },
-        { type: "Replace", pattern: { String: " " }, content: "▁" },
-      ],
-    },
+    normalizer: markSpaces,
     post_processor: {
       type: "TemplateProcessing",
       single: [{ SpecialToken: { id: "<s>", type_id: 0 } }, { Sequence: { id: "A", type_id: 0 } }],
@@ -267,31 +263,7 @@ test.skipIf(!goldenPath("models", "llava-original-linear"))(
 
 const owl2 = () => {
   manualSeed(4);
-  return new MplugOwl2({
-    vocab_size: 640,
-    hidden_size: 24,
-    intermediate_size: 28,
-    num_hidden_layers: 2,
-    num_attention_heads: 4,
-    num_key_value_heads: 2,
-    visual_config: {
-      visual_model: {
-        hidden_size: 16,
-        intermediate_size: 20,
-        num_hidden_layers: 1,
-        num_attention_heads: 2,
-        image_size: 12,
-        patch_size: 4,
-      },
-      visual_abstractor: {
-        hidden_size: 16,
-        intermediate_size: 20,
-        num_hidden_layers: 2,
-        num_attention_heads: 2,
-        num_learnable_queries: 5,
-      },
-    },
-  });
+  return new MplugOwl2({ ...tinyOwl2, vocab_size: 640 });
 };
 
 describe("mPLUG-Owl2, whose folders have SentencePiece's tokenizer.model", () => {

