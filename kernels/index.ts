@@ -31,6 +31,7 @@ import softmax from "./softmax.wgsl";
 import softmaxBackward from "./softmax_backward.wgsl";
 import sumParts from "./sum_parts.wgsl";
 import topk from "./topk.wgsl";
+import transpose from "./transpose.wgsl";
 import writeAt from "./write_at.wgsl";
 import writeInt8 from "./write_int8.wgsl";
 
@@ -67,6 +68,7 @@ const sources: Record<string, string> = {
   softmax_backward: softmaxBackward,
   sum_parts: sumParts,
   topk,
+  transpose,
   write_at: writeAt,
   write_int8: writeInt8,
 };

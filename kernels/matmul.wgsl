@@ -14,13 +14,15 @@ enable subgroups;
 
 const SG: u32 = 8u; // param: subgroup size, and the size of the workgroup
 const TM: u32 = 16u; // param: rows of a tile: 4, 8, 16 or 32
-const KS: u32 = 4u; // param: k per turn, a multiple of 4
+const KS: u32 = 4u; // param: k per turn, a multiple of 4, or 2 where neither operand is read along k
 const K_GUARD: bool = true; // param: false when K and k_chunk are multiples of KS
 const A_VEC: u32 = 0u; // param: A is read as vec4f along k (1) or m (2): stride 1 there, all else multiples of 4; 0 = scalars
 const B_VEC: u32 = 0u; // param: B is read as vec4f along k (1) or n (2)
 const B_GROUP: u32 = 0u; // param: with B_VEC = 1, neighbours along k that share what b_scale gives, a multiple of KS; 0 = nothing
 alias A = f32; // param: what a_1 or, with A_VEC, a_4 reads: vec4f
 alias B = f32; // param: the same of B
+alias C = f32; // param: what store writes
+const SLICED: bool = true; // param: false when C is one product in one piece, and the grid its tiles, rows on x where row_step is 1
 
 struct Dims {
   M: u32, N: u32, K: u32, k_chunk: u32,
@@ -33,9 +35,11 @@ struct Dims {
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<storage, read> a: array<A>;
 @group(0) @binding(2) var<storage, read> b: array<B>;
-@group(0) @binding(3) var<storage, read_write> c: array<f32>;
+@group(0) @binding(3) var<storage, read_write> c: array<C>;
 
 const HALF: u32 = min(TM, 16u); // rows of an array of sums: loops of more than 16 rows are not unrolled everywhere
+const BLOCK: u32 = 128u; // products that are added up before they join the total
+const WIDE: u32 = min(KS, 4u); // k that are added up before they join the sums
 const CHUNKS: u32 = TM * KS / 4u; // vec4f of A a turn
 const T: u32 = (CHUNKS + SG - 1u) / SG; // of which a lane loads chunks lane, lane + SG, …
 const ROWS: u32 = select(1u, 4u, A_VEC == 2u); // a chunk is ROWS x DEPTH values of A
@@ -109,11 +113,13 @@ fn accumulate(sums: ptr<function, array<vec4f, HALF>>, first: u32, va: ptr<funct
   for (var j = 0u; j < KS; j += 4u) {
     for (var r = 0u; r < HALF; r += 4u) {
       var v = array<vec4f, 4>(); // [row, k] or, with A_VEC = 2, [k, row]
-      for (var d = 0u; d < 4u; d++) { v[d] = spread(va, j + select(0u, d, A_VEC == 2u), first + r + select(d, 0u, A_VEC == 2u)); }
+      for (var d = 0u; d < select(4u, WIDE, A_VEC == 2u); d++) { v[d] = spread(va, j + select(0u, d, A_VEC == 2u), first + r + select(d, 0u, A_VEC == 2u)); }
       for (var d = 0u; d < 4u; d++) {
         var x = v[d];
         if (A_VEC == 2u) { x = vec4f(v[0][d], v[1][d], v[2][d], v[3][d]); }
-        (*sums)[r + d] += x.x * (*vb)[j] + x.y * (*vb)[j + 1u] + x.z * (*vb)[j + 2u] + x.w * (*vb)[j + 3u];
+        var sum = x.x * (*vb)[j] + x.y * (*vb)[j + 1u];
+        if (WIDE == 4u) { sum += x.z * (*vb)[(j + 2u) % KS] + x.w * (*vb)[(j + 3u) % KS]; }
+        (*sums)[r + d] += sum;
       }
     }
   }
@@ -121,68 +127,88 @@ fn accumulate(sums: ptr<function, array<vec4f, HALF>>, first: u32, va: ptr<funct
 
 @compute @workgroup_size(SG)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
-  let tile = group.y * groups.x + group.x;
-  let slice = tile / dims.row_tiles / dims.column_tiles;
-  if (slice >= dims.slices) { return; }
-  let row = tile / dims.row_step % dims.row_tiles * TM;
-  let column = (tile / dims.column_step % dims.column_tiles * SG + lane) * 4u;
-  let batch = slice % dims.batches;
-  let i = vec3u(batch / dims.size_2 / dims.size_1, batch / dims.size_2 % dims.size_1, batch % dims.size_2);
-  let begin = slice / dims.batches * dims.k_chunk;
-  let end = min(begin + dims.k_chunk, dims.K);
+  var tile = select(group.yx, group.xy, dims.row_step == 1u); // row, column
+  var i = vec4u(); // batch, and its three indices
+  var begin = 0u;
+  var end = dims.K;
+  var a_first = dims.a_offset;
+  var b_first = dims.b_offset;
+  var c_row = 0u; // of the first row of this slice
+  if (SLICED) {
+    let at = group.y * groups.x + group.x;
+    tile = vec2u(at / dims.row_step % dims.row_tiles, at / dims.column_step % dims.column_tiles);
+    let slice = at / dims.row_tiles / dims.column_tiles;
+    if (slice >= dims.slices) { return; }
+    let batch = slice % dims.batches;
+    i = vec4u(batch, batch / dims.size_2 / dims.size_1, batch / dims.size_2 % dims.size_1, batch % dims.size_2);
+    begin = slice / dims.batches * dims.k_chunk;
+    end = min(begin + dims.k_chunk, end);
+    a_first += i.y * dims.a_0 + i.z * dims.a_1 + i.w * dims.a_2;
+    b_first += i.y * dims.b_0 + i.z * dims.b_1 + i.w * dims.b_2;
+    c_row = (dims.first + slice) * dims.M;
+  }
+  let row = tile.x * TM;
+  let column = (tile.y * SG + lane) * 4u;
+  // Strides that are known keep their uniforms from being read.
+  let a_m = select(dims.a_m, 1u, A_VEC == 2u);
+  let a_k = select(dims.a_k, 1u, A_VEC == 1u);
+  let b_k = select(dims.b_k, 1u, B_VEC == 1u);
+  let b_n = select(dims.b_n, 1u, B_VEC == 2u);
 
-  let a_batch = dims.a_offset + i.x * dims.a_0 + i.y * dims.a_1 + i.z * dims.a_2;
-  let b_batch = dims.b_offset + i.x * dims.b_0 + i.y * dims.b_1 + i.z * dims.b_2;
   let last = select(dims.N - 1u, (dims.N - 1u) / 4u * 4u, B_VEC == 2u);
-  let columns = b_batch + min(vec4u(column) + vec4u(0u, 1u, 2u, 3u), vec4u(last)) * dims.b_n;
+  let columns = b_first + min(vec4u(column) + vec4u(0u, 1u, 2u, 3u), vec4u(last)) * b_n;
   var chunks = array<u32, T>();
   for (var t = 0u; t < T; t++) {
     let chunk = lane + t * SG;
-    chunks[t] = a_batch + min(row + chunk % CHUNK_ROWS * ROWS, dims.M - ROWS) * dims.a_m + chunk / CHUNK_ROWS * DEPTH * dims.a_k;
+    chunks[t] = a_first + min(row + chunk % CHUNK_ROWS * ROWS, dims.M - ROWS) * a_m + chunk / CHUNK_ROWS * DEPTH * a_k;
   }
 
-  var sums = array<vec4f, HALF>();
-  var more = array<vec4f, HALF>(); // rows from HALF on
+  // Sums of BLOCK products are rounded among themselves before they join the total, which keeps errors small. The total is
+  // indexed by a rolled loop below, so it lies in memory; the sums stay in registers.
+  var total = array<vec4f, TM>();
   var scale = vec4f(1.0); // of the group, for each column
   var zero = vec4f();
-  for (var k = begin; k < end; k += KS) {
-    if (B_GROUP > 0u && (k == begin || k % max(B_GROUP, 1u) == 0u)) {
-      let m = transpose(mat4x2f(b_scale(columns.x + k), b_scale(columns.y + k), b_scale(columns.z + k), b_scale(columns.w + k)));
-      scale = m[0];
-      zero = m[1];
-    }
-    var vb = array<vec4f, KS>();
-    for (var j = 0u; j < KS; j += select(1u, 4u, B_VEC == 1u)) {
-      if (B_VEC == 1u) {
-        let at = columns + k + j;
-        let m = transpose(mat4x4f(b_4(at.x), b_4(at.y), b_4(at.z), b_4(at.w)));
-        for (var d = 0u; d < 4u; d++) {
-          vb[j + d] = select(vec4f(), m[d], !K_GUARD || k + j < end);
-          if (B_GROUP > 0u) { vb[j + d] = (vb[j + d] - zero) * scale; }
-        }
-      } else {
-        vb[j] = load_b(columns, k + j, end);
+  for (var block = begin; block < end; block += BLOCK) {
+    let stop = min(block + BLOCK, end);
+    var sums = array<vec4f, HALF>();
+    var more = array<vec4f, HALF>(); // rows from HALF on
+    for (var k = block; k < stop; k += KS) {
+      if (B_GROUP > 0u && (k == block || k % max(B_GROUP, 1u) == 0u)) {
+        let m = transpose(mat4x2f(b_scale(columns.x + k), b_scale(columns.y + k), b_scale(columns.z + k), b_scale(columns.w + k)));
+        scale = m[0];
+        zero = m[1];
       }
+      var vb = array<vec4f, KS>();
+      for (var j = 0u; j < KS; j += select(1u, 4u, B_VEC == 1u)) {
+        if (B_VEC == 1u) {
+          let at = columns + k + j;
+          let m = transpose(mat4x4f(b_4(at.x), b_4(at.y), b_4(at.z), b_4(at.w)));
+          for (var d = 0u; d < 4u; d++) {
+            vb[j + d] = select(vec4f(), m[d], !K_GUARD || k + j < end);
+            if (B_GROUP > 0u) { vb[j + d] = (vb[j + d] - zero) * scale; }
+          }
+        } else {
+          vb[j] = load_b(columns, k + j, end);
+        }
+      }
+      var va = array<vec4f, T>();
+      for (var t = 0u; t < T; t++) {
+        let chunk = lane + t * SG;
+        if (chunk < CHUNKS) { va[t] = load_a(chunks[t] + k * a_k, end - min(end, k + chunk / CHUNK_ROWS * DEPTH)); }
+      }
+      accumulate(&sums, 0u, &va, &vb);
+      if (TM > HALF) { accumulate(&more, HALF, &va, &vb); }
     }
-    var va = array<vec4f, T>();
-    for (var t = 0u; t < T; t++) {
-      let chunk = lane + t * SG;
-      if (chunk < CHUNKS) { va[t] = load_a(chunks[t] + k * dims.a_k, end - min(end, k + chunk / CHUNK_ROWS * DEPTH)); }
+    for (var r = 0u; r < HALF; r++) {
+      total[r] += sums[r];
+      if (TM > HALF) { total[(r + HALF) % TM] += more[r]; }
     }
-    accumulate(&sums, 0u, &va, &vb);
-    if (TM > HALF) { accumulate(&more, HALF, &va, &vb); }
   }
 
-  // A copy, so that the sums stay in registers although this loop is rolled: it holds the epilogue once. Counting rows of C
-  // keeps drivers from unrolling it to the length of the array, which costs seconds of compilation.
-  var results = array<vec4f, TM>();
-  for (var r = 0u; r < HALF; r++) {
-    results[r] = sums[r];
-    if (TM > HALF) { results[(r + HALF) % TM] = more[r]; }
-  }
+  // Counting rows of C keeps drivers from unrolling this loop, which holds the epilogue, to the length of the array.
   for (var m = row; m < min(row + TM, dims.M); m++) {
-    let v = epilogue(results[m - row], vec3u(batch, m, column));
-    let at = ((dims.first + slice) * dims.M + m) * dims.N + column;
+    let v = epilogue(total[m - row], vec3u(i.x, m, column));
+    let at = (c_row + m) * dims.N + column;
     store(at, v, column);
   }
 }

@@ -189,6 +189,26 @@ test.each(Object.entries(layouts))("tiles of 32 rows for large products, %s", as
   }
 });
 
+test.each(Object.entries(layouts))("operands that lie along k are turned first, %s", async (name, [orderA, orderB]) => {
+  const { info } = await open();
+  if (info.kind !== "software" || info.subgroupSize === 0) return;
+  const swapped = (order: number[]): number[] => [0, ...order.map((d) => d + 1)];
+  const turned = Number(!name.startsWith("At")) + Number(name.endsWith("Bt"));
+  const kernels = [...new Array<string>(turned).fill("transpose"), "matmul"];
+  // Each batch has operands of its own; A is shared by all; rows, columns and k fill no tile.
+  for (const [batch, shared] of [
+    [3, false],
+    [2, true],
+  ] as const) {
+    const a = stored(shared ? [1, 260, 36] : [batch, 260, 36], 1, swapped(orderA), 4);
+    const b = stored([batch, 36, 268], 2, swapped(orderB), 8);
+    expect(await check(a, b, [batch])).toEqual(kernels);
+  }
+  // What cannot be read four at a time, or is small, is read as it lies.
+  expect(await check(stored([260, 37], 1, orderA), stored([37, 268], 2, orderB))).toEqual(["matmul"]);
+  expect(await check(stored([64, 36], 1, orderA), stored([36, 64], 2, orderB))).toEqual(["matmul"]);
+});
+
 test.each([1, 2, 3])("candidate %i of the tiles", async (candidate) => {
   for (const subgroupSize of [undefined, 0])
     for (const [orderA, orderB] of Object.values(layouts))

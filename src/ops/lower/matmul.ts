@@ -4,6 +4,7 @@ import { type DeviceInfo, type MatrixUnit, matrixParams } from "../../runtime/de
 import { numel, type Shape } from "../../shape.ts";
 import { both, F32, halves, type Reader } from "./formats.ts";
 import { busyGroups, columnStore, grid2d, MAX_GROUPS, sumParts } from "./grid.ts";
+import { type Turned, turn, turnable } from "./turn.ts";
 
 /** Both operands of a matmul may be any strided view. */
 export const matmulStrided: readonly number[] = [0, 1];
@@ -12,7 +13,7 @@ export const matmulStrided: readonly number[] = [0, 1];
 const CACHED = 2 ** 18;
 
 /** A matrix operand: offset, three batch strides, and the strides of its rows and columns. */
-interface Matrix {
+export interface Matrix {
   readonly offset: number;
   readonly batch: readonly number[];
   readonly row: number;
@@ -72,26 +73,32 @@ export interface PackedOperand {
 }
 
 export function product(cx: LowerContext, p: Product): KernelCall[] {
-  const { M, N, K, sizes, A, B, first, only, packed } = p;
+  const { M, N, K, sizes, first, only, packed } = p;
   const { device } = cx;
   const SG = device.subgroupSize;
   const batches = numel(sizes);
-  const vec = loads(SG, M, N, K, A, B, packed !== undefined);
-  const signature = { M, N, K, batches, loads: `${vec.A_VEC}${vec.B_VEC}` };
-  if (M <= 8 && SG > 0 && B.row === 1 && only && !packed && K >= 4 * SG && N > 4) {
+  const lying = loads(SG, M, N, K, p.A, p.B, packed !== undefined);
+  const signature = { M, N, K, batches, loads: `${lying.A_VEC}${lying.B_VEC}` };
+  if (M <= 8 && SG > 0 && p.B.row === 1 && only && !packed && K >= 4 * SG && N > 4) {
     const way = cx.choose("matvec", signature, fewRows(device, M));
-    if (way.lanes === "k") return [matvec(cx, p, way.columns, vec.A_VEC === 1 && vec.B_VEC === 1)];
+    if (way.lanes === "k") return [matvec(cx, p, way.columns, lying.A_VEC === 1 && lying.B_VEC === 1)];
   }
 
   const [a, b] = [cx.operand(0).buffer, cx.operand(1).buffer];
   const halved = a.dtype === "f16" && b.dtype === "f16";
   const unit = device.matrixUnits.find((u) => u.component === (halved ? "f16" : "f32"));
-  const tile = cx.choose<Tile>("matmul", signature, [...matrixTiles(unit, M), ...tiles(tileOf(device, M), device, M)]);
+  const turned = turnable(cx, p, lying);
+  const tile = cx.choose<Tile>("matmul", signature, [
+    ...matrixTiles(unit, M),
+    ...tiles({ ...tileOf(device, M), ...(turned && { turned }) }, device, M),
+    ...(turned ? [tileOf(device, M)] : []),
+  ]);
+  const { A, B, vec, copies, calls } = turn(cx, p, lying, tile.turned);
   const [rowTiles, columnTiles] = [Math.ceil(M / tile.rows), Math.ceil(N / tile.columns)];
   const split = only
     ? splitK(K, rowTiles * columnTiles * batches, busyGroups(device))
     : { splits: 1, chunk: Math.max(K, 1) };
-  const KS = SG > 32 && tile.rows === 16 ? 8 : 4;
+  const KS = SG > 32 && tile.rows === 16 ? 8 : device.kind === "software" && vec.A_VEC === 2 && vec.B_VEC === 2 ? 2 : 4;
   const slices = batches * split.splits;
   const strides = [A.offset, ...A.batch, A.row, A.column, B.offset, ...B.batch, B.row, B.column];
   // Rows first: a panel of B stays in the cache while A streams by, column tiles times over. Columns first pays when B fits whole.
@@ -112,28 +119,31 @@ export function product(cx: LowerContext, p: Product): KernelCall[] {
     sizes[2],
     ...strides,
   ];
-  const grid = grid2d(rowTiles * columnTiles * slices);
   const out = split.splits > 1 ? cx.temp(4 * slices * M * N) : cx.output();
   const B_GROUP = packed && SG > 0 && !tile.matrices && vec.B_VEC === 1 ? packed.group : 0;
-  const { alias, reads, bind } = access(cx, packed, vec.A_VEC > 0, vec.B_VEC > 0, out, B_GROUP > 0);
+  const { alias, reads, bind } = access(cx, packed, vec.A_VEC > 0, vec.B_VEC > 0, out, B_GROUP > 0, copies);
   const K_GUARD = Number(K % KS !== 0);
-  const size: Record<string, number | string> = tile.matrices
-    ? matrixParams(unit!, SG, tile)
-    : SG > 0
-      ? { SG, TM: tile.rows, KS, K_GUARD, B_GROUP }
-      : { TM: tile.rows / 8, K_GUARD };
+  const kernel = tile.matrices ? "matmul_subgroup_matrix" : SG > 0 ? "matmul" : "matmul_tiled";
+  const quads = kernel === "matmul" && N % 4 === 0;
+  const whole = kernel === "matmul" && slices === 1 && only && Math.max(rowTiles, columnTiles) <= MAX_GROUPS;
+  const tilesOnly: KernelCall["grid"] = steps[0] === 1 ? [rowTiles, columnTiles, 1] : [columnTiles, rowTiles, 1];
+  const size: Record<string, Record<string, number | string>> = {
+    matmul: { SG, TM: tile.rows, KS, K_GUARD, B_GROUP, SLICED: Number(!whole), C: quads ? "vec4f" : "f32" },
+    matmul_tiled: { TM: tile.rows / 8, K_GUARD },
+    matmul_subgroup_matrix: unit && tile.matrices ? matrixParams(unit, SG, tile) : {},
+  };
   const main: KernelCall = {
-    kernel: tile.matrices ? "matmul_subgroup_matrix" : SG > 0 ? "matmul" : "matmul_tiled",
-    params: { ...size, ...vec, ...alias },
-    reads,
+    kernel,
+    params: { ...size[kernel], ...vec, ...alias },
+    reads: quads ? { ...reads, hooks: { ...reads?.hooks, store: STORE_4 } } : reads,
     dims,
     bind,
-    grid,
+    grid: whole ? tilesOnly : grid2d(rowTiles * columnTiles * slices),
     flops: 2 * batches * M * N * K,
   };
-  if (split.splits > 1) return [main, sumParts(out, cx.output(), split.splits, batches, M, N)];
+  if (split.splits > 1) return [...calls, main, sumParts(out, cx.output(), split.splits, batches, M, N)];
   const store = tile.matrices ? undefined : columnStore(N);
-  return [{ ...main, epilogue: only ? { shape: [batches, M, N], type: "vec4f", store } : undefined }];
+  return [...calls, { ...main, epilogue: only ? { shape: [batches, M, N], type: "vec4f", store } : undefined }];
 }
 
 /** Few rows, lanes along k; `four`: read four values at a time. */
@@ -162,11 +172,13 @@ function access(
   bVec: boolean,
   out: BufferRef,
   hoisted = false,
+  copies: Turned["copies"] = {},
 ): Pick<KernelCall, "reads" | "bind"> & { alias: Record<"A" | "B", string> } {
   const [a, b] = [cx.operand(0).buffer, cx.operand(1).buffer];
-  const [x, y] = [readerOf(a, "a", aVec), packed?.reader(hoisted) ?? readerOf(b, "b", bVec)];
+  const x = copies.a ? F32 : readerOf(a, "a", aVec);
+  const y = packed?.reader(hoisted) ?? (copies.b ? F32 : readerOf(b, "b", bVec));
   const alias = { A: aVec ? x.four : x.one, B: bVec ? y.four : y.one };
-  return { alias, reads: both(x, y), bind: [a, b, out, ...(y.bind ?? [])] };
+  return { alias, reads: both(x, y), bind: [copies.a ?? a, copies.b ?? b, out, ...(y.bind ?? [])] };
 }
 
 const rowsOf = (M: number): number => 2 ** Math.ceil(Math.log2(M));
@@ -185,7 +197,7 @@ function fewRows(device: DeviceInfo, M: number): FewRows[] {
   return M > 1 ? [alongN, ...alongK] : [alongK[1], alongK[0], alongK[2], alongN];
 }
 
-type Tile = { readonly rows: number; readonly columns: number; readonly matrices?: string };
+type Tile = { readonly rows: number; readonly columns: number; readonly matrices?: string; readonly turned?: string };
 
 /** Tiles for the adapter's matrix units, where it has some and there are rows enough. */
 function matrixTiles(unit: MatrixUnit | undefined, M: number): Tile[] {
@@ -213,10 +225,13 @@ function tiles(first: Tile, device: DeviceInfo, M: number): Tile[] {
   return [first, ...others.map((rows) => ({ ...first, rows }))];
 }
 
+/** Body of `fn store` where rows of C are whole vec4f. */
+const STORE_4 = "if (column < dims.N) { c[at / 4u] = value; }";
+
 const readerOf = (operand: Node, name: string, vec: boolean): Reader =>
   operand.dtype === "f16" ? halves(name, vec) : F32;
 
-interface Loads {
+export interface Loads {
   readonly A_VEC: number;
   readonly B_VEC: number;
 }
