@@ -12,7 +12,7 @@ struct Dims { rows: u32, vectors: u32, ignored: i32, smoothing: f32, invalid: f3
 @group(0) @binding(1) var<storage, read> g: array<f32>; // [rows]
 @group(0) @binding(2) var<storage, read> x: array<V>;
 @group(0) @binding(3) var<storage, read> targets: array<i32>; // [rows]
-@group(0) @binding(4) var<storage, read_write> dx: array<f32>; // scalars, so that one of them can be patched
+@group(0) @binding(4) var<storage, read_write> dx: array<V>;
 
 const LOWEST: f32 = -3.4028234e38; // see softmax.wgsl
 var<workgroup> scratch: array<f32, WG>;
@@ -44,14 +44,9 @@ fn across(v: f32, lane: u32, maximum: bool) -> f32 {
   return result;
 }
 
-fn store(at: u32, v: V) {
-  let w = vec4f(v);
-  dx[at] = w.x;
-  if (WIDTH == 4u) {
-    dx[at + 1u] = w.y;
-    dx[at + 2u] = w.z;
-    dx[at + 3u] = w.w;
-  }
+// The first columns of a vector. Lowerings return all of them for V = vec4f.
+fn columns(v: vec4f) -> V { // hook
+  return v.x;
 }
 
 @compute @workgroup_size(WG)
@@ -82,13 +77,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let scale = 1.0 / sum;
   let factor = select(dims.invalid, g[row], valid);
   let rest = dims.smoothing / f32(cols);
+  let share = select(vec4f(), vec4f((1.0 - dims.smoothing) * factor), vec4u(0u, 1u, 2u, 3u) == vec4u(u32(class_) % WIDTH));
+  let hit = begin + u32(class_) / WIDTH;
   for (var at = first; at < end; at += LANES) {
-    var v = V();
-    if (counts) { v = (exp(x[at] - row_high) * scale - rest) * factor; }
-    store(at * WIDTH, v);
-  }
-  // Cheaper than a comparison per column: the lane that wrote the target's vector subtracts the rest of its share.
-  if (counts && valid && u32(class_) / WIDTH % LANES == lane % LANES && wanted == row) {
-    dx[begin * WIDTH + u32(class_)] -= (1.0 - dims.smoothing) * factor;
+    let v = (exp(x[at] - row_high) * scale - rest) * factor - select(V(), columns(share), valid && at == hit);
+    dx[at] = select(V(), v, counts);
   }
 }

@@ -14,6 +14,7 @@ import crossEntropy from "./cross_entropy.wgsl";
 import crossEntropyBackward from "./cross_entropy_backward.wgsl";
 import cumsum from "./cumsum.wgsl";
 import indexAdd from "./index_add.wgsl";
+import indexAddSerial from "./index_add_serial.wgsl";
 import indexLinks from "./index_links.wgsl";
 import matmul from "./matmul.wgsl";
 import matmulInt8 from "./matmul_int8.wgsl";
@@ -51,6 +52,7 @@ const sources: Record<string, string> = {
   cross_entropy_backward: crossEntropyBackward,
   cumsum,
   index_add: indexAdd,
+  index_add_serial: indexAddSerial,
   index_links: indexLinks,
   matmul,
   matmul_int8: matmulInt8,

@@ -3,6 +3,7 @@
 // that no lane divides by a size that is not constant; the lists of positions come from index_links.wgsl.
 const WG: u32 = 64u; // param
 const LANES: u32 = 64u; // param: lanes per row, a power of two that divides WG
+const ZERO: bool = false; // param: x is zero and not read
 alias V = f32; // param: also i32, u32, or a vec4 of them when inner is a multiple of 4
 
 struct Dims { outer: u32, size: u32, count: u32, inner: u32 } // inner in vectors
@@ -21,7 +22,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let first = head[row % dims.size];
   let base = row / dims.size * dims.count;
   for (var i = lane % LANES; i < dims.inner; i += LANES) {
-    var sum = x[row * dims.inner + i];
+    var sum = V();
+    if (!ZERO) { sum = x[row * dims.inner + i]; }
     for (var n = first; n < dims.count; n = next[n]) { sum += source[(base + n) * dims.inner + i]; }
     out[row * dims.inner + i] = sum;
   }

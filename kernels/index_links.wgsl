@@ -1,8 +1,7 @@
 // Links the positions of equal ids into lists in ascending order: head[id] is the first position, next[i] the following
 // one, and `count` ends a list. index_add.wgsl walks them, so that repeated ids add up in a fixed order without float
-// atomics. Two dispatches: step 0 fills head, then either one lane links all positions from the back (step 1, for
-// software adapters), or (step 2) every position looks for its successor on its own and an atomicMin finds the first: quadratic in count,
-// but wide, and as deterministic. Ids out of range are left out.
+// atomics. Two dispatches: step 0 fills head; in step 1 every position looks for its successor on its own and an atomicMin
+// finds the first: quadratic in count, but wide, and as deterministic. Ids out of range are left out.
 const WG: u32 = 64u; // param
 
 struct Dims { count: u32, size: u32, step: u32 } // positions, ids
@@ -17,15 +16,6 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let i = (group.y * groups.x + group.x) * WG + lane;
   if (dims.step == 0u) {
     if (i < dims.size) { atomicStore(&head[i], dims.count); }
-  } else if (dims.step == 1u) {
-    if (i > 0u) { return; }
-    for (var left = dims.count; left > 0u; left--) {
-      let id = ids[left - 1u];
-      if (id < dims.size) {
-        next[left - 1u] = atomicLoad(&head[id]);
-        atomicStore(&head[id], left - 1u);
-      }
-    }
   } else if (i < dims.count) {
     let id = ids[i];
     if (id >= dims.size) { return; }

@@ -1,11 +1,11 @@
 // Gradients of norm.wgsl in one pass over the rows. With h = g * weight and n = (x - mean) * scale, the normalised row,
 // dx = scale * (h - mean(h) - n * mean(h * n)); RMSNorm (CENTER false) has no mean(h) term. With VECTORS also
 // dweight = sum over rows of g * n and dbias = sum of g. Mean and scale of each row are found again from x.
-// The lanes of a workgroup share the columns and do ROWS rows at a time, so that a lane loads the weight once for all of
-// them, and adds what they give to the gradients of its own columns: no other lane does. A workgroup does `slab` rows; with
-// several of them dweight and dbias are [workgroups, cols], which sum_parts.wgsl adds up in order.
+// A workgroup does ROWS rows at a time: first each LANES lanes find the means of a row, then all lanes share the columns and
+// walk the rows, so that each loads the weight once for all of them and alone adds up the gradients of its columns. A
+// workgroup does `slab` rows; with several of them dweight and dbias are [workgroups, cols], which sum_parts.wgsl adds up.
 const WG: u32 = 64u; // param: lanes of a workgroup, a power of two
-const ROWS: u32 = 4u; // param: rows at a time, at most 4
+const ROWS: u32 = 4u; // param: rows at a time, a power of two, at most WG
 const CENTER: bool = true; // param: LayerNorm
 const WEIGHT: bool = true; // param: without it `weight` is not read
 const VECTORS: bool = true; // param: without it `dweight` and `dbias` are not written
@@ -13,7 +13,7 @@ const BIAS: bool = true; // param: without it `dbias` is not written
 const WIDTH: u32 = 1u; // param: 4 with V = vec4f
 alias V = f32; // param: vec4f when cols is a multiple of 4
 
-struct Dims { rows: u32, vectors: u32, eps: f32, slab: u32 } // vectors = cols / WIDTH, slab a multiple of ROWS
+struct Dims { rows: u32, vectors: u32, eps: f32, slab: u32 } // vectors = cols / WIDTH
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<storage, read> g: array<V>;
@@ -23,9 +23,9 @@ struct Dims { rows: u32, vectors: u32, eps: f32, slab: u32 } // vectors = cols /
 @group(0) @binding(5) var<storage, read_write> dweight: array<V>;
 @group(0) @binding(6) var<storage, read_write> dbias: array<V>;
 
-const PARTS: u32 = min(WG, 16u);
-var<workgroup> scratch: array<vec4f, WG>;
-var<workgroup> parts: array<vec4f, PARTS>;
+const LANES: u32 = WG / ROWS;
+var<workgroup> scratch: array<f32, WG>;
+var<workgroup> means: array<vec4f, ROWS>;
 
 // g[at] for the first time, and again, as x in norm.wgsl. `i` = 0, row, first column.
 fn first(at: u32, i: vec3u) -> V { // hook
@@ -35,84 +35,92 @@ fn again(at: u32, i: vec3u) -> V { // hook
   return g[at];
 }
 
-// Sum over the lanes, in two steps: a tree would take a barrier a level. Lowerings put subgroupAdd here where a workgroup is
-// one subgroup.
-fn across(v: vec4f, lane: u32) -> vec4f { // hook
+// Sum over the lanes of a row. Lowerings put subgroup operations here and in `told` where a workgroup is one subgroup.
+fn across(v: f32, lane: u32) -> f32 { // hook
+  if (LANES == 1u) { return v; }
   scratch[lane] = v;
-  workgroupBarrier();
-  if (lane < PARTS) {
-    var sum = v;
-    for (var i = lane + PARTS; i < WG; i += PARTS) { sum += scratch[i]; }
-    parts[lane] = sum;
+  for (var s = LANES / 2u; s > 0u; s /= 2u) {
+    workgroupBarrier();
+    if (lane % LANES < s) { scratch[lane] += scratch[lane + s]; }
   }
   workgroupBarrier();
-  var total = parts[0];
-  for (var i = 1u; i < PARTS; i++) { total += parts[i]; }
-  return total;
+  let sum = scratch[lane / LANES * LANES];
+  workgroupBarrier();
+  return sum;
+}
+// Lets all lanes read what the lanes of a row know of it.
+fn share(v: vec4f, lane: u32) { // hook
+  if (LANES == 1u) { workgroupBarrier(); }
+  if (lane % LANES == 0u) { means[lane / LANES] = v; }
+  workgroupBarrier();
+  storageBarrier(); // what `first` stored
+}
+// Component `k` of what the lanes of row `r` of the block shared, `v` of this lane's.
+fn told(v: f32, k: u32, r: u32) -> f32 { // hook
+  return means[r][k];
 }
 
-// Means of the rows from the sums of their lanes.
-fn means(sums: ptr<function, array<V, ROWS>>, lane: u32) -> vec4f {
-  var totals = vec4f();
-  for (var r = 0u; r < ROWS; r++) {
-    let w = vec4f((*sums)[r]);
-    totals[r] = select(w.x, (w.x + w.y) + (w.z + w.w), WIDTH == 4u);
-  }
-  return across(totals, lane) / f32(dims.vectors * WIDTH);
+// Mean over a row of the lanes' partial sums.
+fn mean_of(sums: V, lane: u32) -> f32 {
+  let w = vec4f(sums);
+  return across(select(w.x, (w.x + w.y) + (w.z + w.w), WIDTH == 4u), lane) / f32(dims.vectors * WIDTH);
 }
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
   let slab = group.y * groups.x + group.x;
+  let vectors = dims.vectors;
   let start = slab * dims.slab;
   let stop = min(start + dims.slab, dims.rows);
   for (var block = start; block < stop; block += ROWS) {
-    let count = min(ROWS, stop - block); // rows from there on repeat the last
-    var mean = vec4f();
+    let row = min(block + lane / LANES, stop - 1u); // rows from there on repeat the last
+    let begin = row * vectors;
+    var mean = 0.0;
     if (CENTER) {
-      var sums = array<V, ROWS>();
-      for (var column = lane; column < dims.vectors; column += WG) {
-        for (var r = 0u; r < ROWS; r++) { sums[r] += x[(block + min(r, count - 1u)) * dims.vectors + column]; }
-      }
-      mean = means(&sums, lane);
+      var sums = V();
+      for (var column = lane % LANES; column < vectors; column += LANES) { sums += x[begin + column]; }
+      mean = mean_of(sums, lane);
     }
-    var squares = array<V, ROWS>();
-    var hs = array<V, ROWS>();
-    var products = array<V, ROWS>();
-    for (var column = lane; column < dims.vectors; column += WG) {
-      var w = V() + 1.0;
-      if (WEIGHT) { w = weight[column]; }
-      for (var r = 0u; r < ROWS; r++) {
-        let row = block + min(r, count - 1u);
-        let at = row * dims.vectors + column;
-        let v = x[at] - mean[r];
-        let h = first(at, vec3u(0u, row, column * WIDTH)) * w;
-        squares[r] += v * v;
-        if (CENTER) { hs[r] += h; }
-        products[r] += h * v;
-      }
+    var squares = V();
+    var hs = V();
+    var products = V();
+    for (var column = lane % LANES; column < vectors; column += LANES) {
+      let v = x[begin + column] - mean;
+      var h = first(begin + column, vec3u(0u, row, column * WIDTH));
+      if (WEIGHT) { h *= weight[column]; }
+      squares += v * v;
+      if (CENTER) { hs += h; }
+      products += h * v;
     }
-    let scale = inverseSqrt(means(&squares, lane) + dims.eps);
-    let slope = means(&products, lane) * scale * scale; // mean(h * n) * scale
-    var shift = vec4f();
-    if (CENTER) { shift = means(&hs, lane); }
-    for (var column = lane; column < dims.vectors; column += WG) {
+    let scale = inverseSqrt(mean_of(squares, lane) + dims.eps);
+    let slope = mean_of(products, lane) * scale * scale; // mean(h * n) * scale
+    var shift = 0.0;
+    if (CENTER) { shift = mean_of(hs, lane); }
+    share(vec4f(scale, slope, mean, shift), lane);
+    let end = min(block + ROWS, stop);
+    for (var base = 0u; base < vectors; base += WG) {
+      let column = min(base + lane, vectors - 1u); // surplus lanes must reach the subgroup operations
       var w = V() + 1.0;
       if (WEIGHT) { w = weight[column]; }
       var weights = V();
       var biases = V();
-      for (var r = 0u; r < ROWS; r++) {
-        if (r < count) {
-          let at = (block + r) * dims.vectors + column;
-          let v = x[at] - mean[r];
-          let s = again(at, vec3u(0u, block + r, column * WIDTH));
-          dx[at] = scale[r] * (s * w - shift[r] - v * slope[r]);
-          weights += s * (v * scale[r]);
-          biases += s;
+      var at = block * vectors + column;
+      for (var r = block; r < end; r++) {
+        let row_scale = told(scale, 0u, r - block);
+        var v = x[at];
+        let s = again(at, vec3u(0u, r, column * WIDTH));
+        var h = s * w;
+        if (CENTER) {
+          v -= told(mean, 2u, r - block);
+          h -= told(shift, 3u, r - block);
         }
+        dx[at] = row_scale * (h - v * told(slope, 1u, r - block));
+        weights += s * (v * row_scale);
+        biases += s;
+        at += vectors;
       }
-      if (VECTORS) {
-        let out = slab * dims.vectors + column;
+      if (VECTORS && base + lane < vectors) {
+        let out = slab * vectors + column;
         if (block > start) { weights += dweight[out]; }
         dweight[out] = weights;
         if (BIAS) {

@@ -4,7 +4,7 @@ import { apply, type Tensor } from "../tensor.ts";
 import { full } from "./constant.ts";
 import { defineOp, type RefArray } from "./define.ts";
 import { where } from "./elementwise.ts";
-import { lowerIndexAdd, lowerScatterAdd } from "./lower/index.ts";
+import { lowerIndexAdd, lowerIndexSum, lowerScatterAdd } from "./lower/index.ts";
 import { expand, reshape } from "./movement.ts";
 import { positionsAlong } from "./reduce.ts";
 
@@ -67,7 +67,10 @@ const gatherOp = defineOp<DimAttrs>({
 const indexSelectOp = defineOp<DimAttrs>({
   name: "index_select",
   kind: "gather",
-  vjp: (g, _y, [x, index], { dim }) => [full(x.shape, 0, x.dtype).indexAdd(dim, index, g), null],
+  vjp: (g, _y, [x, index], { dim }) => [
+    apply(indexSumOp, [index, g], { dim, size: x.shape[dim] }, x.shape, x.dtype),
+    null,
+  ],
   reference: ([x, index], { dim }, { shape, dtype }) => {
     const data = new Float64Array(numel(shape));
     visitRows(x.shape, index, dim, (at, row, run) => data.set(x.data.subarray(at, at + run), row));
@@ -88,6 +91,20 @@ export const indexAddOp = defineOp<DimAttrs>({
     });
     return { data, shape, dtype };
   },
+});
+
+/** Zeros with the slices of `source` added at a 1-D index along dim: the transpose of index_select. */
+const indexSumOp = defineOp<DimAttrs & { size: number }>({
+  name: "index_sum",
+  kind: "kernel",
+  lower: lowerIndexSum,
+  vjp: (g, _y, [index], { dim }) => [null, g.indexSelect(dim, index)],
+  fallback: ([index, source], { dim, size }) =>
+    full(
+      source.shape.map((n, d) => (d === dim ? size : n)),
+      0,
+      source.dtype,
+    ).indexAdd(dim, index, source),
 });
 
 /** x with `source` added elementwise at index along dim (repeats add up): the transpose of gather. */

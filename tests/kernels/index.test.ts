@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { lowerCumsum, lowerIndexAdd, lowerScatterAdd, lowerTopk } from "../../src/ops/lower/index.ts";
+import { lowerCumsum, lowerIndexAdd, lowerIndexSum, lowerScatterAdd, lowerTopk } from "../../src/ops/lower/index.ts";
 import type { DeviceInfo } from "../../src/runtime/device.ts";
 import { contiguousStrides, numel } from "../../src/shape.ts";
 import { maxError, normals, runTwice } from "./harness.ts";
@@ -38,6 +38,10 @@ describe.each<[string, Partial<DeviceInfo>]>([
       });
     }
     expect(maxError(got, want)).toBeLessThan(1e-5);
+    const size = shape[dim];
+    const [sum] = await runTwice(lowerIndexSum, sources.slice(1), { dim, size }, { shape, dtype: "f32" }, { info });
+    const added = want.map((v, i) => v - x[i]);
+    expect(maxError(sum, added)).toBeLessThan(1e-5);
   });
 
   test("index_add of integers, and one id for all", async () => {

@@ -1,5 +1,6 @@
-import type { KernelCall, Lower } from "../../compile/lower.ts";
+import type { BufferRef, KernelCall, Lower, LowerContext } from "../../compile/lower.ts";
 import type { DType } from "../../dtype.ts";
+import type { Node } from "../../node.ts";
 import { contiguousStrides, numel, show } from "../../shape.ts";
 import { grid2d } from "./grid.ts";
 import { rowSchedule } from "./rows.ts";
@@ -9,14 +10,26 @@ const wordType = (dtype: DType): string => (dtype === "bool" ? "u32" : dtype);
 
 /** (x, index [N], source), attrs { dim } -> x with source added at index. */
 export const lowerIndexAdd: Lower = (node, cx) => {
+  const [x, ids, source] = [0, 1, 2].map((i) => cx.operand(i).buffer);
+  return addRows(node, cx, ids, source, x);
+};
+
+/** (index [N], source), attrs { dim, size } -> zeros with source added at index. */
+export const lowerIndexSum: Lower = (node, cx) => addRows(node, cx, cx.operand(0).buffer, cx.operand(1).buffer);
+
+function addRows(node: Node, cx: LowerContext, ids: BufferRef, source: BufferRef, x?: BufferRef): KernelCall[] {
   const dim = node.attrs.dim as number;
-  const shape = node.shape;
-  const [size, count] = [shape[dim], numel(node.src[1].shape)];
+  const { shape } = node;
+  const size = shape[dim];
+  const count = numel(node.src[x ? 1 : 0].shape);
   const [outer, inner] = [numel(shape.slice(0, dim)), numel(shape.slice(dim + 1))];
   if (outer * size * inner === 0) return [];
-  const [x, ids, source] = [0, 1, 2].map((i) => cx.operand(i).buffer);
+  const type = wordType(node.dtype);
+  const vec = inner % 4 === 0;
+  const vectors = vec ? inner / 4 : inner;
+  const common = { ZERO: Number(!x), V: vec ? `vec4<${type}>` : type };
+  if (cx.device.kind === "software") return serially();
   const [head, next] = [cx.temp(4 * size), cx.temp(4 * Math.max(count, 4))];
-  const serial = cx.device.kind === "software";
   const link = (step: number, lanes: number): KernelCall => ({
     kernel: "index_links",
     params: { WG },
@@ -24,22 +37,31 @@ export const lowerIndexAdd: Lower = (node, cx) => {
     bind: [ids, head, next],
     grid: grid2d(Math.max(1, Math.ceil(lanes / WG))),
   });
-  const vec = inner % 4 === 0;
-  const type = wordType(node.dtype);
-  const vectors = vec ? inner / 4 : inner;
-  const LANES = Math.min(serial ? 8 : WG, 2 ** Math.floor(Math.log2(vectors)));
+  const LANES = Math.min(WG, 2 ** Math.floor(Math.log2(vectors)));
   return [
     link(0, size),
-    serial ? link(1, 1) : link(2, count),
+    link(1, count),
     {
       kernel: "index_add",
-      params: { WG, LANES, V: vec ? `vec4<${type}>` : type },
+      params: { ...common, WG, LANES },
       dims: [outer, size, count, vectors],
-      bind: [x, source, head, next, cx.output()],
+      bind: [x ?? source, source, head, next, cx.output()],
       grid: grid2d(Math.ceil((outer * size * LANES) / WG)),
     },
   ];
-};
+
+  function serially(): KernelCall[] {
+    const step = (lanes: number, stretch: number, positions: number): KernelCall => ({
+      kernel: "index_add_serial",
+      params: { ...common, WG: 8 },
+      dims: [lanes, stretch, positions, vectors, size],
+      bind: [x ?? source, ids, source, cx.output()],
+      grid: grid2d(Math.ceil(lanes / stretch)),
+    });
+    const fill = step(outer * size * vectors, 1024, 0);
+    return count === 0 ? [fill] : [fill, step(outer * vectors, 8, count)];
+  }
+}
 
 /** (x, index, source), attrs { dim }: index and source have one shape of x's rank, at most x's in the other dims. */
 export const lowerScatterAdd: Lower = (node, cx) => {

@@ -33,6 +33,7 @@ export const lowerCrossEntropyBackward: Lower = (node, cx) => {
     {
       kernel: "cross_entropy_backward",
       params: r.params,
+      reads: r.params.WIDTH === 4 ? { hooks: { columns: "return v;" } } : undefined,
       dims: [r.rows, r.vectors, ...words(node)],
       bind: [g.buffer, logits.buffer, target.buffer, cx.output()],
       grid: r.grid,

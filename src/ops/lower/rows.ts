@@ -116,7 +116,9 @@ function lowerNorm(node: Node, cx: LowerContext, center: boolean): KernelCall[] 
   const r = chosen("norm", node.shape, cx);
   if (r.rows === 0) return [];
   const [x, weight, bias] = node.src.map((_, i) => cx.operand(i).buffer);
-  const TURN = r.vectors % (2 * r.params.LANES) === 0 ? 2 : 1; // a turn of the loop costs as much as a load
+  // A turn of the loop costs as much as a load, but two vectors a turn compile twice as long: small tensors never earn it.
+  const pays = cx.device.kind !== "software" || r.rows * r.cols >= 2 ** 20;
+  const TURN = pays && r.vectors % (2 * r.params.LANES) === 0 ? 2 : 1;
   return [
     {
       kernel: "norm",
@@ -136,7 +138,7 @@ export const lowerRmsNormBackward: Lower = (node, cx) => lowerNormBackward(node,
 
 const SLAB = 32; // rows of a workgroup at least: fewer make more partial sums than they save time
 
-/** Lanes of a workgroup that share the columns, rows at a time, and whether the workgroup is one subgroup. */
+/** Lanes of a workgroup, the rows that they do at a time, and whether they are one subgroup. */
 interface Columns extends Candidate {
   readonly WG: number;
   readonly ROWS: number;
@@ -144,21 +146,29 @@ interface Columns extends Candidate {
 }
 
 /**
- * The heuristic's way to share columns, then others. On software adapters a subgroup does, since barriers are dear, and more
- * than one row at a time pays for large tensors alone: it compiles longer.
+ * The heuristic's way to share rows and columns, then others. On software adapters a subgroup does, since barriers are dear,
+ * with a row a lane if there are enough; elsewhere neighbours read neighbours.
  */
 function columnSchedules(rows: number, cols: number, device: DeviceInfo): Columns[] {
-  const SG = device.subgroupSize;
+  const SG = device.subgroupSize || 8;
   const vectors = Math.ceil(cols / 4);
-  const made = (WG: number, ROWS: number): Columns => ({ WG, ROWS, subgroup: WG === SG });
   if (device.kind === "software") {
-    const most = rows * cols >= 2 ** 20 ? 2 : 1;
-    return [most, ...[1, 2, 4].filter((n) => n !== most)].map((ROWS) => made(SG || 8, ROWS));
+    const subgroup = device.subgroupSize > 0;
+    return (rows >= 16 ? [SG, 1] : [1, SG]).map((ROWS) => ({ WG: SG, ROWS, subgroup }));
   }
   const WG = Math.min(256, device.maxInvocations, Math.max(32, powerBelow(vectors)));
   const others = [32, 64, 128, 256].filter((n) => n !== WG && n <= Math.min(2 * vectors, device.maxInvocations));
-  return [WG, ...others].flatMap((n) => [2, 4].map((ROWS) => made(n, ROWS)));
+  return [WG, ...others].flatMap((n) => [4, 8].map((ROWS) => ({ WG: n, ROWS, subgroup: false })));
 }
+
+/** What replaces workgroup memory and barriers where a workgroup is one subgroup, which does one row or one a lane. */
+const subgroupHooks = (ROWS: number): KernelCall["reads"] => ({
+  directives: "enable subgroups;",
+  hooks:
+    ROWS === 1
+      ? { across: "return subgroupAdd(v);", share: "", told: "return v;" }
+      : { across: "return v;", share: "", told: "return subgroupShuffle(v, r);" },
+});
 
 function lowerNormBackward(node: Node, cx: LowerContext, center: boolean): KernelCall[] | undefined {
   const outputs = node.outputs?.length ?? 1;
@@ -185,7 +195,7 @@ function lowerNormBackward(node: Node, cx: LowerContext, center: boolean): Kerne
       V,
       ...Object.fromEntries(Object.entries(flags).map(([name, on]) => [name, Number(on)])),
     },
-    reads: subgroup ? { directives: "enable subgroups;", hooks: { across: "return subgroupAdd(v);" } } : undefined,
+    reads: subgroup ? subgroupHooks(ROWS) : undefined,
     dims: [rows, cols / WIDTH, floatBits(node.attrs.eps as number), slab],
     bind: [g, x, weight ?? x, cx.output(0), parts[0] ?? cx.temp(16), parts[1] ?? cx.temp(16)],
     grid: grid2d(slabs),
