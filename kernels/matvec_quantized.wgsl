@@ -47,12 +47,20 @@ fn pair(even: f32, odd: f32, bit: vec4<bool>) -> vec4f {
   return select(vec4f(even), vec4f(odd), bit);
 }
 
+// One activation, and four from a multiple of 4 on, as in matmul.wgsl.
+fn a_1(at: u32) -> f32 { // hook
+  return vec4f(a[at]).x;
+}
+fn a_4(at: u32) -> vec4f { // hook
+  return vec4f(a[at / 4u]);
+}
+
 // Four activations from k on, 0 from K on. Replaced to read what quantize_rows.wgsl has rounded.
 fn load_a(row: u32, k: u32) -> vec4f { // hook
   let at = row * dims.K + k;
-  if (VEC) { return select(vec4f(), vec4f(a[at / 4u]), k < dims.K); }
+  if (VEC) { return select(vec4f(), a_4(at), k < dims.K); }
   let exists = vec4u(k) + vec4u(0u, 1u, 2u, 3u) < vec4u(dims.K);
-  return select(vec4f(), vec4f(vec4f(a[at]).x, vec4f(a[at + 1u]).x, vec4f(a[at + 2u]).x, vec4f(a[at + 3u]).x), exists);
+  return select(vec4f(), vec4f(a_1(at), a_1(at + 1u), a_1(at + 2u), a_1(at + 3u)), exists);
 }
 
 // Values of four neighbouring codes, up to the factors that `factors` takes back.

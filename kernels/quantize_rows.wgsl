@@ -17,12 +17,20 @@ struct Dims {
 @group(0) @binding(2) var<storage, read_write> codes: array<u32>;
 @group(0) @binding(3) var<storage, read_write> scales: array<f32>;
 
+// One value, and four from a multiple of 4 on. May be replaced to compute them.
+fn x_1(at: u32) -> f32 { // hook
+  return vec4f(x[at]).x;
+}
+fn x_4(at: u32) -> vec4f { // hook
+  return vec4f(x[at / 4u]);
+}
+
 // Four values from k on, 0 from K on.
 fn load(row: u32, k: u32) -> vec4f {
   let at = row * dims.K + min(k, dims.K - 1u);
-  if (VEC) { return select(vec4f(), vec4f(x[at / 4u]), k < dims.K); }
+  if (VEC) { return select(vec4f(), x_4(at), k < dims.K); }
   let exists = vec4u(k) + vec4u(0u, 1u, 2u, 3u) < vec4u(dims.K);
-  return select(vec4f(), vec4f(vec4f(x[at]).x, vec4f(x[at + 1u]).x, vec4f(x[at + 2u]).x, vec4f(x[at + 3u]).x), exists);
+  return select(vec4f(), vec4f(x_1(at), x_1(at + 1u), x_1(at + 2u), x_1(at + 3u)), exists);
 }
 
 @compute @workgroup_size(WG)

@@ -4,14 +4,15 @@ import type { Device, DeviceInfo } from "../runtime/device.ts";
 import { bufferDeclaration, Emitter } from "./emit.ts";
 import { type Expanded, expand, makeTemp } from "./expand.ts";
 import { type Expr, ExprBuilder, type ExprScope } from "./expr.ts";
-import { type Bound, describe, elementwiseKernels, type Kernel, reduceKernels } from "./generate.ts";
+import { type Bound, decode, describe, elementwiseKernels, type Kernel, reduceKernels } from "./generate.ts";
 import type { Graph } from "./graph.ts";
 import { reshapeIndex, variable } from "./index-map.ts";
 import type { HookSpace, KernelCall } from "./lower.ts";
 import { answer, type Finish } from "./measure.ts";
 import { Places } from "./places.ts";
 import { type Location, Plan, type Step } from "./plan.ts";
-import { type Group, type Schedule, schedule } from "./schedule.ts";
+import { type Group, prologuesOf, type Schedule, schedule } from "./schedule.ts";
+import { normalize, type Space } from "./space.ts";
 import { bindings, specialize } from "./template.ts";
 
 export interface CompileOptions {
@@ -38,6 +39,7 @@ export function layOut(graph: Graph, device: Device, options: CompileOptions): L
   const plan = schedule(expanded.order, places.wanted, {
     maxBuffers: device.info.maxStorageBuffers,
     maxBindingBytes: device.info.maxBindingBytes,
+    kind: device.info.kind,
     sequence: (n) => expanded.sequence.get(n)!,
     callsOf: (n) => expanded.calls.get(n) ?? [],
     fuse: options.fuse,
@@ -150,7 +152,13 @@ function kernelsOf(group: Group, plan: Schedule, expanded: Expanded, device: Dev
   return expanded.calls.get(core)!.map((call) => templateKernel(call, { ...group, core }, scope, device.info));
 }
 
-/** A template call, with the elementwise work that makes its first source and that from `core` to `root` in its hooks. */
+/** The dims that the loads of an expression over `count` elements in a row walk; one where four neighbours lie in two rows. */
+function dimsOf(count: number, expr: Expr, width: 1 | 4): Space {
+  const { space } = normalize({ sizes: [count], exprs: [expr] }, []);
+  return space.sizes[space.sizes.length - 1] % width === 0 ? space : { sizes: [count], exprs: [expr] };
+}
+
+/** A template call, with the elementwise work that makes sources and that from `core` to `root` in its hooks. */
 function templateKernel(
   call: KernelCall,
   { root, core, made }: Group & { core: Node },
@@ -178,12 +186,19 @@ function templateKernel(
   const hook = (node: Node, { shape, type }: HookSpace, prefix: string, register?: (n: Node) => Expr | undefined) => {
     const width = type === "vec4f" ? 4 : 1;
     const builder = new ExprBuilder({ isBuffer: scope.isBuffer, register });
-    const space = shape.map((size, d) => variable(d, size));
-    const expr = builder.build(node, reshapeIndex(space, shape, node.shape), true);
-    const emitter = new Emitter({ variables: ["i.x", "i.y", "i.z"], vector: width === 4 ? 2 : -1, prefix, device });
-    emitter.declare([expr]);
-    const value = emitter.emit(expr, width);
-    const body = emitter.take();
+    const index = shape.map((size, d) => variable(d, size));
+    const whole = builder.build(node, reshapeIndex(index, shape, node.shape), true);
+    const { sizes, exprs } = shape.length === 1 ? dimsOf(shape[0], whole, width) : { sizes: shape, exprs: [whole] };
+    const last = sizes.length - 1;
+    const names =
+      shape.length === 3 ? ["i.x", "i.y", "i.z"] : last === 0 ? ["at"] : sizes.map((_, d) => `${prefix}${d}`);
+    const emitter = new Emitter({ variables: names, vector: width === 4 ? last : -1, prefix, device });
+    emitter.declare(exprs);
+    const position = width === 4 ? "at / 4u" : "at";
+    const dims = shape.length === 1 && last > 0 ? decode(emitter, position, names, sizes, width === 4 ? last : -1) : [];
+    const result = emitter.emit(exprs[0], width);
+    const value = node.dtype === "f16" ? `${type}(${result})` : result;
+    const body = [...dims, emitter.take()].join("\n");
     // `specialize` numbers the bindings itself.
     const unnumbered = (declaration: string): string => declaration.slice(declaration.indexOf("var<"));
     const buffers = [...emitter.buffers.values()];
@@ -195,27 +210,31 @@ function templateKernel(
     bind.push({ words: emitter.numbers });
     for (const text of emitter.helpers) helpers.add(text);
     directives ||= emitter.directives;
-    return { body, value, buffers, name: describe([expr]) };
+    return { body, value, buffers, name: describe(exprs) };
   };
 
-  if (call.prologue && made) {
-    const { body, value, buffers, name } = hook(made, call.prologue, "p_");
-    label = `${name}→${label}`;
-    if (scope.isBuffer(made)) {
-      writes = kinds[1].name;
-      bind[1] = { ref: made, write: true };
-      hooks.first = `${body}\n${writes}[at] = ${value};\nreturn ${value};`;
+  const prologues = prologuesOf(call, made).map((p) => {
+    const node = call.bind[p.source] as Node;
+    const { body, value, buffers, name } = hook(node, p, `p${p.source}_`);
+    const binding = p.source + 1;
+    if (scope.isBuffer(node)) {
+      writes = kinds[binding].name;
+      bind[binding] = { ref: node, write: true };
+      hooks[p.first!] = `${body}\n${writes}[at] = ${value};\nreturn ${value};`;
     } else {
-      bind[1] = { ref: buffers[0].node, write: false }; // never read: something must be bound
-      hooks.first = hooks.again = `${body}\nreturn ${value};`;
+      bind[binding] = { ref: buffers[0].node, write: false }; // never read: something must be bound
+      hooks[p.again] = `${body}\nreturn ${value};`;
+      if (p.first) hooks[p.first] = hooks[p.again];
     }
-  }
+    return name;
+  });
+  if (prologues.length > 0) label = `${prologues.join("&")}→${label}`;
   if (call.epilogue && root !== core) {
     const width = call.epilogue.type === "vec4f" ? 4 : 1;
     const result: Expr = { kind: "register", name: "value", width, dtype: core.dtype };
     const { body, value, name } = hook(root, call.epilogue, "e_", (n) => (n === core ? result : undefined));
     label = `${label}→${name}`;
-    hooks.epilogue = `${body}\nreturn ${root.dtype === "f16" ? `vec4f(${value})` : value};`;
+    hooks.epilogue = `${body}\nreturn ${value};`;
     if (root.dtype === "f16") {
       halves = kinds[call.bind.indexOf(core) + 1].name;
       const { at, inside = "true" } = call.epilogue.store!;

@@ -39,7 +39,7 @@ function gridFor(count: number): [number, number, number] {
 }
 
 /** Declares `names` of the variables from a linear position, innermost last; the variable `vectorAt` steps by 4. */
-function decode(
+export function decode(
   emitter: Emitter,
   position: string,
   names: readonly string[],

@@ -20,10 +20,25 @@ export interface Operand {
   readonly strides: readonly number[];
 }
 
-/** Shape of the index space (batch, row, column) that a template hands to a hook, and the type of its values. */
+/** Shape of the index space that a template hands to a hook, and the type of its values. */
 export interface HookSpace {
-  readonly shape: readonly [number, number, number];
+  /** Batch, row and column, in `i`; or one dim: an element of a source, `at`. */
+  readonly shape: readonly [number, number, number] | readonly [number];
   readonly type: "f32" | "vec4f";
+}
+
+/** A source that a template reads through hooks alone: what makes it may be fused. */
+export interface Prologue extends HookSpace {
+  /** Its place in `bind`. */
+  readonly source: number;
+  /** The hook that reads a value for the first time and may store it for others; a template without one stores nothing. */
+  readonly first?: string;
+  /** The hook of all (other) readings. */
+  readonly again: string;
+  /** How often a value is read, on average. */
+  readonly readings: number;
+  /** How often the hook stands in the text once drivers have unrolled its loops. */
+  readonly copies: number;
 }
 
 /** A template that writes whole vec4f by `fn store`: the number of one, and when it is in the tensor, in the hook's arguments. */
@@ -46,8 +61,7 @@ export interface KernelCall {
   readonly bind: readonly BufferRef[];
   /** Workgroups; each at most 65,535. */
   readonly grid: readonly [number, number, number];
-  /** The template reads its first source, bound first, through `fn first` and `fn again`: what makes it may be fused. */
-  readonly prologue?: HookSpace & { /** How often each element is read. */ readonly readings: number };
+  readonly prologues?: readonly Prologue[];
   /** The template hands its results to `fn epilogue`: what follows may be fused. With `store` it may end in halves. */
   readonly epilogue?: HookSpace & { readonly store?: KernelStore };
   /** Figures for reports. */

@@ -1,16 +1,17 @@
 import type { Node } from "../node.ts";
+import type { DeviceInfo } from "../runtime/device.ts";
 import { contiguousStrides, numel } from "../shape.ts";
 import { ExprBuilder } from "./expr.ts";
 import { affine, variable } from "./index-map.ts";
-import type { KernelCall, Operand } from "./lower.ts";
+import type { KernelCall, Operand, Prologue } from "./lower.ts";
 import { bytesOf, extent, isAligned } from "./window.ts";
 
 /** One kernel (or a few that belong together): `root` is the buffer it writes, `core` the reduce or kernel node in it. */
 export interface Group {
   readonly root: Node;
   readonly core?: Node;
-  /** What makes the first source of `core`, if that is computed here; it is stored too where it is a buffer. */
-  readonly made?: Node;
+  /** Sources of `core` that are computed here, as it reads them; one that is a buffer is stored on the way. */
+  readonly made?: readonly Node[];
 }
 
 export interface Schedule {
@@ -22,6 +23,10 @@ export interface Schedule {
 // Costs in flops: one loaded or stored scalar costs as much as about 20 multiply-adds (docs/log.md).
 const MEMORY = 20;
 const MAX_OPS = 160; // in one generated kernel
+const DIVIDE = 2 * MEMORY; // row and column of a position
+/** A kernel more: 40 µs of CPU time on a software adapter; where one runs after the other on a GPU, it is idle for 3 to 5. */
+const DISPATCH = { software: 2 ** 20, integrated: 2 ** 24, discrete: 2 ** 27 };
+const MAX_HOOK_LOADS = 32; // and in all its copies: each takes a driver 20 to 30 ms to compile (docs/log.md)
 const MAX_HOOK_OPS = 32; // in a hook of a template: it is compiled together with the template's own registers
 
 /** Views and pending assigns pass their source through; everything else computes. */
@@ -92,6 +97,7 @@ export interface ScheduleOptions {
   /** Most storage buffers in a kernel. */
   readonly maxBuffers: number;
   readonly maxBindingBytes: number;
+  readonly kind: DeviceInfo["kind"];
   /** Template calls of a kernel node. */
   callsOf(node: Node): readonly KernelCall[];
   /** Position in which nodes were made; decides the order of kernels. */
@@ -104,7 +110,8 @@ export interface ScheduleOptions {
  * Decides what gets a buffer and what is computed inside a neighbour:
  * 1. elementwise nodes and views become one kernel with their consumers, unless recomputing costs more than storing;
  * 2. a heavy kernel's result goes through its elementwise consumers in registers (epilogue);
- * 3. a reduction takes the elementwise work before and after it, a row kernel (softmax, norm) also what makes its source.
+ * 3. a reduction takes the elementwise work before and after it, a row kernel (softmax, norm) what makes its source, a
+ *    product what makes its operands.
  * `order` holds all pending nodes, sources first; `wanted` those that must end in buffers.
  */
 export function schedule(order: readonly Node[], wanted: readonly Node[], options: ScheduleOptions): Schedule {
@@ -262,13 +269,15 @@ function fuseEpilogues(
   return cores;
 }
 
-/** What computing `node` from `core` loads beside it, and how many ops it takes. */
-function beside(node: Node, core: Node, buffers: ReadonlySet<Node>): { loads: Set<Node>; ops: number } {
+/** What computing `node` from `core` loads beside it, how many ops it takes, and whether views move what it loads. */
+function beside(node: Node, core: Node, buffers: ReadonlySet<Node>): { loads: Set<Node>; ops: number; moves: boolean } {
   const loads = new Set<Node>();
   const seen = new Set<Node>([node]);
   let ops = 0;
+  let moves = false;
   const visit = (n: Node): void => {
     if (computes(n)) ops++;
+    else if (passes(n) && n.op.name !== "reshape" && numel(n.src[0].shape) > 1) moves = true;
     for (const s of n.src) {
       if (s === core || seen.has(s)) continue;
       seen.add(s);
@@ -277,7 +286,7 @@ function beside(node: Node, core: Node, buffers: ReadonlySet<Node>): { loads: Se
     }
   };
   visit(node);
-  return { loads, ops };
+  return { loads, ops, moves };
 }
 
 /** What a group's kernels read: buffers, but for those that they write themselves. */
@@ -291,8 +300,9 @@ function readsOf({ root, core }: Group, buffers: ReadonlySet<Node>, options: Sch
 }
 
 /**
- * The prologue half of rule 3: a row kernel computes its first source as it reads it, if that was to be an elementwise
- * kernel of its own. A source that others need, or that costs more than memory to compute again, is stored on the way.
+ * The prologue half of rule 3: a template computes a source as it reads it, if that was to be an elementwise kernel of its
+ * own. Row kernels store it on the way if others need it or if computing it again costs more than memory; products cannot
+ * store it, and take it only if neither is so.
  */
 function fusePrologues(
   groups: readonly Group[],
@@ -307,37 +317,74 @@ function fusePrologues(
   });
   const overwrites = groups.map((g) => (g.core?.op.inPlace ?? []).some((i) => i >= 0));
   const taken = new Set<Node>();
-  const fused = groups.map((g, i): Group => {
-    const { root, core } = g;
-    const calls = core?.op.kind === "kernel" ? options.callsOf(core) : [];
-    const call = calls.find((c) => c.prologue);
-    const made = call?.bind[0] as Node | undefined;
-    const from = made && at.get(made);
-    if (!call || !made || from === undefined || groups[from].core || !computes(made) || made.dtype !== "f32") return g;
-    const { loads, ops } = beside(made, made, buffers);
+
+  /** Whether the group at `i` computes `source` beside the sources in `made`. */
+  const takes = ({ root, core }: Group, i: number, source: Node, made: readonly Node[]): boolean => {
+    const from = at.get(source);
+    if (from === undefined || groups[from].core || !computes(source)) return false;
+    const calls = options.callsOf(core!);
+    const prologues = calls.flatMap((c) => prologuesOf(c, [source]));
+    const store = prologues[0].first !== undefined;
+    const { loads, ops, moves } = beside(source, source, buffers);
     const others = root === core ? new Set<Node>() : beside(root, core!, buffers).loads; // of the epilogue
-    const readers = users.get(made)!;
+    const bound = (c: KernelCall): number =>
+      prologuesOf(c, [...made, source]).reduce(
+        (sum, p) => sum + beside(c.bind[p.source] as Node, c.bind[p.source] as Node, buffers).loads.size,
+        c.bind.length + others.size,
+      );
+    const readers = users.get(source)!;
     if (
       loads.size === 0 ||
       ops > MAX_HOOK_OPS ||
-      others.has(made) || // bound for writing already
-      call.bind.length + loads.size + others.size > options.maxBuffers ||
-      bytesOf(made) > options.maxBindingBytes ||
+      (!store && prologues.some((p) => p.copies * loads.size > MAX_HOOK_LOADS)) ||
+      (store && source.dtype !== "f32") ||
+      others.has(source) || // bound for writing already
+      calls.some((c) => bound(c) > options.maxBuffers) ||
+      bytesOf(source) > options.maxBindingBytes ||
       [...loads].some((n) => bytesOf(n) > options.maxBindingBytes) ||
-      numel(made.shape) !== numel(call.prologue!.shape) ||
-      calls.flatMap((c) => c.bind).filter((b) => b === made).length > 1 ||
+      prologues.some((p) => numel(p.shape) !== numel(source.shape)) ||
+      calls.flatMap((c) => c.bind).filter((b) => b === source).length > (store ? 1 : prologues.length) ||
       readers.some((r) => r < i) || // needed before
       overwrites.slice(from, i).some((o) => o) // what it reads may have changed by then
     )
-      return g;
-    taken.add(made);
-    const again = (call.prologue!.readings - 1) * costOf(made, buffers);
-    if (readers.length === 1 && !wanted.has(made) && again <= MEMORY * (call.prologue!.readings + 1))
-      buffers.delete(made);
-    return { ...g, made };
+      return false;
+    if (readers.length === 1 && !wanted.has(source) && pays(source, prologues, moves, buffers, options.kind)) {
+      buffers.delete(source);
+      return true;
+    }
+    return store;
+  };
+
+  const fused = groups.map((g, i): Group => {
+    const calls = g.core?.op.kind === "kernel" ? options.callsOf(g.core) : [];
+    const made: Node[] = [];
+    for (const source of new Set(calls.flatMap((c) => (c.prologues ?? []).map((p) => c.bind[p.source] as Node))))
+      if (takes(g, i, source, made)) made.push(source);
+    for (const n of made) taken.add(n);
+    return made.length > 0 ? { ...g, made } : g;
   });
   return fused.filter((g) => !taken.has(g.root));
 }
+
+/** Whether computing a source at each reading costs less than storing it once; without `first` that takes a kernel more. */
+function pays(
+  source: Node,
+  prologues: readonly Prologue[],
+  moves: boolean,
+  buffers: ReadonlySet<Node>,
+  kind: DeviceInfo["kind"],
+): boolean {
+  const once = costOf(source, buffers);
+  const [{ shape, type, first }] = prologues;
+  const position = moves && shape.length === 1 ? DIVIDE / (type === "vec4f" ? 4 : 1) : 0;
+  const readings = prologues.reduce((sum, p) => sum + p.readings, 0);
+  const dispatch = first ? 0 : DISPATCH[kind] / numel(source.shape);
+  return readings * (once + position) <= once + MEMORY * (readings + 1) + dispatch;
+}
+
+/** The prologues of a call whose sources are among `made`. */
+export const prologuesOf = (call: KernelCall, made: readonly Node[] = []): Prologue[] =>
+  (call.prologues ?? []).filter((p) => made.includes(call.bind[p.source] as Node));
 
 /** Price of computing a value from buffers, as in `storeReused`. */
 function costOf(node: Node, buffers: ReadonlySet<Node>): number {

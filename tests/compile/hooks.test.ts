@@ -134,7 +134,7 @@ const halfCases: Record<string, { f: (x: Tensor, y: Tensor, w: Tensor) => Tensor
           .mul(w.slice([[0, 8]]))
           .half(),
       ),
-    kernel: "matmul(_tiled)?→cast",
+    kernel: "cast&mul·cast→matmul(_tiled)?→cast",
   },
   "product, bias, residual, silu": {
     f: (x, y, w) => {
@@ -145,7 +145,7 @@ const halfCases: Record<string, { f: (x: Tensor, y: Tensor, w: Tensor) => Tensor
         .add(y.half())
         .silu();
     },
-    kernel: "matmul(_tiled)?→.*add·.*add·silu",
+    kernel: "cast&mul·cast→matmul(_tiled)?→.*add·.*add·silu",
   },
   "norm, gelu": { f: (x, _, w) => layerNorm(x, w, w).half().gelu(), kernel: "norm→cast·gelu" },
 };

@@ -1,4 +1,6 @@
-import type { BufferRef, KernelCall } from "../../compile/lower.ts";
+import type { BufferRef, KernelCall, Prologue } from "../../compile/lower.ts";
+import type { Node } from "../../node.ts";
+import { numel } from "../../shape.ts";
 import { NF4_WGSL, type QuantFormat } from "../quantized.ts";
 
 /** How the matmul kernels read one of their operands. */
@@ -11,10 +13,34 @@ export interface Reader {
   readonly bind?: readonly BufferRef[];
 }
 
+/** How an operand is read: by vec4f, how many values in all, and `Prologue.copies`. */
+export interface Reading {
+  readonly vec: boolean;
+  readonly loaded: number;
+  readonly copies: number;
+}
+
+/** `fours`: groups of four values that stand in the unrolled text. */
+export const reading = (vec: boolean, loaded: number, fours: number): Reading => ({
+  vec,
+  loaded,
+  copies: vec ? fours : 4 * fours,
+});
+
+/** What makes an operand may be computed in the hooks `name`_1 or `name`_4. */
+export const made = (operand: Node, name: string, source: number, { vec, loaded, copies }: Reading): Prologue => ({
+  source,
+  shape: [numel(operand.shape)],
+  type: vec ? "vec4f" : "f32",
+  again: vec ? `${name}_4` : `${name}_1`,
+  readings: loaded / numel(operand.shape),
+  copies,
+});
+
 export const F32: Reader = { one: "f32", four: "vec4f" };
 
 // Bodies of hooks that are not called, but must fit the buffer's type.
-const [NEVER, NEVER_4] = ["return 0.0;", "return vec4f();"];
+export const [NEVER, NEVER_4] = ["return 0.0;", "return vec4f();"];
 
 /** Halves, two in a word. `name` is "a" or "b". */
 export function halves(name: string, vec: boolean): Reader {

@@ -2,7 +2,7 @@ import type { BufferRef, KernelCall, Lower, LowerContext, Operand } from "../../
 import type { Node } from "../../node.ts";
 import { type DeviceInfo, type MatrixUnit, matrixParams } from "../../runtime/device.ts";
 import { numel, type Shape } from "../../shape.ts";
-import { both, F32, halves, type Reader } from "./formats.ts";
+import { both, F32, halves, made, type Reader, type Reading, reading } from "./formats.ts";
 import { busyGroups, columnStore, grid2d, MAX_GROUPS, sumParts } from "./grid.ts";
 import { type Turned, turn, turnable } from "./turn.ts";
 
@@ -121,7 +121,21 @@ export function product(cx: LowerContext, p: Product): KernelCall[] {
   ];
   const out = split.splits > 1 ? cx.temp(4 * slices * M * N) : cx.output();
   const B_GROUP = packed && SG > 0 && !tile.matrices && vec.B_VEC === 1 ? packed.group : 0;
-  const { alias, reads, bind } = access(cx, packed, vec.A_VEC > 0, vec.B_VEC > 0, out, B_GROUP > 0, copies);
+  // All of A for each tile of columns, all of B for each of rows; without subgroups eight lanes read the same value.
+  const lanes = tile.matrices || SG > 0 ? 1 : 8;
+  const [aFours, bFours] = tile.matrices
+    ? [1, 1]
+    : SG > 0
+      ? [Math.ceil((tile.rows * KS) / 4 / SG), KS]
+      : [tile.rows / 8, 4];
+  const { alias, reads, ...operands } = access(
+    cx,
+    reading(vec.A_VEC > 0, lanes * columnTiles * batches * M * K, aFours),
+    reading(vec.B_VEC > 0, lanes * rowTiles * batches * K * N, bFours),
+    out,
+    packed?.reader(B_GROUP > 0),
+    copies,
+  );
   const K_GUARD = Number(K % KS !== 0);
   const kernel = tile.matrices ? "matmul_subgroup_matrix" : SG > 0 ? "matmul" : "matmul_tiled";
   const quads = kernel === "matmul" && N % 4 === 0;
@@ -136,8 +150,8 @@ export function product(cx: LowerContext, p: Product): KernelCall[] {
     kernel,
     params: { ...size[kernel], ...vec, ...alias },
     reads: quads ? { ...reads, hooks: { ...reads?.hooks, store: STORE_4 } } : reads,
+    ...operands,
     dims,
-    bind,
     grid: whole ? tilesOnly : grid2d(rowTiles * columnTiles * slices),
     flops: 2 * batches * M * N * K,
   };
@@ -149,36 +163,44 @@ export function product(cx: LowerContext, p: Product): KernelCall[] {
 /** Few rows, lanes along k; `four`: read four values at a time. */
 function matvec(cx: LowerContext, { M, N, K, sizes, A, B }: Product, columns: number, four: boolean): KernelCall {
   const batches = numel(sizes);
-  const { alias, reads, bind } = access(cx, undefined, four, four, cx.output());
-  const [x, y] = grid2d(Math.ceil(N / columns));
+  const blocks = Math.ceil(N / columns);
+  const { alias, ...operands } = access(
+    cx,
+    { vec: four, loaded: blocks * batches * M * K, copies: rowsOf(M) },
+    { vec: four, loaded: batches * K * N, copies: columns },
+    cx.output(),
+  );
+  const [x, y] = grid2d(blocks);
   const strides = [A.offset, ...A.batch, A.row, A.column, B.offset, ...B.batch, B.column];
   return {
     kernel: "matvec",
     params: { SG: cx.device.subgroupSize, TM: rowsOf(M), COLUMNS: columns, VEC: Number(four), ...alias },
-    reads,
+    ...operands,
     dims: [M, N, K, batches, sizes[1], sizes[2], ...strides],
-    bind,
     grid: [x, y, Math.min(batches, MAX_GROUPS)],
     epilogue: { shape: [batches, M, N], type: "vec4f" },
     flops: 2 * batches * M * N * K,
   };
 }
 
-/** Aliases, hooks and buffers for operands that are read four at a time or one by one. */
+/** Aliases, hooks and buffers of the operands; `packed` reads B if it is no tensor of floats. */
 function access(
   cx: LowerContext,
-  packed: PackedOperand | undefined,
-  aVec: boolean,
-  bVec: boolean,
+  left: Reading,
+  right: Reading,
   out: BufferRef,
-  hoisted = false,
+  packed?: Reader,
   copies: Turned["copies"] = {},
-): Pick<KernelCall, "reads" | "bind"> & { alias: Record<"A" | "B", string> } {
+): Pick<KernelCall, "reads" | "bind" | "prologues"> & { alias: Record<"A" | "B", string> } {
   const [a, b] = [cx.operand(0).buffer, cx.operand(1).buffer];
-  const x = copies.a ? F32 : readerOf(a, "a", aVec);
-  const y = packed?.reader(hoisted) ?? (copies.b ? F32 : readerOf(b, "b", bVec));
-  const alias = { A: aVec ? x.four : x.one, B: bVec ? y.four : y.one };
-  return { alias, reads: both(x, y), bind: [copies.a ?? a, copies.b ?? b, out, ...(y.bind ?? [])] };
+  const x = copies.a ? F32 : readerOf(a, "a", left.vec);
+  const y = packed ?? (copies.b ? F32 : readerOf(b, "b", right.vec));
+  const alias = { A: left.vec ? x.four : x.one, B: right.vec ? y.four : y.one };
+  const prologues = [
+    ...(copies.a ? [] : [made(a, "a", 0, left)]),
+    ...(copies.b || packed ? [] : [made(b, "b", 1, right)]),
+  ];
+  return { alias, reads: both(x, y), bind: [copies.a ?? a, copies.b ?? b, out, ...(y.bind ?? [])], prologues };
 }
 
 const rowsOf = (M: number): number => 2 ** Math.ceil(Math.log2(M));

@@ -1,7 +1,7 @@
 import type { BufferRef, KernelCall, Lower, LowerContext } from "../../compile/lower.ts";
 import type { DeviceInfo } from "../../runtime/device.ts";
 import { groupsOf, type QuantFormat, type QuantLayout } from "../quantized.ts";
-import { packed } from "./formats.ts";
+import { made, NEVER, NEVER_4, packed, reading } from "./formats.ts";
 import { busyGroups, grid2d, sumParts } from "./grid.ts";
 import { type FewRows, product, splitK } from "./matmul.ts";
 
@@ -70,6 +70,7 @@ function roundRows(cx: LowerContext, q: QuantLayout, M: number): Rounded {
     dims: [M, K, groups, q.group / 4],
     bind: [cx.operand(0).buffer, codes, scales],
     grid: grid2d(Math.ceil((M * groups) / 64)),
+    prologues: [made(cx.operand(0).buffer, "x", 0, reading(vec, 2 * M * K, 2))],
   };
   return { call, codes, scales };
 }
@@ -125,10 +126,14 @@ function fewRows(cx: LowerContext, q: QuantLayout, M: number, ROWS: number, roun
       VEC: Number(vec),
       A: rounded ? "u32" : vec ? "vec4f" : "f32",
     },
-    reads: rounded && { hooks: { load_a: ROUNDED }, extraBindings: ["var<storage, read> a_scales: array<f32>"] },
+    reads: rounded && {
+      hooks: { load_a: ROUNDED, a_1: NEVER, a_4: NEVER_4 },
+      extraBindings: ["var<storage, read> a_scales: array<f32>"],
+    },
     dims: [M, N, K, rowTiles, (groups * group) / 32, groups, Math.log2(group / 32)],
     bind: [rounded?.codes ?? a, w, scales, cx.output(), ...(rounded ? [rounded.scales] : [])],
     grid: grid2d(rowTiles * Math.ceil(N / ROWS)),
+    prologues: rounded ? [] : [made(a, "a", 0, reading(vec, Math.ceil(N / ROWS) * M * K, 8 * TM))],
     epilogue: { shape: [1, M, N], type: "vec4f" },
     flops: 2 * M * N * K,
   };

@@ -1,4 +1,12 @@
-import type { BufferRef, Candidate, HookSpace, KernelCall, Lower, LowerContext } from "../../compile/lower.ts";
+import type {
+  BufferRef,
+  Candidate,
+  HookSpace,
+  KernelCall,
+  Lower,
+  LowerContext,
+  Prologue,
+} from "../../compile/lower.ts";
 import { floatBits } from "../../dtype.ts";
 import type { Node } from "../../node.ts";
 import type { DeviceInfo } from "../../runtime/device.ts";
@@ -82,6 +90,16 @@ function covering(rows: number, cols: number, { WG, LANES, WIDTH }: Schedule): R
   };
 }
 
+/** Row kernels read their first source through `fn first` and `fn again`. */
+const prologue = (space: HookSpace, readings: number): Prologue => ({
+  ...space,
+  source: 0,
+  first: "first",
+  again: "again",
+  readings,
+  copies: readings,
+});
+
 function rowKernel(kernel: string, params: KernelCall["params"], sources: number): Lower {
   return (node, cx) => {
     const r = chosen(kernel, node.shape, cx);
@@ -94,7 +112,7 @@ function rowKernel(kernel: string, params: KernelCall["params"], sources: number
         dims: [r.rows, r.vectors],
         bind: [...bind, cx.output()],
         grid: r.grid,
-        prologue: { ...r.space, readings: 2 },
+        prologues: [prologue(r.space, 2)],
         epilogue: { ...r.space, store: { at: "at" } },
       },
     ];
@@ -126,7 +144,7 @@ function lowerNorm(node: Node, cx: LowerContext, center: boolean): KernelCall[] 
       dims: [r.rows, r.vectors, floatBits(node.attrs.eps as number)],
       bind: [x, weight ?? x, bias ?? weight ?? x, cx.output()],
       grid: r.grid,
-      prologue: { ...r.space, readings: center ? 3 : 2 },
+      prologues: [prologue(r.space, center ? 3 : 2)],
       epilogue: { ...r.space, store: { at: "at" } },
     },
   ];
@@ -199,7 +217,7 @@ function lowerNormBackward(node: Node, cx: LowerContext, center: boolean): Kerne
     dims: [rows, cols / WIDTH, floatBits(node.attrs.eps as number), slab],
     bind: [g, x, weight ?? x, cx.output(0), parts[0] ?? cx.temp(16), parts[1] ?? cx.temp(16)],
     grid: grid2d(slabs),
-    prologue: { shape: [1, rows, cols], type: V, readings: 2 },
+    prologues: [prologue({ shape: [1, rows, cols], type: V }, 2)],
   };
   if (slabs === 1) return [main];
   return [main, ...results.map((out, i) => ({ ...sumParts(parts[i], out, slabs, 1, 1, cols), epilogue: undefined }))];

@@ -1,6 +1,6 @@
 import type { KernelCall, LowerContext, Temp } from "../../compile/lower.ts";
 import { numel } from "../../shape.ts";
-import { F32, halves } from "./formats.ts";
+import { F32, halves, made, reading } from "./formats.ts";
 import { MAX_GROUPS } from "./grid.ts";
 import type { Loads, Matrix, Product } from "./matmul.ts";
 
@@ -69,6 +69,7 @@ function copy(
     dims: [C, x.offset, stride, sizes[1], sizes[2], ...x.batch],
     bind: [buffer, temp],
     grid: [Math.ceil(C / WG), K / 4, count],
+    prologues: [made(buffer, "x", 0, reading(true, count * K * C, 1))],
   };
   return { call, temp, batch: [sizes[1] * sizes[2], sizes[2], 1].map((n) => (count > 1 ? n * K * C : 0)) };
 }
