@@ -38,7 +38,7 @@ struct Dims {
 @group(0) @binding(3) var<storage, read_write> c: array<C>;
 
 const HALF: u32 = min(TM, 16u); // rows of an array of sums: loops of more than 16 rows are not unrolled everywhere
-const BLOCK: u32 = 128u; // products that are added up before they join the total
+const BLOCK: u32 = 64u; // products that are added up before they join the total
 const WIDE: u32 = min(KS, 4u); // k that are added up before they join the sums
 const CHUNKS: u32 = TM * KS / 4u; // vec4f of A a turn
 const T: u32 = (CHUNKS + SG - 1u) / SG; // of which a lane loads chunks lane, lane + SG, …
