@@ -30,7 +30,7 @@ const GPUS = { "RTX 4090": [82.6, 1008], "Arc A770": [17.2, 560], "M2 (10 cores)
 
 /** Operations a value of kernels whose lowering states none (exponentials count one). */
 const OPERATIONS: Record<string, number> = {
-  softmax: 5,
+  softmax: 40,
   softmax_backward: 4,
   norm: 5,
   norm_backward: 12,

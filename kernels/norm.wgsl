@@ -1,6 +1,7 @@
 // LayerNorm (Ba et al. 2016) or, with CENTER false, RMSNorm (Zhang and Sennrich 2019) over the last dim of x [rows, cols]:
 // y = (x - mean) / sqrt(mean((x - mean)^2) + eps) * weight + bias. The variance takes its own pass over the row: one-pass
-// forms lose digits when the mean is large. Schedules as in softmax.wgsl.
+// forms lose digits when the mean is large. Sums of blocks are joined: the shorter the chains of additions, the less they
+// round. Schedules as in softmax.wgsl.
 const WG: u32 = 64u; // param: lanes of a workgroup
 const LANES: u32 = 64u; // param: lanes per row, a power of two that divides WG
 const TURN: u32 = 1u; // param: vectors a lane does in a turn of its loops; TURN * LANES divides their number
@@ -10,7 +11,7 @@ const BIAS: bool = true; // param: without it `bias` is not read
 const WIDTH: u32 = 1u; // param: 4 with V = vec4f
 alias V = f32; // param: vec4f when cols is a multiple of 4
 
-struct Dims { rows: u32, vectors: u32, eps: f32 } // vectors = cols / WIDTH
+struct Dims { rows: u32, vectors: u32, block: u32, eps: f32 } // vectors = cols / WIDTH; block: a multiple of TURN * LANES
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<storage, read> x: array<V>;
@@ -63,30 +64,38 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   var mean = 0.0;
   if (CENTER) {
     var sums = V();
-    for (var base = start; base < end; base += TURN * LANES) {
-      for (var t = 0u; t < TURN; t++) {
-        let at = base + t * LANES;
-        sums += first(at, vec3u(0u, row, (at - begin) * WIDTH));
+    for (var block = start; block < end; block += dims.block) {
+      var part = V();
+      for (var base = block; base < min(block + dims.block, end); base += TURN * LANES) {
+        for (var t = 0u; t < TURN; t++) {
+          let at = base + t * LANES;
+          part += first(at, vec3u(0u, row, (at - begin) * WIDTH));
+        }
       }
+      sums += part;
     }
     mean = mean_of(sums, lane);
   }
   var squares = V();
-  for (var base = start; base < end; base += TURN * LANES) {
-    for (var t = 0u; t < TURN; t++) {
-      let at = base + t * LANES;
-      let i = vec3u(0u, row, (at - begin) * WIDTH);
-      var v = V();
-      if (CENTER) { v = again(at, i) - mean; } else { v = first(at, i); }
-      squares += v * v;
+  for (var block = start; block < end; block += dims.block) {
+    var part = V();
+    for (var base = block; base < min(block + dims.block, end); base += TURN * LANES) {
+      for (var t = 0u; t < TURN; t++) {
+        let at = base + t * LANES;
+        let i = vec3u(0u, row, (at - begin) * WIDTH);
+        var v = V();
+        if (CENTER) { v = again(at, i) - mean; } else { v = first(at, i); }
+        part += v * v;
+      }
     }
+    squares += part;
   }
-  let scale = inverseSqrt(mean_of(squares, lane) + dims.eps);
+  let deviation = sqrt(mean_of(squares, lane) + dims.eps);
   for (var base = start; base < end; base += TURN * LANES) {
     for (var t = 0u; t < TURN; t++) {
       let at = base + t * LANES;
       let i = vec3u(0u, row, (at - begin) * WIDTH);
-      var v = (again(at, i) - mean) * scale;
+      var v = (again(at, i) - mean) / deviation;
       if (WEIGHT) { v *= weight[at - begin]; }
       if (BIAS) { v += bias[at - begin]; }
       store(at, epilogue(v, i));

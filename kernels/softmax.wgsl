@@ -1,14 +1,17 @@
-// Softmax or log-softmax over the last dim of x [rows, cols], with the online normaliser of Milakov and Gimelshein (2018).
+// Softmax or log-softmax over the last dim of x [rows, cols]: largest value, sum, result, a reading of the row each. An online
+// normaliser would save the first, but multiplies the sum by a rounded factor wherever a new largest value turns up.
 //
 // LANES lanes share a row and reduce through workgroup memory. LANES = 1 (no barrier) is the schedule of software
 // adapters with many rows; GPUs want neighbouring lanes on neighbouring columns. A row of -inf alone gives NaN, as in torch.
 const WG: u32 = 64u; // param: lanes of a workgroup
 const LANES: u32 = 64u; // param: lanes per row, a power of two that divides WG
+const TURN: u32 = 1u; // param: vectors a lane does in a turn of its loops; TURN * LANES divides their number
 const LOG: bool = false; // param
 const WIDTH: u32 = 1u; // param: 4 with V = vec4f
 alias V = f32; // param: vec4f when cols is a multiple of 4
+alias U = u32; // param: vec4u then
 
-struct Dims { rows: u32, vectors: u32 } // vectors = cols / WIDTH
+struct Dims { rows: u32, vectors: u32, block: u32 } // vectors = cols / WIDTH; block as in norm.wgsl
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<storage, read> x: array<V>;
@@ -58,6 +61,15 @@ fn across(v: f32, lane: u32, maximum: bool) -> f32 {
   return result;
 }
 
+// e^v for v <= 0. The errors of exp are several units, and on some adapters most of them have one sign, which a sum keeps.
+fn power(v: V) -> V {
+  let t = v * 1.442695;
+  let k = round(t);
+  let f = t - k;
+  let p = ((((f * 1.32764715e-3 + 9.67554133e-3) * f + 5.55071327e-2) * f + 0.240221197) * f + 0.693146967) * f + 1.00000007;
+  return select(p * bitcast<V>(bitcast<U>(k + 12583039.0) << U(23u)), V(), v < V() - 87.0); // 1.5 2^23 + 127 + k ends in k's exponent
+}
+
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
   let wanted = ((group.y * groups.x + group.x) * WG + lane) / LANES;
@@ -66,25 +78,33 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let end = select(begin, begin + dims.vectors, wanted == row);
   let start = begin + lane % LANES;
 
-  var high = LOWEST;
-  var sums = V();
-  for (var at = start; at < end; at += LANES) {
-    let v = first(at, vec3u(0u, row, (at - begin) * WIDTH));
-    let m = largest(v);
-    if (m > high) { // rare after the first few columns
-      sums *= exp(high - m);
-      high = m;
+  var highs = V() + LOWEST;
+  for (var base = start; base < end; base += TURN * LANES) {
+    for (var t = 0u; t < TURN; t++) {
+      let at = base + t * LANES;
+      highs = max(highs, first(at, vec3u(0u, row, (at - begin) * WIDTH)));
     }
-    sums += exp(v - high);
   }
-  let row_high = across(high, lane, true);
-  let row_sum = across(total(sums) * exp(high - row_high), lane, false);
-  let scale = 1.0 / row_sum;
-  let shift = log(row_sum);
+  let high = across(largest(highs), lane, true);
+  var sums = V();
+  for (var block = start; block < end; block += dims.block) {
+    var part = V();
+    for (var base = block; base < min(block + dims.block, end); base += TURN * LANES) {
+      var turn = V();
+      for (var t = 0u; t < TURN; t++) {
+        let at = base + t * LANES;
+        turn += power(again(at, vec3u(0u, row, (at - begin) * WIDTH)) - high);
+      }
+      part += turn;
+    }
+    sums += part;
+  }
+  let sum = across(total(sums), lane, false);
+  let shift = log(sum);
   for (var at = start; at < end; at += LANES) {
     let i = vec3u(0u, row, (at - begin) * WIDTH);
-    var v = again(at, i) - row_high;
-    if (LOG) { v -= shift; } else { v = exp(v) * scale; }
+    var v = again(at, i) - high;
+    if (LOG) { v -= shift; } else { v = power(v) / sum; }
     store(at, epilogue(v, i));
   }
 }

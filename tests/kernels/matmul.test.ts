@@ -221,6 +221,21 @@ test("M 1 with [N, K] weights takes the matvec kernel where there are subgroups"
   expect(kernels).toEqual([info.subgroupSize > 0 ? "matvec" : "matmul_tiled"]);
 });
 
+test.each([1, 3, 4, 8])("M %i: sums of blocks of k are added up apart", async (M) => {
+  const [N, K] = [1031, 2044];
+  for (const order of [
+    [0, 1],
+    [1, 0],
+  ]) {
+    const [a, b] = [stored([M, K], 1), stored([K, N], 2, order)];
+    const [got] = await runTwice(lowerMatmul, [a, b], {}, { shape: [M, N], dtype: "f32" });
+    const want = expected(a, b, [], M, N);
+    const largest = want.reduce((x, y) => Math.max(x, Math.abs(y)), 0);
+    const worst = want.reduce((x, y, i) => Math.max(x, Math.abs(y - got[i])), 0);
+    expect(worst / largest).toBeLessThan(3e-7); // one chain of additions: 5e-7 and more
+  }
+});
+
 test.each([1, 2, 3, 5, 8])("M %i with [N, K] weights in every way to compute few rows", async (M) => {
   const { info } = await open();
   if (info.subgroupSize === 0) return;

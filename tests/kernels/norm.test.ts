@@ -107,6 +107,15 @@ describe.each<[string, Partial<DeviceInfo>, number[][]]>([
       }
     });
 
+    test("long rows are right to a few units in the last place", async () => {
+      const [rows, cols] = [67, 16_384];
+      const x = normals(rows * cols, 9);
+      const [y] = await runTwice(forward, [{ data: x, shape: [rows, cols] }], { eps }, spec([rows, cols]), { info });
+      const want = reference(x, cols, center).y;
+      const worst = want.reduce((w, e, i) => Math.max(w, Math.abs(y[i] - e) / Math.max(1, Math.abs(e))), 0);
+      expect(worst).toBeLessThan(3e-7); // one chain of additions a lane: 7e-7
+    });
+
     test.each(backwardShapes)("backward of %i x %i", async (rows, cols) => {
       const [g, x, weight] = [normals(rows * cols, 4), normals(rows * cols), normals(cols, 2)];
       const sources = [

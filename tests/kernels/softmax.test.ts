@@ -77,6 +77,32 @@ describe.each<[string, Partial<DeviceInfo>]>([
     }
   });
 
+  test("long rows are right to a few units in the last place", async () => {
+    const [rows, cols] = [257, 4096];
+    const x = normals(rows * cols, 7);
+    const [y] = await runTwice(lowerSoftmax, [{ data: x, shape: [rows, cols] }], {}, spec([rows, cols]), { info });
+    const want = reference(x, cols, false);
+    const [worst, largest] = [
+      want.reduce((w, e, i) => Math.max(w, Math.abs(y[i] - e)), 0),
+      want.reduce((w, e) => Math.max(w, e), 0),
+    ];
+    expect(worst / largest).toBeLessThan(1.5e-7); // an online normaliser in one chain of additions: 4e-7
+    const sums = Array.from({ length: rows }, (_, r) => {
+      let sum = 0;
+      for (let c = r * cols; c < (r + 1) * cols; c++) sum += y[c];
+      return sum;
+    });
+    expect(maxError(sums, new Array(rows).fill(1))).toBeLessThan(5e-7);
+  });
+
+  test("NaN spoils its row alone; values far below the largest are exactly 0", async () => {
+    const x = Float32Array.from([1, NaN, 3, 4, 0, -104, -88.5, -1e30, 0, -86, -1, -2]);
+    const [y] = await runTwice(lowerSoftmax, [{ data: x, shape: [3, 4] }], {}, spec([3, 4]), { info });
+    expect(Array.from(y.subarray(0, 4), Number.isNaN)).toEqual([true, true, true, true]);
+    expect(Array.from(y.subarray(4, 8))).toEqual([1, 0, 0, 0]);
+    expect(y[9] / Math.fround(Math.exp(-86) / (1 + Math.exp(-1) + Math.exp(-2)))).toBeCloseTo(1, 5);
+  });
+
   test("large values, and masked entries before and after others", async () => {
     const I = -Infinity;
     const x = Float32Array.from([1e30, 1e30, -1e30, 0, I, I, 3, 4, 2, I, I, I, -3e38, -3e38, I, -3e38]);

@@ -1,12 +1,4 @@
-import type {
-  BufferRef,
-  Candidate,
-  HookSpace,
-  KernelCall,
-  Lower,
-  LowerContext,
-  Prologue,
-} from "../../compile/lower.ts";
+import type { Candidate, HookSpace, KernelCall, Lower, LowerContext, Prologue } from "../../compile/lower.ts";
 import { floatBits } from "../../dtype.ts";
 import type { Node } from "../../node.ts";
 import type { DeviceInfo } from "../../runtime/device.ts";
@@ -100,19 +92,31 @@ const prologue = (space: HookSpace, readings: number): Prologue => ({
   copies: readings,
 });
 
-function rowKernel(kernel: string, params: KernelCall["params"], sources: number): Lower {
+/**
+ * Vectors a lane does in a turn of its loops, and in a block of their sums: √n of n turns. A turn costs as much as a load, but
+ * two vectors a turn compile longer on software adapters: small tensors never earn it.
+ */
+function turns({ rows, cols, vectors, params }: Rows, device: DeviceInfo): { TURN: number; block: number } {
+  const pays = device.kind !== "software" || rows * cols >= 2 ** 20;
+  const TURN = pays && vectors % (2 * params.LANES) === 0 ? 2 : 1;
+  const step = TURN * params.LANES;
+  return { TURN, block: Math.ceil(Math.sqrt(vectors / step)) * step };
+}
+
+function softmaxKernel(kernel: "softmax" | "softmax_backward", LOG: number): Lower {
   return (node, cx) => {
     const r = chosen(kernel, node.shape, cx);
     if (r.rows === 0) return [];
-    const bind: BufferRef[] = Array.from({ length: sources }, (_, i) => cx.operand(i).buffer);
+    const forward = kernel === "softmax";
+    const { TURN, block } = turns(r, cx.device);
     return [
       {
         kernel,
-        params: { ...r.params, ...params },
-        dims: [r.rows, r.vectors],
-        bind: [...bind, cx.output()],
+        params: { ...r.params, LOG, ...(forward && { TURN, U: r.params.WIDTH === 4 ? "vec4u" : "u32" }) },
+        dims: [r.rows, r.vectors, ...(forward ? [block] : [])],
+        bind: [...node.src.map((_, i) => cx.operand(i).buffer), cx.output()],
         grid: r.grid,
-        prologues: [prologue(r.space, 2)],
+        prologues: [prologue(r.space, forward ? 3 : 2)],
         epilogue: { ...r.space, store: { at: "at" } },
       },
     ];
@@ -120,11 +124,11 @@ function rowKernel(kernel: string, params: KernelCall["params"], sources: number
 }
 
 /** x [..., C] -> y. */
-export const lowerSoftmax = rowKernel("softmax", { LOG: 0 }, 1);
-export const lowerLogSoftmax = rowKernel("softmax", { LOG: 1 }, 1);
+export const lowerSoftmax = softmaxKernel("softmax", 0);
+export const lowerLogSoftmax = softmaxKernel("softmax", 1);
 /** g, y [..., C] -> dx. */
-export const lowerSoftmaxBackward = rowKernel("softmax_backward", { LOG: 0 }, 2);
-export const lowerLogSoftmaxBackward = rowKernel("softmax_backward", { LOG: 1 }, 2);
+export const lowerSoftmaxBackward = softmaxKernel("softmax_backward", 0);
+export const lowerLogSoftmaxBackward = softmaxKernel("softmax_backward", 1);
 
 /** (x [..., C], weight? [C], bias? [C]), attrs { eps } -> y. */
 export const lowerLayerNorm: Lower = (node, cx) => lowerNorm(node, cx, true);
@@ -134,14 +138,12 @@ function lowerNorm(node: Node, cx: LowerContext, center: boolean): KernelCall[] 
   const r = chosen("norm", node.shape, cx);
   if (r.rows === 0) return [];
   const [x, weight, bias] = node.src.map((_, i) => cx.operand(i).buffer);
-  // A turn of the loop costs as much as a load, but two vectors a turn compile twice as long: small tensors never earn it.
-  const pays = cx.device.kind !== "software" || r.rows * r.cols >= 2 ** 20;
-  const TURN = pays && r.vectors % (2 * r.params.LANES) === 0 ? 2 : 1;
+  const { TURN, block } = turns(r, cx.device);
   return [
     {
       kernel: "norm",
       params: { ...r.params, TURN, CENTER: Number(center), WEIGHT: Number(!!weight), BIAS: Number(!!bias) },
-      dims: [r.rows, r.vectors, floatBits(node.attrs.eps as number)],
+      dims: [r.rows, r.vectors, block, floatBits(node.attrs.eps as number)],
       bind: [x, weight ?? x, bias ?? weight ?? x, cx.output()],
       grid: r.grid,
       prologues: [prologue(r.space, center ? 3 : 2)],
