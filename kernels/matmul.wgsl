@@ -39,6 +39,7 @@ struct Dims {
 
 const HALF: u32 = min(TM, 16u); // rows of an array of sums: loops of more than 16 rows are not unrolled everywhere
 const BLOCK: u32 = 64u; // products that are added up before they join the total
+const FEW: bool = TM == 4u && B_VEC == 1u; // loads along k leave time for four blocks to be added up apart
 const WIDE: u32 = min(KS, 4u); // k that are added up before they join the sums
 const CHUNKS: u32 = TM * KS / 4u; // vec4f of A a turn
 const T: u32 = (CHUNKS + SG - 1u) / SG; // of which a lane loads chunks lane, lane + SG, …
@@ -166,6 +167,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   // Sums of BLOCK products are rounded among themselves before they join the total, which keeps errors small. The total is
   // indexed by a rolled loop below, so it lies in memory; the sums stay in registers.
   var total = array<vec4f, TM>();
+  var blocks = array<vec4f, HALF>(); // with FEW: of up to four blocks, and of those before
+  var before = array<vec4f, HALF>();
   var scale = vec4f(1.0); // of the group, for each column
   var zero = vec4f();
   for (var block = begin; block < end; block += BLOCK) {
@@ -200,9 +203,22 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
       if (TM > HALF) { accumulate(&more, HALF, &va, &vb); }
     }
     for (var r = 0u; r < HALF; r++) {
-      total[r] += sums[r];
+      if (FEW) {
+        blocks[r] += sums[r];
+      } else {
+        total[r] += sums[r];
+      }
       if (TM > HALF) { total[(r + HALF) % TM] += more[r]; }
     }
+    if (FEW && block / BLOCK % 4u == 3u) {
+      for (var r = 0u; r < HALF; r++) {
+        before[r] += blocks[r];
+        blocks[r] = vec4f();
+      }
+    }
+  }
+  if (FEW) {
+    for (var r = 0u; r < HALF; r++) { total[r] = before[r] + blocks[r]; }
   }
 
   // Counting rows of C keeps drivers from unrolling this loop, which holds the epilogue, to the length of the array.
