@@ -32,6 +32,7 @@ struct Dims {
   m_offset: u32, m_b: u32, m_h: u32, m_t: u32, m_s: u32, // mask
   a_offset: u32, a_b: u32, a_h: u32, a_t: u32, a_s: u32, // bias
   o_b: u32, o_h: u32, o_t: u32,
+  ahead: i32, // row t sees the keys before t + ahead (with causal 2 and lengths: fewer by what a length lacks to S)
   block: u32, two: u32, // BLOCK and 2, for loops that must stay loops
 }
 
@@ -43,6 +44,10 @@ const HALF: bool = false; // param: q are halves, two in a word
 const KV: u32 = 0u; // param: k and v are 0 f32, 1 halves, 2 int8: rows of D4 words and their largest absolute value
 const VEC: bool = false; // param: k and v are read as vec4u: f32, and D, offsets and strides are multiples of 4
 alias K = u32; // param: vec4u with VEC
+const LAYOUT: u32 = 0u; // param: 0 strides from dims; else q, k, v and o are contiguous: 1 heads first, 2 tokens first
+const GROUPED: bool = true; // param: key heads serve more than one query head
+const LENGTHS: bool = true; // param
+const WINDOWED: bool = true; // param
 const BLOCK: u32 = SG * PER_LANE;
 
 const LOG2E: f32 = 1.4426950408889634;
@@ -107,54 +112,90 @@ fn before(end: vec2u, base: u32) -> vec2u {
 
 /// Keys that query row `t` may see come before this index, which may lie outside of the keys.
 fn place(t: u32, length: u32) -> i32 {
-  return i32(t) + 1 + select(0, i32(length) - i32(dims.T), dims.causal == 2u);
+  var ahead = dims.ahead;
+  if (LENGTHS && dims.causal == 2u) { ahead += i32(length) - i32(dims.S); }
+  return i32(t) + ahead;
 }
 
 fn limit(t: u32, length: u32) -> u32 {
-  if (dims.causal == 0u) { return length; }
   return min(length, u32(max(place(t, length), 0)));
 }
 
 /// First key in the window of query row `t`.
 fn first_key(t: u32, length: u32) -> u32 {
+  if (!WINDOWED) { return 0u; }
   return u32(max(place(t, length) - i32(dims.window), 0));
 }
 
+/// Where rows of a head begin, and how far apart they are.
+fn head(b: u32, h: u32, heads: u32, rows: u32, strides: vec4u) -> vec2u {
+  let D = select(dims.D, dims.D4 * 4u, VEC);
+  if (LAYOUT == 1u) { return D * vec2u((b * heads + h) * rows, 1u); }
+  if (LAYOUT == 2u) { return D * vec2u(b * rows * heads + h, heads); }
+  return vec2u(strides.x + b * strides.y + h * strides.z, strides.w);
+}
+
 @compute @workgroup_size(SG)
-fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
+fn main(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(subgroup_invocation_id) lane: u32,
+) {
+  let D4 = dims.D4;
+  let T = dims.T;
   let kv_head = group.y;
   let b = group.z;
-  let rows = dims.group * dims.T;
+  let heads = select(groups.y, dims.H, GROUPED);
+  let rows = select(T, dims.group * T, GROUPED);
   let mine = vec2u(group.x * 2u * SG + lane) + vec2u(0u, SG); // the lane's rows
   let row = min(mine, vec2u(rows - 1u)); // rows past the end repeat the last one and are not stored
-  let h = kv_head * dims.group + row / dims.T;
-  let t = row % dims.T;
-  var length = dims.S;
-  if (dims.has_lengths != 0u) { length = min(u32(max(lengths[b], 0)), dims.S); }
-  let limits = vec2u(limit(t.x, length), limit(t.y, length));
+  var h = vec2u(kv_head);
+  var t = row;
   let first = group.x * 2u * SG; // row of the tile
   let last = min(first + 2u * SG, rows) - 1u;
-  let one_head = first / dims.T == last / dims.T;
-  let end = limit(select(dims.T - 1u, last % dims.T, one_head), length); // no row sees a key from here on
-  let all = limit(select(0u, first % dims.T, one_head), length); // every row sees the keys before this one …
+  var first_t = first;
+  var last_t = last;
+  if (GROUPED) {
+    h = kv_head * dims.group + row / T;
+    t = row % T;
+    let one_head = first / T == last / T;
+    first_t = select(0u, first % T, one_head);
+    last_t = select(T - 1u, last % T, one_head);
+  }
+  var length = dims.S;
+  if (LENGTHS) { length = min(u32(max(lengths[b], 0)), dims.S); }
+  let limits = vec2u(limit(t.x, length), limit(t.y, length));
+  let end = limit(last_t, length); // no row sees a key from here on
+  let all = limit(first_t, length); // every row sees the keys before this one …
   let firsts = vec2u(first_key(t.x, length), first_key(t.y, length));
-  let start = first_key(select(0u, first % dims.T, one_head), length) / BLOCK * BLOCK; // no row sees a key before it
-  let all_from = first_key(select(dims.T - 1u, last % dims.T, one_head), length); // … and from this one on
+  let start = first_key(first_t, length) / BLOCK * BLOCK; // no row sees a key before it
+  let all_from = first_key(last_t, length); // … and from this one on
 
-  let q_at = dims.q_offset + b * dims.q_b + h * dims.q_h + t * dims.q_t;
-  let k_base = dims.k_offset + b * dims.k_b + kv_head * dims.k_h;
-  let v_base = dims.v_offset + b * dims.v_b + kv_head * dims.v_h;
+  let q_strides = vec4u(dims.q_offset, dims.q_b, dims.q_h, dims.q_t);
+  let q_x = head(b, h.x, heads, T, q_strides);
+  let q_y = head(b, h.y, heads, T, q_strides);
+  let q_at = vec2u(q_x.x, q_y.x) + t * q_x.y;
+  let k_head = head(b, kv_head, groups.y, dims.S, vec4u(dims.k_offset, dims.k_b, dims.k_h, dims.k_t));
+  let v_head = head(b, kv_head, groups.y, dims.S, vec4u(dims.v_offset, dims.v_b, dims.v_h, dims.v_t));
   let m_at = dims.m_offset + b * dims.m_b + h * dims.m_h + t * dims.m_t;
   let a_at = dims.a_offset + b * dims.a_b + h * dims.a_h + t * dims.a_t;
-  for (var r = 0u; r < dims.two; r++) {
-    for (var i = 0u; i < dims.D; i++) { q_slots[(i / 4u * 2u + r) * SG + lane][i % 4u] = q_1(q_at[r] + i) * dims.scale; }
+  let scale = dims.scale;
+  for (var i = 0u; i < D4 * 8u; i++) { // [D4, 2, 4]
+    let r = i / 4u % 2u;
+    let d = i / 8u * 4u + i % 4u;
+    if (VEC || d < dims.D) { q_slots[i / 4u * SG + lane][i % 4u] = q_1(q_at[r] + d) * scale; }
   }
 
   var top = vec2f(FLOOR); // running maximum of the scores
   var total = vec2f(); // sum of exp2(score - top)
   for (var base = start; base < end; base += BLOCK) {
-    var at = array<u32, PER_LANE>();
-    for (var j = 0u; j < PER_LANE; j++) { at[j] = min(base + j * SG + lane, length - 1u); } // never touches keys past the length
+    var k_at = array<u32, PER_LANE>();
+    var v_at = array<u32, PER_LANE>();
+    for (var j = 0u; j < PER_LANE; j++) {
+      let key = min(base + j * SG + lane, length - 1u); // never touches keys past the length
+      k_at[j] = k_head.x + key * k_head.y;
+      v_at[j] = v_head.x + key * v_head.y;
+    }
 
     var seen = before(limits, base) & ~before(firsts, base); // bit i: the row sees key base + i
     if (MASKED) {
@@ -168,10 +209,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
     }
 
     var s = array<vec2f, BLOCK>();
-    for (var d = 0u; d < dims.D4; d++) {
+    for (var d = 0u; d < D4; d++) {
       let slot = d * 2u * SG + lane;
       var x = array<vec4f, PER_LANE>();
-      for (var j = 0u; j < PER_LANE; j++) { x[j] = load_k(k_base + at[j] * dims.k_t, d); }
+      for (var j = 0u; j < PER_LANE; j++) { x[j] = load_k(k_at[j], d); }
       let q0 = q_slots[slot];
       let q1 = q_slots[slot + SG];
       for (var j = 0u; j < PER_LANE; j++) {
@@ -184,7 +225,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
 
     if (KV == 2u) {
       for (var j = 0u; j < PER_LANE; j++) {
-        let largest = row_scale(k_word(k_base + at[j] * dims.k_t + dims.D4));
+        let largest = row_scale(k_word(k_at[j] + D4));
         for (var m = 0u; m < SG; m++) { s[j * SG + m] *= subgroupShuffle(largest, m); }
       }
     }
@@ -196,7 +237,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
       }
       for (var i = 0u; i < BLOCK; i++) { s[i] = max(s[i] + bias[i], vec2f(HIDDEN)); }
     }
-    if (MASKED || base + BLOCK > all || base < all_from) {
+    if (MASKED || base + BLOCK > all || (WINDOWED && base < all_from)) {
       for (var i = 0u; i < BLOCK; i++) {
         s[i] = select(vec2f(HIDDEN), s[i], (seen & vec2u(1u << i)) != vec2u());
       }
@@ -214,15 +255,15 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
     total = total * shrink + part;
     if (KV == 2u) {
       for (var j = 0u; j < PER_LANE; j++) {
-        let largest = row_scale(v_word(v_base + at[j] * dims.v_t + dims.D4));
+        let largest = row_scale(v_word(v_at[j] + D4));
         for (var m = 0u; m < SG; m++) { s[j * SG + m] *= subgroupShuffle(largest, m); }
       }
     }
 
-    for (var d = 0u; d < dims.D4; d++) {
+    for (var d = 0u; d < D4; d++) {
       let slot = d * 2u * SG + lane;
       var x = array<vec4f, PER_LANE>();
-      for (var j = 0u; j < PER_LANE; j++) { x[j] = load_v(v_base + at[j] * dims.v_t, d); }
+      for (var j = 0u; j < PER_LANE; j++) { x[j] = load_v(v_at[j], d); }
       var o0 = vec4f();
       var o1 = vec4f();
       for (var j = 0u; j < PER_LANE; j++) {
@@ -238,10 +279,16 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
   }
 
   let norm = select(vec2f(), 1.0 / total, total > vec2f());
+  let o_strides = vec4u(0u, dims.o_b, dims.o_h, dims.o_t);
+  let o_x = head(b, h.x, heads, T, o_strides);
+  let o_y = head(b, h.y, heads, T, o_strides);
+  let o_at = vec2u(o_x.x, o_y.x) + t * o_x.y;
+  for (var i = 0u; i < D4 * 8u; i++) {
+    let r = i / 4u % 2u;
+    let d = i / 8u * 4u + i % 4u;
+    if (mine[r] < rows && (VEC || d < dims.D)) { o[o_at[r] + d] = o_slots[i / 4u * SG + lane][i % 4u] * norm[r]; }
+  }
   for (var r = 0u; r < dims.two; r++) {
-    if (mine[r] >= rows) { continue; }
-    stats[(b * dims.H + h[r]) * dims.T + t[r]] = vec2f(top[r], norm[r]);
-    let out = b * dims.o_b + h[r] * dims.o_h + t[r] * dims.o_t;
-    for (var i = 0u; i < dims.D; i++) { o[out + i] = o_slots[(i / 4u * 2u + r) * SG + lane][i % 4u] * norm[r]; }
+    if (mine[r] < rows) { stats[(b * heads + h[r]) * T + t[r]] = vec2f(top[r], norm[r]); }
   }
 }

@@ -29,6 +29,7 @@ struct Dims {
   a_offset: u32, a_b: u32, a_h: u32, a_t: u32, a_s: u32, // bias
   g_offset: u32, g_b: u32, g_h: u32, g_t: u32, // gradient of o
   y_b: u32, y_h: u32, y_t: u32, // dk and dv
+  ahead: i32, // row t sees the keys before t + ahead (with causal 2 and lengths: fewer by what a length lacks to S)
   block: u32, two: u32, per_lane: u32, // BLOCK, 2 and PER_LANE, for loops that must stay loops
 }
 
@@ -41,6 +42,10 @@ const CACHE: bool = true; // param
 const VEC: bool = false; // param: q and g are read as vectors: f32, and D, offsets and strides are multiples of 4
 alias Q = u32; // param: vec4u with VEC
 alias G = f32; // param: vec4f with VEC
+const LAYOUT: u32 = 0u; // param: 0 strides from dims; else all but k and v of [B, H / group, S, D] are contiguous: 1 heads first, 2 tokens first
+const GROUPED: bool = true; // param: key heads serve more than one query head
+const LENGTHS: bool = true; // param
+const WINDOWED: bool = true; // param
 const BLOCK: u32 = SG * PER_LANE;
 
 const LOG2E: f32 = 1.4426950408889634;
@@ -113,63 +118,100 @@ fn before(end: vec2u, base: u32) -> vec2u {
   return select((vec2u(1u) << n) - 1u, vec2u(0xffffffffu), n == vec2u(32u));
 }
 
+/// How many keys after its own a query row no longer sees, minus 1, may be negative: see `ahead`.
+fn ahead_of(length: u32) -> i32 {
+  if (LENGTHS && dims.causal == 2u) { return dims.ahead + i32(length) - i32(dims.S); }
+  return dims.ahead;
+}
+
 /// First query row that may see `key`.
 fn first_row(key: u32, length: u32) -> u32 {
-  if (dims.causal == 0u) { return 0u; }
-  return u32(max(i32(key) - select(0, i32(length) - i32(dims.T), dims.causal == 2u), 0));
+  return u32(max(i32(key) + 1 - ahead_of(length), 0));
 }
 
 /// Query row from which on `key` has left the window.
 fn row_end(key: u32, length: u32) -> u32 {
-  if (dims.causal == 0u) { return dims.T; }
-  let last = i32(key) + i32(dims.window) - select(0, i32(length) - i32(dims.T), dims.causal == 2u);
-  return min(u32(max(last, 0)), dims.T);
+  if (!WINDOWED) { return dims.T; }
+  return min(u32(max(i32(key) + 1 + i32(dims.window) - ahead_of(length), 0)), dims.T);
+}
+
+/// Where rows of a head begin, and how far apart they are.
+fn head(b: u32, h: u32, heads: u32, rows: u32, strides: vec4u) -> vec2u {
+  let D = select(dims.D, dims.D4 * 4u, VEC);
+  if (LAYOUT == 1u) { return D * vec2u((b * heads + h) * rows, 1u); }
+  if (LAYOUT == 2u) { return D * vec2u(b * rows * heads + h, heads); }
+  return vec2u(strides.x + b * strides.y + h * strides.z, strides.w);
 }
 
 @compute @workgroup_size(SG)
-fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
+fn main(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(subgroup_invocation_id) lane: u32,
+) {
+  let D4 = dims.D4;
+  let T = dims.T;
+  let S = dims.S;
   let kv_head = group.y;
+  let kv_heads = groups.y;
   let b = group.z;
+  let per_head = select(1u, dims.group, GROUPED);
+  let H = kv_heads * per_head;
   let t = vec2u(group.x * 2u * SG + lane) + vec2u(0u, SG); // the lane's keys
-  let length = u32(stats[b * dims.H * dims.T].w);
+  var length = S;
+  if (LENGTHS) { length = u32(stats[b * H * T].w); }
   let key = min(t, vec2u(max(length, 1u) - 1u)); // keys past the length repeat the last one and are hidden
-  let last_key = group.x * 2u * SG + 2u * SG; // of the tile, plus 1
+  let first_key = group.x * 2u * SG; // of the tile
+  let last_key = first_key + 2u * SG; // plus 1
   let first = vec2u(first_row(t.x, length), first_row(t.y, length));
   let ends = vec2u(row_end(t.x, length), row_end(t.y, length));
   let all = first_row(last_key - 1u, length); // from this row on every row sees every key of the tile …
-  let all_end = row_end(group.x * 2u * SG, length); // … up to this one
+  let all_end = row_end(first_key, length); // … up to this one
 
-  let k_at = dims.k_offset + b * dims.k_b + kv_head * dims.k_h + key * dims.k_t;
-  let v_at = dims.v_offset + b * dims.v_b + kv_head * dims.v_h + key * dims.v_t;
+  let k_head = head(b, kv_head, kv_heads, S, vec4u(dims.k_offset, dims.k_b, dims.k_h, dims.k_t));
+  let v_head = head(b, kv_head, kv_heads, S, vec4u(dims.v_offset, dims.v_b, dims.v_h, dims.v_t));
+  let k_at = k_head.x + key * k_head.y;
+  let v_at = v_head.x + key * v_head.y;
   if (CACHE) {
-    for (var r = 0u; r < dims.two; r++) {
-      for (var i = 0u; i < dims.D; i++) {
-        let slot = (i / 4u * 2u + r) * SG + lane;
-        slots[2u * SLOTS + slot][i % 4u] = k_1(k_at[r] + i);
-        slots[3u * SLOTS + slot][i % 4u] = v_1(v_at[r] + i);
+    for (var i = 0u; i < D4 * 8u; i++) { // [D4, 2, 4]
+      let r = i / 4u % 2u;
+      let d = i / 8u * 4u + i % 4u;
+      let slot = i / 4u * SG + lane;
+      if (VEC || d < dims.D) {
+        slots[2u * SLOTS + slot][i % 4u] = k_1(k_at[r] + d);
+        slots[3u * SLOTS + slot][i % 4u] = v_1(v_at[r] + d);
       }
     }
   }
 
-  let start = first_row(group.x * 2u * SG, length) / BLOCK * BLOCK;
+  let scale = dims.scale;
+  let turns = dims.two * 2u; // data, so that the loop over them stays one
+  let start = first_row(first_key, length) / BLOCK * BLOCK;
   var end = row_end(last_key - 1u, length);
-  if (group.x * 2u * SG >= length) { end = 0u; }
-  for (var h = kv_head * dims.group; h < (kv_head + 1u) * dims.group; h++) {
-    let q_base = dims.q_offset + b * dims.q_b + h * dims.q_h;
-    let g_base = dims.g_offset + b * dims.g_b + h * dims.g_h;
+  if (first_key >= length) { end = 0u; }
+  for (var i = 0u; i < per_head; i++) {
+    let h = kv_head * per_head + i;
+    let q_head = head(b, h, H, T, vec4u(dims.q_offset, dims.q_b, dims.q_h, dims.q_t));
+    let g_head = head(b, h, H, T, vec4u(dims.g_offset, dims.g_b, dims.g_h, dims.g_t));
     let m_base = dims.m_offset + b * dims.m_b + h * dims.m_h;
     let a_base = dims.a_offset + b * dims.a_b + h * dims.a_h;
-    let first_stat = (b * dims.H + h) * dims.T;
+    let first_stat = (b * H + h) * T;
     for (var base = start; base < end; base += BLOCK) {
       var at = array<u32, PER_LANE>();
-      for (var j = 0u; j < PER_LANE; j++) { at[j] = min(base + j * SG + lane, dims.T - 1u); }
+      var q_at = array<u32, PER_LANE>();
+      var g_at = array<u32, PER_LANE>();
+      for (var j = 0u; j < PER_LANE; j++) {
+        at[j] = min(base + j * SG + lane, T - 1u);
+        q_at[j] = q_head.x + at[j] * q_head.y;
+        g_at[j] = g_head.x + at[j] * g_head.y;
+      }
 
       var seen = before(ends, base) & ~before(first, base); // bit i: the key is seen by row base + i
       seen = select(vec2u(), seen, t < vec2u(length));
       if (MASKED) {
         var bits = vec2u();
         for (var i = 0u; i < dims.block; i++) {
-          let m = m_base + min(base + i, dims.T - 1u) * dims.m_t + key * dims.m_s;
+          let m = m_base + min(base + i, T - 1u) * dims.m_t + key * dims.m_s;
           bits |= select(vec2u(), vec2u(1u), vec2u(modifier[m.x], modifier[m.y]) != vec2u()) << vec2u(i);
         }
         seen &= bits;
@@ -178,16 +220,16 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
 
       var w = array<vec2f, BLOCK>(); // in turn: scores, dO v^T, p, ds
       var ds = array<vec2f, BLOCK>();
-      for (var turn = 0u; turn < 2u * dims.two; turn++) {
-        for (var d = 0u; d < dims.D4; d++) {
+      for (var turn = 0u; turn < turns; turn++) {
+        for (var d = 0u; d < D4; d++) {
           let slot = d * 2u * SG + lane;
           var x = array<vec4f, PER_LANE>();
           for (var j = 0u; j < PER_LANE; j++) {
             if (turn == 0u || turn == 3u) {
               // q takes the scale, as in the forward pass: the same rounding gives the same score.
-              x[j] = load_q(q_base + at[j] * dims.q_t, d) * dims.scale;
+              x[j] = load_q(q_at[j], d) * scale;
             } else {
-              x[j] = load_g(g_base + at[j] * dims.g_t, d);
+              x[j] = load_g(g_at[j], d);
             }
           }
           if (turn < 2u) {
@@ -228,7 +270,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
           if (BIASED) {
             var bias = array<vec2f, BLOCK>();
             for (var i = 0u; i < dims.block; i++) {
-              let m = a_base + min(base + i, dims.T - 1u) * dims.a_t + key * dims.a_s;
+              let m = a_base + min(base + i, T - 1u) * dims.a_t + key * dims.a_s;
               bias[i] = vec2f(bitcast<f32>(modifier[m.x]), bitcast<f32>(modifier[m.y])) * LOG2E;
             }
             for (var i = 0u; i < BLOCK; i++) { w[i] = max(w[i] + bias[i], vec2f(HIDDEN)); }
@@ -246,7 +288,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
           var stat = array<vec3f, PER_LANE>(); // largest score, 1 / sum, D = rowsum(dO * O)
           for (var j = 0u; j < dims.per_lane; j++) {
             for (var i = 1u; i < PER_LANE; i++) { stat[i - 1u] = stat[i]; }
-            stat[PER_LANE - 1u] = stats[first_stat + min(base + j * SG + lane, dims.T - 1u)].xyz;
+            stat[PER_LANE - 1u] = stats[first_stat + min(base + j * SG + lane, T - 1u)].xyz;
           }
           for (var j = 0u; j < PER_LANE; j++) {
             for (var m = 0u; m < SG; m++) {
@@ -263,13 +305,15 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
     }
   }
 
-  for (var r = 0u; r < dims.two; r++) {
-    if (t[r] >= dims.S) { continue; }
-    let out = b * dims.y_b + kv_head * dims.y_h + t[r] * dims.y_t;
-    for (var i = 0u; i < dims.D; i++) {
-      let slot = (i / 4u * 2u + r) * SG + lane;
-      dk[out + i] = slots[slot][i % 4u] * LN2; // q has the scale already
-      dv[out + i] = slots[SLOTS + slot][i % 4u];
+  let y_head = head(b, kv_head, kv_heads, S, vec4u(0u, dims.y_b, dims.y_h, dims.y_t));
+  let y_at = y_head.x + t * y_head.y;
+  for (var i = 0u; i < D4 * 8u; i++) {
+    let r = i / 4u % 2u;
+    let d = i / 8u * 4u + i % 4u;
+    let slot = i / 4u * SG + lane;
+    if (t[r] < S && (VEC || d < dims.D)) {
+      dk[y_at[r] + d] = slots[slot][i % 4u] * LN2; // q has the scale already
+      dv[y_at[r] + d] = slots[SLOTS + slot][i % 4u];
     }
   }
 }

@@ -27,6 +27,7 @@ struct Dims {
   a_offset: u32, a_b: u32, a_h: u32, a_t: u32, a_s: u32, // bias
   g_offset: u32, g_b: u32, g_h: u32, g_t: u32, // gradient of o
   y_b: u32, y_h: u32, y_t: u32, // dq
+  ahead: i32, // row t sees the keys before t + ahead (with causal 2 and lengths: fewer by what a length lacks to S)
   block: u32, two: u32, // BLOCK and 2, for loops that must stay loops
 }
 
@@ -38,6 +39,10 @@ const HALF: bool = false; // param: q, k and v are halves, two in a word
 const CACHE: bool = true; // param
 const VEC: bool = false; // param: k and v are read as vec4u: f32, and D, offsets and strides are multiples of 4
 alias K = u32; // param: vec4u with VEC
+const LAYOUT: u32 = 0u; // param: 0 strides from dims; else all but k and v of [B, H / group, S, D] are contiguous: 1 heads first, 2 tokens first
+const GROUPED: bool = true; // param: key heads serve more than one query head
+const LENGTHS: bool = true; // param
+const WINDOWED: bool = true; // param
 const BLOCK: u32 = SG * PER_LANE;
 
 const LOG2E: f32 = 1.4426950408889634;
@@ -99,56 +104,93 @@ fn before(end: vec2u, base: u32) -> vec2u {
 
 /// Keys that query row `t` may see come before this index, which may lie outside of the keys.
 fn place(t: u32, length: u32) -> i32 {
-  return i32(t) + 1 + select(0, i32(length) - i32(dims.T), dims.causal == 2u);
+  var ahead = dims.ahead;
+  if (LENGTHS && dims.causal == 2u) { ahead += i32(length) - i32(dims.S); }
+  return i32(t) + ahead;
 }
 
 fn limit(t: u32, length: u32) -> u32 {
-  if (dims.causal == 0u) { return length; }
   return min(length, u32(max(place(t, length), 0)));
 }
 
 /// First key in the window of query row `t`.
 fn first_key(t: u32, length: u32) -> u32 {
+  if (!WINDOWED) { return 0u; }
   return u32(max(place(t, length) - i32(dims.window), 0));
 }
 
+/// Where rows of a head begin, and how far apart they are.
+fn head(b: u32, h: u32, heads: u32, rows: u32, strides: vec4u) -> vec2u {
+  let D = select(dims.D, dims.D4 * 4u, VEC);
+  if (LAYOUT == 1u) { return D * vec2u((b * heads + h) * rows, 1u); }
+  if (LAYOUT == 2u) { return D * vec2u(b * rows * heads + h, heads); }
+  return vec2u(strides.x + b * strides.y + h * strides.z, strides.w);
+}
+
 @compute @workgroup_size(SG)
-fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
+fn main(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(subgroup_invocation_id) lane: u32,
+) {
+  let D4 = dims.D4;
+  let T = dims.T;
+  let H = groups.y;
   let h = group.y;
   let b = group.z;
+  let kv_head = select(h, h / dims.group, GROUPED);
+  let kv_heads = select(H, H / dims.group, GROUPED);
   let t = vec2u(group.x * 2u * SG + lane) + vec2u(0u, SG); // the lane's rows
-  let row = min(t, vec2u(dims.T - 1u)); // rows past the end repeat the last one and are not stored
-  let first_stat = (b * dims.H + h) * dims.T;
-  let length = u32(stats[first_stat].w);
+  let row = min(t, vec2u(T - 1u)); // rows past the end repeat the last one and are not stored
+  let first_stat = (b * H + h) * T;
+  var length = dims.S;
+  if (LENGTHS) { length = u32(stats[first_stat].w); }
   let limits = vec2u(limit(row.x, length), limit(row.y, length));
-  let end = limit(min(group.x * 2u * SG + 2u * SG, dims.T) - 1u, length);
-  let all = limit(group.x * 2u * SG, length);
+  let first_t = group.x * 2u * SG;
+  let last_t = min(first_t + 2u * SG, T) - 1u;
+  let end = limit(last_t, length);
+  let all = limit(first_t, length);
   let firsts = vec2u(first_key(row.x, length), first_key(row.y, length));
-  let start = first_key(group.x * 2u * SG, length) / BLOCK * BLOCK;
-  let all_from = first_key(min(group.x * 2u * SG + 2u * SG, dims.T) - 1u, length);
+  let start = first_key(first_t, length) / BLOCK * BLOCK;
+  let all_from = first_key(last_t, length);
 
-  let q_at = dims.q_offset + b * dims.q_b + h * dims.q_h + row * dims.q_t;
-  let g_at = dims.g_offset + b * dims.g_b + h * dims.g_h + row * dims.g_t;
-  let k_base = dims.k_offset + b * dims.k_b + h / dims.group * dims.k_h;
-  let v_base = dims.v_offset + b * dims.v_b + h / dims.group * dims.v_h;
+  let q_head = head(b, h, H, T, vec4u(dims.q_offset, dims.q_b, dims.q_h, dims.q_t));
+  let g_head = head(b, h, H, T, vec4u(dims.g_offset, dims.g_b, dims.g_h, dims.g_t));
+  let k_head = head(b, kv_head, kv_heads, dims.S, vec4u(dims.k_offset, dims.k_b, dims.k_h, dims.k_t));
+  let v_head = head(b, kv_head, kv_heads, dims.S, vec4u(dims.v_offset, dims.v_b, dims.v_h, dims.v_t));
+  let q_at = q_head.x + row * q_head.y;
+  let g_at = g_head.x + row * g_head.y;
   let m_at = dims.m_offset + b * dims.m_b + h * dims.m_h + row * dims.m_t;
   let a_at = dims.a_offset + b * dims.a_b + h * dims.a_h + row * dims.a_t;
-  let stat0 = stats[first_stat + row.x];
-  let stat1 = stats[first_stat + row.y];
-  let top = vec2f(stat0.x, stat1.x); // largest score
-  let norm = vec2f(stat0.y, stat1.y); // 1 / sum
-  let dots = vec2f(stat0.z, stat1.z); // D = rowsum(dO * O)
+  var top = vec2f(); // largest score
+  var norm = vec2f(); // 1 / sum
+  var dots = vec2f(); // D = rowsum(dO * O)
   for (var r = 0u; r < dims.two; r++) {
-    for (var i = 0u; i < dims.D; i++) {
-      let slot = (i / 4u * 2u + r) * SG + lane;
-      slots[SLOTS + slot][i % 4u] = q_1(q_at[r] + i) * dims.scale;
-      if (CACHE) { slots[2u * SLOTS + slot][i % 4u] = g[g_at[r] + i]; }
+    let stat = stats[first_stat + row[r]];
+    top[r] = stat.x;
+    norm[r] = stat.y;
+    dots[r] = stat.z;
+  }
+  let scale = dims.scale;
+  let turns = dims.two + 1u; // data, so that the loop over them stays one
+  for (var i = 0u; i < D4 * 8u; i++) { // [D4, 2, 4]
+    let r = i / 4u % 2u;
+    let d = i / 8u * 4u + i % 4u;
+    let slot = i / 4u * SG + lane;
+    if (VEC || d < dims.D) {
+      slots[SLOTS + slot][i % 4u] = q_1(q_at[r] + d) * scale;
+      if (CACHE) { slots[2u * SLOTS + slot][i % 4u] = g[g_at[r] + d]; }
     }
   }
 
   for (var base = start; base < end; base += BLOCK) {
-    var at = array<u32, PER_LANE>();
-    for (var j = 0u; j < PER_LANE; j++) { at[j] = min(base + j * SG + lane, length - 1u); } // never touches keys past the length
+    var k_at = array<u32, PER_LANE>();
+    var v_at = array<u32, PER_LANE>();
+    for (var j = 0u; j < PER_LANE; j++) {
+      let key = min(base + j * SG + lane, length - 1u); // never touches keys past the length
+      k_at[j] = k_head.x + key * k_head.y;
+      v_at[j] = v_head.x + key * v_head.y;
+    }
 
     var seen = before(limits, base) & ~before(firsts, base); // bit i: the row sees key base + i
     if (MASKED) {
@@ -163,15 +205,15 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
 
     var w = array<vec2f, BLOCK>(); // in turn: scores, dO v^T, ds
     var p = array<vec2f, BLOCK>();
-    for (var turn = 0u; turn < dims.two + 1u; turn++) {
-      for (var d = 0u; d < dims.D4; d++) {
+    for (var turn = 0u; turn < turns; turn++) {
+      for (var d = 0u; d < D4; d++) {
         let slot = d * 2u * SG + lane;
         var x = array<vec4f, PER_LANE>();
         for (var j = 0u; j < PER_LANE; j++) {
           if (turn == 1u) {
-            x[j] = load_v(v_base + at[j] * dims.v_t, d);
+            x[j] = load_v(v_at[j], d);
           } else {
-            x[j] = load_k(k_base + at[j] * dims.k_t, d);
+            x[j] = load_k(k_at[j], d);
           }
         }
         if (turn < 2u) {
@@ -214,7 +256,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
           }
           for (var i = 0u; i < BLOCK; i++) { w[i] = max(w[i] + bias[i], vec2f(HIDDEN)); }
         }
-        if (MASKED || base + BLOCK > all || base < all_from) {
+        if (MASKED || base + BLOCK > all || (WINDOWED && base < all_from)) {
           for (var i = 0u; i < BLOCK; i++) {
             w[i] = select(vec2f(HIDDEN), w[i], (seen & vec2u(1u << i)) != vec2u());
           }
@@ -229,11 +271,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
     }
   }
 
-  for (var r = 0u; r < dims.two; r++) {
-    if (t[r] >= dims.T) { continue; }
-    let out = b * dims.y_b + h * dims.y_h + t[r] * dims.y_t;
-    for (var i = 0u; i < dims.D; i++) {
-      dq[out + i] = slots[(i / 4u * 2u + r) * SG + lane][i % 4u] * dims.scale * LN2;
-    }
+  let y_head = head(b, h, H, T, vec4u(0u, dims.y_b, dims.y_h, dims.y_t));
+  let y_at = y_head.x + row * y_head.y;
+  for (var i = 0u; i < D4 * 8u; i++) {
+    let r = i / 4u % 2u;
+    let d = i / 8u * 4u + i % 4u;
+    if (t[r] < T && (VEC || d < dims.D)) { dq[y_at[r] + d] = slots[i / 4u * SG + lane][i % 4u] * scale * LN2; }
   }
 }

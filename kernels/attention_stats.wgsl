@@ -4,20 +4,19 @@
 // Layout: saved [B, H, T, 2] (largest score, 1 / sum) contiguous, o and dO [B, H, T, D] strided (unit stride along D);
 // stats [B, H, T] of vec4f: largest score, 1 / sum, D = rowsum(dO * O), number of keys of the sample.
 // One buffer, so that the kernels bind at most 8.
-// Grid: x, y = rows in groups of ROWS, one lane per row. A row that saw no key has 1 / sum = 0, hence zero weights.
+// Grid: x = rows in groups of ROWS, one lane per row, y = heads, z = batch. A row that saw no key has 1 / sum = 0, hence
+// zero weights.
 struct Dims {
-  H: u32,
   T: u32,
   S: u32,
   D: u32,
-  rows: u32, // B H T
-  has_lengths: u32,
   g_offset: u32, g_b: u32, g_h: u32, g_t: u32,
   o_b: u32, o_h: u32, o_t: u32,
-  grid_x: u32,
 }
 
 const ROWS: u32 = 64u; // param
+const LAYOUT: u32 = 0u; // param: 0 strides from dims; else o and dO are contiguous: 1 heads first, 2 tokens first
+const LENGTHS: bool = true; // param
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<storage, read> o: array<f32>;
@@ -27,17 +26,29 @@ const ROWS: u32 = 64u; // param
 @group(0) @binding(5) var<storage, read_write> stats: array<vec4f>;
 
 @compute @workgroup_size(ROWS)
-fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let row = (group.y * dims.grid_x + group.x) * ROWS + lane;
-  if (row >= dims.rows) { return; }
-  let b = row / (dims.H * dims.T);
+fn main(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let T = dims.T;
+  let D = dims.D;
+  let H = groups.y;
+  let h = group.y;
+  let b = group.z;
+  let t = group.x * ROWS + lane;
+  if (t >= T) { return; }
   var length = dims.S;
-  if (dims.has_lengths != 0u) { length = min(u32(max(lengths[b], 0)), dims.S); }
-  let h = row / dims.T % dims.H;
-  let t = row % dims.T;
-  let at = dims.g_offset + b * dims.g_b + h * dims.g_h + t * dims.g_t;
-  let o_at = b * dims.o_b + h * dims.o_h + t * dims.o_t;
+  if (LENGTHS) { length = min(u32(max(lengths[b], 0)), dims.S); }
+  let row = (b * H + h) * T + t;
+  var at = row * D;
+  if (LAYOUT == 2u) { at = ((b * T + t) * H + h) * D; }
+  var o_at = at;
+  if (LAYOUT == 0u) {
+    at = dims.g_offset + b * dims.g_b + h * dims.g_h + t * dims.g_t;
+    o_at = b * dims.o_b + h * dims.o_h + t * dims.o_t;
+  }
   var sums = vec4f(); // four chains of additions: they round less than one
-  for (var d = 0u; d < dims.D; d++) { sums[d % 4u] += o[o_at + d] * g[at + d]; }
+  for (var d = 0u; d < D; d++) { sums[d % 4u] += o[o_at + d] * g[at + d]; }
   stats[row] = vec4f(saved[row], (sums.x + sums.y) + (sums.z + sums.w), f32(length));
 }

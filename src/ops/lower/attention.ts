@@ -33,6 +33,12 @@ interface Geometry {
   /** How k and v are stored: 0 f32, 1 halves, 2 int8. */
   readonly KV: number;
   readonly dims: readonly number[];
+  /** Params of the kernels for subgroups, which then read less of `dims`. */
+  readonly traits: { readonly GROUPED: number; readonly LENGTHS: number; readonly WINDOWED: number };
+  /** A row t of the queries sees the keys before t + ahead, unless lengths say less. */
+  readonly ahead: number;
+  /** Param LAYOUT: 1 or 2 if all that is read lies as the results do, heads or tokens first; 0 if strides are needed. */
+  layout(...more: readonly Operand[]): number;
   /** Strides along batch, head and row of a result [B, heads, rows, D] in the layout that the node asks for. */
   out(heads: number, rows: number): readonly number[];
 }
@@ -64,6 +70,10 @@ function geometry(node: Node, cx: LowerContext, extra: number): Geometry | undef
   const D4 = Math.ceil(D / 4);
   if (32 * bucket(D4) > cx.device.maxWorkgroupBytes) return undefined; // not even one row fits
   const absent = [0, 0, 0, 0, 0];
+  const out = (heads: number, count: number) =>
+    tokensFirst ? [count * heads * D, D, heads * D] : [heads * count * D, count * D, D];
+  const plain = ({ offset, shape, strides }: Operand): boolean =>
+    shape[3] === D && offset === 0 && out(shape[1], shape[2]).every((n, i) => shape[i] === 1 || strides[i] === n);
   const [mask, bias] = joint
     ? joint.map((shape, i) => broadcast({ offset: i * numel(joint[0]), shape, strides: contiguousStrides(shape) }))
     : [hasMask ? broadcast(modifier!) : absent, hasBias ? broadcast(modifier!) : absent];
@@ -86,7 +96,14 @@ function geometry(node: Node, cx: LowerContext, extra: number): Geometry | undef
     hasLengths: hasLengths ? 1 : 0,
     params: { MODIFIER: (hasMask ? 1 : 0) + (hasBias ? 2 : 0), HALF: half[0] ? 1 : 0 },
     KV: k.buffer.dtype === "u32" ? 2 : half[1] ? 1 : 0,
-    out: (heads, count) => (tokensFirst ? [count * heads * D, D, heads * D] : [heads * count * D, count * D, D]),
+    traits: {
+      GROUPED: H === heads ? 0 : 1,
+      LENGTHS: hasLengths ? 1 : 0,
+      WINDOWED: window === undefined ? 0 : 1,
+    },
+    ahead: causal === "none" ? UNBOUNDED : causal === "top-left" ? 1 : S - T + 1,
+    layout: (...more) => ([q, k, v, ...more].every(plain) ? (tokensFirst ? 2 : 1) : 0),
+    out,
     dims: [
       H,
       H / heads,
@@ -149,6 +166,7 @@ interface Job {
   readonly flops: number;
   readonly rows: number;
   readonly heads: number;
+  readonly layout: number;
   /** Subgroups take the query heads of a key head as rows of one. */
   readonly stacked?: boolean;
   /** Vectors a row that the subgroup kernel keeps in workgroup memory if they fit (param CACHE). */
@@ -162,19 +180,21 @@ function tiledCall(g: Geometry, cx: LowerContext, job: Job): KernelCall {
   const { T, S, D, B, H } = g;
   const signature = { T, S, D, heads: B * H, group: g.group, causal: g.dims[7], KV: g.KV, ...g.params };
   const { SG, lanes, block } = cx.choose(kernel, signature, tiles(cx, g.D4));
-  const rest = { dims: [...dims, block, 2, SG ? block / SG : 0], bind, flops };
   const VECTORS = cx.device.kind === "software" ? bucket(g.D4) : g.D4;
   if (SG === 0) {
     const ROLLED = cx.device.kind === "software" ? 1 : 0;
     const params = { ...job.params, WG: lanes, VECTORS, ROLLED, [job.tiled]: block };
-    return { kernel: `${kernel}_tiled`, params, ...rest, grid: [Math.ceil(rows / lanes), heads, B] };
+    const grid = [Math.ceil(rows / lanes), heads, B] as const;
+    return { kernel: `${kernel}_tiled`, params, dims: [...dims, block], bind, flops, grid };
   }
   const SLOTS = slotsOf(SG, g.D4);
-  const params: Record<string, number | string> = { ...job.params, SG, PER_LANE: block / SG, SLOTS };
+  const shape = { SG, PER_LANE: block / SG, SLOTS, LAYOUT: job.layout };
+  const params: Record<string, number | string> = { ...job.params, ...g.traits, ...shape };
   if (job.streams.operands.every(wide)) Object.assign(params, { VEC: 1, ...job.streams.aliases });
   if (job.planes) params.CACHE = job.planes * SLOTS * 16 <= cx.device.maxWorkgroupBytes ? 1 : 0;
   const stack = job.stacked ? g.group : 1;
-  return { kernel, params, ...rest, grid: [Math.ceil((stack * rows) / (2 * SG)), heads / stack, B] };
+  const grid = [Math.ceil((stack * rows) / (2 * SG)), heads / stack, B] as const;
+  return { kernel, params, dims: [...dims, g.ahead, block, 2, block / SG], bind, flops, grid };
 }
 
 /** Few rows against many keys: see attention_decode.wgsl. Splits when there are fewer workgroups than the adapter can use. */
@@ -243,6 +263,7 @@ export const lowerAttention: Lower = (node, cx) => {
     flops: 4 * g.pairs * g.D,
     rows: g.T,
     heads: g.H,
+    layout: g.layout(),
     stacked: true,
     streams: { operands: [cx.operand(1), cx.operand(2)], aliases: { K: "vec4u" } },
   };
@@ -256,13 +277,13 @@ export const lowerAttentionBackward: Lower = (node, cx) => {
   if (!g || (g.D > 1 && grad.strides[3] !== 1) || node.src[5].dtype !== "f32") return undefined;
   const rowCount = g.B * g.H * g.T;
   const stats = cx.temp(rowCount * 16);
-  const statsGrid = grid2d(Math.ceil(rowCount / 64));
+  const LAYOUT = g.layout(grad);
   const rowsum: KernelCall = {
     kernel: "attention_stats",
-    params: { ROWS: 64 },
-    dims: [g.H, g.T, g.S, g.D, rowCount, g.hasLengths, ...rows(grad), ...g.out(g.H, g.T), statsGrid[0]],
+    params: { ROWS: 64, LAYOUT, LENGTHS: g.hasLengths },
+    dims: [g.T, g.S, g.D, ...rows(grad), ...g.out(g.H, g.T)],
     bind: [cx.operand(3).buffer, cx.operand(4).buffer, grad.buffer, g.lengths, stats],
-    grid: statsGrid,
+    grid: [Math.ceil(g.T / 64), g.H, g.B],
     flops: 2 * rowCount * g.D,
   };
   const dims = [...g.dims, ...rows(grad)];
@@ -277,6 +298,7 @@ export const lowerAttentionBackward: Lower = (node, cx) => {
     flops: 6 * g.pairs * g.D,
     rows: g.T,
     heads: g.H,
+    layout: LAYOUT,
     planes: 3,
     streams: { operands: [cx.operand(1), cx.operand(2)], aliases: { K: "vec4u" } },
   };
@@ -289,6 +311,7 @@ export const lowerAttentionBackward: Lower = (node, cx) => {
     flops: 8 * g.pairs * g.D,
     rows: g.S,
     heads,
+    layout: LAYOUT,
     planes: 4,
     streams: { operands: [cx.operand(0), grad], aliases: { Q: "vec4u", G: "vec4f" } },
   };
