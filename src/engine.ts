@@ -37,8 +37,11 @@ const pendingAssigns = new Map<Tensor, { leaf: Node; node: Node }>();
 const pendingScalars = new Set<Node>();
 
 export interface EngineOptions extends InitOptions {
-  /** Off: one kernel per op, for tests and for finding faults. */
-  fuse?: boolean;
+  /**
+   * Off: one kernel per op, for tests and for finding faults. "always": also where a software adapter would compile
+   * longer than the work saves in 100 runs.
+   */
+  fuse?: boolean | "always";
   /**
    * Most bytes that a plan may need beside parameters and optimiser state (`plan().peakBytes`). A training step that
    * needs more computes activations again in its backward pass; one that cannot fit is an error that names its peak.

@@ -16,8 +16,8 @@ import { normalize, type Space } from "./space.ts";
 import { bindings, specialize } from "./template.ts";
 
 export interface CompileOptions {
-  /** Off: one kernel per node, for tests and for finding faults. */
-  readonly fuse: boolean;
+  /** Off: one kernel per node, for tests and for finding faults. "always": whatever it costs to compile. */
+  readonly fuse: boolean | "always";
   /** Most bytes that a plan may need beside its leaves; see `PlanReport.peakBytes`. */
   readonly memoryBudget?: number;
 }

@@ -6,7 +6,7 @@ import type { Device } from "../runtime/device.ts";
 import { Tensor, untracked } from "../tensor.ts";
 import type { Graph } from "./graph.ts";
 import type { BufferRef, KernelCall, LowerContext, Operand, Temp } from "./lower.ts";
-import { aliasOf, operandOf } from "./schedule.ts";
+import { aliasOf, operandOf } from "./operand.ts";
 import { shard } from "./shard.ts";
 import { bytesOf, windowOf } from "./window.ts";
 

@@ -31,6 +31,7 @@ export interface Kernel {
 
 const STREAM = 1 << 18; // vec4s from which on a tensor is a long stream
 const LANES = 64; // invocations of a workgroup
+const SHORT = 512; // turns of a subgroup that take as long as another kernel
 
 /** Workgroups for `count` invocations within the limit of 65,535 per dim. */
 function gridFor(count: number): [number, number, number] {
@@ -109,6 +110,9 @@ ${body}
 `;
   return { label, code, bind, grid };
 }
+
+/** Terms that are summed apart, of n: what a sum loses to rounding grows with 2√n terms then, not with n. */
+const blockOf = (n: number): number => Math.ceil(Math.sqrt(n));
 
 const variables = (prefix: string, sizes: readonly number[]): string[] => sizes.map((_, d) => `${prefix}${d}`);
 
@@ -282,8 +286,10 @@ export function reduceKernels(
   const units = columns ? outputs / 4 : outputs;
   const count = rows ? numel(inner) / 4 : numel(inner);
   const target = cx.device.kind === "software" ? 256 : 8192;
+  // Where a second kernel costs more than one core's walk; in blocks, then, for the same accuracy.
+  const short = cx.device.kind === "software" && Math.ceil(units / 8) * count <= SHORT;
   const slabs =
-    arg || units >= target || count < 32 ? 1 : Math.min(Math.ceil(target / units), Math.floor(count / 8), 256);
+    arg || units >= target || count < 32 || short ? 1 : Math.min(Math.ceil(target / units), Math.floor(count / 8), 256);
 
   const names = [...variables("i", outer), ...variables("r", inner)];
   const { device } = cx;
@@ -314,11 +320,17 @@ export function reduceKernels(
   const type = emitter.type(dtype, stepWidth);
   body.push(`var acc = ${type}(${literal(reducer.init(float))});`);
   if (arg) body.push("var at = 0u;");
-  body.push(`for (var t = slab; t < ${emitter.word(count)}; t += ${emitter.word(slabs)}) {`);
+  const blocks = short && float && node.op.name === "sum" && count >= 32;
+  if (blocks) {
+    const block = emitter.word(blockOf(count));
+    body.push(`for (var b = 0u; b < ${emitter.word(count)}; b += ${block}) {`, `var part = ${type}();`);
+    body.push(`for (var t = b; t < min(b + ${block}, ${emitter.word(count)}); t++) {`);
+  } else body.push(`for (var t = slab; t < ${emitter.word(count)}; t += ${emitter.word(slabs)}) {`);
   body.push(...decode(emitter, "t", names.slice(outer.length), inner, rows ? inner.length - 1 : -1));
   const value = emitter.emit(expr, stepWidth);
   body.push(emitter.take());
   if (arg) body.push(`if (${value} ${node.op.name === "argmax" ? ">" : "<"} acc) { acc = ${value}; at = t; }`);
+  else if (blocks) body.push(`part += ${value};`, "}", "acc += part;");
   else body.push(`acc = ${reducer.step("acc", value)};`);
   body.push("}");
   if (rows) body.push(`let total = ${["y", "z", "w"].reduce((a, c) => reducer.step(a, `acc.${c}`), "acc.x")};`);
@@ -341,8 +353,7 @@ export function reduceKernels(
   second.declare(after);
   const type1 = emitter.type(dtype, 1);
   const partialAt = (slab: string): string => `partial[${slab} * ${second.word(outputs)} + id]`;
-  // Blocks of their root: what a sum loses to rounding grows with 2√n terms, not with n.
-  const block = second.word(Math.ceil(Math.sqrt(slabs)));
+  const block = second.word(blockOf(slabs));
   const lines = [
     `var total = ${type1}(${literal(reducer.init(float))});`,
     `for (var s = 0u; s < ${second.word(slabs)}; s += ${block}) {`,

@@ -6,8 +6,9 @@ import type { Kernel } from "./generate.ts";
 import type { Graph } from "./graph.ts";
 import type { BufferRef } from "./lower.ts";
 import { type Lifetime, planMemory } from "./memory.ts";
+import { aliasOf, isContiguous, viewOf } from "./operand.ts";
 import type { Finish, Location } from "./plan.ts";
-import { aliasOf, type Group, isContiguous, type Schedule, viewOf } from "./schedule.ts";
+import type { Group, Schedule } from "./schedule.ts";
 import { bytesOf, whole } from "./window.ts";
 
 const SMALL = 4096; // bytes; host inputs up to this size share one upload buffer, kept results are copied

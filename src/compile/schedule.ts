@@ -1,10 +1,10 @@
 import type { Node } from "../node.ts";
 import type { DeviceInfo } from "../runtime/device.ts";
-import { contiguousStrides, numel } from "../shape.ts";
-import { ExprBuilder } from "./expr.ts";
-import { affine, variable } from "./index-map.ts";
-import type { KernelCall, Operand, Prologue } from "./lower.ts";
-import { bytesOf, extent, isAligned } from "./window.ts";
+import { numel } from "../shape.ts";
+import type { KernelCall, Prologue } from "./lower.ts";
+import { aliasOf, computes, operandOf, passes } from "./operand.ts";
+import { bytesOf } from "./window.ts";
+import { type Fusion, type Fusions, fuseWorthy, textOf, workOf } from "./worth.ts";
 
 /** One kernel (or a few that belong together): `root` is the buffer it writes, `core` the reduce or kernel node in it. */
 export interface Group {
@@ -29,70 +29,6 @@ const DISPATCH = { software: 2 ** 20, integrated: 2 ** 24, discrete: 2 ** 27 };
 const MAX_HOOK_LOADS = 32; // and in all its copies: each takes a driver 20 to 30 ms to compile (docs/log.md)
 const MAX_HOOK_OPS = 32; // in a hook of a template: it is compiled together with the template's own registers
 
-/** Views and pending assigns pass their source through; everything else computes. */
-const passes = (n: Node): boolean => !n.realized && (n.op.kind === "view" || n.op.name === "assign");
-const computes = (n: Node): boolean => !n.realized && (n.op.kind === "elementwise" || n.op.kind === "gather");
-
-/** `node` as an affine view of `base`, which lies below it in a chain of views. */
-function viewThrough(node: Node, base: Node): Operand | undefined {
-  for (let at = node; at !== base; at = at.src[0]) if (at.op.name === "pad") return undefined;
-  const index = node.shape.map((size, d) => variable(d, size));
-  const expr = new ExprBuilder({ isBuffer: (n) => n === base }).build(node, index);
-  if (expr.kind !== "load") return undefined;
-  const map = affine(expr.address, node.shape.length);
-  return map && { buffer: base, shape: node.shape, ...map };
-}
-
-/** A node as an affine view of the nearest computing (or realised) node below it. */
-export function viewOf(node: Node): Operand | undefined {
-  let base = node;
-  while (passes(base)) base = base.src[0];
-  return viewThrough(node, base);
-}
-
-/** A node as an affine view of the lowest node that allows one: what needs a copy is copied once, not once a view. */
-function lowestView(node: Node): Operand | undefined {
-  let view: Operand | undefined;
-  for (let at = node; passes(at); at = at.src[0]) {
-    const lower = viewThrough(node, at.src[0]);
-    if (!lower) break;
-    view = lower;
-  }
-  return view;
-}
-
-export function isContiguous(view: Operand): boolean {
-  const strides = contiguousStrides(view.shape);
-  return view.offset === 0 && view.strides.every((s, d) => view.shape[d] === 1 || s === strides[d]);
-}
-
-/** The node whose buffer holds `node`'s elements in order, if it is only a reshape away. */
-export function aliasOf(node: Node): Node | undefined {
-  if (!passes(node)) return node;
-  const view = viewOf(node);
-  return view && isContiguous(view) && numel(view.buffer.shape) === numel(node.shape) ? view.buffer : undefined;
-}
-
-export function stridedSources(node: Node): readonly number[] {
-  const { strided } = node.op;
-  return typeof strided === "function" ? strided(node) : (strided ?? []);
-}
-
-/** Sources of a kernel node as it will bind them; of a buffer of more than `limit` bytes perhaps only a part. */
-export function operandOf(node: Node, i: number, limit: number): Operand {
-  const source = node.src[i];
-  const view = stridedSources(node).includes(i) ? lowestView(source) : undefined;
-  if (view && (bytesOf(source) > limit || extent(view) <= limit)) return view;
-  const part = passes(source) ? viewOf(source) : undefined;
-  if (part && bytesOf(part.buffer) > limit && isContiguous({ ...part, offset: 0 }) && isAligned(part)) return part;
-  return {
-    buffer: aliasOf(source) ?? source,
-    shape: source.shape,
-    offset: 0,
-    strides: contiguousStrides(source.shape),
-  };
-}
-
 export interface ScheduleOptions {
   /** Most storage buffers in a kernel. */
   readonly maxBuffers: number;
@@ -102,8 +38,8 @@ export interface ScheduleOptions {
   callsOf(node: Node): readonly KernelCall[];
   /** Position in which nodes were made; decides the order of kernels. */
   sequence(node: Node): number;
-  /** Rule 1–3 of fusion; off = one kernel per node. */
-  readonly fuse: boolean;
+  /** Rule 1–3 of fusion; off = one kernel per node, "always" = whatever it costs to compile. */
+  readonly fuse: boolean | "always";
 }
 
 /**
@@ -137,12 +73,17 @@ export function schedule(order: readonly Node[], wanted: readonly Node[], option
     if (!options.fuse && computes(n)) buffers.add(n);
   }
 
-  storeReused(order, consumers, buffers);
+  storeReused(order, consumers, buffers, DISPATCH[options.kind]);
   limitKernels(order, buffers, options.maxBuffers - 1);
   const keep = new Set(wanted.map((n) => aliasOf(n) ?? n));
-  const cores = fuseEpilogues(order, consumers, buffers, keep, options);
+  const { buffers: stored, value: cores } = fuseWorthy(
+    buffers,
+    options,
+    (own, apart) => fuseEpilogues(order, consumers, own, keep, options, apart),
+    (cores, own) => epilogues(order, cores, own, options),
+  );
 
-  const groups = [...buffers]
+  const groups = [...stored]
     .filter((n) => n.op.kind !== "pick")
     .map(
       (root): Group => ({
@@ -154,11 +95,59 @@ export function schedule(order: readonly Node[], wanted: readonly Node[], option
   groups.sort(
     (a, b) => options.sequence(a.root) - options.sequence(b.root) || position.get(a.root)! - position.get(b.root)!,
   );
-  return { groups: options.fuse ? fusePrologues(groups, buffers, keep, options) : groups, buffers };
+  if (!options.fuse) return { groups, buffers: stored };
+  const { buffers: final, value: fused } = fuseWorthy(
+    stored,
+    options,
+    (own, apart) => fusePrologues(groups, own, keep, options, apart),
+    (fused, own) => prologues(fused, own, options),
+  );
+  return { groups: fused, buffers: final };
+}
+
+/** What epilogues save (worth.ts), and the texts of kernels without one. */
+function epilogues(
+  order: readonly Node[],
+  cores: ReadonlyMap<Node, Node>,
+  buffers: ReadonlySet<Node>,
+  options: ScheduleOptions,
+): Fusions {
+  const fused = new Set(cores.values());
+  const alone = order.filter((n) => n.op.kind === "kernel" && !fused.has(n));
+  const fusions = [...cores].flatMap(([root, core]): Fusion[] => {
+    const call = options.callsOf(core).find((c) => c.epilogue);
+    if (!call) return []; // a reduction
+    const plain = textOf(call);
+    const saved = 2 * MEMORY * numel(core.shape) + DISPATCH[options.kind];
+    return [{ core, kernel: call.kernel, plain, text: `${plain} ${workOf(root, core, buffers)}`, saved }];
+  });
+  return { fusions, used: new Set(alone.flatMap((n) => options.callsOf(n).map(textOf))) };
+}
+
+/** The same of prologues. */
+function prologues(groups: readonly Group[], buffers: ReadonlySet<Node>, options: ScheduleOptions): Fusions {
+  const used = new Set<string>();
+  const fusions: Fusion[] = [];
+  for (const { root, core, made = [] } of groups) {
+    if (core?.op.kind !== "kernel") continue;
+    for (const call of options.callsOf(core)) {
+      const plain = `${textOf(call)} ${root === core ? "" : workOf(root, core, buffers)}`;
+      const joined = prologuesOf(call, made);
+      if (joined.length === 0) {
+        used.add(plain);
+        continue;
+      }
+      const nodes = joined.map((p) => call.bind[p.source] as Node);
+      const work = nodes.map((n, i) => `${joined[i].source} ${buffers.has(n)} ${workOf(n, n, buffers)}`);
+      const saved = joined.reduce((sum, p, i) => sum + savedBy(nodes[i], p, buffers, options.kind), 0);
+      fusions.push({ core, kernel: call.kernel, plain, text: `${plain} ${work.join()}`, saved });
+    }
+  }
+  return { fusions, used };
 }
 
 /** Gives a buffer to values that several kernels would recompute at more than its price. */
-function storeReused(order: readonly Node[], consumers: Map<Node, Node[]>, buffers: Set<Node>): void {
+function storeReused(order: readonly Node[], consumers: Map<Node, Node[]>, buffers: Set<Node>, dispatch: number): void {
   const cost = new Map<Node, number>();
   const loads = new Map<Node, number>();
   for (const n of order) {
@@ -170,8 +159,8 @@ function storeReused(order: readonly Node[], consumers: Map<Node, Node[]>, buffe
     if (growth > 1 && n.op.name !== "pad") {
       let base = n.src[0];
       while (passes(base)) base = base.src[0];
-      if (computes(base) && loads.get(base)! > 0 && (growth - 1) * cost.get(base)! > 1.25 * MEMORY * (growth + 1))
-        buffers.add(base);
+      const more = (growth - 1) * cost.get(base)! - 1.25 * MEMORY * (growth + 1); // than storing it, an element
+      if (computes(base) && loads.get(base)! > 0 && more * numel(base.shape) > dispatch) buffers.add(base);
     }
   }
   const kernels = new Map<Node, Set<Node>>();
@@ -222,19 +211,20 @@ function limitKernels(order: readonly Node[], buffers: Set<Node>, maxLoads: numb
   }
 }
 
-/** Rule 2 and the epilogue half of rule 3. Returns the core of each root that took one over. */
+/** Rule 2 and the epilogue half of rule 3, but for cores `apart`. Returns the core of each root that took one over. */
 function fuseEpilogues(
   order: readonly Node[],
   consumers: Map<Node, Node[]>,
   buffers: Set<Node>,
   wanted: ReadonlySet<Node>,
   options: ScheduleOptions,
+  apart: ReadonlySet<Node>,
 ): Map<Node, Node> {
   const cores = new Map<Node, Node>();
   if (!options.fuse) return cores;
   const absorbed = new Set<Node>();
   for (const core of order) {
-    if (!buffers.has(core) || wanted.has(core)) continue;
+    if (!buffers.has(core) || wanted.has(core) || apart.has(core)) continue;
     const call = core.outputs ? undefined : options.callsOf(core).find((c) => c.epilogue);
     const bound = core.op.kind === "reduce" ? 1 : call?.bind.length;
     const halves = call?.epilogue?.store && call.epilogue.type === "vec4f";
@@ -309,6 +299,7 @@ function fusePrologues(
   buffers: Set<Node>,
   wanted: ReadonlySet<Node>,
   options: ScheduleOptions,
+  apart: ReadonlySet<Node>,
 ): Group[] {
   const at = new Map(groups.map((g, i) => [g.root, i]));
   const users = new Map<Node, number[]>(); // positions of the groups that read a buffer
@@ -356,7 +347,7 @@ function fusePrologues(
   };
 
   const fused = groups.map((g, i): Group => {
-    const calls = g.core?.op.kind === "kernel" ? options.callsOf(g.core) : [];
+    const calls = g.core?.op.kind === "kernel" && !apart.has(g.core) ? options.callsOf(g.core) : [];
     const made: Node[] = [];
     for (const source of new Set(calls.flatMap((c) => (c.prologues ?? []).map((p) => c.bind[p.source] as Node))))
       if (takes(g, i, source, made)) made.push(source);
@@ -380,6 +371,12 @@ function pays(
   const readings = prologues.reduce((sum, p) => sum + p.readings, 0);
   const dispatch = first ? 0 : DISPATCH[kind] / numel(source.shape);
   return readings * (once + position) <= once + MEMORY * (readings + 1) + dispatch;
+}
+
+/** Flops that a source saves that is computed at its readings: stored, one loading; else all that it is not stored for. */
+function savedBy(source: Node, { readings }: Prologue, buffers: ReadonlySet<Node>, kind: DeviceInfo["kind"]): number {
+  const again = (readings - 1) * costOf(source, buffers);
+  return numel(source.shape) * (buffers.has(source) ? MEMORY : MEMORY * (readings + 1) - again) + DISPATCH[kind];
 }
 
 /** The prologues of a call whose sources are among `made`. */

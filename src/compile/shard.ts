@@ -6,7 +6,7 @@ import { positionsAlong } from "../ops/reduce.ts";
 import { apply, applyMany, Tensor } from "../tensor.ts";
 import { ExprBuilder, walk } from "./expr.ts";
 import { linearize, variable } from "./index-map.ts";
-import { operandOf } from "./schedule.ts";
+import { operandOf } from "./operand.ts";
 import { bytesOf, cutOf, extent, stretches } from "./window.ts";
 
 /**

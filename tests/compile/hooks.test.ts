@@ -106,7 +106,7 @@ describe("elementwise work inside of template kernels", () => {
   beforeAll(async () => {
     await init({ backend: "reference" });
     for (const [name, c] of Object.entries(cases)) want.set(name, await run(c));
-    if (!(await init())) throw new Error("no WebGPU adapter");
+    if (!(await init({ fuse: "always" }))) throw new Error("no WebGPU adapter");
   });
 
   test.each(Object.keys(cases))("%s", async (name) => {
@@ -156,7 +156,7 @@ describe.each(["storage", "native"] as const)("halves, %s arithmetic", (f16) => 
     const inputs = (): [Tensor, Tensor, Tensor] => [input(wide, 1), input(wide, 2), input([20], 3)];
     await init({ backend: "reference" });
     const want = await f(...inputs()).data();
-    await init({ f16 });
+    await init({ f16, fuse: "always" });
     const y = f(...inputs());
     expect(y.dtype).toBe("f16");
     const found = labels((await plan(y))!.text);
@@ -167,7 +167,7 @@ describe.each(["storage", "native"] as const)("halves, %s arithmetic", (f16) => 
 
 describe("what a row kernel leaves to others", () => {
   beforeAll(async () => {
-    if (!(await init())) throw new Error("no WebGPU adapter");
+    if (!(await init({ fuse: "always" }))) throw new Error("no WebGPU adapter");
   });
   const kernelsOf = async (...out: Tensor[]): Promise<string[]> => labels((await plan(...out))!.text);
   const [x, y, w] = [rows, rows, [12]].map(input);
@@ -191,7 +191,7 @@ describe("what a row kernel leaves to others", () => {
   });
 
   test("more operands than the adapter binds", async () => {
-    await init({ defaultLimits: true });
+    await init({ defaultLimits: true, fuse: "always" });
     const many = Array.from({ length: 5 }, (_, i) => input(rows, i));
     const sum = many.reduce((a, b) => a.add(b));
     const labels = await kernelsOf(rmsNorm(sum, w));
@@ -199,6 +199,6 @@ describe("what a row kernel leaves to others", () => {
     const few = many.slice(0, 4).reduce((a, b) => a.add(b));
     expect(await kernelsOf(rmsNorm(few, w))).toEqual(["add·add·add→norm"]);
     expect(await explain(rmsNorm(few, w))).toContain("1 kernels");
-    await init();
+    await init({ fuse: "always" });
   });
 });

@@ -143,7 +143,7 @@ describe("work that makes operands of products", () => {
 
   describe.each(Object.keys(devices))("%s", (device) => {
     beforeAll(async () => {
-      if (!(await init(devices[device]))) throw new Error("no WebGPU adapter");
+      if (!(await init({ ...devices[device], fuse: "always" }))) throw new Error("no WebGPU adapter");
     });
     // The kernels are the same as on the device as it is.
     const cases = device === "default limits" ? all.slice(0, 6) : all;
@@ -174,12 +174,12 @@ describe("halves", () => {
     async (name, f16) => {
       await init({ backend: "reference" });
       const want = await (await ready(cases[name])).data();
-      await init({ f16 });
+      await init({ f16, fuse: "always" });
       expect(await product((await ready(cases[name])).float())).toMatch(/→matmul/);
       expect(maxError(await (await ready(cases[name])).data(), want)).toBeLessThan(1e-2); // of values up to 10
     },
   );
-  afterAll(() => init());
+  afterAll(() => init({ fuse: "always" }));
 });
 
 describe("packed weights", () => {
@@ -197,7 +197,7 @@ describe("packed weights", () => {
   );
 
   test.each(cases)("%s, %s, %i rows", async (_, device, M, options) => {
-    await init({ disable: device === "none" ? ["subgroups"] : [] });
+    await init({ disable: device === "none" ? ["subgroups"] : [], fuse: "always" });
     for (const K of [100, 67]) {
       seed = 30;
       const q = quantize(normals(13 * K, 3), [13, K], options);
@@ -220,7 +220,7 @@ describe("packed weights", () => {
   });
 
   test("silu gate of one token", async () => {
-    await init();
+    await init({ fuse: "always" });
     const q = quantize(normals(13 * 100, 3), [13, 100], { format: "int4", group: 32 });
     const [x, y] = [random(1, 100), random(1, 100)];
     const made = (): Tensor => x.silu().mul(y);
@@ -228,12 +228,12 @@ describe("packed weights", () => {
     expect(await product(quantizedLinear(made(), q))).toMatch(/^silu·mul→mat/);
     expect(maxError(await quantizedLinear(made(), q).data(), want)).toBeLessThan(1e-5);
   });
-  afterAll(() => init());
+  afterAll(() => init({ fuse: "always" }));
 });
 
 describe("when an operand is made where it is read", () => {
   beforeAll(async () => {
-    if (!(await init())) throw new Error("no WebGPU adapter");
+    if (!(await init({ fuse: "always" }))) throw new Error("no WebGPU adapter");
   });
   const fused = expect.stringMatching(/→mat/);
   const alone = expect.stringMatching(/^mat/);
@@ -315,14 +315,14 @@ describe("when an operand is made where it is read", () => {
   });
 
   test("within the bindings of default limits", async () => {
-    await init({ defaultLimits: true });
+    await init({ defaultLimits: true, fuse: "always" });
     const sum = (n: number): Tensor => Array.from({ length: n }, () => random(8, 8)).reduce((a, b) => a.add(b));
     expect(await kernelsOf(sum(5).matmul(random(8, 8)))).toEqual([fused]);
     expect(await kernelsOf(sum(6).matmul(random(8, 8)))).toEqual([expect.stringMatching(/^add/), alone]);
     expect(await kernelsOf(sum(3).matmul(sum(3)))).toEqual([expect.stringMatching(/^add/), fused]);
     const y = await sum(2).matmul(sum(3)).data();
     expect(y.every(Number.isFinite)).toBe(true);
-    await init();
+    await init({ fuse: "always" });
   });
 
   test("not if what makes it is overwritten before it is read", async () => {
@@ -359,7 +359,7 @@ describe("gradients", () => {
   test("agree with f64, whether the operand is stored for the backward pass or not", async () => {
     await init({ backend: "reference" });
     const want = [...(await run()).values, ...(await trained())];
-    await init();
+    await init({ fuse: "always" });
     const { values, made } = await run();
     expect(made.length).toBeGreaterThanOrEqual(1);
     [...values, ...(await trained())].forEach((got, i) => expect(maxError(got, want[i]), `${i}`).toBeLessThan(2e-5));
@@ -403,7 +403,7 @@ describe("random chains in random products", () => {
     await init({ backend: "reference" });
     const want: HostArray[] = [];
     for (const p of programs) want.push(await build(p).data());
-    await init();
+    await init({ fuse: "always" });
     let joined = 0;
     for (const [i, p] of programs.entries()) {
       if ((await kernelsOf(build(p))).some((l) => /→mat/.test(l))) joined++;

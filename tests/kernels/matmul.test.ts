@@ -150,19 +150,16 @@ describe.each([undefined, 0])("matmul, subgroup size %s", (subgroupSize) => {
     await check(stored([3, M, 130], 1), stored([3, 130, 37], 2, [0, 2, 1]), [3], subgroupSize);
   });
 
-  test("an epilogue sees batch, row and column", async () => {
-    const epilogue = {
-      hooks: {
-        epilogue:
-          "return value * 0.0 + f32(i.x) * 10000.0 + f32(i.y) * 100.0 + vec4f(vec4u(i.z) + vec4u(0u, 1u, 2u, 3u));",
-      },
-    };
+  test("an epilogue sees batch, row and column, that of a sum of parts the element", async () => {
+    const place = "f32(i.x) * 10000.0 + f32(i.y) * 100.0 + vec4f(vec4u(i.z) + vec4u(0u, 1u, 2u, 3u))";
     for (const [M, N, K] of [
       [18, 37, 5],
       [1, 37, 64],
       [3, 9, 2000],
     ]) {
       const sources = [stored([2, M, K], 1), stored([2, K, N], 2, [0, 2, 1])];
+      const split = K === 2000;
+      const epilogue = { hooks: { epilogue: `return value * 0.0 + ${split ? "f32(i.z)" : place};` } };
       const op = await lowerOp(
         lowerMatmul,
         sources,
@@ -170,10 +167,10 @@ describe.each([undefined, 0])("matmul, subgroup size %s", (subgroupSize) => {
         { shape: [2, M, N], dtype: "f32" },
         { epilogue, info: subgroupSize === 0 ? { subgroupSize } : {} },
       );
+      expect(op.calls.some((c) => c.kernel === "sum_parts")).toBe(split);
       await submit(op.dispatches);
-      const want = Float64Array.from(
-        { length: 2 * M * N },
-        (_, i) => Math.floor(i / N / M) * 10000 + (Math.floor(i / N) % M) * 100 + (i % N),
+      const want = Float64Array.from({ length: 2 * M * N }, (_, i) =>
+        split ? i : Math.floor(i / N / M) * 10000 + (Math.floor(i / N) % M) * 100 + (i % N),
       );
       expect(maxError(await op.read(), want)).toBe(0);
     }

@@ -19,22 +19,17 @@ export function busyGroups(device: DeviceInfo): number {
 export const columnStore = (N: number): KernelStore | undefined =>
   N % 4 === 0 ? { at: "at / 4u", inside: "column < dims.N" } : undefined;
 
-/** out [batches, M, N] = sum over the first dim of parts [count, batches, M, N]. */
-export function sumParts(
-  parts: BufferRef,
-  out: BufferRef,
-  count: number,
-  batches: number,
-  M: number,
-  N: number,
-): KernelCall {
-  const quads = Math.ceil(N / 4);
+/** out [rows, N] = sum over the first dim of parts [count, rows, N]. */
+export function sumParts(parts: BufferRef, out: BufferRef, count: number, rows: number, N: number): KernelCall {
+  const WIDTH = N % 4 === 0 ? 4 : 1;
+  const V = WIDTH === 4 ? "vec4f" : "f32";
+  const vectors = (rows * N) / WIDTH;
   return {
     kernel: "sum_parts",
-    params: { WG: 64 },
-    dims: [count, batches, M, N, quads],
+    params: { WG: 64, WIDTH, V },
+    dims: [count, vectors],
     bind: [parts, out],
-    grid: grid2d(Math.ceil((batches * M * quads) / 64)),
-    epilogue: { shape: [batches, M, N], type: "vec4f", store: columnStore(N) },
+    grid: grid2d(Math.ceil(vectors / 64)),
+    epilogue: { shape: [1, 1, rows * N], type: V, store: WIDTH === 4 ? { at: "at" } : undefined },
   };
 }

@@ -155,7 +155,7 @@ export function product(cx: LowerContext, p: Product): KernelCall[] {
     grid: whole ? tilesOnly : grid2d(rowTiles * columnTiles * slices),
     flops: 2 * batches * M * N * K,
   };
-  if (split.splits > 1) return [...calls, main, sumParts(out, cx.output(), split.splits, batches, M, N)];
+  if (split.splits > 1) return [...calls, main, sumParts(out, cx.output(), split.splits, batches * M, N)];
   const store = tile.matrices ? undefined : columnStore(N);
   return [...calls, { ...main, epilogue: only ? { shape: [batches, M, N], type: "vec4f", store } : undefined }];
 }

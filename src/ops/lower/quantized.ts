@@ -100,7 +100,7 @@ function integers(cx: LowerContext, q: QuantLayout, M: number, { codes, scales }
     grid: grid2d(rowTiles * columnTiles * splits),
     flops: 2 * M * N * K,
   };
-  if (splits > 1) return [main, sumParts(out, cx.output(), splits, 1, M, N)];
+  if (splits > 1) return [main, sumParts(out, cx.output(), splits, M, N)];
   return [{ ...main, epilogue: { shape: [1, M, N], type: "vec4f" } }];
 }
 

@@ -222,5 +222,5 @@ function lowerNormBackward(node: Node, cx: LowerContext, center: boolean): Kerne
     prologues: [prologue({ shape: [1, rows, cols], type: V }, 2)],
   };
   if (slabs === 1) return [main];
-  return [main, ...results.map((out, i) => ({ ...sumParts(parts[i], out, slabs, 1, 1, cols), epilogue: undefined }))];
+  return [main, ...results.map((out, i) => ({ ...sumParts(parts[i], out, slabs, 1, cols), epilogue: undefined }))];
 }
