@@ -1,8 +1,9 @@
-// Flash attention, forward: o = softmax(scale q.k^T + mask) v, and of every row the maximum score and 1 / sum.
+// Flash attention, forward: o = softmax(scale q.k^T + mask) v, and of every row a score near the largest and 1 / sum.
 //
-// Paper: FlashAttention-2 (https://arxiv.org/abs/2307.08691), online softmax of https://arxiv.org/abs/1805.02867.
+// Paper: FlashAttention-2 (https://arxiv.org/abs/2307.08691), online softmax of https://arxiv.org/abs/1805.02867. Sums are
+// rescaled when a score is LAZY above what they are relative to, not at every new maximum: each time rounds them all.
 // Layout: q [B, H, T, D], k and v [B, H / group, S, D] with any strides but a unit one along D; o [B, H, T, D] and
-// stats [B, H, T, 2] contiguous: the largest score log2 e, and 1 / the sum of 2^(score log2 e - largest). Apart, they
+// stats [B, H, T, 2] contiguous: top, a score log2 e near the largest, and 1 / the sum of 2^(score log2 e - top). Apart, they
 // give backward each weight as it was here; one log-sum-exp would round 6 bits of it away. The modifier is a mask (u32, 0 = hidden) or an
 // additive bias (f32), read with strides that may be 0. lengths [B]: keys from there on are hidden, and never visited.
 // Rows: the `group` query heads of a key head times T, numbered head first, so that one token fills tiles with its heads.
@@ -54,6 +55,7 @@ const LOG2E: f32 = 1.4426950408889634;
 const MASKED: bool = (MODIFIER & 1u) != 0u;
 const BIASED: bool = (MODIFIER & 2u) != 0u;
 const HIDDEN: f32 = -3.4e38; // score of a key that is not seen
+const LAZY: f32 = 8.0;
 const FLOOR: f32 = -1.7e38; // lowest maximum, so that exp2(HIDDEN - maximum) is 0 even in a row of hidden keys
 
 @group(0) @binding(0) var<uniform> dims: Dims;
@@ -102,6 +104,12 @@ fn load_v(at: u32, d: u32) -> vec4f {
 fn row_scale(word: u32) -> f32 {
   if (KV == 2u) { return bitcast<f32>(word); }
   return 1.0;
+}
+
+/// Adds by pairs: dot() makes one chain, which rounds more.
+fn product(a: vec4f, b: vec4f) -> f32 {
+  let p = a * b;
+  return (p.x + p.y) + (p.z + p.w);
 }
 
 /// Bits of the members of a block at `base` that come before `end`.
@@ -186,7 +194,7 @@ fn main(
     if (VEC || d < dims.D) { q_slots[i / 4u * SG + lane][i % 4u] = q_1(q_at[r] + d) * scale; }
   }
 
-  var top = vec2f(FLOOR); // running maximum of the scores
+  var top = vec2f(FLOOR); // what the sums are relative to: at most LAZY below the running maximum of the scores
   var total = vec2f(); // sum of exp2(score - top)
   for (var base = start; base < end; base += BLOCK) {
     var k_at = array<u32, PER_LANE>();
@@ -218,7 +226,7 @@ fn main(
       for (var j = 0u; j < PER_LANE; j++) {
         for (var m = 0u; m < SG; m++) {
           let key = subgroupShuffle(x[j], m);
-          s[j * SG + m] += vec2f(dot(q0, key), dot(q1, key));
+          s[j * SG + m] += vec2f(product(q0, key), product(q1, key));
         }
       }
     }
@@ -245,6 +253,7 @@ fn main(
 
     var new_top = top;
     for (var i = 0u; i < BLOCK; i++) { new_top = max(new_top, s[i]); }
+    new_top = select(top, new_top, new_top > top + LAZY);
     let shrink = exp2(top - new_top);
     top = new_top;
     var part = vec2f(); // sums of a block first: shorter chains of additions round less

@@ -96,6 +96,12 @@ fn load_g(at: u32, d: u32) -> vec4f {
   return tail(vec4f(g[i], g[i + 1u], g[i + 2u], g[i + 3u]), d);
 }
 
+/// Adds as forward does, which gives each score the same rounding.
+fn product(a: vec4f, b: vec4f) -> f32 {
+  let p = a * b;
+  return (p.x + p.y) + (p.z + p.w);
+}
+
 /// Bits of the members of a block at `base` that come before `end`.
 fn before(end: vec2u, base: u32) -> vec2u {
   let n = min(max(end, vec2u(base)) - base, vec2u(32u));
@@ -229,7 +235,7 @@ fn main(
           for (var j = 0u; j < PER_LANE; j++) {
             for (var m = 0u; m < SG; m++) {
               let key = subgroupShuffle(x[j], m);
-              w[j * SG + m] += vec2f(dot(y0, key), dot(y1, key));
+              w[j * SG + m] += vec2f(product(y0, key), product(y1, key));
             }
           }
         } else {

@@ -94,7 +94,7 @@ const strided =
  * FlashAttention (https://arxiv.org/abs/2205.14135). Sources q [B, H, T, D], k and v [B, Hkv, S, D] (H a multiple of
  * Hkv; halves are read as they are; k and v may be int8 rows, see int8.ts), then if present mask (bool) or bias
  * ([B, H, T, S], usually broadcast views) and lengths (i32 [B]: keys from there on are hidden). Outputs o [B, H, T, D] and stats [B, H, T, 2], from which backward has the weights
- * again: the largest score in base 2 and 1 / sum. A query that sees no key gives zeros.
+ * again: a score in base 2 near the largest, and 1 / the sum of weights relative to it. A query that sees no key gives zeros.
  */
 export const attentionOp = defineOp<AttentionAttrs>({
   name: "attention",
