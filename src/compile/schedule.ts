@@ -24,8 +24,8 @@ export interface Schedule {
 const MEMORY = 20;
 const MAX_OPS = 160; // in one generated kernel
 const DIVIDE = 2 * MEMORY; // row and column of a position
-/** A kernel more: 40 µs of CPU time on a software adapter; where one runs after the other on a GPU, it is idle for 3 to 5. */
-const DISPATCH = { software: 2 ** 20, integrated: 2 ** 24, discrete: 2 ** 27 };
+/** A kernel more: 20 µs of CPU time on a software adapter; a GPU idles for 3 to 5 where one kernel waits for another. */
+const DISPATCH = { software: 2 ** 19, integrated: 2 ** 24, discrete: 2 ** 27 };
 const MAX_HOOK_LOADS = 32; // and in all its copies: each takes a driver 20 to 30 ms to compile (docs/log.md)
 const MAX_HOOK_OPS = 32; // in a hook of a template: it is compiled together with the template's own registers
 

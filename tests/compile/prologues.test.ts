@@ -284,7 +284,7 @@ describe("when an operand is made where it is read", () => {
           .matmul(t(zeros(N, K))),
       );
     const apart = ["silu·mul", alone];
-    expect(await down(640, 256)).toEqual([fused]);
+    expect(await down(480, 256)).toEqual([fused]);
     expect(await down(1376, 512)).toEqual(apart);
     const { kind } = info;
     try {
