@@ -318,11 +318,10 @@ function fusePrologues(
     const store = prologues[0].first !== undefined;
     const { loads, ops, moves } = beside(source, source, buffers);
     const others = root === core ? new Set<Node>() : beside(root, core!, buffers).loads; // of the epilogue
-    const bound = (c: KernelCall): number =>
-      prologuesOf(c, [...made, source]).reduce(
-        (sum, p) => sum + beside(c.bind[p.source] as Node, c.bind[p.source] as Node, buffers).loads.size,
-        c.bind.length + others.size,
-      );
+    const bound = (c: KernelCall): number => {
+      const sources = prologuesOf(c, [...made, source]).map((p) => c.bind[p.source] as Node);
+      return sources.reduce((sum, n) => sum + beside(n, n, buffers).loads.size, c.bind.length + others.size);
+    };
     const readers = users.get(source)!;
     if (
       loads.size === 0 ||
