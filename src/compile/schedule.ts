@@ -73,7 +73,7 @@ export function schedule(order: readonly Node[], wanted: readonly Node[], option
     if (!options.fuse && computes(n)) buffers.add(n);
   }
 
-  storeReused(order, consumers, buffers, DISPATCH[options.kind]);
+  storeReused(order, consumers, buffers);
   limitKernels(order, buffers, options.maxBuffers - 1);
   const keep = new Set(wanted.map((n) => aliasOf(n) ?? n));
   const { buffers: stored, value: cores } = fuseWorthy(
@@ -147,7 +147,7 @@ function prologues(groups: readonly Group[], buffers: ReadonlySet<Node>, options
 }
 
 /** Gives a buffer to values that several kernels would recompute at more than its price. */
-function storeReused(order: readonly Node[], consumers: Map<Node, Node[]>, buffers: Set<Node>, dispatch: number): void {
+function storeReused(order: readonly Node[], consumers: Map<Node, Node[]>, buffers: Set<Node>): void {
   const cost = new Map<Node, number>();
   const loads = new Map<Node, number>();
   for (const n of order) {
@@ -160,6 +160,7 @@ function storeReused(order: readonly Node[], consumers: Map<Node, Node[]>, buffe
       let base = n.src[0];
       while (passes(base)) base = base.src[0];
       const more = (growth - 1) * cost.get(base)! - 1.25 * MEMORY * (growth + 1); // than storing it, an element
+      const dispatch = DISPATCH.software; // the least
       if (computes(base) && loads.get(base)! > 0 && more * numel(base.shape) > dispatch) buffers.add(base);
     }
   }
