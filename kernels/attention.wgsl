@@ -112,10 +112,11 @@ fn product(a: vec4f, b: vec4f) -> f32 {
   return (p.x + p.y) + (p.z + p.w);
 }
 
-/// Bits of the members of a block at `base` that come before `end`.
-fn before(end: vec2u, base: u32) -> vec2u {
-  let n = min(max(end, vec2u(base)) - base, vec2u(32u));
-  return select((vec2u(1u) << n) - 1u, vec2u(0xffffffffu), n == vec2u(32u));
+/// Which of the lane's rows see `key`; `firsts` and `limits` bound what each may see.
+fn sees(key: u32, firsts: vec2u, limits: vec2u) -> vec2<bool> {
+  let before = vec2u(key) < limits;
+  if (WINDOWED) { return before & (vec2u(key) >= firsts); }
+  return before;
 }
 
 /// Keys that query row `t` may see come before this index, which may lie outside of the keys.
@@ -174,10 +175,8 @@ fn main(
   if (LENGTHS) { length = min(u32(max(lengths[b], 0)), dims.S); }
   let limits = vec2u(limit(t.x, length), limit(t.y, length));
   let end = limit(last_t, length); // no row sees a key from here on
-  let all = limit(first_t, length); // every row sees the keys before this one …
   let firsts = vec2u(first_key(t.x, length), first_key(t.y, length));
   let start = first_key(first_t, length) / BLOCK * BLOCK; // no row sees a key before it
-  let all_from = first_key(last_t, length); // … and from this one on
 
   let q_strides = vec4u(dims.q_offset, dims.q_b, dims.q_h, dims.q_t);
   let q_x = head(b, h.x, heads, T, q_strides);
@@ -205,15 +204,14 @@ fn main(
       v_at[j] = v_head.x + key * v_head.y;
     }
 
-    var seen = before(limits, base) & ~before(firsts, base); // bit i: the row sees key base + i
+    var bits = vec2u(0xffffffffu); // bit i: the mask shows key base + i to the row
     if (MASKED) {
-      var bits = vec2u();
+      bits = vec2u();
       for (var i = 0u; i < dims.block; i++) {
         let m = m_at + min(base + i, length - 1u) * dims.m_s;
         bits |= select(vec2u(), vec2u(1u), vec2u(modifier[m.x], modifier[m.y]) != vec2u()) << vec2u(i);
       }
-      seen &= bits;
-      if (!subgroupAny(any(seen != vec2u()))) { continue; }
+      if (!subgroupAny(any(bits != vec2u()))) { continue; }
     }
 
     var s = array<vec2f, BLOCK>();
@@ -245,10 +243,9 @@ fn main(
       }
       for (var i = 0u; i < BLOCK; i++) { s[i] = max(s[i] + bias[i], vec2f(HIDDEN)); }
     }
-    if (MASKED || base + BLOCK > all || (WINDOWED && base < all_from)) {
-      for (var i = 0u; i < BLOCK; i++) {
-        s[i] = select(vec2f(HIDDEN), s[i], (seen & vec2u(1u << i)) != vec2u());
-      }
+    for (var i = 0u; i < BLOCK; i++) {
+      let seen = sees(base + i, firsts, limits) & ((bits & vec2u(1u << i)) != vec2u());
+      s[i] = select(vec2f(HIDDEN), s[i], seen);
     }
 
     var new_top = top;

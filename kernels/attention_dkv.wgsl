@@ -5,8 +5,9 @@
 // Grid: x = tiles of 2 SG keys, y = key heads, z = batch. Two keys per lane; blocks of BLOCK query rows are spread by
 // shuffles. The query heads that share a key head are a loop here: no atomics, and runs are repeatable.
 // dk, dv (and k, v, with CACHE) lie in workgroup memory, which starts as zero, each lane in its own slot: no barrier.
-// The four products of a block are turns of one loop, and what runs once a tile goes value by value: software adapters
-// compile each load lane by lane, at the price of 50 multiply-adds.
+// A block takes three loops over D, without branches, of which software adapters run both sides: scores; dO v^T and dv from
+// one load of dO; dk. What runs once a tile goes value by value: they compile each load lane by lane, at the price of 50
+// multiply-adds.
 // Caution: needs a fixed subgroup size of exactly SG; attention_dkv_tiled.wgsl is the same without subgroups.
 enable subgroups;
 diagnostic(off, subgroup_uniformity); // the analysis does not know that subgroupAny gives all lanes the same
@@ -30,7 +31,7 @@ struct Dims {
   g_offset: u32, g_b: u32, g_h: u32, g_t: u32, // gradient of o
   y_b: u32, y_h: u32, y_t: u32, // dk and dv
   ahead: i32, // row t sees the keys before t + ahead (with causal 2 and lengths: fewer by what a length lacks to S)
-  block: u32, two: u32, per_lane: u32, // BLOCK, 2 and PER_LANE, for loops that must stay loops
+  block: u32, // BLOCK, for loops that must stay loops
 }
 
 const SG: u32 = 8u; // param
@@ -118,27 +119,21 @@ fn product(a: vec4f, b: vec4f) -> f32 {
   return (p.x + p.y) + (p.z + p.w);
 }
 
-/// Bits of the members of a block at `base` that come before `end`.
-fn before(end: vec2u, base: u32) -> vec2u {
-  let n = min(max(end, vec2u(base)) - base, vec2u(32u));
-  return select((vec2u(1u) << n) - 1u, vec2u(0xffffffffu), n == vec2u(32u));
-}
-
-/// How many keys after its own a query row no longer sees, minus 1, may be negative: see `ahead`.
-fn ahead_of(length: u32) -> i32 {
+/// Query row t sees the keys before t + this.
+fn ahead(length: u32) -> i32 {
   if (LENGTHS && dims.causal == 2u) { return dims.ahead + i32(length) - i32(dims.S); }
   return dims.ahead;
 }
 
 /// First query row that may see `key`.
 fn first_row(key: u32, length: u32) -> u32 {
-  return u32(max(i32(key) + 1 - ahead_of(length), 0));
+  return u32(max(i32(key) + 1 - ahead(length), 0));
 }
 
 /// Query row from which on `key` has left the window.
 fn row_end(key: u32, length: u32) -> u32 {
   if (!WINDOWED) { return dims.T; }
-  return min(u32(max(i32(key) + 1 + i32(dims.window) - ahead_of(length), 0)), dims.T);
+  return min(u32(max(i32(key) + 1 + i32(dims.window) - ahead(length), 0)), dims.T);
 }
 
 /// Where rows of a head begin, and how far apart they are.
@@ -170,9 +165,8 @@ fn main(
   let first_key = group.x * 2u * SG; // of the tile
   let last_key = first_key + 2u * SG; // plus 1
   let first = vec2u(first_row(t.x, length), first_row(t.y, length));
-  let ends = vec2u(row_end(t.x, length), row_end(t.y, length));
-  let all = first_row(last_key - 1u, length); // from this row on every row sees every key of the tile …
-  let all_end = row_end(first_key, length); // … up to this one
+  let firsts = select(vec2u(0xffffffffu), first, t < vec2u(length)); // rows from here on see the lane's keys …
+  let ends = vec2u(row_end(t.x, length), row_end(t.y, length)); // … up to these
 
   let k_head = head(b, kv_head, kv_heads, S, vec4u(dims.k_offset, dims.k_b, dims.k_h, dims.k_t));
   let v_head = head(b, kv_head, kv_heads, S, vec4u(dims.v_offset, dims.v_b, dims.v_h, dims.v_t));
@@ -191,7 +185,6 @@ fn main(
   }
 
   let scale = dims.scale;
-  let turns = dims.two * 2u; // data, so that the loop over them stays one
   let start = first_row(first_key, length) / BLOCK * BLOCK;
   var end = row_end(last_key - 1u, length);
   if (first_key >= length) { end = 0u; }
@@ -212,101 +205,107 @@ fn main(
         g_at[j] = g_head.x + at[j] * g_head.y;
       }
 
-      var seen = before(ends, base) & ~before(first, base); // bit i: the key is seen by row base + i
-      seen = select(vec2u(), seen, t < vec2u(length));
+      var bits = vec2u(0xffffffffu); // bit i: the mask shows the key to row base + i
       if (MASKED) {
-        var bits = vec2u();
+        bits = vec2u();
         for (var i = 0u; i < dims.block; i++) {
           let m = m_base + min(base + i, T - 1u) * dims.m_t + key * dims.m_s;
           bits |= select(vec2u(), vec2u(1u), vec2u(modifier[m.x], modifier[m.y]) != vec2u()) << vec2u(i);
         }
-        seen &= bits;
-        if (!subgroupAny(any(seen != vec2u()))) { continue; }
+        if (!subgroupAny(any(bits != vec2u()))) { continue; }
       }
 
-      var w = array<vec2f, BLOCK>(); // in turn: scores, dO v^T, p, ds
-      var ds = array<vec2f, BLOCK>();
-      for (var turn = 0u; turn < turns; turn++) {
-        for (var d = 0u; d < D4; d++) {
-          let slot = d * 2u * SG + lane;
-          var x = array<vec4f, PER_LANE>();
-          for (var j = 0u; j < PER_LANE; j++) {
-            if (turn == 0u || turn == 3u) {
-              // q takes the scale, as in the forward pass: the same rounding gives the same score.
-              x[j] = load_q(q_at[j], d) * scale;
-            } else {
-              x[j] = load_g(g_at[j], d);
-            }
-          }
-          if (turn < 2u) {
-            var y0 = vec4f();
-            var y1 = vec4f();
-            if (CACHE) {
-              y0 = slots[(2u + turn) * SLOTS + slot];
-              y1 = slots[(2u + turn) * SLOTS + slot + SG];
-            } else if (turn == 0u) {
-              y0 = load_k(k_at.x, d);
-              y1 = load_k(k_at.y, d);
-            } else {
-              y0 = load_v(v_at.x, d);
-              y1 = load_v(v_at.y, d);
-            }
-            for (var j = 0u; j < PER_LANE; j++) {
-              for (var m = 0u; m < SG; m++) {
-                let row = subgroupShuffle(x[j], m);
-                w[j * SG + m] += vec2f(product(y0, row), product(y1, row));
-              }
-            }
-          } else {
-            var a0 = vec4f(); // sums of a block first: shorter chains of additions round less
-            var a1 = vec4f();
-            for (var j = 0u; j < PER_LANE; j++) {
-              for (var m = 0u; m < SG; m++) {
-                let row = subgroupShuffle(x[j], m);
-                a0 += w[j * SG + m].x * row;
-                a1 += w[j * SG + m].y * row;
-              }
-            }
-            slots[(3u - turn) * SLOTS + slot] += a0;
-            slots[(3u - turn) * SLOTS + slot + SG] += a1;
-          }
-        }
-
-        if (turn == 0u) {
-          if (BIASED) {
-            var bias = array<vec2f, BLOCK>();
-            for (var i = 0u; i < dims.block; i++) {
-              let m = a_base + min(base + i, T - 1u) * dims.a_t + key * dims.a_s;
-              bias[i] = vec2f(bitcast<f32>(modifier[m.x]), bitcast<f32>(modifier[m.y])) * LOG2E;
-            }
-            for (var i = 0u; i < BLOCK; i++) { w[i] = max(w[i] + bias[i], vec2f(HIDDEN)); }
-          }
-          if (MASKED || base < all || base + BLOCK > all_end || last_key > length) {
-            for (var i = 0u; i < BLOCK; i++) {
-              w[i] = select(vec2f(HIDDEN), w[i], (seen & vec2u(1u << i)) != vec2u());
-            }
-          }
-          for (var i = 0u; i < BLOCK; i++) {
-            ds[i] = w[i];
-            w[i] = vec2f();
-          }
-        } else if (turn == 1u) {
-          var stat = array<vec3f, PER_LANE>(); // largest score, 1 / sum, D = rowsum(dO * O)
-          for (var j = 0u; j < dims.per_lane; j++) {
-            for (var i = 1u; i < PER_LANE; i++) { stat[i - 1u] = stat[i]; }
-            stat[PER_LANE - 1u] = stats[first_stat + min(base + j * SG + lane, T - 1u)].xyz;
-          }
-          for (var j = 0u; j < PER_LANE; j++) {
-            for (var m = 0u; m < SG; m++) {
-              let x = subgroupShuffle(stat[j], m);
-              let p = exp2(ds[j * SG + m] - x.x) * x.y;
-              ds[j * SG + m] = p * (w[j * SG + m] - x.z);
-              w[j * SG + m] = p;
-            }
-          }
+      var p = array<vec2f, BLOCK>(); // scores, then weights
+      for (var d = 0u; d < D4; d++) {
+        let slot = 2u * SLOTS + d * 2u * SG + lane;
+        var x = array<vec4f, PER_LANE>();
+        // q takes the scale, as in the forward pass: the same rounding gives the same score.
+        for (var j = 0u; j < PER_LANE; j++) { x[j] = load_q(q_at[j], d) * scale; }
+        var k0 = vec4f();
+        var k1 = vec4f();
+        if (CACHE) {
+          k0 = slots[slot];
+          k1 = slots[slot + SG];
         } else {
-          for (var i = 0u; i < BLOCK; i++) { w[i] = ds[i]; }
+          k0 = load_k(k_at.x, d);
+          k1 = load_k(k_at.y, d);
         }
+        for (var j = 0u; j < PER_LANE; j++) {
+          for (var m = 0u; m < SG; m++) {
+            let row = subgroupShuffle(x[j], m);
+            p[j * SG + m] += vec2f(product(k0, row), product(k1, row));
+          }
+        }
+      }
+      if (BIASED) {
+        var bias = array<vec2f, BLOCK>();
+        for (var i = 0u; i < dims.block; i++) {
+          let m = a_base + min(base + i, T - 1u) * dims.a_t + key * dims.a_s;
+          bias[i] = vec2f(bitcast<f32>(modifier[m.x]), bitcast<f32>(modifier[m.y])) * LOG2E;
+        }
+        for (var i = 0u; i < BLOCK; i++) { p[i] = max(p[i] + bias[i], vec2f(HIDDEN)); }
+      }
+
+      var dots = array<f32, PER_LANE>(); // D = rowsum(dO * O)
+      for (var j = 0u; j < PER_LANE; j++) {
+        let stat = stats[first_stat + at[j]].xyz; // largest score, 1 / sum, D
+        dots[j] = stat.z;
+        for (var m = 0u; m < SG; m++) {
+          let i = j * SG + m;
+          let x = subgroupShuffle(stat.xy, m);
+          var seen = (vec2u(base + i) >= firsts) & (vec2u(base + i) < ends);
+          seen &= (bits & vec2u(1u << i)) != vec2u();
+          p[i] = exp2(select(vec2f(HIDDEN), p[i], seen) - x.x) * x.y;
+        }
+      }
+
+      var w = array<vec2f, BLOCK>(); // dO v^T, then ds
+      for (var d = 0u; d < D4; d++) {
+        let slot = SLOTS + d * 2u * SG + lane;
+        var x = array<vec4f, PER_LANE>();
+        for (var j = 0u; j < PER_LANE; j++) { x[j] = load_g(g_at[j], d); }
+        var v0 = vec4f();
+        var v1 = vec4f();
+        if (CACHE) {
+          v0 = slots[2u * SLOTS + slot];
+          v1 = slots[2u * SLOTS + slot + SG];
+        } else {
+          v0 = load_v(v_at.x, d);
+          v1 = load_v(v_at.y, d);
+        }
+        var a0 = vec4f(); // sums of a block first: shorter chains of additions round less
+        var a1 = vec4f();
+        for (var j = 0u; j < PER_LANE; j++) {
+          for (var m = 0u; m < SG; m++) {
+            let i = j * SG + m;
+            let row = subgroupShuffle(x[j], m);
+            w[i] += vec2f(product(v0, row), product(v1, row));
+            a0 += p[i].x * row;
+            a1 += p[i].y * row;
+          }
+        }
+        slots[slot] += a0;
+        slots[slot + SG] += a1;
+      }
+      for (var j = 0u; j < PER_LANE; j++) {
+        for (var m = 0u; m < SG; m++) { w[j * SG + m] = p[j * SG + m] * (w[j * SG + m] - subgroupShuffle(dots[j], m)); }
+      }
+
+      for (var d = 0u; d < D4; d++) {
+        let slot = d * 2u * SG + lane;
+        var x = array<vec4f, PER_LANE>();
+        for (var j = 0u; j < PER_LANE; j++) { x[j] = load_q(q_at[j], d) * scale; }
+        var a0 = vec4f();
+        var a1 = vec4f();
+        for (var j = 0u; j < PER_LANE; j++) {
+          for (var m = 0u; m < SG; m++) {
+            let row = subgroupShuffle(x[j], m);
+            a0 += w[j * SG + m].x * row;
+            a1 += w[j * SG + m].y * row;
+          }
+        }
+        slots[slot] += a0;
+        slots[slot + SG] += a1;
       }
     }
   }

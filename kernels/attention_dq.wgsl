@@ -4,7 +4,7 @@
 // Apart from dK and dV because WGSL has no f32 atomics: every dq row belongs to one lane, so runs are repeatable.
 // Layout and grid as in attention.wgsl; g = gradient of o, strided; stats and lengths from attention_stats.wgsl; dq contiguous.
 // q, dq (and g, with CACHE) lie in workgroup memory, which starts as zero, each lane in its own slot: no barrier.
-// The three products are turns of one loop, for the reason given in attention_dkv.wgsl.
+// The three products are loops of their own: software adapters run both sides of a branch.
 // Caution: needs a fixed subgroup size of exactly SG; attention_dq_tiled.wgsl is the same without subgroups.
 enable subgroups;
 diagnostic(off, subgroup_uniformity); // the analysis does not know that subgroupAny gives all lanes the same
@@ -102,10 +102,11 @@ fn product(a: vec4f, b: vec4f) -> f32 {
   return (p.x + p.y) + (p.z + p.w);
 }
 
-/// Bits of the members of a block at `base` that come before `end`.
-fn before(end: vec2u, base: u32) -> vec2u {
-  let n = min(max(end, vec2u(base)) - base, vec2u(32u));
-  return select((vec2u(1u) << n) - 1u, vec2u(0xffffffffu), n == vec2u(32u));
+/// Which of the lane's rows see `key`; `firsts` and `limits` bound what each may see.
+fn sees(key: u32, firsts: vec2u, limits: vec2u) -> vec2<bool> {
+  let before = vec2u(key) < limits;
+  if (WINDOWED) { return before & (vec2u(key) >= firsts); }
+  return before;
 }
 
 /// Keys that query row `t` may see come before this index, which may lie outside of the keys.
@@ -155,10 +156,8 @@ fn main(
   let first_t = group.x * 2u * SG;
   let last_t = min(first_t + 2u * SG, T) - 1u;
   let end = limit(last_t, length);
-  let all = limit(first_t, length);
   let firsts = vec2u(first_key(row.x, length), first_key(row.y, length));
   let start = first_key(first_t, length) / BLOCK * BLOCK;
-  let all_from = first_key(last_t, length);
 
   let q_head = head(b, h, H, T, vec4u(dims.q_offset, dims.q_b, dims.q_h, dims.q_t));
   let g_head = head(b, h, H, T, vec4u(dims.g_offset, dims.g_b, dims.g_h, dims.g_t));
@@ -178,7 +177,6 @@ fn main(
     dots[r] = stat.z;
   }
   let scale = dims.scale;
-  let turns = dims.two + 1u; // data, so that the loop over them stays one
   for (var i = 0u; i < D4 * 8u; i++) { // [D4, 2, 4]
     let r = i / 4u % 2u;
     let d = i / 8u * 4u + i % 4u;
@@ -198,82 +196,81 @@ fn main(
       v_at[j] = v_head.x + key * v_head.y;
     }
 
-    var seen = before(limits, base) & ~before(firsts, base); // bit i: the row sees key base + i
+    var bits = vec2u(0xffffffffu); // bit i: the mask shows key base + i to the row
     if (MASKED) {
-      var bits = vec2u();
+      bits = vec2u();
       for (var i = 0u; i < dims.block; i++) {
         let m = m_at + min(base + i, length - 1u) * dims.m_s;
         bits |= select(vec2u(), vec2u(1u), vec2u(modifier[m.x], modifier[m.y]) != vec2u()) << vec2u(i);
       }
-      seen &= bits;
-      if (!subgroupAny(any(seen != vec2u()))) { continue; }
+      if (!subgroupAny(any(bits != vec2u()))) { continue; }
     }
 
-    var w = array<vec2f, BLOCK>(); // in turn: scores, dO v^T, ds
-    var p = array<vec2f, BLOCK>();
-    for (var turn = 0u; turn < turns; turn++) {
-      for (var d = 0u; d < D4; d++) {
-        let slot = d * 2u * SG + lane;
-        var x = array<vec4f, PER_LANE>();
-        for (var j = 0u; j < PER_LANE; j++) {
-          if (turn == 1u) {
-            x[j] = load_v(v_at[j], d);
-          } else {
-            x[j] = load_k(k_at[j], d);
-          }
-        }
-        if (turn < 2u) {
-          var y0 = vec4f();
-          var y1 = vec4f();
-          if (CACHE || turn == 0u) {
-            y0 = slots[(1u + turn) * SLOTS + slot];
-            y1 = slots[(1u + turn) * SLOTS + slot + SG];
-          } else {
-            y0 = load_g(g_at.x, d);
-            y1 = load_g(g_at.y, d);
-          }
-          for (var j = 0u; j < PER_LANE; j++) {
-            for (var m = 0u; m < SG; m++) {
-              let key = subgroupShuffle(x[j], m);
-              w[j * SG + m] += vec2f(product(y0, key), product(y1, key));
-            }
-          }
-        } else {
-          var a0 = vec4f(); // sums of a block first: shorter chains of additions round less
-          var a1 = vec4f();
-          for (var j = 0u; j < PER_LANE; j++) {
-            for (var m = 0u; m < SG; m++) {
-              let key = subgroupShuffle(x[j], m);
-              a0 += w[j * SG + m].x * key;
-              a1 += w[j * SG + m].y * key;
-            }
-          }
-          slots[slot] += a0;
-          slots[slot + SG] += a1;
+    var p = array<vec2f, BLOCK>(); // scores, then weights
+    for (var d = 0u; d < D4; d++) {
+      let slot = d * 2u * SG + lane;
+      var x = array<vec4f, PER_LANE>();
+      for (var j = 0u; j < PER_LANE; j++) { x[j] = load_k(k_at[j], d); }
+      let q0 = slots[SLOTS + slot];
+      let q1 = slots[SLOTS + slot + SG];
+      for (var j = 0u; j < PER_LANE; j++) {
+        for (var m = 0u; m < SG; m++) {
+          let key = subgroupShuffle(x[j], m);
+          p[j * SG + m] += vec2f(product(q0, key), product(q1, key));
         }
       }
+    }
+    if (BIASED) {
+      var bias = array<vec2f, BLOCK>();
+      for (var i = 0u; i < dims.block; i++) {
+        let m = a_at + min(base + i, length - 1u) * dims.a_s;
+        bias[i] = vec2f(bitcast<f32>(modifier[m.x]), bitcast<f32>(modifier[m.y])) * LOG2E;
+      }
+      for (var i = 0u; i < BLOCK; i++) { p[i] = max(p[i] + bias[i], vec2f(HIDDEN)); }
+    }
+    for (var i = 0u; i < BLOCK; i++) {
+      let seen = sees(base + i, firsts, limits) & ((bits & vec2u(1u << i)) != vec2u());
+      p[i] = exp2(select(vec2f(HIDDEN), p[i], seen) - top) * norm;
+    }
 
-      if (turn == 0u) {
-        if (BIASED) {
-          var bias = array<vec2f, BLOCK>();
-          for (var i = 0u; i < dims.block; i++) {
-            let m = a_at + min(base + i, length - 1u) * dims.a_s;
-            bias[i] = vec2f(bitcast<f32>(modifier[m.x]), bitcast<f32>(modifier[m.y])) * LOG2E;
-          }
-          for (var i = 0u; i < BLOCK; i++) { w[i] = max(w[i] + bias[i], vec2f(HIDDEN)); }
-        }
-        if (MASKED || base + BLOCK > all || (WINDOWED && base < all_from)) {
-          for (var i = 0u; i < BLOCK; i++) {
-            w[i] = select(vec2f(HIDDEN), w[i], (seen & vec2u(1u << i)) != vec2u());
-          }
-        }
-        for (var i = 0u; i < BLOCK; i++) {
-          p[i] = exp2(w[i] - top) * norm;
-          w[i] = vec2f();
-        }
+    var w = array<vec2f, BLOCK>(); // dO v^T
+    for (var d = 0u; d < D4; d++) {
+      let slot = 2u * SLOTS + d * 2u * SG + lane;
+      var x = array<vec4f, PER_LANE>();
+      for (var j = 0u; j < PER_LANE; j++) { x[j] = load_v(v_at[j], d); }
+      var g0 = vec4f();
+      var g1 = vec4f();
+      if (CACHE) {
+        g0 = slots[slot];
+        g1 = slots[slot + SG];
       } else {
-        for (var i = 0u; i < BLOCK; i++) { w[i] = p[i] * (w[i] - dots); }
+        g0 = load_g(g_at.x, d);
+        g1 = load_g(g_at.y, d);
       }
+      for (var j = 0u; j < PER_LANE; j++) {
+        for (var m = 0u; m < SG; m++) {
+          let value = subgroupShuffle(x[j], m);
+          w[j * SG + m] += vec2f(product(g0, value), product(g1, value));
+        }
+      }
+    }
+    for (var i = 0u; i < BLOCK; i++) { p[i] *= w[i] - dots; } // ds
+
+    for (var d = 0u; d < D4; d++) {
+      let slot = d * 2u * SG + lane;
+      var x = array<vec4f, PER_LANE>();
+      for (var j = 0u; j < PER_LANE; j++) { x[j] = load_k(k_at[j], d); }
+      var a0 = vec4f(); // sums of a block first: shorter chains of additions round less
+      var a1 = vec4f();
+      for (var j = 0u; j < PER_LANE; j++) {
+        for (var m = 0u; m < SG; m++) {
+          let key = subgroupShuffle(x[j], m);
+          a0 += p[j * SG + m].x * key;
+          a1 += p[j * SG + m].y * key;
+        }
+      }
+      slots[slot] += a0;
+      slots[slot + SG] += a1;
     }
   }
 

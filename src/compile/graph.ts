@@ -23,11 +23,9 @@ export interface Graph {
   readonly times?: ReadonlyMap<Node, number>;
 }
 
-let walks = 0;
-
 /** Walks from the roots to realised nodes. Graphs with equal keys differ only in the data of their leaves. */
 export function collect(roots: readonly Root[]): Graph {
-  const walk = ++walks;
+  const place = new Map<Node, number>();
   const order: Node[] = [];
   const leaves: Node[] = [];
   const fed: boolean[] = [];
@@ -36,8 +34,7 @@ export function collect(roots: readonly Root[]): Graph {
   const parts: string[] = [];
 
   const leaf = (n: Node): void => {
-    n.walk = walk;
-    n.place = order.length + leaves.length;
+    place.set(n, place.size);
     leaves.push(n);
     const fromHost = !n.storage && !n.requiresGrad && !targets.has(n);
     fed.push(fromHost);
@@ -48,38 +45,34 @@ export function collect(roots: readonly Root[]): Graph {
     if (!buffers.has(buffer)) buffers.set(buffer, buffers.size);
     return `b${buffers.get(buffer)}@${offset}`;
   };
-  // The nodes on the way down, and which of its sources each looks at next.
-  const stack: Node[] = [];
-  const next: number[] = [];
+  const stack: { node: Node; next: number }[] = [];
   const open = (n: Node): void => {
     // What was computed can be computed again; what was given or assigned cannot.
     if (n.forgetful || (n.op.kind === "leaf" && n.src.length === 0))
       throw new Error(n.stale ?? `internal: leaf node ${n.id} has no value`);
-    n.walk = walk;
-    stack.push(n);
-    next.push(0);
+    place.set(n, -1);
+    stack.push({ node: n, next: 0 });
   };
   const visit = (root: Node): void => {
-    if (root.walk === walk) return;
+    if (place.has(root)) return;
     if (root.realized) return leaf(root);
     open(root);
     while (stack.length) {
-      const top = stack.length - 1;
-      const node = stack[top];
-      const { src } = node;
-      let i = next[top];
-      while (i < src.length && src[i].walk === walk) i++;
-      if (i < src.length) {
-        next[top] = i + 1;
-        if (src[i].realized) leaf(src[i]);
-        else open(src[i]);
+      const top = stack[stack.length - 1];
+      const { node } = top;
+      if (top.next < node.src.length) {
+        const s = node.src[top.next++];
+        if (place.has(s)) continue;
+        if (s.realized) leaf(s);
+        else {
+          open(s);
+        }
       } else {
         stack.pop();
-        next.pop();
-        node.place = order.length + leaves.length;
+        place.set(node, place.size);
         order.push(node);
         let text = node.key;
-        for (const s of src) text += ` ${s.place}`;
+        for (const s of node.src) text += ` ${place.get(s)}`;
         parts.push(text);
       }
     }
@@ -88,6 +81,6 @@ export function collect(roots: readonly Root[]): Graph {
     visit(r.node);
     if (r.target) visit(r.target);
   }
-  for (const r of roots) parts.push(`${r.mode}${r.node.place}${r.target ? `>${r.target.place}` : ""}`);
+  for (const r of roots) parts.push(`${r.mode}${place.get(r.node)}${r.target ? `>${place.get(r.target)}` : ""}`);
   return { order, leaves, fed, roots, key: parts.join("\n") };
 }

@@ -21,6 +21,8 @@ interface Case {
   lengths?: readonly number[];
   /** q, k, v and the gradient lie as [B, T, H, D], as after a head-splitting permute; so do the results. */
   permuted?: boolean;
+  /** Where they begin in their buffers when permuted. */
+  offset?: number;
   /** q, k and v, or k and v alone, are halves; or k and v are int8 rows, which have no gradient. */
   stored?: "f16" | "kv f16" | "kv int8";
 }
@@ -40,9 +42,12 @@ interface Problem {
 const at = (x: Source, ...i: number[]): number =>
   x.data[(x.offset ?? 0) + i.reduce((sum, n, j) => sum + n * x.strides![j], 0)];
 
-/** [B, N, R, D] laid out contiguously, or as a view of [B, R, N, D] some elements into a larger buffer. */
-function rows(seed: number, [B, N, R, D]: readonly number[], permuted = false): Source {
-  const offset = permuted ? 12 : 0;
+/** [B, N, R, D] laid out contiguously, or as a view of [B, R, N, D] `offset` elements into a larger buffer. */
+function rows(
+  seed: number,
+  [B, N, R, D]: readonly number[],
+  { permuted = false, offset = permuted ? 12 : 0 }: Case,
+): Source {
   const data = normals(B * N * R * D + offset, seed);
   return { data, shape: [B, N, R, D], offset, strides: permuted ? [N * R * D, D, N * D, 1] : [N * R * D, R * D, D, 1] };
 }
@@ -90,10 +95,10 @@ function problem(c: Case): Problem {
       tokensFirst: c.permuted,
     },
     shape: { B, H, heads, T, S, D },
-    q: rows(1, [B, H, T, D], c.permuted),
-    k: rows(2, [B, heads, S, D], c.permuted),
-    v: rows(3, [B, heads, S, D], c.permuted),
-    g: rows(4, [B, H, T, D], c.permuted),
+    q: rows(1, [B, H, T, D], c),
+    k: rows(2, [B, heads, S, D], c),
+    v: rows(3, [B, heads, S, D], c),
+    g: rows(4, [B, H, T, D], c),
     extra: [...(joint ? [joint] : [mask, bias]), lengths].filter((x) => x !== undefined),
     visible(b, h, t, s) {
       const length = c.lengths?.[b] ?? S;
@@ -248,6 +253,18 @@ const cases: Record<string, Case> = {
   "D 1": { T: 9, D: 1 },
   "D 18: the last vector is partial": { T: 17, S: 31, D: 18, permuted: true },
   "grouped heads, permuted operands": { B: 2, H: 6, heads: 2, T: 35, D: 32, causal: "top-left", permuted: true },
+  "grouped heads, permuted from the start of their buffers": {
+    B: 2,
+    H: 6,
+    heads: 2,
+    T: 19,
+    S: 27,
+    D: 20,
+    causal: "bottom-right",
+    permuted: true,
+    offset: 0,
+  },
+  "permuted from the start of their buffers, D 18": { B: 2, H: 3, T: 21, D: 18, permuted: true, offset: 0 },
   "mask per batch [B,1,T,S]": { B: 2, T: 37, D: 32, mask: [2, 1, 37, 37], permuted: true },
   "mask per head [1,H,1,S], causal": { B: 2, T: 17, D: 32, mask: [1, 2, 1, 17], causal: "top-left" },
   "full mask [B,H,T,S], grouped": { B: 2, H: 4, heads: 2, T: 18, S: 21, D: 20, mask: [2, 4, 18, 21] },
