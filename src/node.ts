@@ -39,6 +39,9 @@ export class Node implements OutputSpec {
   /** Why this value can no longer be read (it was overwritten in place). */
   stale?: string;
   requiresGrad = false;
+  /** Scratch of `collect`: the last walk that met the node, and its place there. */
+  walk = 0;
+  place = 0;
   /** The user's line that made the node, kept when SHADEGRAD_DEBUG is on. */
   site?: string;
 

@@ -189,13 +189,12 @@ function templateKernel(
     const index = shape.map((size, d) => variable(d, size));
     const whole = builder.build(node, reshapeIndex(index, shape, node.shape), true);
     const { sizes, exprs } = shape.length === 1 ? dimsOf(shape[0], whole, width) : { sizes: shape, exprs: [whole] };
-    const last = sizes.length - 1;
-    const names =
-      shape.length === 3 ? ["i.x", "i.y", "i.z"] : last === 0 ? ["at"] : sizes.map((_, d) => `${prefix}${d}`);
-    const emitter = new Emitter({ variables: names, vector: width === 4 ? last : -1, prefix, device });
+    const known = { 1: ["at"], 3: ["i.x", "i.y", "i.z"] }[shape.length];
+    const names = sizes.length === shape.length ? known : sizes.map((_, d) => `${prefix}${d}`);
+    const vector = width === 4 ? sizes.length - 1 : -1;
+    const emitter = new Emitter({ variables: names, vector, prefix, device });
     emitter.declare(exprs);
-    const position = width === 4 ? "at / 4u" : "at";
-    const dims = shape.length === 1 && last > 0 ? decode(emitter, position, names, sizes, width === 4 ? last : -1) : [];
+    const dims = names === known ? [] : decode(emitter, width === 4 ? "at / 4u" : "at", names, sizes, vector);
     const result = emitter.emit(exprs[0], width);
     const value = node.dtype === "f16" ? `${type}(${result})` : result;
     const body = [...dims, emitter.take()].join("\n");

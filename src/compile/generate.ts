@@ -1,4 +1,6 @@
+import { kernelSource } from "../../kernels/index.ts";
 import type { Node } from "../node.ts";
+import { sumParts } from "../ops/lower/grid.ts";
 import type { DeviceInfo } from "../runtime/device.ts";
 import { numel } from "../shape.ts";
 import { bufferDeclaration, Emitter, floatLiteral, numbersDeclaration } from "./emit.ts";
@@ -15,6 +17,7 @@ import {
 } from "./index-map.ts";
 import type { BufferRef, LowerContext } from "./lower.ts";
 import { normalize, type Space } from "./space.ts";
+import { specialize } from "./template.ts";
 import { bytesOf, cutOf, reach, stretches, windowOf } from "./window.ts";
 
 /** What stands at one binding: a uniform of these words, or a buffer. */
@@ -286,13 +289,15 @@ export function reduceKernels(
   const units = columns ? outputs / 4 : outputs;
   const count = rows ? numel(inner) / 4 : numel(inner);
   const target = cx.device.kind === "software" ? 256 : 8192;
+  const split = units < target && count >= 32;
   // Where a second kernel costs more than one core's walk; in blocks, then, for the same accuracy.
   const short = cx.device.kind === "software" && Math.ceil(units / 8) * count <= SHORT;
-  const slabs =
-    arg || units >= target || count < 32 || short ? 1 : Math.min(Math.ceil(target / units), Math.floor(count / 8), 256);
+  const slabs = arg || short || !split ? 1 : Math.min(Math.ceil(target / units), Math.floor(count / 8), 256);
 
-  const names = [...variables("i", outer), ...variables("r", inner)];
   const { device } = cx;
+  if (node.op.name === "sum" && root === node && !split && expr.kind === "load" && isRows(expr, outer, inner, device))
+    return [rowSum(expr.node, root, inner[0], outputs)];
+  const names = [...variables("i", outer), ...variables("r", inner)];
   const emitter = new Emitter({ variables: names, vector, prefix: "", device });
   // Without work behind it, one slab is written like many (but to the result): both share one pipeline.
   const whole = slabs === 1 && (arg || after.length > 0 || root.dtype === "f16" || root.dtype === "bool");
@@ -320,7 +325,7 @@ export function reduceKernels(
   const type = emitter.type(dtype, stepWidth);
   body.push(`var acc = ${type}(${literal(reducer.init(float))});`);
   if (arg) body.push("var at = 0u;");
-  const blocks = short && float && node.op.name === "sum" && count >= 32;
+  const blocks = short && split && float && node.op.name === "sum";
   if (blocks) {
     const block = emitter.word(blockOf(count));
     body.push(`for (var b = 0u; b < ${emitter.word(count)}; b += ${block}) {`, `var part = ${type}();`);
@@ -375,6 +380,32 @@ export function reduceKernels(
       lines.join("\n"),
     ),
   ];
+}
+
+/** Whether a load of f32 reads the rows of a whole buffer [inner, outer] one after the other. */
+function isRows(
+  { node, dtype, address: { terms, offset } }: Extract<Expr, { kind: "load" }>,
+  outer: readonly number[],
+  inner: readonly number[],
+  device: DeviceInfo,
+): boolean {
+  const steps = [1, outer[0]];
+  return (
+    dtype === "f32" &&
+    outer.length === 1 &&
+    inner.length === 1 &&
+    offset === 0 &&
+    terms.length === 2 &&
+    terms.every(({ coef, atom }) => atom.kind === "var" && coef === steps[atom.id]) &&
+    bytesOf(node) <= device.maxBindingBytes
+  );
+}
+
+/** Rows added up as partial sums are, so that both are one text. */
+function rowSum(rows: Node, out: Node, count: number, N: number): Kernel {
+  const { kernel, params, dims, grid } = sumParts(rows, out, count, 1, N);
+  const bind = [{ words: dims }, { ref: rows, write: false }, { ref: out, write: true }];
+  return { label: kernel, code: specialize(kernelSource(kernel), { params }), bind, grid };
 }
 
 /** Statements that store `total`, or what the epilogue makes of it. */

@@ -23,9 +23,11 @@ export interface Graph {
   readonly times?: ReadonlyMap<Node, number>;
 }
 
+let walks = 0;
+
 /** Walks from the roots to realised nodes. Graphs with equal keys differ only in the data of their leaves. */
 export function collect(roots: readonly Root[]): Graph {
-  const place = new Map<Node, number>();
+  const walk = ++walks;
   const order: Node[] = [];
   const leaves: Node[] = [];
   const fed: boolean[] = [];
@@ -34,7 +36,8 @@ export function collect(roots: readonly Root[]): Graph {
   const parts: string[] = [];
 
   const leaf = (n: Node): void => {
-    place.set(n, place.size);
+    n.walk = walk;
+    n.place = order.length + leaves.length;
     leaves.push(n);
     const fromHost = !n.storage && !n.requiresGrad && !targets.has(n);
     fed.push(fromHost);
@@ -45,34 +48,38 @@ export function collect(roots: readonly Root[]): Graph {
     if (!buffers.has(buffer)) buffers.set(buffer, buffers.size);
     return `b${buffers.get(buffer)}@${offset}`;
   };
-  const stack: { node: Node; next: number }[] = [];
+  // The nodes on the way down, and which of its sources each looks at next.
+  const stack: Node[] = [];
+  const next: number[] = [];
   const open = (n: Node): void => {
     // What was computed can be computed again; what was given or assigned cannot.
     if (n.forgetful || (n.op.kind === "leaf" && n.src.length === 0))
       throw new Error(n.stale ?? `internal: leaf node ${n.id} has no value`);
-    place.set(n, -1);
-    stack.push({ node: n, next: 0 });
+    n.walk = walk;
+    stack.push(n);
+    next.push(0);
   };
   const visit = (root: Node): void => {
-    if (place.has(root)) return;
+    if (root.walk === walk) return;
     if (root.realized) return leaf(root);
     open(root);
     while (stack.length) {
-      const top = stack[stack.length - 1];
-      const { node } = top;
-      if (top.next < node.src.length) {
-        const s = node.src[top.next++];
-        if (place.has(s)) continue;
-        if (s.realized) leaf(s);
-        else {
-          open(s);
-        }
+      const top = stack.length - 1;
+      const node = stack[top];
+      const { src } = node;
+      let i = next[top];
+      while (i < src.length && src[i].walk === walk) i++;
+      if (i < src.length) {
+        next[top] = i + 1;
+        if (src[i].realized) leaf(src[i]);
+        else open(src[i]);
       } else {
         stack.pop();
-        place.set(node, place.size);
+        next.pop();
+        node.place = order.length + leaves.length;
         order.push(node);
         let text = node.key;
-        for (const s of node.src) text += ` ${place.get(s)}`;
+        for (const s of src) text += ` ${s.place}`;
         parts.push(text);
       }
     }
@@ -81,6 +88,6 @@ export function collect(roots: readonly Root[]): Graph {
     visit(r.node);
     if (r.target) visit(r.target);
   }
-  for (const r of roots) parts.push(`${r.mode}${place.get(r.node)}${r.target ? `>${place.get(r.target)}` : ""}`);
+  for (const r of roots) parts.push(`${r.mode}${r.node.place}${r.target ? `>${r.target.place}` : ""}`);
   return { order, leaves, fed, roots, key: parts.join("\n") };
 }

@@ -24,8 +24,8 @@ export interface Schedule {
 const MEMORY = 20;
 const MAX_OPS = 160; // in one generated kernel
 const DIVIDE = 2 * MEMORY; // row and column of a position
-/** A kernel more: 40 µs of CPU time on a software adapter; where one runs after the other on a GPU, it is idle for 3 to 5. */
-const DISPATCH = { software: 2 ** 20, integrated: 2 ** 24, discrete: 2 ** 27 };
+/** A kernel more: 20 µs of CPU time on a software adapter; a GPU idles for 3 to 5 where one kernel waits for another. */
+const DISPATCH = { software: 2 ** 19, integrated: 2 ** 24, discrete: 2 ** 27 };
 const MAX_HOOK_LOADS = 32; // and in all its copies: each takes a driver 20 to 30 ms to compile (docs/log.md)
 const MAX_HOOK_OPS = 32; // in a hook of a template: it is compiled together with the template's own registers
 
@@ -73,7 +73,7 @@ export function schedule(order: readonly Node[], wanted: readonly Node[], option
     if (!options.fuse && computes(n)) buffers.add(n);
   }
 
-  storeReused(order, consumers, buffers, DISPATCH[options.kind]);
+  storeReused(order, consumers, buffers);
   limitKernels(order, buffers, options.maxBuffers - 1);
   const keep = new Set(wanted.map((n) => aliasOf(n) ?? n));
   const { buffers: stored, value: cores } = fuseWorthy(
@@ -147,7 +147,7 @@ function prologues(groups: readonly Group[], buffers: ReadonlySet<Node>, options
 }
 
 /** Gives a buffer to values that several kernels would recompute at more than its price. */
-function storeReused(order: readonly Node[], consumers: Map<Node, Node[]>, buffers: Set<Node>, dispatch: number): void {
+function storeReused(order: readonly Node[], consumers: Map<Node, Node[]>, buffers: Set<Node>): void {
   const cost = new Map<Node, number>();
   const loads = new Map<Node, number>();
   for (const n of order) {
@@ -160,6 +160,7 @@ function storeReused(order: readonly Node[], consumers: Map<Node, Node[]>, buffe
       let base = n.src[0];
       while (passes(base)) base = base.src[0];
       const more = (growth - 1) * cost.get(base)! - 1.25 * MEMORY * (growth + 1); // than storing it, an element
+      const dispatch = DISPATCH.software; // the least
       if (computes(base) && loads.get(base)! > 0 && more * numel(base.shape) > dispatch) buffers.add(base);
     }
   }
@@ -318,11 +319,10 @@ function fusePrologues(
     const store = prologues[0].first !== undefined;
     const { loads, ops, moves } = beside(source, source, buffers);
     const others = root === core ? new Set<Node>() : beside(root, core!, buffers).loads; // of the epilogue
-    const bound = (c: KernelCall): number =>
-      prologuesOf(c, [...made, source]).reduce(
-        (sum, p) => sum + beside(c.bind[p.source] as Node, c.bind[p.source] as Node, buffers).loads.size,
-        c.bind.length + others.size,
-      );
+    const bound = (c: KernelCall): number => {
+      const sources = prologuesOf(c, [...made, source]).map((p) => c.bind[p.source] as Node);
+      return sources.reduce((sum, n) => sum + beside(n, n, buffers).loads.size, c.bind.length + others.size);
+    };
     const readers = users.get(source)!;
     if (
       loads.size === 0 ||

@@ -21,6 +21,7 @@ export function shard(node: Node, limit: number): Tensor[] | undefined {
   if (op.kind !== "kernel" || op.name === "pack") return undefined;
   const large = [...(outputs ?? [node]), ...src].some((n) => bytesOf(n) > limit);
   if (op.name === "matmul") return product(node, limit);
+  if (op.name === "write_at" || op.name === "write_int8") return written(node, limit);
   if (!large || op.inPlace) return undefined;
   if (op.name === "index_add" || op.name === "scatter_add") return added(node, limit);
   const x = src.map((s) => new Tensor(s));
@@ -88,6 +89,19 @@ function packedProduct(node: Node, limit: number): Tensor[] | undefined {
   );
   if (results.length < 2) return undefined;
   return [transposed ? results.reduce((a, b) => a.add(b)) : cat(results, 1)];
+}
+
+/** Rows too many to be bound at once, written into their cache part by part. */
+function written(node: Node, limit: number): Tensor[] | undefined {
+  const [cache, value, position] = node.src.map((s) => new Tensor(s));
+  const bytes = Math.min(bytesOf(value.node), extent(operandOf(node, 1, limit)));
+  if (bytes <= limit || value.shape[2] < 2) return undefined;
+  return [
+    parts(value, 2, limit).reduce((into, { start, size }) => {
+      const own = [into, value.narrow(2, start, size), position.add(start)];
+      return apply(node.op, own, node.attrs, node.shape, node.dtype);
+    }, cache),
+  ];
 }
 
 /** Reads each part of the table at the indices that lie in it. */

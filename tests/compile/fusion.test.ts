@@ -85,7 +85,8 @@ function build(shape: readonly [number, number, number], steps: readonly Step[])
             ],
             1,
           ).narrow(1, k % (M + 1), M),
-      ][kind % 15](),
+        () => x.add(y).mul(0.1).matmul(y.tanh().transpose(1, 2)).matmul(x.sigmoid()).tanh(),
+      ][kind % 16](),
     );
   }
   return [pool.at(-1)!, pool.at(-1)!.sum([0, 1]), pool.at(-2)!.mul(pool.at(-1)!).mean()];
@@ -97,7 +98,7 @@ async function evaluate(shape: readonly [number, number, number], steps: readonl
   return out;
 }
 
-const program = fc.array(fc.record({ kind: fc.nat(14), a: fc.nat(20), b: fc.nat(20), k: fc.nat(5) }), {
+const program = fc.array(fc.record({ kind: fc.nat(15), a: fc.nat(20), b: fc.nat(20), k: fc.nat(5) }), {
   minLength: 1,
   maxLength: 9,
 });

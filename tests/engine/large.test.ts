@@ -19,7 +19,7 @@ import {
   zeros,
 } from "../../src/index.ts";
 import { AdamW, quantize, quantizedLinear } from "../../src/nn/index.ts";
-import { int8Words, writeInt8At } from "../../src/ops/int8.ts";
+import { int8Words, readInt8, writeInt8At } from "../../src/ops/int8.ts";
 
 const LIMIT = 1 << 16; // bytes a binding
 const small = { backend: "webgpu", limits: { maxStorageBufferBindingSize: LIMIT } } as const;
@@ -169,6 +169,23 @@ const cases: Record<string, () => Tensor[]> = {
         );
       }),
     ),
+  // Rows that are too many for a binding, in order or as a permuted view.
+  "many rows into a cache": () =>
+    [
+      [1, 1, 700, 40],
+      [2, 3, 301, 20],
+    ].flatMap(([B, H, t, D]) =>
+      (["f32", "f16", "int8"] as const).flatMap((dtype) => {
+        const empty = (): Tensor =>
+          dtype === "int8" ? full([B, H, 720, int8Words(D)], 0, { dtype: "u32" }) : full([B, H, 720, D], 2, { dtype });
+        const write = dtype === "int8" ? writeInt8At : writeAt;
+        const rows = [values(1, [B, H, t, D]), values(2, [B, t, H, D]).transpose(1, 2)];
+        return rows.map((value) => {
+          const cache = write(empty(), value, tensor(Int32Array.from({ length: B }, (_, b) => 3 + 16 * b)));
+          return dtype === "int8" ? readInt8(cache, D) : cache.to("f32");
+        });
+      }),
+    ),
   "rows by index": () => {
     const table = values(1, [900, 31]);
     return [
@@ -257,4 +274,16 @@ test.each(["f32", "int8"] as const)("a LLaMA with a large vocabulary trains and 
   got.losses.forEach((loss, i) => expect(loss).toBeCloseTo(want.losses[i], 4));
   expect(got.losses[3]).toBeLessThan(got.losses[0]);
   expect(got.said).toEqual(want.said);
+});
+
+test("a prompt whose keys are larger than a binding is remembered", async () => {
+  const config = { vocab_size: 100, hidden_size: 48, intermediate_size: 64, num_hidden_layers: 1, eos_token_id: -1 };
+  const run = async (options: Parameters<typeof init>[0]) => {
+    await init(options);
+    manualSeed(6);
+    const model = new LlamaForCausalLM({ ...config, num_attention_heads: 1, num_key_value_heads: 1 });
+    const prompt = Array.from({ length: 400 }, (_, i) => (i * 37 + 11) % 100); // 400 keys of 48 numbers
+    return generate(model, textPrompt(model, [prompt]), { maxNewTokens: 6 });
+  };
+  expect(await run(small)).toEqual(await run({ backend: "webgpu" }));
 });

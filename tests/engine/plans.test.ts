@@ -156,3 +156,22 @@ describe("a memory budget", () => {
     expect(await sg.tensor([1, 2]).sum().item()).toBe(3);
   });
 });
+
+test("a key tells every value from every other", async () => {
+  const [a, b] = [sg.tensor([1, 2, 3, 4]), sg.tensor([5, 1, 0, 2])];
+  const forms = [
+    (x: sg.Tensor) => sg.layerNorm(x, b, x),
+    (x: sg.Tensor) => sg.layerNorm(x, b, b),
+    (x: sg.Tensor) => sg.layerNorm(b, x, b),
+    (x: sg.Tensor) => sg.layerNorm(b, x, x),
+  ];
+  const run = async (options: Parameters<typeof sg.init>[0]) => {
+    await sg.init(options);
+    const values: number[][] = [];
+    for (let i = 0; i < 12; i++) values.push(Array.from(await forms[i % 4](a.mul(2)).data()));
+    return values;
+  };
+  const want = await run({ backend: "reference" });
+  const got = await run({ backend: "webgpu" });
+  got.forEach((row, i) => row.forEach((v, k) => expect(v).toBeCloseTo(want[i][k], 5)));
+});

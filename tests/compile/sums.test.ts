@@ -1,0 +1,47 @@
+import { beforeAll, expect, test } from "vitest";
+import type { DeviceInfo } from "../../src/index.ts";
+import { init, plan, type Tensor, tensor } from "../../src/index.ts";
+import { normals } from "../kernels/harness.ts";
+
+let kind: DeviceInfo["kind"];
+beforeAll(async () => {
+  kind = (await init())!.kind;
+});
+
+const kernelsOf = async (...out: Tensor[]): Promise<string[]> =>
+  (await plan(...out))!.text.split("\n").map((line) => line.trim().split(/\s+/)[1]);
+
+test.each([
+  [5, 8, 0, 5, ["sum_parts"]],
+  [300, 1028, 0, 300, ["sum_parts"]],
+  [300, 1028, 7, 100, [expect.stringMatching("sum.copy")]], // not from the first row on
+  [31, 7, 0, 31, ["sum_parts"]],
+] as const)("rows of %i x %i from %i, %i of them, add up as partial sums do", async (rows, N, from, count, kernels) => {
+  const x = normals(rows * N);
+  const sum = tensor(x, { shape: [rows, N] })
+    .narrow(0, from, count)
+    .sum(0);
+  if (kind === "software") expect(await kernelsOf(sum)).toEqual(kernels);
+  const got = await sum.data();
+  for (let n = 0; n < N; n++) {
+    let want = 0;
+    for (let r = from; r < from + count; r++) want += x[r * N + n];
+    expect(Math.abs(got[n] - want)).toBeLessThan(1e-6 * count);
+  }
+});
+
+test.each([[1], [37], [512], [2047], [2048]])("%i numbers add up in one kernel, as exactly as in two", async (n) => {
+  const x = normals(n).map((v) => 8 + Math.abs(v));
+  const mean = tensor(x).sum(0, true).div(n);
+  if (kind === "software") expect((await kernelsOf(mean)).length).toBe(n === 2047 ? 2 : 1);
+  const want = x.reduce((a, b) => a + b, 0) / n;
+  expect(Math.abs((await mean.data())[0] / want - 1)).toBeLessThan(1e-7);
+});
+
+test("a few numbers spread over more are computed there", async () => {
+  const [x, y] = [tensor([2]), tensor(normals(512))];
+  const spread = x.maximum(1).sqrt().exp().expand([512]).mul(y);
+  expect((await kernelsOf(spread)).length).toBe(1);
+  const large = tensor(normals(1024)).exp().sqrt().unsqueeze(1).expand([1024, 512]);
+  expect((await kernelsOf(large.mul(2))).length).toBe(2);
+});
