@@ -1,9 +1,18 @@
 /** Shape arithmetic: everything an op needs to check its arguments at the call. */
 export type Shape = readonly number[];
 
-export const numel = (shape: Shape): number => shape.reduce((n, d) => n * d, 1);
+// Loops, as every op of every step asks these.
+export function numel(shape: Shape): number {
+  let n = 1;
+  for (let i = 0; i < shape.length; i++) n *= shape[i];
+  return n;
+}
 
-export const sameShape = (a: Shape, b: Shape): boolean => a.length === b.length && a.every((d, i) => d === b[i]);
+export function sameShape(a: Shape, b: Shape): boolean {
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  return true;
+}
 
 export const show = (shape: Shape): string => `[${shape.join(",")}]`;
 

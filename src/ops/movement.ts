@@ -141,10 +141,10 @@ function reshapeStrides(shape: Shape, strides: readonly number[], out: Shape): n
 /** Shape with one -1 allowed, which takes what the other sizes leave. */
 export function reshape(x: Tensor, shape: Shape): Tensor {
   const total = numel(x.shape);
-  const known = shape.reduce((n, d) => (d === -1 ? n : n * d), 1);
-  const holes = shape.filter((d) => d === -1).length;
-  const full = holes === 1 ? shape.map((d) => (d === -1 ? total / known : d)) : [...shape];
-  if (holes > 1 || numel(full) !== total || !full.every((d) => Number.isInteger(d) && d > 0)) {
+  const full = [...shape];
+  const hole = full.indexOf(-1);
+  if (hole >= 0) full[hole] = -total / numel(full);
+  if (numel(full) !== total || !full.every((d) => Number.isInteger(d) && d > 0)) {
     throw new Error(`reshape: ${show(x.shape)} (${total} elements) does not fit ${show(shape)}`);
   }
   return sameShape(full, x.shape) ? x : apply(reshapeOp, [x], {}, full, x.dtype);
@@ -152,7 +152,7 @@ export function reshape(x: Tensor, shape: Shape): Tensor {
 
 export function permute(x: Tensor, dims: readonly number[]): Tensor {
   const order = dims.map((d) => normalizeDim("permute", d, x.ndim));
-  if (order.length !== x.ndim || new Set(order).size !== order.length) {
+  if (order.length !== x.ndim || order.some((d, i) => order.indexOf(d) !== i)) {
     throw new Error(`permute: ${show(dims)} is not an order of the dims of ${show(x.shape)}`);
   }
   if (order.every((d, i) => d === i)) return x;
