@@ -4,7 +4,7 @@ import { numel } from "../shape.ts";
 import type { KernelCall, Prologue } from "./lower.ts";
 import { aliasOf, computes, operandOf, passes } from "./operand.ts";
 import { bytesOf } from "./window.ts";
-import { type Fusion, type Fusions, fuseWorthy, textOf, workOf } from "./worth.ts";
+import { type Fusion, type Fusions, fuseWorthy, judgement, textOf, workOf } from "./worth.ts";
 
 /** One kernel (or a few that belong together): `root` is the buffer it writes, `core` the reduce or kernel node in it. */
 export interface Group {
@@ -76,9 +76,10 @@ export function schedule(order: readonly Node[], wanted: readonly Node[], option
   storeReused(order, consumers, buffers);
   limitKernels(order, buffers, options.maxBuffers - 1);
   const keep = new Set(wanted.map((n) => aliasOf(n) ?? n));
+  const by = judgement(options.kind, options.fuse, workOfPlan(buffers, options));
   const { buffers: stored, value: cores } = fuseWorthy(
     buffers,
-    options,
+    by,
     (own, apart) => fuseEpilogues(order, consumers, own, keep, options, apart),
     (cores, own) => epilogues(order, cores, own, options),
   );
@@ -98,11 +99,21 @@ export function schedule(order: readonly Node[], wanted: readonly Node[], option
   if (!options.fuse) return { groups, buffers: stored };
   const { buffers: final, value: fused } = fuseWorthy(
     stored,
-    options,
+    by,
     (own, apart) => fusePrologues(groups, own, keep, options, apart),
     (fused, own) => prologues(fused, own, options),
   );
   return { groups: fused, buffers: final };
+}
+
+/** Flops of a run, roughly: each buffer is stored and loaded once. */
+function workOfPlan(buffers: ReadonlySet<Node>, { kind, callsOf }: ScheduleOptions): number {
+  let flops = 0;
+  for (const n of buffers) {
+    flops += 2 * MEMORY * numel(n.shape) + DISPATCH[kind];
+    for (const call of n.op.kind === "kernel" ? callsOf(n) : []) flops += call.flops ?? 0;
+  }
+  return flops;
 }
 
 /** What epilogues save (worth.ts), and the texts of kernels without one. */

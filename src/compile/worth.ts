@@ -20,51 +20,67 @@ export interface Fusions {
   readonly used: ReadonlySet<string>;
 }
 
-/**
- * Runs of a plan that must repay the compilation of its texts: short training, and what is lost in long training stays below
- * 1 % of its time. The drivers of GPUs compile in a fraction of that.
- */
+/** Runs of a plan that must repay the compilation of its texts. The drivers of GPUs compile in a fraction of that. */
 const RUNS = { software: 100, integrated: Infinity, discrete: Infinity };
+/** Of a run's time, what all that is left apart may cost at most: plans may run much more often. */
+const SHARE = 0.01;
 /** CPU ms that a software adapter's driver takes for a template with work, less those of an elementwise kernel (docs/log.md). */
 const COMPILE: Readonly<Record<string, number>> = { matmul: 250, matmul_tiled: 250, sum_parts: 0 };
 const COMPILE_OTHERS = 70;
 const FLOPS_PER_MS = 2 ** 20 / 0.04; // of a software adapter
+
+/** How fusions of a plan are judged; `spare` are the flops of a run that may still be lost. */
+export interface Judgement {
+  readonly runs: number;
+  spare: number;
+}
+
+/** For a plan of about `work` flops. */
+export const judgement = (kind: DeviceInfo["kind"], fuse: boolean | "always", work: number): Judgement => ({
+  runs: fuse === "always" ? Infinity : RUNS[kind],
+  spare: SHARE * work,
+});
 
 /**
  * Fusions that are better left as kernels of their own, cheap texts that others may share: all that run in the plan with
  * one text save too little to pay for it. If nothing else needs the template as it is, leaving one fusion out would only
  * swap one text for another.
  */
-function notWorth({ fusions, used }: Fusions, runs: number): Fusion[] {
+function notWorth({ fusions, used }: Fusions, { runs, spare }: Judgement): Fusion[] {
   const templates = new Map<string, Map<string, Fusion[]>>();
   for (const f of fusions) {
     const texts = templates.get(f.plain) ?? new Map<string, Fusion[]>();
     templates.set(f.plain, texts.set(f.text, [...(texts.get(f.text) ?? []), f]));
   }
-  const savedBy = (list: readonly Fusion[]): number => runs * list.reduce((sum, f) => sum + f.saved, 0);
-  return [...templates].flatMap(([plain, texts]) => {
-    const lists = [...texts.values()];
-    const price = (COMPILE[lists[0][0].kernel] ?? COMPILE_OTHERS) * FLOPS_PER_MS;
-    const poor = lists.filter((list) => savedBy(list) < price);
+  const apart: Fusion[] = [];
+  for (const [plain, texts] of templates) {
+    const price = (COMPILE[fusions.find((f) => f.plain === plain)!.kernel] ?? COMPILE_OTHERS) * FLOPS_PER_MS;
+    const lost = savedBy(apart);
+    const poor: Fusion[][] = [];
+    for (const list of [...texts.values()].sort((a, b) => savedBy(a) - savedBy(b)))
+      if (runs * savedBy(list) < price && lost + savedBy([...poor.flat(), ...list]) <= spare) poor.push(list);
     const fewer = poor.length - (used.has(plain) ? 0 : 1); // texts
-    return savedBy(poor.flat()) < fewer * price ? poor.flat() : [];
-  });
+    if (runs * savedBy(poor.flat()) < fewer * price) apart.push(...poor.flat());
+  }
+  return apart;
 }
+
+const savedBy = (list: readonly Fusion[]): number => list.reduce((sum, f) => sum + f.saved, 0);
 
 /** Fuses into a copy of `buffers`; again without what is not worth it, until all that is left is (others may take its place). */
 export function fuseWorthy<T>(
   buffers: ReadonlySet<Node>,
-  options: { readonly kind: DeviceInfo["kind"]; readonly fuse: boolean | "always" },
+  by: Judgement,
   fuse: (buffers: Set<Node>, apart: ReadonlySet<Node>) => T,
   judge: (value: T, buffers: ReadonlySet<Node>) => Fusions,
 ): { value: T; buffers: Set<Node> } {
-  const runs = options.fuse === "always" ? Infinity : RUNS[options.kind];
   const apart = new Set<Node>();
   for (;;) {
     const own = new Set(buffers);
     const value = fuse(own, apart);
-    const more = runs === Infinity ? [] : notWorth(judge(value, own), runs);
+    const more = by.runs === Infinity ? [] : notWorth(judge(value, own), by);
     if (more.length === 0) return { value, buffers: own };
+    by.spare -= savedBy(more);
     for (const { core } of more) apart.add(core);
   }
 }
