@@ -137,7 +137,7 @@ type Tile = { readonly SG: number; readonly lanes: number; readonly block: numbe
  * The heuristic's tile, then others. One subgroup per workgroup is right where loads are dear and barriers dearer, but
  * real GPUs want more lanes at work. `sizes` are blocks of a subgroup.
  */
-function tiles({ device }: LowerContext, D4: number, sizes: readonly number[] = [16, 8]): Tile[] {
+function tiles({ device }: LowerContext, D4: number, sizes = [16, 8]): Tile[] {
   const { kind, subgroupSize: SG, maxWorkgroupBytes, maxInvocations } = device;
   const software = kind === "software";
   const fits = Math.floor(maxWorkgroupBytes / (32 * (software ? bucket(D4) : D4)));
@@ -167,8 +167,6 @@ interface Job {
   readonly rows: number;
   readonly heads: number;
   readonly layout: number;
-  /** Keys or rows that a subgroup takes at a time, the heuristic's choice first. Its text compiles twice as long with 16. */
-  readonly blocks?: readonly number[];
   /** Subgroups take the query heads of a key head as rows of one. */
   readonly stacked?: boolean;
   /** Vectors a row that the subgroup kernel keeps in workgroup memory if they fit (param CACHE). */
@@ -181,7 +179,11 @@ function tiledCall(g: Geometry, cx: LowerContext, job: Job): KernelCall {
   const { kernel, dims, bind, flops, rows, heads } = job;
   const { T, S, D, B, H } = g;
   const signature = { T, S, D, heads: B * H, group: g.group, causal: g.dims[7], KV: g.KV, ...g.params };
-  const { SG, lanes, block } = cx.choose(kernel, signature, tiles(cx, g.D4, job.blocks));
+  const { subgroupSize, maxWorkgroupBytes } = cx.device;
+  const cached = job.planes !== undefined && job.planes * slotsOf(subgroupSize, g.D4) * 16 <= maxWorkgroupBytes;
+  // Backward with blocks of 16 takes twice the text, and that pays only where D is large.
+  const sizes = cached && g.D <= 64 ? [8, 16] : [16, 8];
+  const { SG, lanes, block } = cx.choose(kernel, signature, tiles(cx, g.D4, sizes));
   const VECTORS = cx.device.kind === "software" ? bucket(g.D4) : g.D4;
   if (SG === 0) {
     const ROLLED = cx.device.kind === "software" ? 1 : 0;
@@ -193,7 +195,7 @@ function tiledCall(g: Geometry, cx: LowerContext, job: Job): KernelCall {
   const shape = { SG, PER_LANE: block / SG, SLOTS, LAYOUT: job.layout };
   const params: Record<string, number | string> = { ...job.params, ...g.traits, ...shape };
   if (job.streams.operands.every(wide)) Object.assign(params, { VEC: 1, ...job.streams.aliases });
-  if (job.planes) params.CACHE = job.planes * SLOTS * 16 <= cx.device.maxWorkgroupBytes ? 1 : 0;
+  if (job.planes) params.CACHE = cached ? 1 : 0;
   const stack = job.stacked ? g.group : 1;
   const grid = [Math.ceil((stack * rows) / (2 * SG)), heads / stack, B] as const;
   return { kernel, params, dims: [...dims, g.ahead, block, 2], bind, flops, grid };
@@ -301,7 +303,6 @@ export const lowerAttentionBackward: Lower = (node, cx) => {
     rows: g.T,
     heads: g.H,
     layout: LAYOUT,
-    blocks: [8, 16],
     planes: 3,
     streams: { operands: [cx.operand(1), cx.operand(2)], aliases: { K: "vec4u" } },
   };
@@ -315,7 +316,6 @@ export const lowerAttentionBackward: Lower = (node, cx) => {
     rows: g.S,
     heads,
     layout: LAYOUT,
-    blocks: [8, 16],
     planes: 4,
     streams: { operands: [cx.operand(0), grad], aliases: { Q: "vec4u", G: "vec4f" } },
   };
