@@ -150,7 +150,10 @@ function prologues(groups: readonly Group[], buffers: ReadonlySet<Node>, options
       }
       const nodes = joined.map((p) => call.bind[p.source] as Node);
       const work = nodes.map((n, i) => `${joined[i].source} ${buffers.has(n)} ${workOf(n, n, buffers)}`);
-      const saved = joined.reduce((sum, p, i) => sum + savedBy(nodes[i], p, buffers, options.kind), 0);
+      const saved = [...new Set(nodes)].reduce((sum, n) => {
+        const stored = MEMORY * numel(n.shape) + DISPATCH[options.kind]; // one loading
+        return sum + (buffers.has(n) ? stored : savedInside(n, prologuesOf(call, [n]), buffers, options.kind));
+      }, 0);
       fusions.push({ core, kernel: call.kernel, plain, text: `${plain} ${work.join()}`, saved });
     }
   }
@@ -328,7 +331,7 @@ function fusePrologues(
     const calls = options.callsOf(core!);
     const prologues = calls.flatMap((c) => prologuesOf(c, [source]));
     const store = prologues[0].first !== undefined;
-    const { loads, ops, moves } = beside(source, source, buffers);
+    const { loads, ops } = beside(source, source, buffers);
     const others = root === core ? new Set<Node>() : beside(root, core!, buffers).loads; // of the epilogue
     const bound = (c: KernelCall): number => {
       const sources = prologuesOf(c, [...made, source]).map((p) => c.bind[p.source] as Node);
@@ -350,11 +353,11 @@ function fusePrologues(
       overwrites.slice(from, i).some((o) => o) // what it reads may have changed by then
     )
       return false;
-    if (readers.length === 1 && !wanted.has(source) && pays(source, prologues, moves, buffers, options.kind)) {
-      buffers.delete(source);
-      return true;
-    }
-    return store;
+    const sole = readers.length === 1 && !wanted.has(source);
+    const least = store ? DISPATCH[options.kind] : 0; // which is saved in any case
+    if (!sole || savedInside(source, prologues, buffers, options.kind) < least) return store;
+    buffers.delete(source);
+    return true;
   };
 
   const fused = groups.map((g, i): Group => {
@@ -368,26 +371,19 @@ function fusePrologues(
   return fused.filter((g) => !taken.has(g.root));
 }
 
-/** Whether computing a source at each reading costs less than storing it once; without `first` that takes a kernel more. */
-function pays(
+/** Flops that a run saves by computing a source at each of its readings, not by a kernel of its own that stores it. */
+function savedInside(
   source: Node,
   prologues: readonly Prologue[],
-  moves: boolean,
   buffers: ReadonlySet<Node>,
   kind: DeviceInfo["kind"],
-): boolean {
+): number {
   const once = costOf(source, buffers);
-  const [{ shape, type, first }] = prologues;
-  const position = moves && shape.length === 1 ? DIVIDE / (type === "vec4f" ? 4 : 1) : 0;
+  const [{ shape, type }] = prologues;
+  const divides = shape.length === 1 && beside(source, source, buffers).moves;
+  const each = once + (divides ? DIVIDE / (type === "vec4f" ? 4 : 1) : 0);
   const readings = prologues.reduce((sum, p) => sum + p.readings, 0);
-  const dispatch = first ? 0 : DISPATCH[kind] / numel(source.shape);
-  return readings * (once + position) <= once + MEMORY * (readings + 1) + dispatch;
-}
-
-/** Flops that a source saves that is computed at its readings: stored, one loading; else all that it is not stored for. */
-function savedBy(source: Node, { readings }: Prologue, buffers: ReadonlySet<Node>, kind: DeviceInfo["kind"]): number {
-  const again = (readings - 1) * costOf(source, buffers);
-  return numel(source.shape) * (buffers.has(source) ? MEMORY : MEMORY * (readings + 1) - again) + DISPATCH[kind];
+  return numel(source.shape) * (once + MEMORY * (readings + 1) - readings * each) + DISPATCH[kind];
 }
 
 /** The prologues of a call whose sources are among `made`. */
