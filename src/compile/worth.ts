@@ -25,7 +25,7 @@ const RUNS = { software: 100, integrated: Infinity, discrete: Infinity };
 /** Of a run's time, what all that is left apart may cost at most: plans may run much more often. */
 const SHARE = 0.01;
 /** CPU ms that a software adapter's driver takes for a template with work, less those of an elementwise kernel (docs/log.md). */
-const COMPILE: Readonly<Record<string, number>> = { matmul: 250, matmul_tiled: 250, sum_parts: 0 };
+const COMPILE: Readonly<Record<string, number>> = { matmul: 250, matmul_tiled: 250, sum_parts: 0, transpose: 0 };
 const COMPILE_OTHERS = 70;
 const FLOPS_PER_MS = 2 ** 20 / 0.04; // of a software adapter
 
