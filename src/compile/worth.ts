@@ -21,9 +21,9 @@ export interface Fusions {
 }
 
 /** Runs of a plan that must repay the compilation of its texts. The drivers of GPUs compile in a fraction of that. */
-const RUNS = { software: 100, integrated: Infinity, discrete: Infinity };
+const RUNS = { software: 50, integrated: Infinity, discrete: Infinity };
 /** Of a run's time, what all that is left apart may cost at most: plans may run much more often. */
-const SHARE = 0.01;
+const SHARE = 0.015;
 /** CPU ms that a software adapter's driver takes for a template with work, less those of an elementwise kernel (docs/log.md). */
 const COMPILE: Readonly<Record<string, number>> = { matmul: 250, matmul_tiled: 250, sum_parts: 0, transpose: 0 };
 const COMPILE_OTHERS = 70;
