@@ -1,5 +1,6 @@
 const SHARE = 1 / 8; // of the time waited so far: how long the next poll may come late
 const [LEAST, MOST] = [0.05, 1]; // milliseconds between polls
+const LONG = 1 / 64; // the share once that is more, as for seconds of compilation
 
 type Immediate = (poll: () => void) => unknown;
 
@@ -24,8 +25,9 @@ function paced<T>(call: () => T): T {
   if (!immediate) return call();
   scope.setImmediate = (poll) => {
     const next = (): void => paced(poll);
-    const pause = Math.max(LEAST, Math.min(MOST, SHARE * (performance.now() - since)));
-    if (pause >= MOST) return setTimeout(next, MOST);
+    const waited = performance.now() - since;
+    const pause = Math.max(LEAST, Math.min(MOST, SHARE * waited));
+    if (pause >= MOST) return setTimeout(next, Math.max(MOST, LONG * waited));
     // Timers are too coarse: the thread itself sleeps, some milliseconds in all.
     return immediate(() => {
       Atomics.wait((cell ??= new Int32Array(new SharedArrayBuffer(4))), 0, 0, pause);
