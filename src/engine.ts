@@ -254,7 +254,21 @@ function countUse(device: Device, leaf: Node): void {
 function promote(device: Device, node: Node): void {
   if (node.storage || !node.host) return;
   node.storage = device.pool.own(byteSize(node.dtype, numel(node.shape)));
-  device.gpu.queue.writeBuffer(node.storage.buffer, 0, toWords(node) as Uint32Array<ArrayBuffer>);
+  const words = toWords(node) as Uint32Array<ArrayBuffer>;
+  if (allZero(words)) clear(device, node.storage.buffer);
+  else device.gpu.queue.writeBuffer(node.storage.buffer, 0, words);
+}
+
+/** Zeros, such as an optimizer's first moments, need no upload. */
+function clear(device: Device, buffer: GPUBuffer): void {
+  const encoder = device.gpu.createCommandEncoder();
+  encoder.clearBuffer(buffer);
+  device.gpu.queue.submit([encoder.finish()]);
+}
+
+function allZero(words: Uint32Array): boolean {
+  for (let i = 0; i < words.length; i++) if (words[i] !== 0) return false;
+  return true;
 }
 
 const MAX_UPLOADED = 1 << 26; // bytes that wait for the GPU to take them
