@@ -6,6 +6,7 @@ const LANES: u32 = 64u; // param: lanes per row, a power of two that divides WG
 const SMOOTH: bool = true; // param: smoothing is not 0
 const WIDTH: u32 = 1u; // param: 4 with V = vec4f
 alias V = f32; // param: vec4f when cols is a multiple of 4
+alias U = u32; // param: vec4u then
 
 struct Dims { rows: u32, vectors: u32, ignored: i32, smoothing: f32, invalid: f32 } // vectors = cols / WIDTH, invalid = NaN
 
@@ -44,6 +45,15 @@ fn across(v: f32, lane: u32, maximum: bool) -> f32 {
   return result;
 }
 
+// e^v for v <= 0. See softmax.wgsl.
+fn power(v: V) -> V {
+  let t = v * 1.442695;
+  let k = round(t);
+  let f = t - k;
+  let p = ((((f * 1.32764715e-3 + 9.67554133e-3) * f + 5.55071327e-2) * f + 0.240221197) * f + 0.693146967) * f + 1.00000007;
+  return select(p * bitcast<V>(bitcast<U>(k + 12583039.0) << U(23u)), V(), v < V() - 87.0); // 1.5 2^23 + 127 + k ends in k's exponent
+}
+
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
   let wanted = ((group.y * groups.x + group.x) * WG + lane) / LANES;
@@ -68,7 +78,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
       sums *= exp(high - m);
       high = m;
     }
-    sums += exp(v - high);
+    sums += power(v - high);
     if (SMOOTH) { plain += v; }
   }
   let row_high = across(high, lane, true);

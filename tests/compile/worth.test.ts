@@ -8,7 +8,7 @@ const random = (...shape: number[]): Tensor => tensor(normals(shape.reduce((a, b
 const kernelsOf = async (...out: Tensor[]): Promise<string[]> =>
   (await plan(...out))!.text.split("\n").map((line) => line.trim().split(/\s+/)[1]);
 
-describe("what a text of its own costs, against what it saves in 100 runs", () => {
+describe("what a text of its own costs, against what it saves in 50 runs", () => {
   const core = (): Node => new Node({ name: "product", kind: "kernel" }, [], {}, [1], "f32");
   const fusion = (text: string, saved: number): Fusion => ({ core: core(), kernel: "matmul", plain: "", text, saved });
   const left = (
@@ -27,7 +27,7 @@ describe("what a text of its own costs, against what it saves in 100 runs", () =
     return value.map((f) => fusions.indexOf(f));
   };
   const ms = 2 ** 20 / 0.04; // flops
-  const poor = 2.4 * ms;
+  const poor = 4.8 * ms;
 
   test("all dispatches of a text pay for it together", () => {
     expect(left([fusion("a", poor)], [""])).toEqual([]);
@@ -41,12 +41,12 @@ describe("what a text of its own costs, against what it saves in 100 runs", () =
     expect(left([fusion("a", poor), fusion("b", poor)], [])).toEqual([0, 1]);
   });
 
-  test("what is left apart costs a hundredth of a run at most", () => {
+  test("what is left apart costs 1.5 % of a run at most", () => {
     const fusions = [fusion("a", 2), fusion("b", 1), fusion("c", 3)];
-    expect(left(fusions, [""], "software", 600)).toEqual([]);
-    expect(left(fusions, [""], "software", 599)).toEqual([2]);
-    expect(left(fusions, [""], "software", 200)).toEqual([0, 2]);
-    expect(left(fusions, [], "software", 200)).toEqual([0, 1, 2]);
+    expect(left(fusions, [""], "software", 400)).toEqual([]);
+    expect(left(fusions, [""], "software", 399)).toEqual([2]);
+    expect(left(fusions, [""], "software", 134)).toEqual([0, 2]);
+    expect(left(fusions, [], "software", 134)).toEqual([0, 1, 2]);
   });
 
   test("GPUs fuse all", () => {
@@ -67,7 +67,7 @@ describe("plans", () => {
     if ((await init())!.kind !== "software") return; // all is fused there
     expect((await kernelsOf(chain(7))).at(-1)).toBe("add");
     expect((await kernelsOf(chain(1))).at(-1)).toMatch(/^mat\w+→add$/);
-    expect((await kernelsOf(chain(2))).at(-1)).toMatch(/^mat\w+→add$/); // more than a hundredth of the run
+    expect((await kernelsOf(chain(2))).at(-1)).toMatch(/^mat\w+→add$/); // more than 1.5 % of the run
   });
 
   test("and with the same values", async () => {

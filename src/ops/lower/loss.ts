@@ -16,7 +16,11 @@ export const lowerCrossEntropy: Lower = (node, cx) => {
   return [
     {
       kernel: "cross_entropy",
-      params: { ...r.params, SMOOTH: Number(node.attrs.labelSmoothing !== 0) },
+      params: {
+        ...r.params,
+        U: r.params.WIDTH === 4 ? "vec4u" : "u32",
+        SMOOTH: Number(node.attrs.labelSmoothing !== 0),
+      },
       dims: [r.rows, r.vectors, ...words(node)],
       bind: [logits.buffer, target.buffer, cx.output()],
       grid: r.grid,
