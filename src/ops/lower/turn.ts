@@ -6,13 +6,13 @@ import type { Loads, Matrix, Product } from "./matmul.ts";
 
 /** Elements of a turned copy: more would be too much scratch memory for what it gains. */
 const LARGEST = 2 ** 24;
-/** Columns of C from which on copying A costs less than it gains, and rows of C for B. */
+/** Columns of C from which on A is turned, and rows of C for B: with fewer the copy costs clearly more than it gains. */
 const WORTH = 256;
 const WG = 64;
 
 /**
- * The operands to turn, "a", "b" or "ab", of those that are read along k. Software adapters read them a quarter faster from a
- * copy along rows of A and columns of B, and products of all layouts are then one kernel, compiled once (docs/log.md).
+ * The operands to turn, "a", "b" or "ab", of those that are read along k. On software adapters reading a copy along rows of A
+ * and columns of B gains about what the copy costs, and products of all layouts are one kernel, compiled once (docs/log.md).
  */
 export function turnable({ device }: LowerContext, p: Product, { A_VEC, B_VEC }: Loads): string {
   const { M, N, K, sizes, A, B, only, packed } = p;
