@@ -86,12 +86,13 @@ if (parts.includes("ladder")) {
   }));
 }
 if (parts.includes("tuned")) {
-  header("choices", ["ratio", "heuristic", "best ms", "of"]);
-  const choices = await benchTuned(only, options.ship ? (options.only ? "these" : "all") : undefined);
+  header("choices", ["ratio", "heuristic", "best ms"]);
+  const found = await benchTuned(only, options.ship ? (options.only ? "these" : "all") : undefined);
   store<TunedFile>("tuned", (old) => ({
     adapter: device.description,
     date: today,
-    choices: options.only ? { ...old?.choices, ...choices } : choices,
+    rows: options.only ? { ...old?.rows, ...found.rows } : found.rows,
+    choices: options.only ? { ...old?.choices, ...found.choices } : found.choices,
   }));
 }
 const overhead = parts.includes("overhead") && !options.only ? measureOverhead() : undefined;

@@ -1,20 +1,22 @@
 // y = a matrix turned, in f32 whatever it is stored in: y [batch, R, C] from x, which is contiguous along R and read four
 // values at a time. Packing an operand this way lets matmul.wgsl read it along its lanes (GotoBLAS [Goto and van de Geijn 2008]).
 //
-// x[batch, r, c] is at x_offset + batch strides + r + c * x_c, in elements, all multiples of 4, as is R.
-// One lane per column of four rows, grid: (C / WG, R / 4, batches).
+// x[batch, r, c] is at x_offset + batch strides + r + c * x_c, in elements, all multiples of 4, as are R and C.
+// A lane turns STEPS squares of 4 x 4, one below the other in y: as much as lies in one line of a cache.
+// Grid: (C / 4 / WG, R / 4 / STEPS, batches).
 const WG: u32 = 64u; // param
 const BATCHED: bool = true; // param: false when the grid's z is 1
+const STEPS: u32 = 4u; // param
 alias X = vec4f; // param: what x_4 reads
 
 struct Dims {
-  C: u32, x_offset: u32, x_c: u32,
+  R: u32, C: u32, x_offset: u32, x_c: u32,
   size_1: u32, size_2: u32, x_0: u32, x_1: u32, x_2: u32, // batch = (i0 * size_1 + i1) * size_2 + i2
 }
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<storage, read> x: array<X>;
-@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+@group(0) @binding(2) var<storage, read_write> y: array<vec4f>;
 
 // Four elements from `at` on. Lowerings replace this to read halves.
 fn x_4(at: u32) -> vec4f { // hook
@@ -22,17 +24,21 @@ fn x_4(at: u32) -> vec4f { // hook
 }
 
 @compute @workgroup_size(WG)
-fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
-  let C = dims.C;
+fn main(@builtin(global_invocation_id) id: vec3u) {
+  let R = dims.R / 4u;
+  let C = dims.C / 4u;
   if (id.x >= C) { return; }
-  var at = dims.x_offset + id.y * 4u + id.x * dims.x_c;
+  var at = dims.x_offset + id.x * 4u * dims.x_c;
   if (BATCHED) {
     at += id.z / dims.size_2 / dims.size_1 * dims.x_0 + id.z / dims.size_2 % dims.size_1 * dims.x_1 + id.z % dims.size_2 * dims.x_2;
   }
-  let v = x_4(at);
-  let to = (id.z * groups.y + id.y) * 4u * C + id.x;
-  y[to] = v.x;
-  y[to + C] = v.y;
-  y[to + 2u * C] = v.z;
-  y[to + 3u * C] = v.w;
+  for (var r = id.y * STEPS; r < min(id.y * STEPS + STEPS, R); r++) {
+    let v = at + r * 4u + vec4u(0u, 1u, 2u, 3u) * dims.x_c;
+    let m = transpose(mat4x4f(x_4(v.x), x_4(v.y), x_4(v.z), x_4(v.w)));
+    let to = (id.z * R + r) * 4u * C + id.x;
+    y[to] = m[0];
+    y[to + C] = m[1];
+    y[to + 2u * C] = m[2];
+    y[to + 3u * C] = m[3];
+  }
 }

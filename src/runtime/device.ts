@@ -72,7 +72,7 @@ export class Device {
   constructor(
     readonly gpu: GPUDevice,
     readonly info: DeviceInfo,
-    readonly tuner = new Tuner(),
+    public tuner = new Tuner(),
   ) {
     this.pipelines = new PipelineCache(gpu, (ask) => this.wait(ask));
     this.pool = new Pool(gpu, gpu.limits.maxBufferSize);

@@ -130,8 +130,8 @@ const bucket = (D4: number): number => Math.max(8, 2 ** Math.ceil(Math.log2(D4))
 /** Words of workgroup memory for a vector of each of a subgroup's rows, two a lane. */
 const slotsOf = (SG: number, D4: number): number => 2 * SG * bucket(D4);
 
-/** Queries up to which a fifth of the forward pass's time is less than what half of its text takes to compile. */
-const FEW_ROWS = 128;
+/** Queries up to which blocks of 8 keys or rows cost less time than half of the text takes to compile. */
+const FEW_ROWS = { forward: 64, backward: 256 };
 
 /** A subgroup of SG lanes with two rows each, or (SG 0) `lanes` with one each, against `block` keys or rows at a time. */
 type Tile = { readonly SG: number; readonly lanes: number; readonly block: number };
@@ -184,8 +184,8 @@ function tiledCall(g: Geometry, cx: LowerContext, job: Job): KernelCall {
   const signature = { T, S, D, heads: B * H, group: g.group, causal: g.dims[7], KV: g.KV, ...g.params };
   const { subgroupSize, maxWorkgroupBytes } = cx.device;
   const cached = job.planes !== undefined && job.planes * slotsOf(subgroupSize, g.D4) * 16 <= maxWorkgroupBytes;
-  // Blocks of 16 take twice the text: that pays backward where D is large, and forward where there are more than a few rows.
-  const small = job.planes === undefined ? T <= FEW_ROWS : cached && g.D <= 64;
+  // Blocks of 16 take twice the text: that pays where there are more than a few rows, and backward where D is large.
+  const small = job.planes === undefined ? T <= FEW_ROWS.forward : cached && g.D <= 64 && T <= FEW_ROWS.backward;
   const sizes = small ? [8, 16] : [16, 8];
   const { SG, lanes, block } = cx.choose(kernel, signature, tiles(cx, g.D4, sizes));
   const VECTORS = cx.device.kind === "software" ? bucket(g.D4) : g.D4;

@@ -45,9 +45,7 @@ export const lowerQuantizedMatmul: Lower = (node, cx) => {
  */
 function ways(device: DeviceInfo, M: number, format: QuantFormat): FewRows[] {
   const software = device.kind === "software";
-  const alongK = (!software ? [8, 16, 4] : M === 1 ? [16, 32, 8] : [32, 16, 8]).map(
-    (columns): FewRows => ({ lanes: "k", columns }),
-  );
+  const alongK = (software ? [32, 16, 8] : [8, 16, 4]).map((columns): FewRows => ({ lanes: "k", columns }));
   const alongN: FewRows = { lanes: "n", columns: 4 };
   const most = !software ? 8 : format === "nf4" ? 1 : 4;
   return M <= most ? [...alongK, alongN] : [alongN, ...alongK];

@@ -9,6 +9,8 @@ const LARGEST = 2 ** 24;
 /** Columns of C from which on A is turned, and rows of C for B: with fewer the copy costs clearly more than it gains. */
 const WORTH = 256;
 const WG = 64;
+/** Squares of 4 x 4 that a lane turns. */
+const STEPS = 4;
 
 /**
  * The operands to turn, "a", "b" or "ab", of those that are read along k. On software adapters reading a copy along rows of A
@@ -16,7 +18,7 @@ const WG = 64;
  */
 export function turnable({ device }: LowerContext, p: Product, { A_VEC, B_VEC }: Loads): string {
   const { M, N, K, sizes, A, B, only, packed } = p;
-  if (device.kind !== "software" || device.subgroupSize === 0 || !only || K / 4 > MAX_GROUPS) return "";
+  if (device.kind !== "software" || device.subgroupSize === 0 || !only || K / 4 / STEPS > MAX_GROUPS) return "";
   const fits = (x: Matrix, C: number): boolean => {
     const elements = copies(x, sizes) * K * C;
     return C % 4 === 0 && copies(x, sizes) <= MAX_GROUPS && elements <= Math.min(LARGEST, device.maxBindingBytes / 4);
@@ -64,12 +66,12 @@ function copy(
   const { four, reads } = buffer.dtype === "f16" ? halves("x", true) : F32;
   const call: KernelCall = {
     kernel: "transpose",
-    params: { WG, BATCHED: Number(count > 1), X: four },
+    params: { WG, STEPS, BATCHED: Number(count > 1), X: four },
     reads: reads && { hooks: { x_4: reads.hooks!.x_4 } },
-    dims: [C, x.offset, stride, sizes[1], sizes[2], ...x.batch],
+    dims: [K, C, x.offset, stride, sizes[1], sizes[2], ...x.batch],
     bind: [buffer, temp],
-    grid: [Math.ceil(C / WG), K / 4, count],
-    prologues: [made(buffer, "x", 0, reading(true, count * K * C, 1))],
+    grid: [Math.ceil(C / 4 / WG), Math.ceil(K / 4 / STEPS), count],
+    prologues: [made(buffer, "x", 0, reading(true, count * K * C, 4))],
   };
   return { call, temp, batch: [sizes[1] * sizes[2], sizes[2], 1].map((n) => (count > 1 ? n * K * C : 0)) };
 }
