@@ -38,6 +38,25 @@ test.each([[1], [37], [512], [2047], [2048]])("%i numbers add up in one kernel, 
   expect(Math.abs((await mean.data())[0] / want - 1)).toBeLessThan(1e-7);
 });
 
+test.each([[37], [512], [2048]])("the sum of %i numbers of one size rounds once", async (n) => {
+  const x = normals(n).map((v) => 2 + Math.abs(v));
+  const want = Math.fround(x.reduce((a, b) => a + b, 0));
+  const got = (await tensor(x).sum().data())[0];
+  if (kind === "software") expect(got).toBe(want);
+  else expect(Math.abs(got / want - 1)).toBeLessThan(1e-6);
+});
+
+test.each([
+  [[1, Infinity], Infinity],
+  [[Infinity, -Infinity], NaN],
+  [[-Infinity, 2], -Infinity],
+  [[1, NaN], NaN],
+])("%s among numbers sums to %d", async (some, want) => {
+  const x = normals(512);
+  x.set(some, 100);
+  expect(await tensor(x).sum().item()).toBe(want);
+});
+
 test("a few numbers spread over more are computed there", async () => {
   const [x, y] = [tensor([2]), tensor(normals(512))];
   const spread = x.maximum(1).sqrt().exp().expand([512]).mul(y);
