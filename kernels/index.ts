@@ -20,6 +20,7 @@ import matmul from "./matmul.wgsl";
 import matmulInt8 from "./matmul_int8.wgsl";
 import matmulSubgroupMatrix from "./matmul_subgroup_matrix.wgsl";
 import matmulTiled from "./matmul_tiled.wgsl";
+import matmulWorkgroup from "./matmul_workgroup.wgsl";
 import matvec from "./matvec.wgsl";
 import matvec_quantized from "./matvec_quantized.wgsl";
 import norm from "./norm.wgsl";
@@ -58,6 +59,7 @@ const sources: Record<string, string> = {
   matmul_int8: matmulInt8,
   matmul_subgroup_matrix: matmulSubgroupMatrix,
   matmul_tiled: matmulTiled,
+  matmul_workgroup: matmulWorkgroup,
   matvec,
   matvec_quantized,
   norm,

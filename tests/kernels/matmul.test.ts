@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { lowerMatmul } from "../../src/ops/lower/matmul.ts";
+import type { DeviceInfo } from "../../src/runtime/device.ts";
 import { contiguousStrides, numel } from "../../src/shape.ts";
 import { lowerOp, maxError, normals, open, runTwice, type Source, submit } from "./harness.ts";
 
@@ -41,11 +42,11 @@ async function check(
   a: Source,
   b: Source,
   batch: readonly number[] = [],
-  subgroupSize?: number,
+  adapter: number | Partial<DeviceInfo> = {}, // or its subgroup size
   candidate = 0,
 ): Promise<string[]> {
   const [M, N] = [a.shape[a.shape.length - 2], b.shape[b.shape.length - 1]];
-  const info = subgroupSize === undefined ? {} : { subgroupSize };
+  const info = typeof adapter === "number" ? { subgroupSize: adapter } : adapter;
   const spec = { shape: [...batch, M, N], dtype: "f32" as const };
   const [got] = await runTwice(lowerMatmul, [a, b], {}, spec, { info, candidate });
   const K = a.shape[a.shape.length - 1];
@@ -204,6 +205,84 @@ test.each(Object.entries(layouts))("operands that lie along k are turned first, 
   // What cannot be read four at a time, or is small, is read as it lies.
   expect(await check(stored([260, 37], 1, orderA), stored([37, 268], 2, orderB))).toEqual(["matmul"]);
   expect(await check(stored([64, 36], 1, orderA), stored([36, 64], 2, orderB))).toEqual(["matmul"]);
+});
+
+const gpus: Record<string, Partial<DeviceInfo>> = {
+  "discrete, subgroups": { kind: "discrete" },
+  "integrated, no subgroups": { kind: "integrated", subgroupSize: 0 },
+};
+
+describe.each(Object.entries(gpus))("tiles in workgroup memory: %s", (_, info) => {
+  test.each(Object.entries(layouts))("%s", async (_, [orderA, orderB]) => {
+    for (const [M, N, K] of [
+      [17, 33, 5],
+      [68, 72, 64],
+      [100, 36, 52],
+      [31, 127, 61],
+      [131, 20, 9],
+    ])
+      expect(await check(stored([M, K], 1, orderA), stored([K, N], 2, orderB), [], info)).toEqual(["matmul_workgroup"]);
+  });
+
+  test("every tile, the first one the heuristic's", async () => {
+    const [a, b] = [stored([133, 37], 1), stored([37, 140], 2, [1, 0])];
+    const used: string[] = [];
+    for (let candidate = 0; candidate < 4; candidate++) {
+      await check(a, b, [], info, candidate);
+      const { calls } = await lowerOp(
+        lowerMatmul,
+        [a, b],
+        {},
+        { shape: [133, 140], dtype: "f32" },
+        { info, candidate },
+      );
+      const { LX, TM, TN } = calls[0].params!;
+      used.push(`${LX} x ${LX} lanes of ${TM} x ${4 * (TN as number)}`);
+    }
+    const [large, small] = ["8 x 8 lanes of 8 x 8", "8 x 8 lanes of 4 x 4"];
+    expect(used[0]).toBe(info.kind === "discrete" ? large : small);
+    expect(used.sort()).toEqual(["16 x 16 lanes of 4 x 4", "16 x 16 lanes of 8 x 8", small, large]);
+  });
+
+  test("batches, broadcast, permuted and in parts", async () => {
+    await check(stored([3, 1, 20, 8], 1), stored([4, 8, 18], 2), [3, 4], info);
+    await check(stored([2, 3, 19, 12], 1, [0, 2, 1, 3]), stored([2, 3, 12, 19], 2, [0, 3, 1, 2]), [2, 3], info);
+    const parts = await check(stored([20, 3001], 1), stored([3001, 24], 2), [], info);
+    expect(parts).toEqual(["matmul_workgroup", "sum_parts"]);
+    await check(stored([2, 20, 1040], 1, [0, 2, 1]), stored([2, 1040, 20], 2), [2], info);
+  });
+
+  test("odd offsets, negative strides, NaN around the matrices", async () => {
+    await check(stored([20, 16], 1, undefined, 3), stored([16, 24], 2, undefined, 5), [], info);
+    const turned: Source = { data: normals(18 * 20, 2), shape: [18, 20], strides: [-20, 1], offset: 17 * 20 };
+    await check(stored([20, 18], 1), turned, [], info);
+    const data = new Float32Array(40 * 40).fill(NaN);
+    const x = normals(19 * 7);
+    for (let m = 0; m < 19; m++) for (let k = 0; k < 7; k++) data[m * 40 + k] = x[m * 7 + k];
+    const [a, b] = [
+      { data, shape: [19, 7], strides: [40, 1] },
+      { data, shape: [7, 19], strides: [1, 40] },
+    ];
+    await check(a, b, [], info);
+  });
+
+  test("an epilogue sees batch, row and column", async () => {
+    const place = "f32(i.x) * 10000.0 + f32(i.y) * 100.0 + vec4f(vec4u(i.z) + vec4u(0u, 1u, 2u, 3u))";
+    const [M, N] = [18, 37];
+    const op = await lowerOp(
+      lowerMatmul,
+      [stored([2, M, 5], 1), stored([2, 5, N], 2)],
+      {},
+      { shape: [2, M, N], dtype: "f32" },
+      { epilogue: { hooks: { epilogue: `return value * 0.0 + ${place};` } }, info },
+    );
+    await submit(op.dispatches);
+    const want = Float64Array.from(
+      { length: 2 * M * N },
+      (_, i) => Math.floor(i / N / M) * 10000 + (Math.floor(i / N) % M) * 100 + (i % N),
+    );
+    expect(maxError(await op.read(), want)).toBe(0);
+  });
 });
 
 test.each([1, 2, 3])("candidate %i of the tiles", async (candidate) => {

@@ -1,9 +1,10 @@
 import type { BufferRef, KernelCall, Lower, LowerContext, Operand } from "../../compile/lower.ts";
 import type { Node } from "../../node.ts";
-import { type DeviceInfo, type MatrixUnit, matrixParams } from "../../runtime/device.ts";
+import { type DeviceInfo, matrixParams } from "../../runtime/device.ts";
 import { numel, type Shape } from "../../shape.ts";
 import { both, F32, halves, made, type Reader, type Reading, reading } from "./formats.ts";
 import { busyGroups, columnStore, grid2d, MAX_GROUPS, sumParts } from "./grid.ts";
+import { SHARED_K, sharedParams, type Tile, tilesFor } from "./tiles.ts";
 import { type Turned, turn, turnable } from "./turn.ts";
 
 /** Both operands of a matmul may be any strided view. */
@@ -77,7 +78,7 @@ export function product(cx: LowerContext, p: Product): KernelCall[] {
   const { device } = cx;
   const SG = device.subgroupSize;
   const batches = numel(sizes);
-  const lying = loads(SG, M, N, K, p.A, p.B, packed !== undefined);
+  const lying = loads(M, N, K, p.A, p.B, packed !== undefined);
   const signature = { M, N, K, batches, loads: `${lying.A_VEC}${lying.B_VEC}` };
   if (M <= 8 && SG > 0 && p.B.row === 1 && only && !packed && K >= 4 * SG && N > 4) {
     const way = cx.choose("matvec", signature, fewRows(device, M));
@@ -88,17 +89,14 @@ export function product(cx: LowerContext, p: Product): KernelCall[] {
   const halved = a.dtype === "f16" && b.dtype === "f16";
   const unit = device.matrixUnits.find((u) => u.component === (halved ? "f16" : "f32"));
   const turned = turnable(cx, p, lying);
-  const tile = cx.choose<Tile>("matmul", signature, [
-    ...matrixTiles(unit, M),
-    ...tiles({ ...tileOf(device, M), ...(turned && { turned }) }, device, M),
-    ...(turned ? [tileOf(device, M)] : []),
-  ]);
-  const { A, B, vec, copies, calls } = turn(cx, p, lying, tile.turned);
+  const tile = cx.choose("matmul", signature, tilesFor(device, { M, N, batches }, unit, turned));
+  const kernel = kernelOf(tile, device);
+  const { A, B, vec, copies, calls } = turn(cx, p, kernel === "matmul_tiled" ? tiledLoads(lying) : lying, tile.turned);
   const [rowTiles, columnTiles] = [Math.ceil(M / tile.rows), Math.ceil(N / tile.columns)];
   const split = only
-    ? splitK(K, rowTiles * columnTiles * batches, busyGroups(device))
+    ? splitK(K, rowTiles * columnTiles * batches, busyGroups(device) / Math.max(1, (tile.lanes ?? 0) / 32))
     : { splits: 1, chunk: Math.max(K, 1) };
-  const KS = SG > 32 && tile.rows === 16 ? 8 : device.kind === "software" && vec.A_VEC === 2 && vec.B_VEC === 2 ? 2 : 4;
+  const { KS, fours, readers } = traitsOf(kernel, tile, device, vec);
   const slices = batches * split.splits;
   const strides = [A.offset, ...A.batch, A.row, A.column, B.offset, ...B.batch, B.row, B.column];
   // Rows first: a panel of B stays in the cache while A streams by, column tiles times over. Columns first pays when B fits whole.
@@ -120,30 +118,24 @@ export function product(cx: LowerContext, p: Product): KernelCall[] {
     ...strides,
   ];
   const out = split.splits > 1 ? cx.temp(4 * slices * M * N) : cx.output();
-  const B_GROUP = packed && SG > 0 && !tile.matrices && vec.B_VEC === 1 ? packed.group : 0;
-  // All of A for each tile of columns, all of B for each of rows; without subgroups eight lanes read the same value.
-  const lanes = tile.matrices || SG > 0 ? 1 : 8;
-  const [aFours, bFours] = tile.matrices
-    ? [1, 1]
-    : SG > 0
-      ? [Math.ceil((tile.rows * KS) / 4 / SG), KS]
-      : [tile.rows / 8, 4];
+  const B_GROUP = packed && kernel === "matmul" && vec.B_VEC === 1 ? packed.group : 0;
   const { alias, reads, ...operands } = access(
     cx,
-    reading(vec.A_VEC > 0, lanes * columnTiles * batches * M * K, aFours),
-    reading(vec.B_VEC > 0, lanes * rowTiles * batches * K * N, bFours),
+    reading(vec.A_VEC > 0, readers * columnTiles * batches * M * K, fours[0]),
+    reading(vec.B_VEC > 0, readers * rowTiles * batches * K * N, fours[1]),
     out,
     packed?.reader(B_GROUP > 0),
     copies,
   );
   const K_GUARD = Number(K % KS !== 0);
-  const kernel = tile.matrices ? "matmul_subgroup_matrix" : SG > 0 ? "matmul" : "matmul_tiled";
-  const quads = kernel === "matmul" && N % 4 === 0;
+  const quads = (kernel === "matmul" || kernel === "matmul_workgroup") && N % 4 === 0;
+  const C = quads ? "vec4f" : "f32";
   const whole = kernel === "matmul" && slices === 1 && only && Math.max(rowTiles, columnTiles) <= MAX_GROUPS;
   const tilesOnly: KernelCall["grid"] = steps[0] === 1 ? [rowTiles, columnTiles, 1] : [columnTiles, rowTiles, 1];
   const size: Record<string, Record<string, number | string>> = {
-    matmul: { SG, TM: tile.rows, KS, K_GUARD, B_GROUP, SLICED: Number(!whole), C: quads ? "vec4f" : "f32" },
+    matmul: { SG, TM: tile.rows, KS, K_GUARD, B_GROUP, SLICED: Number(!whole), C },
     matmul_tiled: { TM: tile.rows / 8, K_GUARD },
+    matmul_workgroup: tile.lanes ? { ...sharedParams(tile.lanes, tile), KS, K_GUARD, C } : {},
     matmul_subgroup_matrix: unit && tile.matrices ? matrixParams(unit, SG, tile) : {},
   };
   const main: KernelCall = {
@@ -159,6 +151,33 @@ export function product(cx: LowerContext, p: Product): KernelCall[] {
   const store = tile.matrices ? undefined : columnStore(N);
   return [...calls, { ...main, epilogue: only ? { shape: [batches, M, N], type: "vec4f", store } : undefined }];
 }
+
+type MatmulKernel = "matmul" | "matmul_tiled" | "matmul_workgroup" | "matmul_subgroup_matrix";
+
+function kernelOf(tile: Tile, device: DeviceInfo): MatmulKernel {
+  if (tile.matrices) return "matmul_subgroup_matrix";
+  if (tile.lanes) return "matmul_workgroup";
+  return device.subgroupSize > 0 ? "matmul" : "matmul_tiled";
+}
+
+/** k a turn, how many groups of four values of A and B stand in the unrolled text, and how many lanes read the same value. */
+interface Traits {
+  readonly KS: number;
+  readonly fours: readonly [number, number];
+  readonly readers: number;
+}
+
+function traitsOf(kernel: MatmulKernel, { rows }: Tile, { kind, subgroupSize: SG }: DeviceInfo, vec: Loads): Traits {
+  if (kernel === "matmul_subgroup_matrix") return { KS: 4, fours: [1, 1], readers: 1 };
+  if (kernel === "matmul_workgroup") return { KS: SHARED_K, fours: [4, 4], readers: 1 };
+  if (kernel === "matmul_tiled") return { KS: 4, fours: [rows / 8, 4], readers: 8 };
+  const across = kind === "software" && vec.A_VEC === 2 && vec.B_VEC === 2;
+  const KS = SG > 32 && rows === 16 ? 8 : across ? 2 : 4;
+  return { KS, fours: [Math.ceil((rows * KS) / 4 / SG), KS], readers: 1 };
+}
+
+/** matmul_tiled.wgsl reads A by vec4f along k or by scalars. */
+const tiledLoads = ({ A_VEC, B_VEC }: Loads): Loads => ({ A_VEC: A_VEC === 2 ? 0 : A_VEC, B_VEC });
 
 /** Few rows, lanes along k; `four`: read four values at a time. */
 function matvec(cx: LowerContext, { M, N, K, sizes, A, B }: Product, columns: number, four: boolean): KernelCall {
@@ -219,34 +238,6 @@ function fewRows(device: DeviceInfo, M: number): FewRows[] {
   return M > 1 ? [alongN, ...alongK] : [alongK[1], alongK[0], alongK[2], alongN];
 }
 
-type Tile = { readonly rows: number; readonly columns: number; readonly matrices?: string; readonly turned?: string };
-
-/** Tiles for the adapter's matrix units, where it has some and there are rows enough. */
-function matrixTiles(unit: MatrixUnit | undefined, M: number): Tile[] {
-  if (!unit || M <= 8) return [];
-  const matrices = `${unit.component} ${unit.M}x${unit.N}x${unit.K}`;
-  return [32, 64].filter((rows) => rows === 32 || rows < 2 * M).map((rows) => ({ rows, columns: 32, matrices }));
-}
-
-/**
- * Rows and columns of a tile. 32 rows load less per product, but compile half as long again and want many registers: on
- * software adapters, where few of them are surplus.
- */
-function tileOf(device: DeviceInfo, M: number): Tile {
-  if (device.subgroupSize === 0) return { rows: M > 8 ? 32 : 8, columns: 32 };
-  const columns = 4 * device.subgroupSize;
-  if (M <= 8) return { rows: M > 4 ? 8 : 4, columns };
-  const tall = device.kind === "software" && device.subgroupSize >= 8 && M >= 128;
-  return { rows: tall ? 32 : 16, columns };
-}
-
-/** The heuristic's tile, then the other heights that waste less than half of their rows. */
-function tiles(first: Tile, device: DeviceInfo, M: number): Tile[] {
-  const heights = device.subgroupSize === 0 ? [8, 16, 32] : [4, 8, 16, 32];
-  const others = heights.filter((rows) => rows !== first.rows && (rows < 2 * M || rows === heights[0]));
-  return [first, ...others.map((rows) => ({ ...first, rows }))];
-}
-
 /** Body of `fn store` where rows of C are whole vec4f. */
 const STORE_4 = "if (column < dims.N) { c[at / 4u] = value; }";
 
@@ -259,9 +250,9 @@ export interface Loads {
 }
 
 /** How the operands are read: four at a time where stride 1 and alignment allow. Rows of packed weights are padded. */
-function loads(SG: number, M: number, N: number, K: number, A: Matrix, B: Matrix, packed: boolean): Loads {
+function loads(M: number, N: number, K: number, A: Matrix, B: Matrix, packed: boolean): Loads {
   const alongK = K % 4 === 0 && aligned(A, "column");
-  const alongM = SG > 0 && M % 4 === 0 && aligned(A, "row");
+  const alongM = M % 4 === 0 && aligned(A, "row");
   const A_VEC = alongK ? 1 : alongM ? 2 : 0;
   const fits = (n: number): boolean => packed || n % 4 === 0;
   const B_VEC = fits(N) && aligned(B, "column") ? 2 : fits(K) && aligned(B, "row") ? 1 : 0;
