@@ -15,6 +15,7 @@ import { reduceKernels } from "./reduce.ts";
 import { type Group, prologuesOf, type Schedule, schedule } from "./schedule.ts";
 import { normalize, type Space } from "./space.ts";
 import { bindings, specialize } from "./template.ts";
+import { askFor, chooseVariants } from "./variants.ts";
 
 export interface CompileOptions {
   /** Off: one kernel per node, for tests and for finding faults. "always": whatever it costs to compile. */
@@ -28,6 +29,8 @@ export interface Layout {
   readonly kernels: readonly (Kernel & { readonly group: Group; readonly at: readonly (Location | undefined)[] })[];
   readonly places: Places;
   readonly finish: Finish;
+  /** Gives the tuner what it has no answer for. */
+  ask(): void;
   readonly leaves: number;
   /** When (see `Graph.times`) most memory is in use. */
   readonly peakAt: number;
@@ -37,14 +40,17 @@ export interface Layout {
 export function layOut(graph: Graph, device: Device, options: CompileOptions): Layout {
   const expanded = expand(graph, device);
   const places = new Places(graph, expanded);
-  const plan = schedule(expanded.order, places.wanted, {
-    maxBuffers: device.info.maxStorageBuffers,
-    maxBindingBytes: device.info.maxBindingBytes,
-    kind: device.info.kind,
-    sequence: (n) => expanded.sequence.get(n)!,
-    callsOf: (n) => expanded.calls.get(n) ?? [],
-    fuse: options.fuse,
-  });
+  const once = (): Schedule =>
+    schedule(expanded.order, places.wanted, {
+      maxBuffers: device.info.maxStorageBuffers,
+      maxBindingBytes: device.info.maxBindingBytes,
+      kind: device.info.kind,
+      sequence: (n) => expanded.sequence.get(n)!,
+      callsOf: (n) => expanded.calls.get(n) ?? [],
+      fuse: options.fuse,
+    });
+  const choice = chooseVariants(expanded, device, once);
+  const { plan } = choice;
   const kernels = plan.groups.flatMap((g) => kernelsOf(g, plan, expanded, device).map((k) => ({ ...k, group: g })));
   places.locate(plan, kernels);
   const located = kernels.map((k) => ({ ...k, at: k.bind.map((b) => ("ref" in b ? places.of(b.ref) : undefined)) }));
@@ -60,12 +66,14 @@ export function layOut(graph: Graph, device: Device, options: CompileOptions): L
     const group = plan.groups.find((g) => g.core === core);
     return templateKernel(call, { root: core, ...group, core }, scopeOf(plan), device.info);
   };
-  return { kernels: located, places, finish, leaves: graph.leaves.length, peakAt };
+  const ask = (): void => askFor(choice, expanded, device);
+  return { kernels: located, places, finish, ask, leaves: graph.leaves.length, peakAt };
 }
 
 /** What `make` gives, after measuring the kernel variants that it met and nothing is known of, if the device is to. */
 export async function tuned(device: Device, make: () => Layout): Promise<Layout> {
   const layout = make();
+  if (device.tuner.asking) layout.ask();
   if (device.tuner.open.size === 0) return layout;
   await answer(device, layout.finish);
   return make();

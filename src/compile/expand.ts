@@ -3,6 +3,7 @@ import type { DType } from "../dtype.ts";
 import { Node } from "../node.ts";
 import { allOps, defineOp, type Op } from "../ops/define.ts";
 import type { Device } from "../runtime/device.ts";
+import type { Joined } from "../runtime/tune.ts";
 import { Tensor, untracked } from "../tensor.ts";
 import type { Graph } from "./graph.ts";
 import type { BufferRef, KernelCall, LowerContext, Operand, Temp } from "./lower.ts";
@@ -18,7 +19,10 @@ export interface Expanded {
   readonly order: readonly Node[];
   /** What stands for a node of the user's graph. */
   readonly standIn: ReadonlyMap<Node, Node>;
-  readonly calls: ReadonlyMap<Node, readonly KernelCall[]>;
+  /** `layOut` replaces those of nodes for which it knows better. */
+  readonly calls: Map<Node, readonly KernelCall[]>;
+  /** What will probably join a kernel node's kernel from behind; see `Joined`. */
+  readonly followers: ReadonlyMap<Node, string>;
   /** Sequence number: the id of the user's node that a node came from. */
   readonly sequence: ReadonlyMap<Node, number>;
 }
@@ -35,6 +39,7 @@ export function expand(graph: Graph, device: Device): Expanded {
   const standIn = new Map<Node, Node>();
   const several = new Map<Node, readonly Node[]>();
   const calls = new Map<Node, readonly KernelCall[]>();
+  const followers = new Map<Node, string>();
   const sequence = new Map<Node, number>();
   const targets = new Set(graph.roots.flatMap((r) => (r.target ? [r.target] : [])));
   const overwritten = new Set<Node>();
@@ -103,9 +108,10 @@ export function expand(graph: Graph, device: Device): Expanded {
     }
     const node = over(n, src);
     if (n.op.kind === "kernel" && n.op.name !== "pack") {
+      followers.set(node, behind(user));
       const lowered = useFallback.has(n.op.name)
         ? undefined
-        : n.op.lower?.(node, contextOf(node, device, behind(user)));
+        : n.op.lower?.(node, contextOf(node, device, { behind: followers.get(node) }));
       if (!lowered) {
         if (!n.op.fallback) throw new Error(`${n.op.name}: no kernel for these shapes and no fallback`);
         const x = node.src.map((s) => new Tensor(s));
@@ -189,7 +195,7 @@ export function expand(graph: Graph, device: Device): Expanded {
   };
 
   for (const n of graph.order) place(n, graph.times?.get(n) ?? n.id);
-  return { order, standIn, calls, sequence };
+  return { order, standIn, calls, followers, sequence };
 }
 
 /** The node over other sources. */
@@ -246,14 +252,14 @@ function windowed(view: Operand, limit: number): Operand {
   return { ...view, buffer: node, offset: offset - start };
 }
 
-/** What the lowering of `node` may ask; `then` names the ops behind it, for the tuner. */
-export function contextOf(node: Node, device: Device, then = ""): LowerContext {
+/** What the lowering of `node` may ask; with "ask" the tuner notes what it has no answer for. */
+export function contextOf(node: Node, device: Device, joined?: Joined, how: "choose" | "ask" = "choose"): LowerContext {
   return {
     device: device.info,
     operand: (i) => windowed(operandOf(node, i, device.info.maxBindingBytes), device.info.maxBindingBytes),
     output: (i = 0): BufferRef => (node.outputs ? { node, output: i } : node),
     temp: makeTemp,
     window: (ref, dtype, first, last) => windowOf(ref, dtype, first, last).node,
-    choose: (template, signature, candidates) => device.tuner.choose(node, template, signature, candidates, then),
+    choose: (template, signature, candidates) => device.tuner[how](node, template, signature, candidates, joined ?? {}),
   };
 }

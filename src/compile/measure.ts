@@ -27,7 +27,7 @@ interface Contestant {
   readonly samples: number[];
 }
 
-/** The kernel of one of a node's calls, with the work behind the node in it. */
+/** The kernel of one of a node's calls, with the work in it that joins the node. */
 export type Finish = (node: Node, call: KernelCall) => Kernel;
 
 /** Measures every open question of the device's tuner, and what these open in turn, and keeps the answers. */
@@ -68,16 +68,16 @@ async function measure(question: Question, device: Device, finish: Finish): Prom
 }
 
 function lowerWith(
-  { node, key, candidates, then }: Question,
+  { node, key, candidates, joined }: Question,
   candidate: Candidate,
   device: Device,
 ): KernelCall[] | undefined {
-  const cx = contextOf(node, device, then);
+  const cx = contextOf(node, device, joined, "ask");
   // Other questions of the same op are answered as they are at the moment.
   return node.op.lower!(node, {
     ...cx,
     choose: (template, signature, offered) =>
-      keyOf(node, template, signature, then) === key
+      keyOf(node, template, signature, joined) === key
         ? offered[candidates.indexOf(candidate)]
         : cx.choose(template, signature, offered),
   });

@@ -21,8 +21,13 @@ export interface Question {
   readonly key: string;
   readonly node: Node;
   readonly candidates: readonly Candidate[];
-  /** What joins the kernel behind the op; see `keyOf`. */
-  readonly then: string;
+  readonly joined: Joined;
+}
+
+/** Names of the ops that are computed in an op's kernel: what makes its sources, and what follows. */
+export interface Joined {
+  readonly front?: string;
+  readonly behind?: string;
 }
 
 /** What measuring the candidates of one question gave. */
@@ -37,7 +42,7 @@ export const MAX_CANDIDATES = 12;
 
 /** Which way of lowering an op is best on this adapter: measured answers, else the first candidate. */
 export class Tuner {
-  /** Keep questions without an answer in `open`: the compiler measures them. */
+  /** Whether the compiler is to ask and to measure what is open. */
   asking = false;
   readonly open = new Map<string, Question>();
   /** Answers of this process's measurements, in order. */
@@ -49,26 +54,41 @@ export class Tuner {
     for (const [key, entry] of Object.entries(entries)) if (isCurrent(entry)) this.table.set(key, entry);
   }
 
-  /** Unless asked to measure, an answer for the op without the work behind it serves where there is no nearer one. */
+  /** The answer; where there is none, one for the op without the work in front of it, or without any, serves. */
   choose<C extends Candidate>(
     node: Node,
     template: string,
     signature: Signature,
     candidates: readonly C[],
-    then = "",
+    { front, behind }: Joined = {},
   ): C {
     if (candidates.length === 0 || candidates.length > MAX_CANDIDATES)
       throw new Error(`internal: ${template} has ${candidates.length} candidates, allowed are 1 to ${MAX_CANDIDATES}`);
-    if (candidates.length === 1 || (this.table.size === 0 && !this.asking)) return candidates[0];
-    const key = keyOf(node, template, signature, then);
-    const answer = (to: string): C | undefined => {
-      const pick = JSON.stringify(this.table.get(to)?.pick);
-      return candidates.find((c) => JSON.stringify(c) === pick); // it may no longer be on offer
-    };
-    const known = answer(key);
-    if (known) return known;
-    if (this.asking) this.open.set(key, { key, node, candidates, then });
-    return (then && answer(keyOf(node, template, signature))) || candidates[0];
+    if (candidates.length === 1 || this.table.size === 0) return candidates[0];
+    const nearer = [...(front ? [{ front, behind }] : []), ...(behind ? [{ behind }] : []), {}];
+    for (const joined of nearer) {
+      const known = this.answer(keyOf(node, template, signature, joined), candidates);
+      if (known) return known;
+    }
+    return candidates[0];
+  }
+
+  /** The same, and a question to be measured unless this very case has an answer. */
+  ask<C extends Candidate>(
+    node: Node,
+    template: string,
+    signature: Signature,
+    candidates: readonly C[],
+    joined: Joined,
+  ): C {
+    const key = keyOf(node, template, signature, joined);
+    if (candidates.length > 1 && !this.answer(key, candidates)) this.open.set(key, { key, node, candidates, joined });
+    return this.choose(node, template, signature, candidates, joined);
+  }
+
+  private answer<C extends Candidate>(key: string, candidates: readonly C[]): C | undefined {
+    const pick = JSON.stringify(this.table.get(key)?.pick);
+    return candidates.find((c) => JSON.stringify(c) === pick); // it may no longer be on offer
   }
 
   /** The next question, if any, to be answered by `settle`. */
@@ -91,13 +111,14 @@ function isCurrent({ kernels, hash }: TunedEntry): boolean {
 }
 
 /**
- * Template, dtypes and signature, its sizes rounded up to powers of two, and the ops that join the kernel behind the node:
- * what they read and compute can change which tile is best.
+ * Template, dtypes and signature, its sizes rounded up to powers of two, and the ops that are computed in the kernel: what
+ * they read and compute can change which tile is best.
  */
-export function keyOf(node: Node, template: string, signature: Signature, then = ""): string {
+export function keyOf(node: Node, template: string, signature: Signature, { front, behind }: Joined = {}): string {
   const dtypes = [node, ...node.src].map((n) => n.dtype);
   const parts = Object.entries(signature).map(([name, x]) => `${name}=${typeof x === "number" ? bucket(x) : x}`);
-  return [template, dtypes.join(), ...parts, ...(then ? [`then=${then}`] : [])].join(" ");
+  const joined = [...(front ? [`front=${front}`] : []), ...(behind ? [`then=${behind}`] : [])];
+  return [template, dtypes.join(), ...parts, ...joined].join(" ");
 }
 
 const bucket = (x: number): number => (x > 1 ? 2 ** Math.ceil(Math.log2(x)) : x);

@@ -1,13 +1,14 @@
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { describe, expect, test } from "vitest";
+import { beforeEach, describe, expect, test } from "vitest";
 import { table } from "../../scripts/cli/tune.ts";
 import type { Candidate } from "../../src/compile/lower.ts";
 import { currentDevice } from "../../src/engine.ts";
-import { init, rand, tensor, tune } from "../../src/index.ts";
+import { init, plan, rand, type Tensor, tensor, tune } from "../../src/index.ts";
 import { Node } from "../../src/node.ts";
 import { defineOp } from "../../src/ops/define.ts";
 import { hashOf, keyOf, type TunedEntry, Tuner } from "../../src/runtime/tune.ts";
+import { maxError } from "../kernels/harness.ts";
 
 const leaf = defineOp({ name: "tune_test_leaf", kind: "leaf", reference: () => [] });
 const node = new Node(leaf, [], {}, [1], "f32");
@@ -47,23 +48,33 @@ test("sizes within a power of two share an answer; words and dtypes do not", () 
 });
 
 test("work that joins a kernel makes another question; until it is measured, the answer without that work serves", () => {
+  const [front, behind] = ["0:silu+mul", "add+gelu"];
+  for (const joined of [{ behind }, { front }, { front, behind }]) {
+    const tuner = tunerOf(entry());
+    expect(tuner.choose(node, "matmul", signature, candidates, joined)).toEqual({ rows: 8 });
+    expect(tuner.ask(node, "matmul", signature, candidates, joined)).toEqual({ rows: 8 });
+    const own = keyOf(node, "matmul", signature, joined);
+    expect([...tuner.open.keys()]).toEqual([own]);
+    expect(own).not.toBe(key);
+    tuner.settle({ key: own, candidates: [], entry: entry({ pick: { rows: 16 } }) });
+    expect(tuner.choose(node, "matmul", signature, candidates, joined)).toEqual({ rows: 16 });
+    expect(tuner.choose(node, "matmul", signature, candidates)).toEqual({ rows: 8 });
+  }
+});
+
+test("an answer without the work in front is nearer than one without any", () => {
+  const joined = { front: "0:mul", behind: "add" };
   const tuner = tunerOf(entry());
-  const ask = () => tuner.choose(node, "matmul", signature, candidates, "add+gelu");
-  expect(ask()).toEqual({ rows: 8 });
-  tuner.asking = true;
-  ask();
-  const joined = keyOf(node, "matmul", signature, "add+gelu");
-  expect([...tuner.open.keys()]).toEqual([joined]);
-  tuner.settle({ key: joined, candidates: [], entry: entry({ pick: { rows: 16 } }) });
-  expect(ask()).toEqual({ rows: 16 });
+  tuner.learn({ [keyOf(node, "matmul", signature, { behind: "add" })]: entry({ pick: { rows: 16 } }) });
+  expect(tuner.choose(node, "matmul", signature, candidates, joined)).toEqual({ rows: 16 });
+  expect(tuner.choose(node, "matmul", signature, candidates, { front: "0:mul" })).toEqual({ rows: 8 });
 });
 
 test("open questions are kept when asked to, and a template offers at most twelve candidates", () => {
   const tuner = new Tuner();
   tuner.choose(node, "matmul", signature, candidates);
   expect(tuner.open.size).toBe(0);
-  tuner.asking = true;
-  tuner.choose(node, "matmul", signature, candidates);
+  tuner.ask(node, "matmul", signature, candidates, {});
   expect([...tuner.open.keys()]).toEqual([key]);
   const many = Array.from({ length: 13 }, (_, rows) => ({ rows }));
   expect(() => tuner.choose(node, "matmul", signature, many)).toThrow(/13 candidates/);
@@ -119,6 +130,80 @@ describe("on the adapter", () => {
     expect(await layer()).toEqual(plain);
     const offered = results[0].candidates.length;
     expect(currentDevice()!.pipelines.size - compiled).toBe(offered - 1); // the heuristic's was there, with its work
+  });
+
+  test("with work in front, too, which has an answer of its own", async () => {
+    rmSync(folder, { recursive: true, force: true });
+    await init({ backend: "webgpu", tune: false, fuse: "always" });
+    const [x, gate, w] = [rand(40, 24), rand(40, 24), rand(24, 48)];
+    await Promise.all([x, gate, w].map((t) => t.data()));
+    const joined = (): Tensor => x.silu().mul(gate).matmul(w);
+    const product = (): Tensor => x.matmul(w);
+    const keys = async (f: () => Tensor) => (await tune(() => f().data())).map((r) => r.key);
+    const plain = await joined().data();
+    const compiled = currentDevice()!.pipelines.size;
+    const [inFront, ...others] = await keys(joined);
+    expect(others).toEqual([]);
+    expect(inFront).toMatch(/^matmul .* front=0:silu\S*\+mul$/);
+    expect(currentDevice()!.pipelines.size - compiled).toBe(currentDevice()!.tuner.results[0].candidates.length - 1);
+    expect(maxError(await joined().data(), plain)).toBeLessThan(1e-6);
+    expect(await keys(product)).toEqual([inFront.replace(/ front=.*/, "")]); // not answered by the other
+    expect(await keys(joined)).toEqual([]);
+    expect(await keys(() => gate.mul(2).matmul(w))).toEqual([expect.stringMatching(/ front=0:full\+mul$/)]);
+    expect(await keys(() => x.matmul(w.mul(2)))).toEqual([expect.stringMatching(/ front=1:full\+mul$/)]);
+  });
+
+  describe("an answer with work in front", () => {
+    const stored = async (...shape: number[]): Promise<Tensor> => {
+      const x = rand(...shape);
+      await x.data();
+      return x;
+    };
+    /** What a plan for y runs, and the grid of its product, which goes with the tile. */
+    const runs = async (y: Tensor): Promise<{ kernels: number; grid: string }> => {
+      const { text, kernels } = (await plan(y))!;
+      return { kernels, grid: /matmul.* (\S+) workgroups/.exec(text)![1] };
+    };
+    const measured = async (y: () => Tensor) => {
+      const [{ key, candidates, entry }] = await tune(() => y().data());
+      expect(key).toMatch(/^matmul .* front=\S+$/);
+      return { alone: key.replace(/ front=.*/, ""), key, entry, tiles: candidates.map((c) => c.candidate) };
+    };
+    const learn = (key: string, entry: TunedEntry, pick: Candidate): void =>
+      currentDevice()!.tuner.learn({ [key]: { ...entry, pick } });
+    beforeEach(async () => {
+      rmSync(folder, { recursive: true, force: true });
+      await init({ backend: "webgpu", tune: false, fuse: "always" });
+    });
+
+    test("serves that work alone; without one the answer of the product serves", async () => {
+      const [x, w] = [await stored(256, 24), await stored(24, 48)];
+      const products = [() => x.mul(2).matmul(w), () => x.matmul(w), () => x.mul(2).matmul(w.mul(3))];
+      const heuristic = await runs(products[1]());
+      const { key, alone, entry, tiles } = await measured(products[0]);
+      learn(key, entry, tiles.find((t) => t.rows !== tiles[0].rows)!);
+      const other = await runs(products[0]());
+      expect(other.grid).not.toBe(heuristic.grid);
+      for (const y of products.slice(1)) expect(await runs(y())).toEqual(heuristic);
+      learn(alone, entry, tiles.find((t) => t.rows !== tiles[0].rows)!);
+      for (const y of products) expect(await runs(y())).toEqual(other);
+    });
+
+    test("does not serve if the work would leave its pick", async () => {
+      if (currentDevice()!.info.subgroupSize === 0) return; // such tiles read B eight times as often: nothing joins
+      const [x, w, v] = [await stored(16, 252), await stored(252, 252), await stored(252, 252)];
+      const product = (): Tensor => x.matmul(w.add(v)); // joins tiles of 16 rows, which read B once; not of 4
+      const heuristic = await runs(product());
+      expect(heuristic.kernels).toBe(1);
+      const { key, alone, entry, tiles } = await measured(product);
+      const low = tiles.find((t) => t.rows === 4)!;
+      learn(key, entry, low);
+      expect(await runs(product())).toEqual(heuristic);
+      learn(alone, entry, low);
+      const apart = await runs(product());
+      expect(apart.kernels).toBe(2);
+      expect(apart.grid).not.toBe(heuristic.grid);
+    });
   });
 
   test("where nothing can be kept, tuning serves the process", async () => {
