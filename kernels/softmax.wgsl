@@ -1,5 +1,5 @@
-// Softmax or log-softmax over the last dim of x [rows, cols]: largest value, sum, result, a reading of the row each. An online
-// normaliser would save the first, but multiplies the sum by a rounded factor wherever a new largest value turns up.
+// Softmax or log-softmax over the last dim of x [rows, cols] in two readings of a row: an online normaliser (Milakov and
+// Gimelshein 2018), whose factor is exactly 1 while there is no new largest value, and the results.
 //
 // LANES lanes share a row and reduce through workgroup memory. LANES = 1 (no barrier) is the schedule of software
 // adapters with many rows; GPUs want neighbouring lanes on neighbouring columns. A row of -inf alone gives NaN, as in torch.
@@ -78,32 +78,35 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let end = select(begin, begin + dims.vectors, wanted == row);
   let start = begin + lane % LANES;
 
-  var highs = V() + LOWEST;
-  for (var base = start; base < end; base += TURN * LANES) {
-    for (var t = 0u; t < TURN; t++) {
-      let at = base + t * LANES;
-      highs = max(highs, first(at, vec3u(0u, row, (at - begin) * WIDTH)));
-    }
-  }
-  let high = across(largest(highs), lane, true);
+  var high = LOWEST; // largest value so far, to which the sums are relative
+  var tops = V() + LOWEST;
   var sums = V();
   for (var block = start; block < end; block += dims.block) {
     var part = V();
     for (var base = block; base < min(block + dims.block, end); base += TURN * LANES) {
-      var turn = V();
+      var v = array<V, TURN>();
       for (var t = 0u; t < TURN; t++) {
         let at = base + t * LANES;
-        turn += power(again(at, vec3u(0u, row, (at - begin) * WIDTH)) - high);
+        v[t] = first(at, vec3u(0u, row, (at - begin) * WIDTH));
+        tops = max(tops, v[t]);
       }
+      let top = largest(tops);
+      let factor = power(V() + (high - top)); // 1 after the first few turns
+      high = top;
+      sums *= factor;
+      part *= factor;
+      var turn = V();
+      for (var t = 0u; t < TURN; t++) { turn += power(v[t] - high); }
       part += turn;
     }
     sums += part;
   }
-  let sum = across(total(sums), lane, false);
+  let row_high = across(largest(tops), lane, true);
+  let sum = across(total(sums * power(V() + (high - row_high))), lane, false);
   let shift = log(sum);
   for (var at = start; at < end; at += LANES) {
     let i = vec3u(0u, row, (at - begin) * WIDTH);
-    var v = again(at, i) - high;
+    var v = again(at, i) - row_high;
     if (LOG) { v -= shift; } else { v = power(v) / sum; }
     store(at, epilogue(v, i));
   }

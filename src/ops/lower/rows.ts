@@ -116,7 +116,7 @@ function softmaxKernel(kernel: "softmax" | "softmax_backward", LOG: number): Low
         dims: [r.rows, r.vectors, ...(forward ? [block] : [])],
         bind: [...node.src.map((_, i) => cx.operand(i).buffer), cx.output()],
         grid: r.grid,
-        prologues: [prologue(r.space, forward ? 3 : 2)],
+        prologues: [prologue(r.space, 2)],
         epilogue: { ...r.space, store: { at: "at" } },
       },
     ];
