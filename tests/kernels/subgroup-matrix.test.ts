@@ -1,9 +1,16 @@
 import { describe, expect, test } from "vitest";
+import { layOut } from "../../src/compile/build.ts";
+import { collect } from "../../src/compile/graph.ts";
 import { specialize } from "../../src/compile/template.ts";
 import { toHalf } from "../../src/dtype.ts";
+import { currentDevice, init } from "../../src/engine.ts";
+import { plan } from "../../src/index.ts";
+import { quantize, quantizedLinear } from "../../src/nn/index.ts";
 import { lowerMatmul } from "../../src/ops/lower/matmul.ts";
-import { type MatrixUnit, matrixParams } from "../../src/runtime/device.ts";
-import { contiguousStrides } from "../../src/shape.ts";
+import { type Device, type DeviceInfo, type MatrixUnit, matrixParams } from "../../src/runtime/device.ts";
+import { Tuner } from "../../src/runtime/tune.ts";
+import { contiguousStrides, numel } from "../../src/shape.ts";
+import { type Tensor, tensor } from "../../src/tensor.ts";
 import { kernelSource, lowerOp, maxError, normals, open, refusal, runTwice, type Source, submit } from "./harness.ts";
 
 const F32: MatrixUnit = { component: "f32", M: 8, N: 8, K: 8 }; // Apple
@@ -154,6 +161,103 @@ describe("with subgroup matrices written out", () => {
 
 /** Other kernels, such as those that add up splits, stay as they are. */
 const emulatedIn = (code: string): string => (code.includes("subgroup_matrix;") ? emulated(code) : code);
+
+describe("work that makes operands of the product", () => {
+  let seed = 0;
+  const random = (...shape: number[]): Tensor => tensor(normals(numel(shape), ++seed), { shape });
+  const t = (x: Tensor): Tensor => x.transpose(-1, -2);
+  const gated = (...shape: number[]): Tensor =>
+    random(...shape)
+      .silu()
+      .mul(random(...shape));
+  const [f32, f16] = ["f32", "f16"] as const;
+  /** What units multiply, and the product: read by vec4f along k, n or m, or by scalars where sizes are odd. */
+  const cases: Record<string, readonly [MatrixUnit["component"], () => Tensor]> = {
+    "a scale of A": [f32, () => random(33, 44).mul(0.5).matmul(random(44, 36))],
+    "a scale of B": [f32, () => random(33, 44).matmul(random(44, 36).mul(0.5))],
+    "silu gate": [f32, () => gated(70, 44).matmul(t(random(36, 44)))],
+    "silu gate, scalars": [f32, () => gated(37, 43).matmul(t(random(35, 43)))],
+    "silu gate, turned": [f32, () => t(gated(44, 72)).matmul(random(44, 36))],
+    "silu gate, K split": [f32, () => gated(33, 1100).matmul(random(1100, 35))],
+    "a factor a row of A, a bias of B": [
+      f32,
+      () =>
+        random(33, 44)
+          .mul(random(33, 1))
+          .matmul(t(random(36, 44).add(random(44)))),
+    ],
+    "a scale in batches, and what follows": [
+      f32,
+      () =>
+        random(2, 17, 20)
+          .mul(3)
+          .matmul(random(2, 20, 37).mul(0.5))
+          .add(random(37))
+          .relu(),
+    ],
+    "silu gate, packed weights": [
+      f32,
+      () => quantizedLinear(gated(33, 70), quantize(normals(36 * 70, 1), [36, 70], { format: "int4", group: 32 })),
+    ],
+    "a cast from halves": [f32, () => random(33, 44).half().float().matmul(random(44, 36))],
+    "halves, scaled, times floats": [f32, () => random(33, 44).half().mul(0.5).matmul(random(44, 36))],
+    "a cast to halves": [f16, () => random(33, 44).half().matmul(random(44, 36).half())],
+    "silu gate of halves": [
+      f16,
+      () => random(33, 44).half().silu().mul(random(33, 44).half()).matmul(random(44, 36).half()),
+    ],
+    "a cast to halves, scalars": [
+      f16,
+      () =>
+        random(33, 43)
+          .half()
+          .matmul(t(random(35, 43).half())),
+    ],
+  };
+  const names = Object.keys(cases);
+  const make = (name: string): Tensor => {
+    seed = names.indexOf(name) * 10;
+    return cases[name][1]();
+  };
+  const joined = /^[^ ]+→matmul_subgroup_matrix/;
+  /** The kernels as adapters with these units would get them. */
+  const kernelsFor = (y: Tensor, info: Partial<DeviceInfo>) => {
+    const device = { info: { ...currentDevice()!.info, f16: true, ...info }, tuner: new Tuner() } as Device;
+    return layOut(collect([{ node: y.node, mode: "read" }]), device, { fuse: "always" }).kernels;
+  };
+
+  describe.each([false, true])("arithmetic of halves %s", (f16Arithmetic) => {
+    test.each(names)("%s compiles", async (name) => {
+      await init({ fuse: "always" });
+      const [component] = cases[name];
+      for (const unit of UNITS.filter((u) => u.component === component)) {
+        const info = { kind: "integrated" as const, f16Arithmetic, subgroupSize: 128, matrixUnits: [unit] };
+        const found = kernelsFor(make(name), info).filter((k) => joined.test(k.label));
+        expect(found).toHaveLength(1);
+        expect(found[0].code).toContain(`alias T = ${component};`);
+        expect(await refusal(found[0].code, true)).toBeUndefined();
+      }
+    });
+  });
+
+  test.each(names)("%s has the values of f64", async (name) => {
+    await init({ backend: "reference" });
+    const want = await make(name).data();
+    await init({ backend: "webgpu", fuse: "always" });
+    const { info, pipelines } = currentDevice()!;
+    Object.assign(info, { matrixUnits: [cases[name][0] === "f32" ? F32 : UNITS[3]], f16: true });
+    const { get } = pipelines;
+    pipelines.get = (code, label) => get.call(pipelines, emulatedIn(code), label);
+    const labels = (await plan(make(name)))!.text.split("\n").map((line) => line.trim().split(/\s+/)[1]);
+    expect(
+      labels.filter((label) => joined.test(label)),
+      labels.join(),
+    ).toHaveLength(1);
+    const got = await make(name).data();
+    expect(maxError(got, want)).toBeLessThan(cases[name][0] === "f16" ? 5e-3 : 5e-5);
+    expect(await make(name).data()).toEqual(got);
+  });
+});
 
 test("adapters without the feature never meet the kernel", async () => {
   const { info } = await open();
