@@ -8,7 +8,7 @@ import { type Bound, decode, describe, elementwiseKernels, type Kernel } from ".
 import type { Graph } from "./graph.ts";
 import { reshapeIndex, variable } from "./index-map.ts";
 import type { HookSpace, KernelCall } from "./lower.ts";
-import { answer, type Finish } from "./measure.ts";
+import { type Asker, answer } from "./measure.ts";
 import { Places } from "./places.ts";
 import { type Location, Plan, type Step } from "./plan.ts";
 import { reduceKernels } from "./reduce.ts";
@@ -25,10 +25,9 @@ export interface CompileOptions {
 }
 
 /** A compiled graph before anything exists on the GPU: what will run, where values lie, how much memory it takes. */
-export interface Layout {
+export interface Layout extends Asker {
   readonly kernels: readonly (Kernel & { readonly group: Group; readonly at: readonly (Location | undefined)[] })[];
   readonly places: Places;
-  readonly finish: Finish;
   /** Gives the tuner what it has no answer for. */
   ask(): void;
   readonly leaves: number;
@@ -62,12 +61,12 @@ export function layOut(graph: Graph, device: Device, options: CompileOptions): L
         );
   const fullest = kernels[Math.min(places.fullest, kernels.length) - 1];
   const peakAt = fullest ? expanded.sequence.get(fullest.group.root)! : 0;
-  const finish: Finish = (core, call) => {
+  const finish: Asker["finish"] = (core, call) => {
     const group = plan.groups.find((g) => g.core === core);
     return templateKernel(call, { root: core, ...group, core }, scopeOf(plan), device.info);
   };
   const ask = (): void => askFor(choice, expanded, device);
-  return { kernels: located, places, finish, ask, leaves: graph.leaves.length, peakAt };
+  return { kernels: located, places, finish, holds: choice.holds, ask, leaves: graph.leaves.length, peakAt };
 }
 
 /** What `make` gives, after measuring the kernel variants that it met and nothing is known of, if the device is to. */
@@ -75,7 +74,7 @@ export async function tuned(device: Device, make: () => Layout): Promise<Layout>
   const layout = make();
   if (device.tuner.asking) layout.ask();
   if (device.tuner.open.size === 0) return layout;
-  await answer(device, layout.finish);
+  await answer(device, layout);
   return make();
 }
 

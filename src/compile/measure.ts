@@ -27,15 +27,20 @@ interface Contestant {
   readonly samples: number[];
 }
 
-/** The kernel of one of a node's calls, with the work in it that joins the node. */
-export type Finish = (node: Node, call: KernelCall) => Kernel;
+/** The plan that a question came from. */
+export interface Asker {
+  /** The kernel of one of a node's calls, with the work in it that joins the node. */
+  finish(node: Node, call: KernelCall): Kernel;
+  /** Whether the work in front of a node would join these calls, too. */
+  holds(node: Node, calls: readonly KernelCall[]): boolean;
+}
 
 /** Measures every open question of the device's tuner, and what these open in turn, and keeps the answers. */
-export async function answer(device: Device, finish: Finish): Promise<void> {
+export async function answer(device: Device, asker: Asker): Promise<void> {
   const { tuner } = device;
   const results: TuneResult[] = [];
   for (let question = tuner.next(); question; question = tuner.next()) {
-    const result = await measure(question, device, finish);
+    const result = await measure(question, device, asker);
     tuner.settle(result);
     results.push(result);
   }
@@ -43,21 +48,17 @@ export async function answer(device: Device, finish: Finish): Promise<void> {
 }
 
 /** Times the candidates of `question` against each other, in turn, so that a busy machine slows all alike. */
-async function measure(question: Question, device: Device, finish: Finish): Promise<TuneResult> {
+async function measure(question: Question, device: Device, asker: Asker): Promise<TuneResult> {
   await device.idle();
   const buffers = new Buffers(device, question.node);
   try {
     const contestants: Contestant[] = [];
     for (const candidate of question.candidates) {
       const calls = lowerWith(question, candidate, device);
-      const made =
-        calls &&
-        (await prepare(
-          calls.map((call) => finish(question.node, call)),
-          device,
-          buffers,
-        ));
-      if (made) contestants.push({ candidate, calls: calls!, dispatches: made, samples: [] });
+      if (!calls || (contestants.length > 0 && !asker.holds(question.node, calls))) continue;
+      const kernels = calls.map((call) => asker.finish(question.node, call));
+      const dispatches = await prepare(kernels, device, buffers);
+      if (dispatches) contestants.push({ candidate, calls, dispatches, samples: [] });
     }
     if (contestants[0]?.candidate !== question.candidates[0])
       throw new Error(`tuning ${question.key}: the heuristic's choice does not run on this adapter`);

@@ -10,6 +10,8 @@ import type { Group, Schedule } from "./schedule.ts";
 export interface Choice {
   readonly plan: Schedule;
   joined(core: Node): Joined;
+  /** Whether what joins `core` in front would join these calls of it, too. */
+  holds(core: Node, calls: readonly KernelCall[]): boolean;
 }
 
 /**
@@ -20,7 +22,16 @@ export interface Choice {
 export function chooseVariants(expanded: Expanded, device: Device, once: () => Schedule): Choice {
   const choice = (plan: Schedule): Choice & { fronts: Map<Node, string> } => {
     const fronts = new Map(plan.groups.flatMap((g) => (g.core && g.made ? [[g.core, frontOf(g, plan, device)]] : [])));
-    return { plan, fronts, joined: (core) => ({ front: fronts.get(core), behind: expanded.followers.get(core) }) };
+    const joined = (core: Node): Joined => ({ front: fronts.get(core), behind: expanded.followers.get(core) });
+    const holds = (core: Node, calls: readonly KernelCall[]): boolean => {
+      if (!fronts.has(core)) return true;
+      const own = expanded.calls.get(core)!;
+      expanded.calls.set(core, calls);
+      const { fronts: others } = choice(once());
+      expanded.calls.set(core, own);
+      return others.get(core) === fronts.get(core);
+    };
+    return { plan, fronts, joined, holds };
   };
   /** Whether its calls are others now. */
   const lowerAgain = (core: Node, joined: Joined): boolean => {

@@ -33,7 +33,7 @@ export interface Joined {
 /** What measuring the candidates of one question gave. */
 export interface TuneResult {
   readonly key: string;
-  /** The heuristic's choice first; a candidate that the adapter refused has no time. */
+  /** The heuristic's choice first; one that the adapter refused, or that the work in front would leave, has no time. */
   readonly candidates: readonly { readonly candidate: Candidate; readonly ms?: number }[];
   readonly entry: TunedEntry;
 }
