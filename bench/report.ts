@@ -1,9 +1,10 @@
 // `npm run bench:report`: writes the tables of README.md and kernels/README.md from the stored results.
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
-import { round } from "./clock.ts";
+import { median, round } from "./clock.ts";
 import { gpuSection } from "./gpus.ts";
 import type { LadderFile } from "./ladder.ts";
 import { type BenchFile, bestPeer, type PeerResult, type PeersFile, ratio, readResults } from "./results.ts";
+import type { TunedFile } from "./tuned.ts";
 
 const RESULTS = "bench/results";
 
@@ -131,6 +132,35 @@ function ladderTables({ adapter, date, clock, ladders }: LadderFile): string {
   return [`${adapter.trim()}, ${date}: medians of interleaved runs.`, ...tables].join("\n\n");
 }
 
+const NOTABLE = 1.05; // choices this much slower than the best are listed
+
+/** What the heuristic costs over measured choices, for kernels/README.md. */
+export function tunedSection(folder = RESULTS): string {
+  const files = readdirSync(folder).filter((f) => f.startsWith("tuned-"));
+  return files
+    .sort()
+    .map((f) => tunedTable(readResults<TunedFile>(`${folder}/${f}`)!))
+    .join("\n\n");
+}
+
+function tunedTable({ adapter, date, rows, choices }: TunedFile): string {
+  const ratios = Object.values(rows)
+    .map((r) => r.ratio)
+    .sort((a, b) => a - b);
+  const slow = Object.entries(choices)
+    .filter(([, c]) => c.ratio >= NOTABLE)
+    .sort(([, a], [, b]) => b.ratio - a.ratio);
+  return [
+    `${adapter.trim()}, ${date}: with the heuristic's choices the ${ratios.length} rows of the bench table take ` +
+      `${ratios[0]}× to ${ratios.at(-1)}× (median ${median(ratios)}×) of their time with measured ones. Of ${Object.keys(choices).length} ` +
+      `choices measured alone, these take ${NOTABLE}× the best one's time or more:`,
+    "",
+    "| choice | row | heuristic, ms | best, ms | ratio |",
+    "| --- | --- | ---: | ---: | ---: |",
+    ...slow.map(([key, c]) => `| ${key} | ${c.workload} | ${c.ms[1]} | ${c.ms[0]} | ${c.ratio}× |`),
+  ].join("\n");
+}
+
 /** `page` with the section between its markers `<!-- name -->` and `<!-- /name -->` written anew. */
 export function withSection(page: string, name: string, section: string): string {
   const [opening, closing] = [`<!-- ${name} -->`, `<!-- /${name} -->`];
@@ -143,6 +173,7 @@ export function withSection(page: string, name: string, section: string): string
 export const sections: readonly (readonly [page: string, name: string, make: () => string])[] = [
   ["README.md", "bench", benchSection],
   ["kernels/README.md", "ladder", ladderSection],
+  ["kernels/README.md", "tuned", tunedSection],
 ];
 
 /** What is computed from the sources as they are: renewed with the others, but it may lag behind a change. */
