@@ -3,7 +3,15 @@ import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { median, round } from "./clock.ts";
 import { gpuSection } from "./gpus.ts";
 import type { LadderFile } from "./ladder.ts";
-import { type BenchFile, bestPeer, type PeerResult, type PeersFile, ratio, readResults } from "./results.ts";
+import {
+  type BenchFile,
+  bestPeer,
+  bestUnrepaired,
+  type PeerResult,
+  type PeersFile,
+  ratio,
+  readResults,
+} from "./results.ts";
 import type { TunedFile } from "./tuned.ts";
 
 const RESULTS = "bench/results";
@@ -52,9 +60,11 @@ function peersTable(file: PeersFile): string {
     const [peer, peerResult] = best;
     const time = ({ cpuMs, wallMs }: PeerResult): string => `${cpuMs} (${wallMs})`;
     const { ours, native } = results;
+    const [other, otherResult] = bestUnrepaired(name, results) ?? [];
+    const unrepaired = other ? ` (${(otherResult!.cpuMs! / ours.cpuMs!).toFixed(1)}× ${LIBRARIES[other]})` : "";
     const share = native?.right ? `${round((100 * native.cpuMs!) / ours.cpuMs!)} %` : "";
     lines.push(
-      `| ${title} | ${time(ours)} | ${time(peerResult)} ${LIBRARIES[peer]} | ${times.toFixed(1)}× | ${share} |` +
+      `| ${title} | ${time(ours)} | ${time(peerResult)} ${LIBRARIES[peer]}${other ? ", repaired" : ""} | ${times.toFixed(1)}×${unrepaired} | ${share} |` +
         ` ${ours.error!.toExponential(0)} / ${peerResult.error!.toExponential(0)} |`,
     );
   }
@@ -64,7 +74,8 @@ function peersTable(file: PeersFile): string {
   return [
     `Interleaved runs in one process on one adapter (${file.driver.trim()}, ${file.cores} cores), latest ${dates.sort().at(-1)}: ` +
       `median CPU milliseconds of all threads (wall milliseconds beside them), against the fastest of ${versions} whose ` +
-      "values are right. Native: the speed of ONNX Runtime's CPU code, 2 threads, that ours reaches.",
+      "values are right. A repaired one gives them with its shaders changed alone: in brackets the fastest that needs no repair. " +
+      "Native: the speed of ONNX Runtime's CPU code, 2 threads, that ours reaches.",
     "",
     "| f32 | shadegrad | best peer | ratio | of native | largest error, ours / theirs |",
     "| --- | ---: | ---: | ---: | ---: | ---: |",

@@ -54,6 +54,15 @@ export function bestPeer(results: Record<string, PeerResult>): [string, PeerResu
     .sort(([, a], [, b]) => a.cpuMs! - b.cpuMs!)[0];
 }
 
+/** Work whose values ONNX Runtime Web gets right only with its shaders repaired (peers/README.md). */
+const REPAIRED = ["attn_causal_fwd_512", "attn_causal_fwd_1024", "llama_block_fwd"];
+
+/** The same without what had to be repaired; undefined if that is no other. */
+export function bestUnrepaired(name: string, results: Record<string, PeerResult>): [string, PeerResult] | undefined {
+  const { ort, ...others } = results;
+  return REPAIRED.includes(name) && bestPeer(results)?.[1] === ort ? bestPeer(others) : undefined;
+}
+
 /** CPU time of the best right peer over ours. */
 export function ratio(results: Record<string, PeerResult>): number | undefined {
   const peer = bestPeer(results);

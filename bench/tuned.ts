@@ -12,7 +12,7 @@ export interface TunedFile {
   date: string;
   /** Rows of the bench table: times of a run (CPU time on a software adapter) with either, taken in turn. */
   rows: Record<string, { ratio: number; ms: readonly [best: number, heuristic: number] }>;
-  /** Every choice that their work meets, alone: heuristic's time over the best time; milliseconds of both. */
+  /** Every choice that their work meets, alone: heuristic's time over the best time, the median of three measurements; milliseconds of both. */
   choices: Record<
     string,
     { workload: string; ratio: number; ms: readonly [best: number, heuristic: number]; of: number }
@@ -20,7 +20,8 @@ export interface TunedFile {
 }
 
 const SHIPPED = "kernels/tuned.json";
-const WORTH = 1.25; // shipped only if that much faster than the heuristic: less may be noise, and it is one more text to compile
+const WORTH = 1.25; // shipped only if that much faster than the heuristic: it is one more text to compile
+const PASSES = 3;
 const ROUNDS = 11;
 const SAMPLE_MS = 30; // a sample's runs take at least as long
 
@@ -33,16 +34,23 @@ export async function benchTuned(
   const rows: TunedFile["rows"] = {};
   const choices: TunedFile["choices"] = {};
   const results: TuneResult[] = [];
+  const device = currentDevice()!;
+  const tuners = Array.from({ length: PASSES }, () => new Tuner());
   for (const work of allWorkloads.filter((w) => only(w.name))) {
     const made = work.ours(ours, work.inputs());
-    const measured = await tune(() => made.run());
+    const measured = new Map<string, TuneResult[]>();
+    for (const tuner of tuners) {
+      device.tuner = tuner;
+      for (const r of await tune(() => made.run())) measured.set(r.key, [...(measured.get(r.key) ?? []), r]);
+    }
     rows[work.name] = await inTurn(made.run);
     await made.dispose?.();
     line(work.name, rows[work.name], "the row");
-    results.push(...measured);
-    for (const { key, candidates, entry } of measured) {
-      const ratio = round(entry.ms[1] / entry.ms[0]);
-      choices[key] = { workload: work.name, ratio, ms: entry.ms, of: candidates.length };
+    for (const [key, passes] of measured) {
+      const middle = passes.sort((x, y) => slower(x) - slower(y))[(passes.length - 1) >> 1];
+      const { candidates, entry } = middle;
+      results.push(middle);
+      choices[key] = { workload: work.name, ratio: round(slower(middle)), ms: entry.ms, of: candidates.length };
       line("", choices[key], `${key}  ${JSON.stringify(entry.pick)}`);
     }
   }
@@ -50,14 +58,17 @@ export async function benchTuned(
   console.log(`with the heuristic rows take at most ${worst(rows)}× the time, kernels alone ${worst(choices)}×`);
   if (ship) {
     const shipped = JSON.parse(readFileSync(SHIPPED, "utf8"));
-    const family = familyOf(currentDevice()!.info);
-    const entries = results.filter((r) => r.entry.ms[1] / r.entry.ms[0] >= WORTH).map((r) => [r.key, r.entry]);
+    const family = familyOf(device.info);
+    const entries = results.filter((r) => slower(r) >= WORTH).map((r) => [r.key, r.entry]);
     shipped[family] = { ...(ship === "these" && shipped[family]), ...Object.fromEntries(entries.sort()) };
     writeFileSync(SHIPPED, `${JSON.stringify(shipped, null, 1)}\n`);
   }
   await init({ backend: "webgpu" });
   return { rows, choices };
 }
+
+/** The heuristic's time over the best one's. */
+const slower = ({ entry }: TuneResult): number => entry.ms[1] / entry.ms[0];
 
 function line(name: string, { ratio, ms }: { ratio: number; ms: readonly number[] }, what: string): void {
   const cells = [ratio, ms[1], ms[0]].map((x) => String(x).padStart(11));

@@ -41,11 +41,14 @@ export const lowerQuantizedMatmul: Lower = (node, cx) => {
 /**
  * Lanes along k read whole lines of the codes, but unpack them for each row on its own: dear on software adapters, free
  * beside the memory elsewhere. Activations are loaded once for all columns of a subgroup, which pays while there are
- * subgroups enough. Lanes along n: a tile of the matmul.
+ * subgroups enough, and lines of as many rows stay in the cache (int4: of 16, wherever the buffers lie). Lanes along n: a
+ * tile of the matmul.
  */
 function ways(device: DeviceInfo, M: number, format: QuantFormat): FewRows[] {
   const software = device.kind === "software";
-  const alongK = (software ? [32, 16, 8] : [8, 16, 4]).map((columns): FewRows => ({ lanes: "k", columns }));
+  const alongK = (!software ? [8, 16, 4] : format === "int4" && M === 1 ? [16, 32, 8] : [32, 16, 8]).map(
+    (columns): FewRows => ({ lanes: "k", columns }),
+  );
   const alongN: FewRows = { lanes: "n", columns: 4 };
   const most = !software ? 8 : format === "nf4" ? 1 : 4;
   return M <= most ? [...alongK, alongN] : [alongN, ...alongK];
