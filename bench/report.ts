@@ -110,22 +110,21 @@ function ownFigures(file: BenchFile): string {
   return facts.length ? `On that adapter ${facts.join("; ")}.` : "";
 }
 
-/** The text between the README's markers. */
-export function benchSection(folder = RESULTS): string {
-  const files = readdirSync(folder).sort();
-  const peers = files.filter((f) => f.startsWith("peers-")).map((f) => readResults<PeersFile>(`${folder}/${f}`)!);
-  const own = files.filter((f) => f.startsWith("bench-")).map((f) => readResults<BenchFile>(`${folder}/${f}`)!);
-  const how = "`npm run bench` and `npm run bench:peers` measure them on yours; [bench/](bench/README.md) says how.";
-  return [...peers.map(peersTable), [...own.map(ownFigures), how].filter(Boolean).join(" ")].join("\n\n");
-}
+/** A page's part: what `table` makes of every stored file of a kind, one file an adapter. */
+const sectionOf =
+  <T>(kind: string, table: (file: T) => string) =>
+  (): string =>
+    readdirSync(RESULTS)
+      .filter((f) => f.startsWith(`${kind}-`))
+      .sort()
+      .map((f) => table(readResults<T>(`${RESULTS}/${f}`)!))
+      .join("\n\n");
 
-/** The tables of the kernel ladder, for kernels/README.md. */
-export function ladderSection(folder = RESULTS): string {
-  const files = readdirSync(folder).filter((f) => f.startsWith("ladder-"));
-  return files
-    .sort()
-    .map((f) => ladderTables(readResults<LadderFile>(`${folder}/${f}`)!))
-    .join("\n\n");
+/** The text between the README's markers. */
+function benchSection(): string {
+  const how = "`npm run bench` and `npm run bench:peers` measure them on yours; [bench/](bench/README.md) says how.";
+  const own = [sectionOf("bench", ownFigures)(), how].filter(Boolean).join(" ");
+  return [sectionOf("peers", peersTable)(), own].join("\n\n");
 }
 
 function ladderTables({ adapter, date, clock, ladders }: LadderFile): string {
@@ -144,15 +143,6 @@ function ladderTables({ adapter, date, clock, ladders }: LadderFile): string {
 }
 
 const NOTABLE = 1.05; // choices this much slower than the best are listed
-
-/** What the heuristic costs over measured choices, for kernels/README.md. */
-export function tunedSection(folder = RESULTS): string {
-  const files = readdirSync(folder).filter((f) => f.startsWith("tuned-"));
-  return files
-    .sort()
-    .map((f) => tunedTable(readResults<TunedFile>(`${folder}/${f}`)!))
-    .join("\n\n");
-}
 
 function tunedTable({ adapter, date, rows, choices }: TunedFile): string {
   const ratios = Object.values(rows)
@@ -183,8 +173,8 @@ export function withSection(page: string, name: string, section: string): string
 /** What is generated from stored results: page, marker and text. */
 export const sections: readonly (readonly [page: string, name: string, make: () => string])[] = [
   ["README.md", "bench", benchSection],
-  ["kernels/README.md", "ladder", ladderSection],
-  ["kernels/README.md", "tuned", tunedSection],
+  ["kernels/README.md", "ladder", sectionOf("ladder", ladderTables)],
+  ["kernels/README.md", "tuned", sectionOf("tuned", tunedTable)],
 ];
 
 /** What is computed from the sources as they are: renewed with the others, but it may lag behind a change. */
