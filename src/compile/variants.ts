@@ -42,6 +42,7 @@ export function chooseVariants(expanded: Expanded, device: Device, once: () => S
   };
 
   const first = choice(once());
+  if (device.tuner.empty) return first;
   const changed = [...first.fronts.keys()].filter((core) => lowerAgain(core, first.joined(core)));
   if (changed.length === 0) return first;
   const second = choice(once());

@@ -49,6 +49,11 @@ export class Tuner {
   readonly results: TuneResult[] = [];
   private readonly table = new Map<string, TunedEntry>();
 
+  /** Whether it has no answer at all. */
+  get empty(): boolean {
+    return this.table.size === 0;
+  }
+
   /** Takes over answers whose kernels are still those that were measured. */
   learn(entries: Readonly<Record<string, TunedEntry>>): void {
     for (const [key, entry] of Object.entries(entries)) if (isCurrent(entry)) this.table.set(key, entry);
@@ -64,7 +69,7 @@ export class Tuner {
   ): C {
     if (candidates.length === 0 || candidates.length > MAX_CANDIDATES)
       throw new Error(`internal: ${template} has ${candidates.length} candidates, allowed are 1 to ${MAX_CANDIDATES}`);
-    if (candidates.length === 1 || this.table.size === 0) return candidates[0];
+    if (candidates.length === 1 || this.empty) return candidates[0];
     const nearer = [...(front ? [{ front, behind }] : []), ...(behind ? [{ behind }] : []), {}];
     for (const joined of nearer) {
       const known = this.answer(keyOf(node, template, signature, joined), candidates);
