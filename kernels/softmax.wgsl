@@ -101,7 +101,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     }
     sums += part;
   }
-  let row_high = across(largest(tops), lane, true);
+  let row_high = across(high, lane, true);
   let sum = across(total(sums * power(V() + (high - row_high))), lane, false);
   let shift = log(sum);
   for (var at = start; at < end; at += LANES) {

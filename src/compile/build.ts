@@ -39,13 +39,13 @@ export interface Layout extends Asker {
 export function layOut(graph: Graph, device: Device, options: CompileOptions): Layout {
   const expanded = expand(graph, device);
   const places = new Places(graph, expanded);
-  const once = (): Schedule =>
+  const once = (calls: Expanded["calls"]): Schedule =>
     schedule(expanded.order, places.wanted, {
       maxBuffers: device.info.maxStorageBuffers,
       maxBindingBytes: device.info.maxBindingBytes,
       kind: device.info.kind,
       sequence: (n) => expanded.sequence.get(n)!,
-      callsOf: (n) => expanded.calls.get(n) ?? [],
+      callsOf: (n) => calls.get(n) ?? [],
       fuse: options.fuse,
     });
   const choice = chooseVariants(expanded, device, once);

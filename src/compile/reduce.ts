@@ -172,12 +172,15 @@ export function reduceKernels(
  * Adds the leading 12 bits of `value` to `acc`, the rest to `low`. Of up to some thousand numbers of one size both sums are
  * exact, so the total, such as a loss, rounds once.
  */
-const addInParts = (value: string, type: string): string[] => [
-  `let v = ${value};`,
-  `let head = bitcast<${type}>(bitcast<${type === "f32" ? "u32" : "vec4u"}>(v) & ${type === "f32" ? "" : "vec4u"}(0xfffff000u));`,
-  "acc += head;",
-  `low += select(v - head, ${type}(), v == head);`, // infinity less itself is no number
-];
+function addInParts(value: string, type: string): string[] {
+  const words = type === "f32" ? "u32" : "vec4u";
+  return [
+    `let v = ${value};`,
+    `let head = bitcast<${type}>(bitcast<${words}>(v) & ${words}(0xfffff000u));`,
+    "acc += head;",
+    `low += select(v - head, ${type}(), v == head);`, // infinity less itself is no number
+  ];
+}
 
 /** Whether a load of f32 reads the rows of a whole buffer [inner, outer] one after the other. */
 function isRows(

@@ -19,17 +19,18 @@ export interface Choice {
  * Which is best depends on that work, but whether the work joins depends on the variant, which may read a value more often:
  * so it is named as it joins the variant that is best without it, and if it leaves the one chosen for it, the former stands.
  */
-export function chooseVariants(expanded: Expanded, device: Device, once: () => Schedule): Choice {
+export function chooseVariants(
+  expanded: Expanded,
+  device: Device,
+  once: (calls: Expanded["calls"]) => Schedule,
+): Choice {
   const choice = (plan: Schedule): Choice & { fronts: Map<Node, string> } => {
     const fronts = new Map(plan.groups.flatMap((g) => (g.core && g.made ? [[g.core, frontOf(g, plan, device)]] : [])));
     const joined = (core: Node): Joined => ({ front: fronts.get(core), behind: expanded.followers.get(core) });
     const holds = (core: Node, calls: readonly KernelCall[]): boolean => {
       if (!fronts.has(core)) return true;
-      const own = expanded.calls.get(core)!;
-      expanded.calls.set(core, calls);
-      const { fronts: others } = choice(once());
-      expanded.calls.set(core, own);
-      return others.get(core) === fronts.get(core);
+      const trial = choice(once(new Map(expanded.calls).set(core, calls)));
+      return trial.fronts.get(core) === fronts.get(core);
     };
     return { plan, fronts, joined, holds };
   };
@@ -41,14 +42,14 @@ export function chooseVariants(expanded: Expanded, device: Device, once: () => S
     return other;
   };
 
-  const first = choice(once());
+  const first = choice(once(expanded.calls));
   if (device.tuner.empty) return first;
   const changed = [...first.fronts.keys()].filter((core) => lowerAgain(core, first.joined(core)));
   if (changed.length === 0) return first;
-  const second = choice(once());
+  const second = choice(once(expanded.calls));
   const apart = changed.filter((core) => second.fronts.get(core) !== first.fronts.get(core));
   for (const core of apart) lowerAgain(core, { behind: expanded.followers.get(core) });
-  return apart.length > 0 ? choice(once()) : second;
+  return apart.length > 0 ? choice(once(expanded.calls)) : second;
 }
 
 /** Notes what the tuner has no answer for among the kernels of a plan. */

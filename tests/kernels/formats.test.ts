@@ -4,15 +4,7 @@ import { init } from "../../src/engine.ts";
 import { explain, type Tensor, tensor } from "../../src/index.ts";
 import { dequantize, quantize, quantizedLinear } from "../../src/nn/index.ts";
 import { lowerQuantizedMatmul } from "../../src/ops/lower/quantized.ts";
-import { lowerOp, maxError, normals, runTwice } from "./harness.ts";
-
-/** A · B in f64 over the values as they are stored. */
-function product(a: ArrayLike<number>, b: ArrayLike<number>, M: number, N: number, K: number): Float64Array {
-  const out = new Float64Array(M * N);
-  for (let m = 0; m < M; m++)
-    for (let k = 0; k < K; k++) for (let n = 0; n < N; n++) out[m * N + n] += a[m * K + k] * b[k * N + n];
-  return out;
-}
+import { lowerOp, maxError, normals, product, runTwice } from "./harness.ts";
 
 test.each([
   ["int8", 1, false],

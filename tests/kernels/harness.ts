@@ -312,6 +312,14 @@ export function maxError(actual: ArrayLike<number>, expected: ArrayLike<number>)
   return worst;
 }
 
+/** A · B in f64 of [M, K] and [K, N]. */
+export function product(a: ArrayLike<number>, b: ArrayLike<number>, M: number, N: number, K: number): Float64Array {
+  const out = new Float64Array(M * N);
+  for (let m = 0; m < M; m++)
+    for (let k = 0; k < K; k++) for (let n = 0; n < N; n++) out[m * N + n] += a[m * K + k] * b[k * N + n];
+  return out;
+}
+
 /** Seeded standard normals (mulberry32 and Box-Muller). */
 export function normals(count: number, seed = 1): Float32Array {
   let state = seed >>> 0;

@@ -54,6 +54,23 @@ async function check(
   return (await lowerOp(lowerMatmul, [a, b], {}, spec, { info })).calls.map((c) => c.kernel);
 }
 
+/** An epilogue that stores the place it is given: batch, row and column, or the element of a sum of parts. */
+async function checkPlaces([M, N, K]: readonly number[], info: Partial<DeviceInfo>, split: boolean): Promise<void> {
+  const place = split
+    ? "f32(i.z)"
+    : "f32(i.x) * 10000.0 + f32(i.y) * 100.0 + vec4f(vec4u(i.z) + vec4u(0u, 1u, 2u, 3u))";
+  const sources = [stored([2, M, K], 1), stored([2, K, N], 2, [0, 2, 1])];
+  const epilogue = { hooks: { epilogue: `return value * 0.0 + ${place};` } };
+  const spec = { shape: [2, M, N], dtype: "f32" as const };
+  const op = await lowerOp(lowerMatmul, sources, {}, spec, { epilogue, info });
+  expect(op.calls.some((c) => c.kernel === "sum_parts")).toBe(split);
+  await submit(op.dispatches);
+  const want = Float64Array.from({ length: 2 * M * N }, (_, i) =>
+    split ? i : Math.floor(i / N / M) * 10000 + (Math.floor(i / N) % M) * 100 + (i % N),
+  );
+  expect(maxError(await op.read(), want)).toBe(0);
+}
+
 const layouts = {
   "A.B": [
     [0, 1],
@@ -152,29 +169,13 @@ describe.each([undefined, 0])("matmul, subgroup size %s", (subgroupSize) => {
   });
 
   test("an epilogue sees batch, row and column, that of a sum of parts the element", async () => {
-    const place = "f32(i.x) * 10000.0 + f32(i.y) * 100.0 + vec4f(vec4u(i.z) + vec4u(0u, 1u, 2u, 3u))";
+    const info = subgroupSize === 0 ? { subgroupSize } : {};
     for (const [M, N, K] of [
       [18, 37, 5],
       [1, 37, 64],
-      [3, 9, 2000],
-    ]) {
-      const sources = [stored([2, M, K], 1), stored([2, K, N], 2, [0, 2, 1])];
-      const split = K === 2000;
-      const epilogue = { hooks: { epilogue: `return value * 0.0 + ${split ? "f32(i.z)" : place};` } };
-      const op = await lowerOp(
-        lowerMatmul,
-        sources,
-        {},
-        { shape: [2, M, N], dtype: "f32" },
-        { epilogue, info: subgroupSize === 0 ? { subgroupSize } : {} },
-      );
-      expect(op.calls.some((c) => c.kernel === "sum_parts")).toBe(split);
-      await submit(op.dispatches);
-      const want = Float64Array.from({ length: 2 * M * N }, (_, i) =>
-        split ? i : Math.floor(i / N / M) * 10000 + (Math.floor(i / N) % M) * 100 + (i % N),
-      );
-      expect(maxError(await op.read(), want)).toBe(0);
-    }
+    ])
+      await checkPlaces([M, N, K], info, false);
+    await checkPlaces([3, 9, 2000], info, true);
   });
 });
 
@@ -266,23 +267,7 @@ describe.each(Object.entries(gpus))("tiles in workgroup memory: %s", (_, info) =
     await check(a, b, [], info);
   });
 
-  test("an epilogue sees batch, row and column", async () => {
-    const place = "f32(i.x) * 10000.0 + f32(i.y) * 100.0 + vec4f(vec4u(i.z) + vec4u(0u, 1u, 2u, 3u))";
-    const [M, N] = [18, 37];
-    const op = await lowerOp(
-      lowerMatmul,
-      [stored([2, M, 5], 1), stored([2, 5, N], 2)],
-      {},
-      { shape: [2, M, N], dtype: "f32" },
-      { epilogue: { hooks: { epilogue: `return value * 0.0 + ${place};` } }, info },
-    );
-    await submit(op.dispatches);
-    const want = Float64Array.from(
-      { length: 2 * M * N },
-      (_, i) => Math.floor(i / N / M) * 10000 + (Math.floor(i / N) % M) * 100 + (i % N),
-    );
-    expect(maxError(await op.read(), want)).toBe(0);
-  });
+  test("an epilogue sees batch, row and column", () => checkPlaces([18, 37, 5], info, false));
 });
 
 test.each([1, 2, 3])("candidate %i of the tiles", async (candidate) => {

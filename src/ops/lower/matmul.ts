@@ -4,7 +4,7 @@ import { type DeviceInfo, matrixParams } from "../../runtime/device.ts";
 import { numel, type Shape } from "../../shape.ts";
 import { both, F32, halves, made, type Reader, type Reading, reading } from "./formats.ts";
 import { busyGroups, columnStore, grid2d, MAX_GROUPS, sumParts } from "./grid.ts";
-import { SHARED_K, sharedParams, type Tile, tilesFor } from "./tiles.ts";
+import { SHARED_K, sharedParams, subgroupsOf, type Tile, tilesFor } from "./tiles.ts";
 import { type Turned, turn, turnable } from "./turn.ts";
 
 /** Both operands of a matmul may be any strided view. */
@@ -94,7 +94,7 @@ export function product(cx: LowerContext, p: Product): KernelCall[] {
   const { A, B, vec, copies, calls } = turn(cx, p, kernel === "matmul_tiled" ? tiledLoads(lying) : lying, tile.turned);
   const [rowTiles, columnTiles] = [Math.ceil(M / tile.rows), Math.ceil(N / tile.columns)];
   const split = only
-    ? splitK(K, rowTiles * columnTiles * batches, busyGroups(device) / Math.max(1, (tile.lanes ?? 0) / 32))
+    ? splitK(K, rowTiles * columnTiles * batches, busyGroups(device) / subgroupsOf(tile))
     : { splits: 1, chunk: Math.max(K, 1) };
   const { KS, fours, readers } = traitsOf(kernel, tile, device, vec);
   const slices = batches * split.splits;

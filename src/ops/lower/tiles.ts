@@ -20,6 +20,9 @@ interface Sizes {
   readonly batches: number;
 }
 
+/** Subgroups (of 32, a usual size) that a workgroup keeps busy, for `busyGroups`. */
+export const subgroupsOf = ({ lanes = 32 }: Tile): number => lanes / 32;
+
 /** k that pass through workgroup memory at a time. */
 export const SHARED_K = 16;
 
@@ -64,8 +67,8 @@ function inWorkgroupMemory(device: DeviceInfo, { M, N, batches }: Sizes): Tile[]
     (rows + columns) * SHARED_K * 4 <= device.maxWorkgroupBytes &&
     rows < 2 * M &&
     columns < 2 * N;
-  const enough = ({ rows, columns, lanes }: Tile): boolean =>
-    batches * Math.ceil(M / rows) * Math.ceil(N / columns) * (lanes! / 32) >= busyGroups(device);
+  const enough = (t: Tile): boolean =>
+    batches * Math.ceil(M / t.rows) * Math.ceil(N / t.columns) * subgroupsOf(t) >= busyGroups(device);
   const offered = all.filter(fits);
   if (offered.length === 0) return [];
   const sums = device.kind === "discrete" ? 64 : 16;
