@@ -1,13 +1,13 @@
 import { kernelSource } from "../kernels/index.ts";
-import { contextOf } from "../src/compile/expand.ts";
-import type { KernelCall } from "../src/compile/lower.ts";
-import { specialize } from "../src/compile/template.ts";
-import { byteSize } from "../src/dtype.ts";
+import { specialize } from "../src/compile/codegen/template.ts";
+import { contextOf } from "../src/compile/lower/expand.ts";
+import { byteSize } from "../src/graph/dtype.ts";
+import type { KernelCall } from "../src/graph/kernel-call.ts";
+import { Node } from "../src/graph/node.ts";
+import { numel } from "../src/graph/shape.ts";
 import { crossEntropy, rand, rmsNorm, scaledDotProductAttention, type Tensor, tensor } from "../src/index.ts";
-import { Node } from "../src/node.ts";
 import type { Device, DeviceInfo } from "../src/runtime/device.ts";
-import { Tuner } from "../src/runtime/tune.ts";
-import { numel } from "../src/shape.ts";
+import { Tuner } from "../src/runtime/tuner/tuner.ts";
 
 /** A discrete GPU as the lowerings see one. */
 const info: DeviceInfo = {

@@ -1,8 +1,8 @@
 import { cpus } from "node:os";
 import { attentionSteps, best, matmulDims, matmulSteps, type Step } from "../kernels/ladder/index.ts";
-import { bindings, specialize } from "../src/compile/template.ts";
-import { floatBits } from "../src/dtype.ts";
-import { currentDevice } from "../src/engine.ts";
+import { bindings, specialize } from "../src/compile/codegen/template.ts";
+import { floatBits } from "../src/graph/dtype.ts";
+import { currentDevice } from "../src/runtime/engine.ts";
 import { median, round, timed } from "./clock.ts";
 import type { Ours } from "./ours.ts";
 import { type Input, normal } from "./workloads/workload.ts";

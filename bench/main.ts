@@ -1,7 +1,7 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { parseArgs } from "node:util";
-import { currentDevice } from "../src/engine.ts";
+import { currentDevice } from "../src/runtime/engine.ts";
 import { measureRoofline } from "../src/runtime/roofline.ts";
 import { round } from "./clock.ts";
 import { benchGeneration } from "./generate.ts";

@@ -1,6 +1,6 @@
-import { currentDevice, setFusion } from "../src/engine.ts";
 import * as sg from "../src/index.ts";
 import { AdamW, type AdamWOptions } from "../src/nn/index.ts";
+import { currentDevice, setFusion } from "../src/runtime/engine.ts";
 import { type Case, concat, type Input } from "./workloads/workload.ts";
 
 export interface Ours {

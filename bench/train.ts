@@ -1,6 +1,6 @@
 import { spawnSync } from "node:child_process";
-import { Plan } from "../src/compile/plan.ts";
 import { flush, memoryStats, synchronize, type Tensor, tensor } from "../src/index.ts";
+import { Plan } from "../src/runtime/plan.ts";
 import { round, timed } from "./clock.ts";
 import { type Machine, measure, print, type Row } from "./harness.ts";
 import { type Ours, openOurs } from "./ours.ts";

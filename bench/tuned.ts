@@ -1,7 +1,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
-import { currentDevice, forgetPlans } from "../src/engine.ts";
 import { init, type TuneResult, tune } from "../src/index.ts";
-import { familyOf, Tuner } from "../src/runtime/tune.ts";
+import { currentDevice, forgetPlans } from "../src/runtime/engine.ts";
+import { familyOf, Tuner } from "../src/runtime/tuner/tuner.ts";
 import { median, round, timed } from "./clock.ts";
 import { openOurs } from "./ours.ts";
 import { allWorkloads } from "./workloads/index.ts";

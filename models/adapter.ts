@@ -4,6 +4,8 @@
  * - `Abstractor`: learnable queries that read the image by cross-attention (mPLUG-Owl, arXiv 2304.14178; with fixed
  *   positions mPLUG-Owl2, arXiv 2311.04257)
  */
+
+import { show } from "../src/graph/shape.ts";
 import {
   type Activation,
   activation,
@@ -14,8 +16,7 @@ import {
   Module,
   truncatedNormal,
 } from "../src/nn/index.ts";
-import { show } from "../src/shape.ts";
-import { cat, scaledDotProductAttention, type Tensor, tensor } from "../src/tensor.ts";
+import { cat, scaledDotProductAttention, type Tensor, tensor } from "../src/tensor/tensor.ts";
 
 /** features [N, P, D] of N images to embeddings [N, tokens(P), D']. */
 export interface Adapter extends Module {

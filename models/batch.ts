@@ -1,7 +1,7 @@
 /** What models work out on the host before a forward pass: ids, labels, where images go, who sees whom. */
-import type { HostArray } from "../src/dtype.ts";
-import { show } from "../src/shape.ts";
-import { type Tensor, tensor } from "../src/tensor.ts";
+import type { HostArray } from "../src/graph/dtype.ts";
+import { show } from "../src/graph/shape.ts";
+import { type Tensor, tensor } from "../src/tensor/tensor.ts";
 import { IGNORE_INDEX } from "./conversation.ts";
 
 /** The values of a tensor given from the host; undefined for a computed one. */

@@ -1,5 +1,5 @@
 /** Beam search, with the rules of Hugging Face: which beams go on, what finishes one, when to stop. */
-import { cat, noGrad, type Tensor, tensor } from "../src/tensor.ts";
+import { cat, noGrad, type Tensor, tensor } from "../src/tensor/tensor.ts";
 import { ids2d } from "./batch.ts";
 import type { KVCache } from "./cache.ts";
 import type { LlamaForCausalLM } from "./llama.ts";

@@ -1,6 +1,6 @@
-import { assign } from "../src/engine.ts";
 import { int8Words, writeInt8At } from "../src/ops/int8.ts";
-import { scaledDotProductAttention, type Tensor, tensor, writeAt, zeros } from "../src/tensor.ts";
+import { assign } from "../src/runtime/engine.ts";
+import { scaledDotProductAttention, type Tensor, tensor, writeAt, zeros } from "../src/tensor/tensor.ts";
 
 export interface CacheSizes {
   readonly layers: number;

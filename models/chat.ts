@@ -1,7 +1,7 @@
 /** Chat: messages with images in, text out, by a folder's own chat template or by the papers' conversation templates. */
 import type { FileSource } from "../src/io/index.ts";
 import { readJson } from "../src/io/source.ts";
-import { tensor } from "../src/tensor.ts";
+import { tensor } from "../src/tensor/tensor.ts";
 import { anyresTiles, type Size } from "./anyres.ts";
 import { IMAGE_TOKEN, IMAGE_TOKEN_INDEX, promptIds, template } from "./conversation.ts";
 import { generateText } from "./generate.ts";

@@ -2,9 +2,10 @@
  * Generation: one prefill, then one token a step. The token, the caches and the sampling stay on the device and
  * every step has the same plan; the host reads ids one step late, while the next step runs.
  */
-import { assign } from "../src/engine.ts";
-import { drawSeed } from "../src/random.ts";
-import { noGrad, type Tensor, tensor } from "../src/tensor.ts";
+
+import { drawSeed } from "../src/ops/random.ts";
+import { assign } from "../src/runtime/engine.ts";
+import { noGrad, type Tensor, tensor } from "../src/tensor/tensor.ts";
 import { bucket, ids2d } from "./batch.ts";
 import { beamSearch } from "./beam.ts";
 import type { KVCache } from "./cache.ts";

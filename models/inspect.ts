@@ -1,5 +1,5 @@
 /** Looking inside a model: what each layer would say, and where the words of an answer look. */
-import { arange, noGrad, rope, type Tensor, tensor, where } from "../src/tensor.ts";
+import { arange, noGrad, rope, type Tensor, tensor, where } from "../src/tensor/tensor.ts";
 import type { Image } from "./image.ts";
 import { type DecoderInput, inverseFrequencies, LlamaForCausalLM } from "./llama.ts";
 import type { VisionLanguageInput, VisionLanguageModel } from "./vlm.ts";

@@ -4,8 +4,9 @@
  * has biases on q, k, v alone, Mistral, whose tokens see a sliding window (arXiv 2310.06825), and the modality-adaptive
  * decoder of mPLUG-Owl2.
  */
+
+import { show } from "../src/graph/shape.ts";
 import { type Activation, activation, Embedding, type Layer, Linear, Module, RMSNorm } from "../src/nn/index.ts";
-import { show } from "../src/shape.ts";
 import {
   arange,
   checkpoint,
@@ -17,7 +18,7 @@ import {
   type Tensor,
   tensor,
   where,
-} from "../src/tensor.ts";
+} from "../src/tensor/tensor.ts";
 import { answerRows, hostIds, ids2d, positionsOf, requireHost } from "./batch.ts";
 import { type CacheType, KVCache } from "./cache.ts";
 

@@ -4,6 +4,8 @@
  * Face layout (files from before and after transformers 4.52) and the original one (model.mm_projector, the tower in
  * a folder of its own).
  */
+
+import { show } from "../src/graph/shape.ts";
 import {
   type FileSource,
   openCheckpoint,
@@ -15,8 +17,7 @@ import {
 } from "../src/io/index.ts";
 import { readJson } from "../src/io/source.ts";
 import { normal, withoutInit } from "../src/nn/index.ts";
-import { show } from "../src/shape.ts";
-import { cat, type Tensor } from "../src/tensor.ts";
+import { cat, type Tensor } from "../src/tensor/tensor.ts";
 import { type Adapter, Projector, SlotEmbedding } from "./adapter.ts";
 import { anyresRows, type Size, type TileLayout, tileGrid } from "./anyres.ts";
 import { Processor } from "./chat.ts";

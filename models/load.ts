@@ -1,4 +1,4 @@
-import { flush } from "../src/engine.ts";
+import { sameShape, show } from "../src/graph/shape.ts";
 import {
   copyOrigin,
   noteOrigin,
@@ -22,8 +22,8 @@ import {
   withoutInit,
 } from "../src/nn/index.ts";
 import { loadParameter } from "../src/nn/init.ts";
-import { sameShape, show } from "../src/shape.ts";
-import { type Tensor, tensor } from "../src/tensor.ts";
+import { flush } from "../src/runtime/engine.ts";
+import { type Tensor, tensor } from "../src/tensor/tensor.ts";
 import { LlamaForCausalLM, llamaDefaults } from "./llama.ts";
 import { parseSentencePiece, sentencePieceJson } from "./sentencepiece.ts";
 import { Tokenizer, type TokenizerConfig } from "./tokenizer.ts";

@@ -3,8 +3,8 @@
  * and frequency penalties, then what is forbidden. Counts stay on the device. N-grams and choices depend on tokens in
  * ways that the host works out: a mask [B, V] is then part of every step, so all steps have the same plan.
  */
-import { assign } from "../src/engine.ts";
-import { arange, type Tensor, tensor, where, zeros } from "../src/tensor.ts";
+import { assign } from "../src/runtime/engine.ts";
+import { arange, type Tensor, tensor, where, zeros } from "../src/tensor/tensor.ts";
 import type { LlamaForCausalLM } from "./llama.ts";
 import { type CheckedOptions, endTokens, type Prompt } from "./options.ts";
 

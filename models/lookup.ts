@@ -3,8 +3,8 @@
  * they came before is proposed, and one pass checks all of it. Each token is drawn from its own logits by its own random
  * number, so the tokens are those of single steps.
  */
-import { drawSeed } from "../src/random.ts";
-import { noGrad, type Tensor } from "../src/tensor.ts";
+import { drawSeed } from "../src/ops/random.ts";
+import { noGrad, type Tensor } from "../src/tensor/tensor.ts";
 import { ids2d } from "./batch.ts";
 import { draw, type NewToken, readTokens, uniformAt } from "./draw.ts";
 import type { LlamaForCausalLM } from "./llama.ts";

@@ -1,5 +1,5 @@
 /** What generation can be asked for; names are those of Hugging Face's `generate`, in camelCase. */
-import { type Tensor, tensor } from "../src/tensor.ts";
+import { type Tensor, tensor } from "../src/tensor/tensor.ts";
 import type { CacheType, KVCache } from "./cache.ts";
 import type { LlamaForCausalLM } from "./llama.ts";
 import type { Tokenizer } from "./tokenizer.ts";

@@ -4,7 +4,7 @@
  */
 import { type FileSource, openCheckpoint, openFolder, type SaveOptions } from "../src/io/index.ts";
 import { truncatedNormal } from "../src/nn/index.ts";
-import type { Tensor } from "../src/tensor.ts";
+import type { Tensor } from "../src/tensor/tensor.ts";
 import { Abstractor, type AbstractorConfig } from "./adapter.ts";
 import { Processor } from "./chat.ts";
 import { type LlamaConfig, LlamaForCausalLM, llamaDefaults } from "./llama.ts";

@@ -1,5 +1,5 @@
 /** The forward passes of generation: over a prompt, and over what comes behind it. */
-import { type Tensor, tensor } from "../src/tensor.ts";
+import { type Tensor, tensor } from "../src/tensor/tensor.ts";
 import { bucket } from "./batch.ts";
 import type { KVCache } from "./cache.ts";
 import type { LlamaForCausalLM } from "./llama.ts";

@@ -1,10 +1,11 @@
 /** LoRA adapters in the layout of PEFT: adapter_config.json and adapter_model.safetensors, or the older adapter_model.bin. */
+
+import { sameShape, show } from "../src/graph/shape.ts";
 import { type FileSource, openFolder, saveSafetensors, TensorFiles, type WriteOptions } from "../src/io/index.ts";
 import { jsonBytes, readJson, writeFile } from "../src/io/source.ts";
 import { addAdapter, loraStateDict, type Module, type StateDict, setParameter } from "../src/nn/index.ts";
 import { adapted, DEFAULT_ADAPTER, hosts } from "../src/nn/lora.ts";
-import { sameShape, show } from "../src/shape.ts";
-import type { Tensor } from "../src/tensor.ts";
+import type { Tensor } from "../src/tensor/tensor.ts";
 import { ownName } from "./load.ts";
 
 /** The keys of adapter_config.json that say what a LoRA is. */

@@ -1,4 +1,6 @@
 /** The projector alone, as LLaVA's first stage leaves it: mm_projector.bin or .safetensors with `model.mm_projector.*`. */
+
+import { sameShape, show } from "../src/graph/shape.ts";
 import { noteOrigin, writeEntries } from "../src/io/huggingface.ts";
 import {
   type FileSource,
@@ -9,7 +11,6 @@ import {
   type WriteOptions,
 } from "../src/io/index.ts";
 import { setParameter } from "../src/nn/index.ts";
-import { sameShape, show } from "../src/shape.ts";
 import type { Llava } from "./llava.ts";
 
 export const PROJECTOR_FILE = "mm_projector.safetensors";

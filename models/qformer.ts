@@ -4,7 +4,7 @@
  */
 import { type FileSource, openCheckpoint, openFolder, type SaveOptions } from "../src/io/index.ts";
 import { Conv2d, LayerNorm, Linear, Module, truncatedNormal } from "../src/nn/index.ts";
-import { cat, scaledDotProductAttention, type Tensor } from "../src/tensor.ts";
+import { cat, scaledDotProductAttention, type Tensor } from "../src/tensor/tensor.ts";
 import { multiHead } from "./adapter.ts";
 import { type LoadOptions, loadModel, saveModel } from "./load.ts";
 import { checkConfig, checkPixels, type VisionConfig, VisionMLP } from "./vit.ts";

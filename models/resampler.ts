@@ -3,7 +3,7 @@
  * queries to the features of an image, whose fixed positions are stretched to grids of other sizes.
  */
 import { constant, LayerNorm, Linear, Module, truncatedNormal } from "../src/nn/index.ts";
-import { interpolate, type Tensor, tensor } from "../src/tensor.ts";
+import { interpolate, type Tensor, tensor } from "../src/tensor/tensor.ts";
 import { type Adapter, multiHead, sinCos } from "./adapter.ts";
 import type { Rename } from "./load.ts";
 

@@ -1,5 +1,5 @@
 /** A conversation that goes on: keys and values of earlier turns and their images are kept, only what is new is computed. */
-import { noGrad } from "../src/tensor.ts";
+import { noGrad } from "../src/tensor/tensor.ts";
 import { bucket } from "./batch.ts";
 import type { KVCache } from "./cache.ts";
 import { type ChatMessage, type ChatPrompt, chatPrompt, type Processor } from "./chat.ts";

@@ -3,7 +3,7 @@
  * GELU, no class token, and a head in which one learned probe reads the image.
  */
 import { Conv2d, Embedding, LayerNorm, Linear, Module, truncatedNormal, uniform } from "../src/nn/index.ts";
-import { linear, scaledDotProductAttention, type Tensor } from "../src/tensor.ts";
+import { linear, scaledDotProductAttention, type Tensor } from "../src/tensor/tensor.ts";
 import { checkConfig, checkPixels, Encoder, type VisionConfig, VisionMLP, type VisionTower } from "./vit.ts";
 
 export interface SiglipConfig extends VisionConfig {

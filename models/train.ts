@@ -1,7 +1,8 @@
 /** The training loop: batches in, a loss curve out. */
+
+import { numel } from "../src/graph/shape.ts";
 import { type LossScaler, type Module, type Optimizer, QuantizedWeight } from "../src/nn/index.ts";
-import { numel } from "../src/shape.ts";
-import { type Tensor, zeros } from "../src/tensor.ts";
+import { type Tensor, zeros } from "../src/tensor/tensor.ts";
 
 export interface Progress {
   /** Steps whose loss is known, and steps in all (undefined when the batches do not say). */

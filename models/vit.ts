@@ -4,6 +4,8 @@
  *   (`pre_layrnorm` included: the typo is in every checkpoint).
  * - `ViT`: the plain form for training from scratch: convolutional stem or patches, no class token, final norm.
  */
+
+import { show } from "../src/graph/shape.ts";
 import {
   type Activation,
   activation,
@@ -15,8 +17,7 @@ import {
   Module,
   truncatedNormal,
 } from "../src/nn/index.ts";
-import { show } from "../src/shape.ts";
-import { cat, scaledDotProductAttention, type Tensor } from "../src/tensor.ts";
+import { cat, scaledDotProductAttention, type Tensor } from "../src/tensor/tensor.ts";
 
 /** The keys of config.json; those with `?` have the defaults of CLIP. */
 export interface VisionConfig {

@@ -1,8 +1,8 @@
 /** What all vision-language models share: image embeddings among word embeddings, read by a LLaMA. */
 
+import { type Shape, show } from "../src/graph/shape.ts";
 import { Module } from "../src/nn/index.ts";
-import { type Shape, show } from "../src/shape.ts";
-import { cat, type Tensor, tensor } from "../src/tensor.ts";
+import { cat, type Tensor, tensor } from "../src/tensor/tensor.ts";
 import type { Size } from "./anyres.ts";
 import {
   bucket,

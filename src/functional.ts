@@ -1,17 +1,15 @@
-import type { DType } from "./dtype.ts";
+import type { DType } from "./graph/dtype.ts";
+import type { Shape } from "./graph/shape.ts";
 import { full as constant, iotaOp } from "./ops/constant.ts";
 import { where as select } from "./ops/elementwise.ts";
 import { checkShape } from "./ops/leaf.ts";
 import { positionsAlong } from "./ops/reduce.ts";
-import type { Shape } from "./shape.ts";
-import { apply, type Tensor } from "./tensor.ts";
+import { apply, type Tensor } from "./tensor/tensor.ts";
 
-// Free functions: creation here, the others where their ops live.
-export { checkpoint, grad, isGradEnabled, noGrad } from "./autograd.ts";
 export { adamw, adamwInt8, STATE_BLOCK } from "./ops/adamw.ts";
 export { scaledDotProductAttention } from "./ops/attention.ts";
 export { adaptiveAvgPool2d, avgPool2d, conv2d, interpolate, maxPool2d } from "./ops/conv.ts";
-export { embedding } from "./ops/index.ts";
+export { embedding } from "./ops/indexing.ts";
 export { tensor } from "./ops/leaf.ts";
 export { linearCrossEntropy } from "./ops/linear-loss.ts";
 export { crossEntropy, mseLoss } from "./ops/loss.ts";
@@ -19,10 +17,12 @@ export { linear, matmul } from "./ops/matmul.ts";
 export { cat, stack } from "./ops/movement.ts";
 export { groupNorm, layerNorm, rmsNorm } from "./ops/norm.ts";
 export { pack, packOffsets } from "./ops/pack.ts";
+export { dropout, manualSeed, rand, randn } from "./ops/random.ts";
 export { applyRope, rope } from "./ops/rope.ts";
 export { sample } from "./ops/sample.ts";
 export { writeAt } from "./ops/write.ts";
-export { dropout, manualSeed, rand, randn } from "./random.ts";
+// Free functions: creation here, the others where their ops live.
+export { checkpoint, grad, isGradEnabled, noGrad } from "./tensor/autograd.ts";
 
 /** Sizes as numbers or as one shape: `zeros(2, 3)`, `zeros([2, 3])`, `zeros([2, 3], { dtype: "i32" })`. */
 export type Sizes = readonly number[] | readonly [shape: Shape, options?: { dtype?: DType }];

@@ -4,7 +4,7 @@ import { generate, textPrompt } from "../models/generate.ts";
 import { LlamaForCausalLM } from "../models/llama.ts";
 import { memoryFiles, saveSafetensors, TensorFiles } from "../src/io/index.ts";
 import { AdamW, Linear } from "../src/nn/index.ts";
-import { crossEntropy, grad, manualSeed, rand, tensor } from "../src/tensor.ts";
+import { crossEntropy, grad, manualSeed, rand, tensor } from "../src/tensor/tensor.ts";
 import { openBackend } from "./backend.ts";
 
 beforeAll(async () => {

@@ -7,7 +7,7 @@ import { parseArgs } from "node:util";
 import { LlamaForCausalLM, Llava, loadLlama, steps, textPrompt } from "../../models/index.ts";
 import { init, manualSeed, memoryStats } from "../../src/index.ts";
 import { AdamW, addLoRA, type Module, withoutInit } from "../../src/nn/index.ts";
-import { noGrad, tensor } from "../../src/tensor.ts";
+import { noGrad, tensor } from "../../src/tensor/tensor.ts";
 import { syntheticFolder } from "./synthetic.ts";
 
 const llama = (hidden: number, inner: number, layers: number, heads: number, kv: number, vocab: number) => ({

@@ -1,8 +1,8 @@
 /** Checkpoints of any size that exist only as a config and a seed: their bytes are made as they are read. */
-import { toHalf } from "../../src/dtype.ts";
+import { toHalf } from "../../src/graph/dtype.ts";
+import { numel } from "../../src/graph/shape.ts";
 import type { FileSource } from "../../src/io/index.ts";
 import { round16 } from "../../src/io/stored.ts";
-import { numel } from "../../src/shape.ts";
 
 /** Random halves, read again and again from other places. */
 const BLOCK = 2 ** 24;

@@ -11,7 +11,7 @@ import { Bar, duration, short } from "../../scripts/cli/terminal.ts";
 import { init, manualSeed } from "../../src/index.ts";
 import { openCheckpoint, openFolder, saveCheckpoint } from "../../src/io/index.ts";
 import { addLoRA, Module, truncatedNormal } from "../../src/nn/index.ts";
-import type { Tensor } from "../../src/tensor.ts";
+import type { Tensor } from "../../src/tensor/tensor.ts";
 import { Batcher, TILE_TOKENS } from "./batches.ts";
 import { Chat } from "./chat.ts";
 import { loadEmoji } from "./emoji.ts";

@@ -16,7 +16,7 @@ import {
   Tokenizer,
   type TokenizerJson,
 } from "../../models/index.ts";
-import { noGrad, tensor } from "../../src/tensor.ts";
+import { noGrad, tensor } from "../../src/tensor/tensor.ts";
 import { fromInput, MEAN, STD, TILE, TILE_FLOATS } from "./draw.ts";
 import { BOS, IMAGE, PAD, TextIds } from "./pack.ts";
 import { pixelTensor } from "./stages.ts";

@@ -4,7 +4,7 @@
  * is right at every place up to the end token: so one forward pass judges all turns of a row (a test checks this).
  */
 import type { Llava } from "../../models/index.ts";
-import { noGrad, tensor } from "../../src/tensor.ts";
+import { noGrad, tensor } from "../../src/tensor/tensor.ts";
 import { type ConversationBatch, conversationBatch, ROW_LENGTH } from "./batches.ts";
 import { TILE_FLOATS } from "./draw.ts";
 import type { TextIds } from "./pack.ts";

@@ -1,6 +1,6 @@
 /** Batches of a data set: ids and labels, and images as pixels or as features of the frozen tower. */
 import { type FileSource, subfolder } from "../../src/io/index.ts";
-import { noGrad } from "../../src/tensor.ts";
+import { noGrad } from "../../src/tensor/tensor.ts";
 import { type Size, tileGrid } from "../anyres.ts";
 import { bucket } from "../batch.ts";
 import type { Image } from "../image.ts";

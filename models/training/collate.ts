@@ -1,4 +1,4 @@
-import { type Tensor, tensor } from "../../src/tensor.ts";
+import { type Tensor, tensor } from "../../src/tensor/tensor.ts";
 import { bucket } from "../batch.ts";
 import { IGNORE_INDEX } from "../conversation.ts";
 import type { VisionLanguageInput } from "../vlm.ts";

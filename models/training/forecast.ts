@@ -1,8 +1,8 @@
-import { byteSize } from "../../src/dtype.ts";
-import { setMemoryBudget } from "../../src/engine.ts";
+import { byteSize } from "../../src/graph/dtype.ts";
+import { numel } from "../../src/graph/shape.ts";
 import type { Module, Optimizer } from "../../src/nn/index.ts";
-import { numel } from "../../src/shape.ts";
-import type { Tensor } from "../../src/tensor.ts";
+import { setMemoryBudget } from "../../src/runtime/engine.ts";
+import type { Tensor } from "../../src/tensor/tensor.ts";
 
 /** GPU bytes of a training run, worked out before it runs. */
 export interface MemoryForecast {

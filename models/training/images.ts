@@ -1,8 +1,9 @@
 /** Images of training samples, as pixels or as what the frozen tower makes of them. */
+
+import { numel, type Shape } from "../../src/graph/shape.ts";
 import type { FileSource } from "../../src/io/index.ts";
 import { jsonBytes, readJson, writeFile } from "../../src/io/source.ts";
-import { numel, type Shape } from "../../src/shape.ts";
-import { noGrad, type Tensor, tensor } from "../../src/tensor.ts";
+import { noGrad, type Tensor, tensor } from "../../src/tensor/tensor.ts";
 import type { Image } from "../image.ts";
 import { type AugmentOptions, augment, mayFlip } from "./augment.ts";
 import type { Sample } from "./data.ts";

@@ -2,7 +2,7 @@
 import { type FileSource, openFolder } from "../../src/io/index.ts";
 import { readJson } from "../../src/io/source.ts";
 import { addLoRA, LayerNorm, type ParameterGroup, RMSNorm } from "../../src/nn/index.ts";
-import { type Tensor, zeros } from "../../src/tensor.ts";
+import { type Tensor, zeros } from "../../src/tensor/tensor.ts";
 import { anyresRows, type Size, type TileLayout } from "../anyres.ts";
 import { Processor } from "../chat.ts";
 import { Llava } from "../llava.ts";

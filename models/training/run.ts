@@ -1,5 +1,5 @@
 /** A training run as a recipe describes it: data, model, steps, evaluation, checkpoints, result. */
-import { plan, setMemoryBudget } from "../../src/engine.ts";
+
 import { openFolder } from "../../src/io/index.ts";
 import { jsonBytes, writeFile } from "../../src/io/source.ts";
 import {
@@ -10,8 +10,9 @@ import {
   linearSchedule,
   type Schedule,
 } from "../../src/nn/index.ts";
-import { manualSeed, restoreGenerator, saveGenerator } from "../../src/random.ts";
-import { noGrad, untracked } from "../../src/tensor.ts";
+import { manualSeed, restoreGenerator, saveGenerator } from "../../src/ops/random.ts";
+import { plan, setMemoryBudget } from "../../src/runtime/engine.ts";
+import { noGrad, untracked } from "../../src/tensor/tensor.ts";
 import { decodeImage } from "../decode.ts";
 import { type Evaluation, fillGradients, type Progress, parameterTable, train } from "../train.ts";
 import { Batches, DataSet } from "./batches.ts";

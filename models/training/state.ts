@@ -1,11 +1,12 @@
 /** Checkpoints of a run: all that it needs to go on as if it had never stopped. */
+
+import { sameShape, show } from "../../src/graph/shape.ts";
 import { type FileSource, saveSafetensors, subfolder, TensorFiles } from "../../src/io/index.ts";
 import { jsonBytes, readJson, writeFile } from "../../src/io/source.ts";
 import type { LossScaler, Module, Optimizer, StateDict } from "../../src/nn/index.ts";
 import { setParameter } from "../../src/nn/index.ts";
-import { restoreGenerator, saveGenerator } from "../../src/random.ts";
-import { sameShape, show } from "../../src/shape.ts";
-import { tensor } from "../../src/tensor.ts";
+import { restoreGenerator, saveGenerator } from "../../src/ops/random.ts";
+import { tensor } from "../../src/tensor/tensor.ts";
 import type { Evaluation } from "../train.ts";
 
 /** What a checkpoint says of the run besides tensors. */

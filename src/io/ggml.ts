@@ -1,5 +1,5 @@
 /** The quantised blocks of GGUF files (ggml), as numbers. Each row of a tensor is a run of blocks. */
-import { fromHalf } from "../dtype.ts";
+import { fromHalf } from "../graph/dtype.ts";
 
 export type BlockType = keyof typeof blocks;
 

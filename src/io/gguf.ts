@@ -1,5 +1,5 @@
 /** GGUF files (llama.cpp), versions 2 and 3: metadata, then a table of tensors, then their data. */
-import { numel, show } from "../shape.ts";
+import { numel, show } from "../graph/shape.ts";
 import type { FileSource } from "./source.ts";
 import { type StoredType, storedBytes } from "./stored.ts";
 import type { Entry, Header } from "./tensors.ts";

@@ -1,5 +1,5 @@
-import type { DType } from "../dtype.ts";
-import { numel, type Shape } from "../shape.ts";
+import type { DType } from "../graph/dtype.ts";
+import { numel, type Shape } from "../graph/shape.ts";
 import {
   type FloatType,
   type StoredEntry,

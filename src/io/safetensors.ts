@@ -1,5 +1,5 @@
-import type { DType, HostArray } from "../dtype.ts";
-import { numel, type Shape, show } from "../shape.ts";
+import type { DType, HostArray } from "../graph/dtype.ts";
+import { numel, type Shape, show } from "../graph/shape.ts";
 import { type FileSource, writeFile } from "./source.ts";
 import { elementBytes, plainTypes, round16, type StoredType, storedBytes } from "./stored.ts";
 import type { Entry, Header } from "./tensors.ts";

@@ -1,6 +1,6 @@
 /** Element types of checkpoint files, and how their bytes become numbers. */
-import { type DType, fromBfloat16, fromHalf, type HostArray, toBfloat16, toHalf } from "../dtype.ts";
-import { numel, type Shape, show } from "../shape.ts";
+import { type DType, fromBfloat16, fromHalf, type HostArray, toBfloat16, toHalf } from "../graph/dtype.ts";
+import { numel, type Shape, show } from "../graph/shape.ts";
 import { type BlockType, blocks } from "./ggml.ts";
 
 /** Values of a tensor on the host. */

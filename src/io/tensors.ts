@@ -1,4 +1,4 @@
-import type { Shape } from "../shape.ts";
+import type { Shape } from "../graph/shape.ts";
 import { readGguf } from "./gguf.ts";
 import { readSafetensors } from "./safetensors.ts";
 import { type FileSource, readJson } from "./source.ts";

@@ -1,5 +1,5 @@
 /** PyTorch's checkpoints (torch.save since 1.6): a zip archive of one pickle and the raw storages that it names. */
-import { numel, type Shape, show } from "../shape.ts";
+import { numel, type Shape, show } from "../graph/shape.ts";
 import { type Globals, unpickle } from "./pickle.ts";
 import { encode, storedType, type WriteEntry, type WriteOptions } from "./safetensors.ts";
 import { type FileSource, writeFile } from "./source.ts";

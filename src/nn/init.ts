@@ -1,11 +1,11 @@
-import { assign, upload } from "../engine.ts";
+import { Node } from "../graph/node.ts";
+import { numel, type Shape } from "../graph/shape.ts";
 import { decode, type HostTensor } from "../io/stored.ts";
-import { Node } from "../node.ts";
 import { leafOp } from "../ops/leaf.ts";
 import { mix } from "../ops/math.ts";
-import { drawSeed } from "../random.ts";
-import { numel, type Shape } from "../shape.ts";
-import { type Tensor, tensor, zeros } from "../tensor.ts";
+import { drawSeed } from "../ops/random.ts";
+import { assign, upload } from "../runtime/engine.ts";
+import { type Tensor, tensor, zeros } from "../tensor/tensor.ts";
 
 // Initial values are drawn on the host: the same seed gives the same weights, bit for bit, on every adapter.
 

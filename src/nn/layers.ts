@@ -1,6 +1,6 @@
+import type { Shape } from "../graph/shape.ts";
 import { type Pair, pair } from "../ops/conv.ts";
-import type { Shape } from "../shape.ts";
-import { conv2d, dropout, embedding, layerNorm, linear, rmsNorm, type Tensor } from "../tensor.ts";
+import { conv2d, dropout, embedding, layerNorm, linear, rmsNorm, type Tensor } from "../tensor/tensor.ts";
 import { constant, normal, uniform } from "./init.ts";
 import type { LoRALayer } from "./lora.ts";
 import { Module } from "./module.ts";

@@ -1,5 +1,5 @@
-import { assign } from "../engine.ts";
-import { linear, Tensor } from "../tensor.ts";
+import { assign } from "../runtime/engine.ts";
+import { linear, Tensor } from "../tensor/tensor.ts";
 import { constant, uniform } from "./init.ts";
 import { Dropout, inDtypeOf } from "./layers.ts";
 import { Module, type StateDict } from "./module.ts";

@@ -1,6 +1,6 @@
+import { sameShape, show } from "../graph/shape.ts";
 import type { HostTensor } from "../io/stored.ts";
-import { sameShape, show } from "../shape.ts";
-import { Tensor } from "../tensor.ts";
+import { Tensor } from "../tensor/tensor.ts";
 import { setParameter } from "./init.ts";
 
 export type StateDict = Record<string, Tensor>;

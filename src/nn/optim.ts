@@ -1,6 +1,6 @@
-import type { PlanReport } from "../compile/build.ts";
-import { assign, flush, packParameters, planUpdates } from "../engine.ts";
-import { numel, sameShape, show } from "../shape.ts";
+import type { PlanReport } from "../compile/compile.ts";
+import { numel, sameShape, show } from "../graph/shape.ts";
+import { assign, flush, packParameters, planUpdates } from "../runtime/engine.ts";
 import {
   adamw,
   adamwInt8,
@@ -12,7 +12,7 @@ import {
   type Tensor,
   tensor,
   untracked,
-} from "../tensor.ts";
+} from "../tensor/tensor.ts";
 import { setParameter } from "./init.ts";
 import type { StateDict } from "./module.ts";
 import { constantSchedule, type Schedule } from "./schedule.ts";

@@ -1,4 +1,4 @@
-import { flush } from "../engine.ts";
+import { numel, show } from "../graph/shape.ts";
 import {
   decode,
   encode,
@@ -8,8 +8,8 @@ import {
   type QuantLayout,
   quantizedProduct,
 } from "../ops/quantized.ts";
-import { numel, show } from "../shape.ts";
-import { Tensor, tensor, zeros } from "../tensor.ts";
+import { flush } from "../runtime/engine.ts";
+import { Tensor, tensor, zeros } from "../tensor/tensor.ts";
 import { setParameter } from "./init.ts";
 import { Linear } from "./layers.ts";
 import type { LoRALayer } from "./lora.ts";

@@ -1,4 +1,4 @@
-import { noGrad, type Tensor, tensor, untracked } from "../tensor.ts";
+import { noGrad, type Tensor, tensor, untracked } from "../tensor/tensor.ts";
 import type { Optimizer } from "./optim.ts";
 
 export interface LossScalerOptions {

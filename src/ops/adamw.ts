@@ -1,7 +1,7 @@
-import { sameShape, show } from "../shape.ts";
-import { applyMany, type Tensor } from "../tensor.ts";
-import { defineOp, type RefArray } from "./define.ts";
-import { lowerAdamw, lowerAdamwInt8 } from "./lower/optim.ts";
+import { defineOp, type RefArray } from "../graph/op.ts";
+import { sameShape, show } from "../graph/shape.ts";
+import { lowerAdamw, lowerAdamwInt8 } from "../lowering/optim.ts";
+import { applyMany, type Tensor } from "../tensor/tensor.ts";
 
 /**
  * One AdamW step (https://arxiv.org/abs/1711.05101, torch's order: decay first). Sources parameters, gradient, first and

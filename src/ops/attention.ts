@@ -1,12 +1,12 @@
-import { isGradEnabled } from "../autograd.ts";
-import { isFloat } from "../dtype.ts";
-import type { Node } from "../node.ts";
-import { broadcastShapes, numel, type Shape, sameShape, show } from "../shape.ts";
-import { applyMany, type Tensor } from "../tensor.ts";
-import { defineOp } from "./define.ts";
+import { isFloat } from "../graph/dtype.ts";
+import type { Node } from "../graph/node.ts";
+import { defineOp } from "../graph/op.ts";
+import { broadcastShapes, numel, type Shape, sameShape, show } from "../graph/shape.ts";
+import { lowerAttention, lowerAttentionBackward } from "../lowering/attention.ts";
+import { isGradEnabled } from "../tensor/autograd.ts";
+import { applyMany, type Tensor } from "../tensor/tensor.ts";
 import { where } from "./elementwise.ts";
 import { int8Words, readInt8 } from "./int8.ts";
-import { lowerAttention, lowerAttentionBackward } from "./lower/attention.ts";
 import { cat, expand, tokensFirst } from "./movement.ts";
 import { positionsAlong } from "./reduce.ts";
 

@@ -1,8 +1,8 @@
-import { floatLiteral } from "../compile/emit.ts";
-import { type DType, isFloat } from "../dtype.ts";
-import { numel, type Shape } from "../shape.ts";
-import { apply, type Tensor } from "../tensor.ts";
-import { defineOp, type Op } from "./define.ts";
+import { floatLiteral } from "../compile/codegen/emit.ts";
+import { type DType, isFloat } from "../graph/dtype.ts";
+import { defineOp, type Op } from "../graph/op.ts";
+import { numel, type Shape } from "../graph/shape.ts";
+import { apply, type Tensor } from "../tensor/tensor.ts";
 import { mix } from "./math.ts";
 
 // Elementwise ops without operands: what an element is follows from attributes and its position.

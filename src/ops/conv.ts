@@ -1,5 +1,5 @@
-import { numel, show } from "../shape.ts";
-import type { Tensor } from "../tensor.ts";
+import { numel, show } from "../graph/shape.ts";
+import type { Tensor } from "../tensor/tensor.ts";
 import { tensor } from "./leaf.ts";
 
 /** One number for both image dims, or [vertical, horizontal]. */

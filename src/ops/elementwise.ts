@@ -1,9 +1,9 @@
-import { type DType, fromHalf, isFloat, promote, toHalf } from "../dtype.ts";
-import type { Attrs } from "../node.ts";
-import { broadcastShapes, type Shape } from "../shape.ts";
-import { apply, Tensor } from "../tensor.ts";
+import { type DType, fromHalf, isFloat, promote, toHalf } from "../graph/dtype.ts";
+import type { Attrs } from "../graph/node.ts";
+import { defineOp, type Op } from "../graph/op.ts";
+import { broadcastShapes, type Shape } from "../graph/shape.ts";
+import { apply, Tensor } from "../tensor/tensor.ts";
 import { full, isFloatType, suffix } from "./constant.ts";
-import { defineOp, type Op } from "./define.ts";
 import { expand } from "./movement.ts";
 
 export type Operand = Tensor | number;

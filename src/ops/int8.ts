@@ -1,9 +1,9 @@
-import { floatBits } from "../dtype.ts";
-import { show } from "../shape.ts";
-import { apply, type Tensor } from "../tensor.ts";
-import { defineOp } from "./define.ts";
+import { floatBits } from "../graph/dtype.ts";
+import { defineOp } from "../graph/op.ts";
+import { show } from "../graph/shape.ts";
+import { lowerWriteInt8 } from "../lowering/cache-write.ts";
+import { apply, type Tensor } from "../tensor/tensor.ts";
 import { row } from "./elementwise.ts";
-import { lowerWriteInt8 } from "./lower/write.ts";
 import { narrow } from "./movement.ts";
 import { positionsAlong } from "./reduce.ts";
 import { checkWrite } from "./write.ts";

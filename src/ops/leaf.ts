@@ -1,10 +1,10 @@
-import type { DType, HostArray } from "../dtype.ts";
-import { fromHalf, toHalf } from "../dtype.ts";
-import { Node } from "../node.ts";
-import type { Shape } from "../shape.ts";
-import { numel, show } from "../shape.ts";
-import { Tensor } from "../tensor.ts";
-import { defineOp } from "./define.ts";
+import type { DType, HostArray } from "../graph/dtype.ts";
+import { fromHalf, toHalf } from "../graph/dtype.ts";
+import { Node } from "../graph/node.ts";
+import { defineOp } from "../graph/op.ts";
+import type { Shape } from "../graph/shape.ts";
+import { numel, show } from "../graph/shape.ts";
+import { Tensor } from "../tensor/tensor.ts";
 
 /** A value given from outside: data of the graph, never part of a plan's key. */
 export const leafOp = defineOp({ name: "leaf", kind: "leaf" });

@@ -1,8 +1,8 @@
-import { sameShape, show } from "../shape.ts";
-import { apply, type Tensor } from "../tensor.ts";
-import { defineOp } from "./define.ts";
+import { defineOp } from "../graph/op.ts";
+import { sameShape, show } from "../graph/shape.ts";
+import { lowerCrossEntropy, lowerCrossEntropyBackward } from "../lowering/loss.ts";
+import { apply, type Tensor } from "../tensor/tensor.ts";
 import { where } from "./elementwise.ts";
-import { lowerCrossEntropy, lowerCrossEntropyBackward } from "./lower/loss.ts";
 import { positionsAlong } from "./reduce.ts";
 
 interface CrossEntropyAttrs extends Record<string, unknown> {

@@ -1,8 +1,8 @@
-import { isFloat, promote } from "../dtype.ts";
-import { broadcastShapes, numel, show } from "../shape.ts";
-import { apply, type Tensor } from "../tensor.ts";
-import { defineOp } from "./define.ts";
-import { lowerMatmul, matmulStrided } from "./lower/matmul.ts";
+import { isFloat, promote } from "../graph/dtype.ts";
+import { defineOp } from "../graph/op.ts";
+import { broadcastShapes, numel, show } from "../graph/shape.ts";
+import { lowerMatmul, matmulStrided } from "../lowering/matmul.ts";
+import { apply, type Tensor } from "../tensor/tensor.ts";
 import { expand, reshape } from "./movement.ts";
 
 /** [..., M, K] x [..., K, N] -> [..., M, N] with equal batch dims. Operands may be transposed or broadcast views. */

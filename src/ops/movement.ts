@@ -1,9 +1,9 @@
-import type { Attrs } from "../node.ts";
-import type { Shape } from "../shape.ts";
-import { broadcastShapes, normalizeDim, normalizeDims, numel, sameShape, show } from "../shape.ts";
-import { apply, Tensor } from "../tensor.ts";
-import type { Op } from "./define.ts";
-import { defineOp } from "./define.ts";
+import type { Attrs } from "../graph/node.ts";
+import type { Op } from "../graph/op.ts";
+import { defineOp } from "../graph/op.ts";
+import type { Shape } from "../graph/shape.ts";
+import { broadcastShapes, normalizeDim, normalizeDims, numel, sameShape, show } from "../graph/shape.ts";
+import { apply, Tensor } from "../tensor/tensor.ts";
 
 // Views: index maps from the node's elements to those of its only source. `node.shape` is the result's shape,
 // so attrs hold only what the two shapes do not say.

@@ -1,9 +1,9 @@
-import { promote } from "../dtype.ts";
-import { numel, show } from "../shape.ts";
-import { apply, applyMany, type Tensor } from "../tensor.ts";
+import { promote } from "../graph/dtype.ts";
+import { defineOp, type Op } from "../graph/op.ts";
+import { numel, show } from "../graph/shape.ts";
+import { lowerLayerNorm, lowerLayerNormBackward, lowerRmsNorm, lowerRmsNormBackward } from "../lowering/rows.ts";
+import { apply, applyMany, type Tensor } from "../tensor/tensor.ts";
 import { full } from "./constant.ts";
-import { defineOp, type Op } from "./define.ts";
-import { lowerLayerNorm, lowerLayerNormBackward, lowerRmsNorm, lowerRmsNormBackward } from "./lower/rows.ts";
 
 interface NormAttrs extends Record<string, unknown> {
   eps: number;

@@ -1,5 +1,5 @@
-import { apply, type Tensor } from "../tensor.ts";
-import { defineOp } from "./define.ts";
+import { defineOp } from "../graph/op.ts";
+import { apply, type Tensor } from "../tensor/tensor.ts";
 import { cat } from "./movement.ts";
 
 /** Elements to which each part of a packed vector is aligned. */

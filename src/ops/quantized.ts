@@ -1,13 +1,13 @@
-import { floatLiteral } from "../compile/emit.ts";
-import { isFloat } from "../dtype.ts";
-import type { Attrs } from "../node.ts";
-import { show } from "../shape.ts";
-import { apply, type Tensor } from "../tensor.ts";
+import { floatLiteral } from "../compile/codegen/emit.ts";
+import { isFloat } from "../graph/dtype.ts";
+import type { Attrs } from "../graph/node.ts";
+import { defineOp } from "../graph/op.ts";
+import { show } from "../graph/shape.ts";
+import { lowerQuantizedMatmul } from "../lowering/quantized.ts";
+import { apply, type Tensor } from "../tensor/tensor.ts";
 import { iotaOp } from "./constant.ts";
-import { defineOp } from "./define.ts";
 import { row, rowWith, where } from "./elementwise.ts";
 import { tensor } from "./leaf.ts";
-import { lowerQuantizedMatmul } from "./lower/quantized.ts";
 import { cat } from "./movement.ts";
 import { sumOp } from "./reduce.ts";
 

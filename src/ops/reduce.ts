@@ -1,11 +1,11 @@
-import type { DType } from "../dtype.ts";
-import { isFloat } from "../dtype.ts";
-import type { Attrs } from "../node.ts";
-import { normalizeDim, normalizeDims, numel, sameShape } from "../shape.ts";
-import { apply, type Tensor } from "../tensor.ts";
+import type { DType } from "../graph/dtype.ts";
+import { isFloat } from "../graph/dtype.ts";
+import type { Attrs } from "../graph/node.ts";
+import type { Op } from "../graph/op.ts";
+import { defineOp } from "../graph/op.ts";
+import { normalizeDim, normalizeDims, numel, sameShape } from "../graph/shape.ts";
+import { apply, type Tensor } from "../tensor/tensor.ts";
 import { iotaOp } from "./constant.ts";
-import type { Op } from "./define.ts";
-import { defineOp } from "./define.ts";
 import { where } from "./elementwise.ts";
 import { expand, reshape } from "./movement.ts";
 

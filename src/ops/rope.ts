@@ -1,8 +1,8 @@
-import { show } from "../shape.ts";
-import { apply, type Tensor } from "../tensor.ts";
-import { defineOp, type Op } from "./define.ts";
+import { defineOp, type Op } from "../graph/op.ts";
+import { show } from "../graph/shape.ts";
+import { lowerRope } from "../lowering/rope.ts";
+import { apply, type Tensor } from "../tensor/tensor.ts";
 import { tensor } from "./leaf.ts";
-import { lowerRope } from "./lower/rope.ts";
 import { cat, tokensFirst } from "./movement.ts";
 
 /**

@@ -1,7 +1,7 @@
-import { sameShape, show } from "../shape.ts";
-import { apply, type Tensor } from "../tensor.ts";
-import { defineOp } from "./define.ts";
-import { lowerSample } from "./lower/sample.ts";
+import { defineOp } from "../graph/op.ts";
+import { sameShape, show } from "../graph/shape.ts";
+import { lowerSample } from "../lowering/sample.ts";
+import { apply, type Tensor } from "../tensor/tensor.ts";
 
 /**
  * Draws a token a row. Sources logits f32 [B, V], params f32 [B or 1, 4] = temperature, topK, topP, minP (0, 1 and 0 turn

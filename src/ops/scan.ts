@@ -1,8 +1,8 @@
-import { isFloat } from "../dtype.ts";
-import { normalizeDim } from "../shape.ts";
-import { apply, type Tensor } from "../tensor.ts";
-import { defineOp } from "./define.ts";
-import { lowerCumsum } from "./lower/index.ts";
+import { isFloat } from "../graph/dtype.ts";
+import { defineOp } from "../graph/op.ts";
+import { normalizeDim } from "../graph/shape.ts";
+import { lowerCumsum } from "../lowering/gather.ts";
+import { apply, type Tensor } from "../tensor/tensor.ts";
 import { transpose } from "./movement.ts";
 
 /** Running sum over the last dim. */

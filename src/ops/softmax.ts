@@ -1,8 +1,8 @@
-import { isFloat } from "../dtype.ts";
-import { normalizeDim } from "../shape.ts";
-import { apply, type Tensor } from "../tensor.ts";
-import { defineOp, type Op } from "./define.ts";
-import { lowerLogSoftmax, lowerLogSoftmaxBackward, lowerSoftmax, lowerSoftmaxBackward } from "./lower/rows.ts";
+import { isFloat } from "../graph/dtype.ts";
+import { defineOp, type Op } from "../graph/op.ts";
+import { normalizeDim } from "../graph/shape.ts";
+import { lowerLogSoftmax, lowerLogSoftmaxBackward, lowerSoftmax, lowerSoftmaxBackward } from "../lowering/rows.ts";
+import { apply, type Tensor } from "../tensor/tensor.ts";
 import { transpose } from "./movement.ts";
 
 // All over the last dim.

@@ -1,7 +1,7 @@
-import { show } from "../shape.ts";
-import { apply, type Tensor } from "../tensor.ts";
-import { defineOp } from "./define.ts";
-import { lowerTopk } from "./lower/index.ts";
+import { defineOp } from "../graph/op.ts";
+import { show } from "../graph/shape.ts";
+import { lowerTopk } from "../lowering/gather.ts";
+import { apply, type Tensor } from "../tensor/tensor.ts";
 import type { Extremum } from "./reduce.ts";
 
 /** x [..., n] -> i32 [..., k]: positions of the k largest of each row, descending; the first of equals comes first. */

@@ -1,4 +1,4 @@
-import type { Tensor } from "../tensor.ts";
+import type { Tensor } from "../tensor/tensor.ts";
 import { literal, suffix } from "./constant.ts";
 import { float, mul, numeric, type Operand, pow, row, rowWith, where } from "./elementwise.ts";
 import * as math from "./math.ts";

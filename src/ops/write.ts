@@ -1,8 +1,8 @@
-import { numel, type Shape, show } from "../shape.ts";
-import { apply, type Tensor } from "../tensor.ts";
-import { defineOp } from "./define.ts";
+import { defineOp } from "../graph/op.ts";
+import { numel, type Shape, show } from "../graph/shape.ts";
+import { lowerWriteAt } from "../lowering/cache-write.ts";
+import { apply, type Tensor } from "../tensor/tensor.ts";
 import { where } from "./elementwise.ts";
-import { lowerWriteAt } from "./lower/write.ts";
 import { positionsAlong } from "./reduce.ts";
 
 /** Sources cache [B, H, S, D], value [B, H, t, D], position i32 [] or [B] -> the cache with rows position … position + t - 1 replaced. */

@@ -1,9 +1,9 @@
 import { kernelSource } from "../../kernels/index.ts";
-import { specialize } from "../compile/template.ts";
-import { patiently } from "./patience.ts";
+import { specialize } from "../compile/codegen/template.ts";
 import { PipelineCache } from "./pipeline.ts";
+import { patiently } from "./polling.ts";
 import { Pool } from "./pool.ts";
-import { Tuner, tunerFor } from "./tune.ts";
+import { Tuner, tunerFor } from "./tuner/tuner.ts";
 
 /** A shape of matrices that the adapter's matrix units multiply: [M, K] · [K, N] of `component`, added up in f32. */
 export interface MatrixUnit {

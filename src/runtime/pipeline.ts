@@ -1,5 +1,5 @@
-import { bindings } from "../compile/template.ts";
-import { log } from "./debug.ts";
+import { bindings } from "../compile/codegen/template.ts";
+import { log } from "./profile.ts";
 
 export interface Pipeline {
   readonly pipeline: GPUComputePipeline;

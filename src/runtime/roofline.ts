@@ -1,8 +1,8 @@
 import { workClock } from "./clock.ts";
 import type { Device } from "./device.ts";
-import { patiently } from "./patience.ts";
+import { patiently } from "./polling.ts";
 import { recall, remember } from "./store.ts";
-import { adapterOf } from "./tune.ts";
+import { adapterOf } from "./tuner/tuner.ts";
 
 /** What the adapter can do at best, measured: the yardstick of every other figure. */
 export interface Roofline {

@@ -1,7 +1,7 @@
 /** What the library remembers of an adapter between runs: a file in Node, Deno and Bun, IndexedDB in browsers. */
 
 import type { Roofline } from "./roofline.ts";
-import type { TunedEntry } from "./tune.ts";
+import type { TunedEntry } from "./tuner/tuner.ts";
 
 export interface Memory {
   /** The adapter's own words: another driver starts afresh. */

@@ -1,8 +1,8 @@
 import { expect, test } from "vitest";
-import { init } from "../../src/engine.ts";
+import { defineOp } from "../../src/graph/op.ts";
 import { plan } from "../../src/index.ts";
-import { defineOp } from "../../src/ops/define.ts";
-import { apply, rand, type Tensor, tensor } from "../../src/tensor.ts";
+import { init } from "../../src/runtime/engine.ts";
+import { apply, rand, type Tensor, tensor } from "../../src/tensor/tensor.ts";
 
 const labels = async (...out: Tensor[]): Promise<string[]> =>
   (await plan(...out))!.text.split("\n").map((line) => line.trim().split(/\s+/)[1]);

@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { elementwiseKernels } from "../../src/compile/generate.ts";
-import { fromHalf, toHalf } from "../../src/dtype.ts";
-import { currentDevice, flush, init } from "../../src/engine.ts";
-import { arange, full, type Tensor, tensor, where } from "../../src/tensor.ts";
+import { elementwiseKernels } from "../../src/compile/codegen/elementwise.ts";
+import { fromHalf, toHalf } from "../../src/graph/dtype.ts";
+import { currentDevice, flush, init } from "../../src/runtime/engine.ts";
+import { arange, full, type Tensor, tensor, where } from "../../src/tensor/tensor.ts";
 import { uniform } from "../helpers/f64.ts";
 
 const half = (v: number): number => fromHalf(toHalf(v));

@@ -1,7 +1,7 @@
 import { beforeAll, describe, expect, test } from "vitest";
-import { explain, init } from "../../src/engine.ts";
 import { plan } from "../../src/index.ts";
-import { layerNorm, rmsNorm, type Tensor, tensor } from "../../src/tensor.ts";
+import { explain, init } from "../../src/runtime/engine.ts";
+import { layerNorm, rmsNorm, type Tensor, tensor } from "../../src/tensor/tensor.ts";
 import { maxError, normals } from "../kernels/harness.ts";
 
 /** Inputs by shape; all are trained. */

@@ -1,11 +1,11 @@
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { HostArray } from "../../src/dtype.ts";
-import { assign, currentDevice, type EngineOptions, flush, init } from "../../src/engine.ts";
+import type { HostArray } from "../../src/graph/dtype.ts";
 import { plan } from "../../src/index.ts";
 import { quantize, quantizedLinear } from "../../src/nn/index.ts";
 import { writeAt } from "../../src/ops/write.ts";
-import { type Tensor, tensor } from "../../src/tensor.ts";
+import { assign, currentDevice, type EngineOptions, flush, init } from "../../src/runtime/engine.ts";
+import { type Tensor, tensor } from "../../src/tensor/tensor.ts";
 import { maxError, normals } from "../kernels/harness.ts";
 
 let seed = 0;

@@ -1,7 +1,7 @@
 import { beforeAll, expect, test } from "vitest";
-import { fromHalf, toHalf } from "../../src/dtype.ts";
-import { flush, init } from "../../src/engine.ts";
+import { fromHalf, toHalf } from "../../src/graph/dtype.ts";
 import { arange, tensor, where } from "../../src/index.ts";
+import { flush, init } from "../../src/runtime/engine.ts";
 
 beforeAll(async () => {
   await init({ backend: "webgpu" });

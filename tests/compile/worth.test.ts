@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
-import { type Fusion, fuseWorthy, judgement } from "../../src/compile/worth.ts";
+import { type Fusion, fuseWorthy, judgement } from "../../src/compile/schedule/compile-cost.ts";
+import { Node } from "../../src/graph/node.ts";
 import { init, plan, type Tensor, tensor } from "../../src/index.ts";
-import { Node } from "../../src/node.ts";
 import { normals } from "../kernels/harness.ts";
 
 const random = (...shape: number[]): Tensor => tensor(normals(shape.reduce((a, b) => a * b, 1)), { shape });

@@ -1,7 +1,15 @@
 import { beforeEach, describe, expect, test } from "vitest";
-import { currentDevice, flush, init, memoryStats, packParameters, read, synchronize } from "../../src/engine.ts";
 import { assign, crossEntropy, manualSeed, rand, tensor, zeros } from "../../src/index.ts";
 import { AdamW, Linear, Sequential } from "../../src/nn/index.ts";
+import {
+  currentDevice,
+  flush,
+  init,
+  memoryStats,
+  packParameters,
+  read,
+  synchronize,
+} from "../../src/runtime/engine.ts";
 
 const values = (n: number): Float32Array => Float32Array.from({ length: n }, (_, i) => Math.sin(i * 0.7));
 

@@ -1,7 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { generate, textPrompt } from "../../models/generate.ts";
 import { LlamaForCausalLM } from "../../models/llama.ts";
-import { currentDevice, init } from "../../src/engine.ts";
 import {
   cat,
   crossEntropy,
@@ -20,6 +19,7 @@ import {
 } from "../../src/index.ts";
 import { AdamW, quantize, quantizedLinear } from "../../src/nn/index.ts";
 import { int8Words, readInt8, writeInt8At } from "../../src/ops/int8.ts";
+import { currentDevice, init } from "../../src/runtime/engine.ts";
 
 const LIMIT = 1 << 16; // bytes a binding
 const small = { backend: "webgpu", limits: { maxStorageBufferBindingSize: LIMIT } } as const;

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
-import { assign, flush, init } from "../../src/engine.ts";
+import { assign, flush, init } from "../../src/runtime/engine.ts";
 import { collectGarbage } from "../../src/runtime/node.ts";
-import { rand, tensor, zeros } from "../../src/tensor.ts";
+import { rand, tensor, zeros } from "../../src/tensor/tensor.ts";
 
 test("a value assigned in place keeps its buffer when the leaf it came from is collected", async () => {
   await init();

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { patiently } from "../../src/runtime/patience.ts";
+import { patiently } from "../../src/runtime/polling.ts";
 
 const { setImmediate: immediate } = globalThis;
 

@@ -6,7 +6,7 @@ import { childEnvironment, root } from "../../scripts/environment.mjs";
 import { bundle } from "../../scripts/run.mjs";
 import { init, type KernelTime, onKernelTimes, rand, type Trace, type TraceEvent, trace } from "../../src/index.ts";
 import { Linear, SGD } from "../../src/nn/index.ts";
-import { line } from "../../src/runtime/debug.ts";
+import { line } from "../../src/runtime/profile.ts";
 
 async function steps(count: number): Promise<void> {
   const layer = new Linear(16, 8);

@@ -2,12 +2,12 @@ import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "nod
 import { join } from "node:path";
 import { beforeEach, describe, expect, test } from "vitest";
 import { table } from "../../scripts/cli/tune.ts";
-import type { Candidate } from "../../src/compile/lower.ts";
-import { currentDevice } from "../../src/engine.ts";
+import type { Candidate } from "../../src/graph/kernel-call.ts";
+import { Node } from "../../src/graph/node.ts";
+import { defineOp } from "../../src/graph/op.ts";
 import { init, plan, rand, type Tensor, tensor, tune } from "../../src/index.ts";
-import { Node } from "../../src/node.ts";
-import { defineOp } from "../../src/ops/define.ts";
-import { hashOf, keyOf, type TunedEntry, Tuner } from "../../src/runtime/tune.ts";
+import { currentDevice } from "../../src/runtime/engine.ts";
+import { hashOf, keyOf, type TunedEntry, Tuner } from "../../src/runtime/tuner/tuner.ts";
 import { maxError } from "../kernels/harness.ts";
 
 const leaf = defineOp({ name: "tune_test_leaf", kind: "leaf", reference: () => [] });

@@ -8,7 +8,7 @@ import { parseRecipe } from "../../models/training/recipe.ts";
 import { trainRecipe } from "../../models/training/run.ts";
 import { childEnvironment, root } from "../../scripts/environment.mjs";
 import { bundle } from "../../scripts/run.mjs";
-import { init } from "../../src/engine.ts";
+import { init } from "../../src/runtime/engine.ts";
 import { colourNames, imageOf, png, tinyWorld } from "../training/tiny.ts";
 
 let world: string;

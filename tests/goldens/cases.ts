@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import type { HostArray } from "../../src/dtype.ts";
+import type { HostArray } from "../../src/graph/dtype.ts";
 import { TensorFiles } from "../../src/io/tensors.ts";
 import { folder } from "../../src/runtime/node.ts";
 

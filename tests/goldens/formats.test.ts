@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { toBfloat16, toHalf } from "../../src/dtype.ts";
+import { toBfloat16, toHalf } from "../../src/graph/dtype.ts";
 import { listCases, openCase } from "./cases.ts";
 
 const bits = (values: ArrayLike<number>) =>

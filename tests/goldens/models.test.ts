@@ -19,7 +19,7 @@ import { memoryFiles } from "../../src/io/source.ts";
 import type { TensorFiles } from "../../src/io/tensors.ts";
 import { type Module, mergeLoRA } from "../../src/nn/index.ts";
 import { folder } from "../../src/runtime/node.ts";
-import { type Tensor, tensor } from "../../src/tensor.ts";
+import { type Tensor, tensor } from "../../src/tensor/tensor.ts";
 import { openBackend } from "../backend.ts";
 import { type Case, goldens, gradientMismatch, listCases, mismatch, openCase, type Tolerance } from "./cases.ts";
 

@@ -1,9 +1,9 @@
 import { beforeAll, describe, expect, test } from "vitest";
-import type { DType } from "../../src/dtype.ts";
-import { flush, init } from "../../src/engine.ts";
 import * as sg from "../../src/functional.ts";
+import type { DType } from "../../src/graph/dtype.ts";
 import type { TensorFiles } from "../../src/io/tensors.ts";
-import type { Tensor } from "../../src/tensor.ts";
+import { flush, init } from "../../src/runtime/engine.ts";
+import type { Tensor } from "../../src/tensor/tensor.ts";
 import { listCases, mismatch, openCase, type Tolerance } from "./cases.ts";
 
 type Inputs = Record<string, Tensor>;

@@ -9,7 +9,7 @@ import {
   type OptimizerOptions,
   SGD,
 } from "../../src/nn/index.ts";
-import { type Tensor, tensor } from "../../src/tensor.ts";
+import { type Tensor, tensor } from "../../src/tensor/tensor.ts";
 import { openBackend } from "../backend.ts";
 import { type Case, listCases, mismatch, openCase } from "./cases.ts";
 

@@ -2,7 +2,7 @@ import { beforeAll, describe, expect, test } from "vitest";
 import { Llava } from "../../models/llava.ts";
 import { AdamW } from "../../src/nn/index.ts";
 import { folder } from "../../src/runtime/node.ts";
-import { tensor } from "../../src/tensor.ts";
+import { tensor } from "../../src/tensor/tensor.ts";
 import { openBackend } from "../backend.ts";
 import { listCases, mismatch, openCase } from "./cases.ts";
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import type { Node } from "../../src/node.ts";
+import type { Node } from "../../src/graph/node.ts";
 import {
   checkpoint,
   dropout,
@@ -11,7 +11,7 @@ import {
   scaledDotProductAttention,
   type Tensor,
   tensor,
-} from "../../src/tensor.ts";
+} from "../../src/tensor/tensor.ts";
 import { randomLeaf, valuesOf } from "../helpers/f64.ts";
 
 const list = (t: Tensor | null): number[] => [...valuesOf(t!)];

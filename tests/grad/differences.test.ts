@@ -1,8 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import * as sg from "../../src/functional.ts";
-import type { Shape } from "../../src/shape.ts";
-import type { Tensor } from "../../src/tensor.ts";
+import type { Shape } from "../../src/graph/shape.ts";
+import type { Tensor } from "../../src/tensor/tensor.ts";
 import { gradientError, randomLeaf, secondOrderError } from "../helpers/f64.ts";
 
 type Range = readonly [number, number];

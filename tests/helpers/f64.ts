@@ -1,7 +1,7 @@
-import { evaluate } from "../../src/runtime/reference.ts";
-import type { Shape } from "../../src/shape.ts";
-import { numel } from "../../src/shape.ts";
-import { grad, type Tensor, tensor } from "../../src/tensor.ts";
+import type { Shape } from "../../src/graph/shape.ts";
+import { numel } from "../../src/graph/shape.ts";
+import { evaluate } from "../../src/reference/interpreter.ts";
+import { grad, type Tensor, tensor } from "../../src/tensor/tensor.ts";
 
 /** A leaf whose values stay in f64 on the reference interpreter. */
 export function leaf(values: ArrayLike<number>, shape: Shape, requiresGrad = true): Tensor {

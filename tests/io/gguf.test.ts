@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { toHalf } from "../../src/dtype.ts";
+import { toHalf } from "../../src/graph/dtype.ts";
 import { memoryFiles } from "../../src/io/source.ts";
 import { TensorFiles } from "../../src/io/tensors.ts";
 import { ggufFile } from "./gguf.ts";

@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
-import { Node } from "../../src/node.ts";
+import { Node } from "../../src/graph/node.ts";
+import type { RefArray } from "../../src/graph/op.ts";
+import { lowerAdamw, lowerAdamwInt8 } from "../../src/lowering/optim.ts";
 import { adamwInt8Op, STATE_BLOCK } from "../../src/ops/adamw.ts";
-import type { RefArray } from "../../src/ops/define.ts";
-import { lowerAdamw, lowerAdamwInt8 } from "../../src/ops/lower/optim.ts";
 import type { DeviceInfo } from "../../src/runtime/device.ts";
 import { lowerOp, maxError, normals, submit } from "./harness.ts";
 

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
-import { fromHalf, toHalf } from "../../src/dtype.ts";
+import { fromHalf, toHalf } from "../../src/graph/dtype.ts";
+import { lowerAttention, lowerAttentionBackward } from "../../src/lowering/attention.ts";
 import type { AttentionAttrs } from "../../src/ops/attention.ts";
-import { lowerAttention, lowerAttentionBackward } from "../../src/ops/lower/attention.ts";
 import { maxError, normals, runTwice, type Source } from "./harness.ts";
 
 type HostArray = Float32Array | Int32Array | Uint32Array;

@@ -1,8 +1,8 @@
 import { beforeAll, describe, expect, test } from "vitest";
-import type { HostArray } from "../../src/dtype.ts";
-import { init } from "../../src/engine.ts";
 import { layerNorm, linear, rmsNorm } from "../../src/functional.ts";
-import { type Tensor, tensor } from "../../src/tensor.ts";
+import type { HostArray } from "../../src/graph/dtype.ts";
+import { init } from "../../src/runtime/engine.ts";
+import { type Tensor, tensor } from "../../src/tensor/tensor.ts";
 import { maxError, normals } from "./harness.ts";
 
 let seed = 0;

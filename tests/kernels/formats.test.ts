@@ -1,9 +1,9 @@
 import { beforeAll, describe, expect, test } from "vitest";
-import { toHalf } from "../../src/dtype.ts";
-import { init } from "../../src/engine.ts";
+import { toHalf } from "../../src/graph/dtype.ts";
 import { explain, type Tensor, tensor } from "../../src/index.ts";
+import { lowerQuantizedMatmul } from "../../src/lowering/quantized.ts";
 import { dequantize, quantize, quantizedLinear } from "../../src/nn/index.ts";
-import { lowerQuantizedMatmul } from "../../src/ops/lower/quantized.ts";
+import { init } from "../../src/runtime/engine.ts";
 import { lowerOp, maxError, normals, product, runTwice } from "./harness.ts";
 
 test.each([

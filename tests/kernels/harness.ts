@@ -1,13 +1,13 @@
 /** Runs kernel templates and lowerings on the adapter, without the engine. */
 import { readFileSync } from "node:fs";
 import { create, globals } from "webgpu";
-import type { BufferRef, KernelCall, Lower, LowerContext, Operand, Temp } from "../../src/compile/lower.ts";
-import { bindings, type Specialization, specialize } from "../../src/compile/template.ts";
-import { byteSize, type DType } from "../../src/dtype.ts";
-import { type Attrs, Node, type OutputSpec } from "../../src/node.ts";
-import type { Op } from "../../src/ops/define.ts";
+import { bindings, type Specialization, specialize } from "../../src/compile/codegen/template.ts";
+import { byteSize, type DType } from "../../src/graph/dtype.ts";
+import type { BufferRef, KernelCall, Lower, LowerContext, Operand, Temp } from "../../src/graph/kernel-call.ts";
+import { type Attrs, Node, type OutputSpec } from "../../src/graph/node.ts";
+import type { Op } from "../../src/graph/op.ts";
+import { contiguousStrides, numel } from "../../src/graph/shape.ts";
 import type { DeviceInfo } from "../../src/runtime/device.ts";
-import { contiguousStrides, numel } from "../../src/shape.ts";
 
 type HostArray = Float32Array | Int32Array | Uint32Array;
 

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
-import { lowerCumsum, lowerIndexAdd, lowerIndexSum, lowerScatterAdd, lowerTopk } from "../../src/ops/lower/index.ts";
+import { contiguousStrides, numel } from "../../src/graph/shape.ts";
+import { lowerCumsum, lowerIndexAdd, lowerIndexSum, lowerScatterAdd, lowerTopk } from "../../src/lowering/gather.ts";
 import type { DeviceInfo } from "../../src/runtime/device.ts";
-import { contiguousStrides, numel } from "../../src/shape.ts";
 import { maxError, normals, runTwice } from "./harness.ts";
 
 /** Pseudo-random ids in [0, size) with repeats. */

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { specialize } from "../../src/compile/template.ts";
-import { lowerQuantizedMatmul } from "../../src/ops/lower/quantized.ts";
+import { specialize } from "../../src/compile/codegen/template.ts";
+import { lowerQuantizedMatmul } from "../../src/lowering/quantized.ts";
 import type { QuantLayout } from "../../src/ops/quantized.ts";
 import {
   download,

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { attentionSteps, matmulDims, matmulSteps, pad4, type Step } from "../../kernels/ladder/index.ts";
-import { specialize } from "../../src/compile/template.ts";
-import { floatBits } from "../../src/dtype.ts";
+import { specialize } from "../../src/compile/codegen/template.ts";
+import { floatBits } from "../../src/graph/dtype.ts";
 import { list } from "../style/files.ts";
 import { download, maxError, normals, open, prepare, submit, upload } from "./harness.ts";
 

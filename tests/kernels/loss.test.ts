@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { lowerCrossEntropy, lowerCrossEntropyBackward } from "../../src/ops/lower/loss.ts";
+import { lowerCrossEntropy, lowerCrossEntropyBackward } from "../../src/lowering/loss.ts";
 import type { DeviceInfo } from "../../src/runtime/device.ts";
 import { maxError, normals, runTwice } from "./harness.ts";
 

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
-import { lowerMatmul } from "../../src/ops/lower/matmul.ts";
+import { contiguousStrides, numel } from "../../src/graph/shape.ts";
+import { lowerMatmul } from "../../src/lowering/matmul.ts";
 import type { DeviceInfo } from "../../src/runtime/device.ts";
-import { contiguousStrides, numel } from "../../src/shape.ts";
 import { lowerOp, maxError, normals, open, runTwice, type Source, submit } from "./harness.ts";
 
 /** A source of `shape` stored with its dims in the order `order` (a permuted view), `offset` elements into its buffer. */

@@ -1,10 +1,5 @@
 import { describe, expect, test } from "vitest";
-import {
-  lowerLayerNorm,
-  lowerLayerNormBackward,
-  lowerRmsNorm,
-  lowerRmsNormBackward,
-} from "../../src/ops/lower/rows.ts";
+import { lowerLayerNorm, lowerLayerNormBackward, lowerRmsNorm, lowerRmsNormBackward } from "../../src/lowering/rows.ts";
 import type { DeviceInfo } from "../../src/runtime/device.ts";
 import { lowerOp, maxError, normals, runTwice, submit } from "./harness.ts";
 

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { lowerRope } from "../../src/ops/lower/rope.ts";
+import { lowerRope } from "../../src/lowering/rope.ts";
 import { maxError, normals, runTwice, type Source } from "./harness.ts";
 
 const at = (x: Source, i: number[]): number =>

@@ -1,9 +1,9 @@
 import { describe, expect, test } from "vitest";
-import type { Candidate } from "../../src/compile/lower.ts";
-import type { Attrs } from "../../src/node.ts";
-import { lowerLayerNorm, lowerRmsNormBackward, lowerSoftmax } from "../../src/ops/lower/rows.ts";
+import type { Candidate } from "../../src/graph/kernel-call.ts";
+import type { Attrs } from "../../src/graph/node.ts";
+import { lowerLayerNorm, lowerRmsNormBackward, lowerSoftmax } from "../../src/lowering/rows.ts";
 import type { DeviceInfo } from "../../src/runtime/device.ts";
-import { MAX_CANDIDATES } from "../../src/runtime/tune.ts";
+import { MAX_CANDIDATES } from "../../src/runtime/tuner/tuner.ts";
 import { lowerOp, maxError, normals, submit } from "./harness.ts";
 
 const [rows, cols] = [37, 64];

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { lowerSample } from "../../src/ops/lower/sample.ts";
+import { lowerSample } from "../../src/lowering/sample.ts";
 import { sampleOp } from "../../src/ops/sample.ts";
 import { normals, runTwice } from "./harness.ts";
 

@@ -4,7 +4,7 @@ import {
   lowerLogSoftmaxBackward,
   lowerSoftmax,
   lowerSoftmaxBackward,
-} from "../../src/ops/lower/rows.ts";
+} from "../../src/lowering/rows.ts";
 import type { DeviceInfo } from "../../src/runtime/device.ts";
 import { lowerOp, maxError, normals, runTwice, submit } from "./harness.ts";
 

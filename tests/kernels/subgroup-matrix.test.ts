@@ -1,16 +1,16 @@
 import { describe, expect, test } from "vitest";
-import { layOut } from "../../src/compile/build.ts";
-import { collect } from "../../src/compile/graph.ts";
-import { specialize } from "../../src/compile/template.ts";
-import { toHalf } from "../../src/dtype.ts";
-import { currentDevice, init } from "../../src/engine.ts";
+import { specialize } from "../../src/compile/codegen/template.ts";
+import { layOut } from "../../src/compile/compile.ts";
+import { collect } from "../../src/graph/collect.ts";
+import { toHalf } from "../../src/graph/dtype.ts";
+import { contiguousStrides, numel } from "../../src/graph/shape.ts";
 import { plan } from "../../src/index.ts";
+import { lowerMatmul } from "../../src/lowering/matmul.ts";
 import { quantize, quantizedLinear } from "../../src/nn/index.ts";
-import { lowerMatmul } from "../../src/ops/lower/matmul.ts";
 import { type Device, type DeviceInfo, type MatrixUnit, matrixParams } from "../../src/runtime/device.ts";
-import { Tuner } from "../../src/runtime/tune.ts";
-import { contiguousStrides, numel } from "../../src/shape.ts";
-import { type Tensor, tensor } from "../../src/tensor.ts";
+import { currentDevice, init } from "../../src/runtime/engine.ts";
+import { Tuner } from "../../src/runtime/tuner/tuner.ts";
+import { type Tensor, tensor } from "../../src/tensor/tensor.ts";
 import { kernelSource, lowerOp, maxError, normals, open, refusal, runTwice, type Source, submit } from "./harness.ts";
 
 const F32: MatrixUnit = { component: "f32", M: 8, N: 8, K: 8 }; // Apple

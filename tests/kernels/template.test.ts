@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { bindings, declarations, specialize } from "../../src/compile/template.ts";
+import { bindings, declarations, specialize } from "../../src/compile/codegen/template.ts";
 import { download, prepare, submit, upload } from "./harness.ts";
 
 const code = `struct Dims { n: u32 }

@@ -1,8 +1,8 @@
 /** matmul_workgroup.wgsl through the engine, as on a GPU: formats, and work before and behind it. */
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { currentDevice } from "../../src/engine.ts";
 import { init, plan, type Tensor, tensor } from "../../src/index.ts";
 import { dequantize, quantize, quantizedLinear } from "../../src/nn/index.ts";
+import { currentDevice } from "../../src/runtime/engine.ts";
 import { maxError, normals, product } from "./harness.ts";
 
 const [M, N, K] = [37, 36, 96];

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { lowerWriteAt } from "../../src/ops/lower/write.ts";
+import { lowerWriteAt } from "../../src/lowering/cache-write.ts";
 import { lowerOp, normals, type Source, submit } from "./harness.ts";
 
 async function write(

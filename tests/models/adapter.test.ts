@@ -3,11 +3,11 @@ import { beforeAll, expect, test } from "vitest";
 import { Projector } from "../../models/adapter.ts";
 import { Llava } from "../../models/llava.ts";
 import { loadProjector, saveProjector } from "../../models/projector.ts";
-import { init } from "../../src/engine.ts";
 import { memoryFiles } from "../../src/io/source.ts";
 import { TensorFiles } from "../../src/io/tensors.ts";
 import { setParameter } from "../../src/nn/index.ts";
-import { manualSeed, randn } from "../../src/tensor.ts";
+import { init } from "../../src/runtime/engine.ts";
+import { manualSeed, randn } from "../../src/tensor/tensor.ts";
 import { linear, type Matrix, type Weights } from "./plain.ts";
 
 beforeAll(async () => void (await init({ backend: "reference" })));

@@ -7,7 +7,7 @@ import { Llava, type LlavaConfig } from "../../models/llava.ts";
 import { Tokenizer, type TokenizerJson } from "../../models/tokenizer.ts";
 import { saveCheckpoint } from "../../src/io/index.ts";
 import { jsonBytes, memoryFiles, writeFile } from "../../src/io/source.ts";
-import { cat, manualSeed, rand, type Tensor, tensor } from "../../src/tensor.ts";
+import { cat, manualSeed, rand, type Tensor, tensor } from "../../src/tensor/tensor.ts";
 import { openBackend } from "../backend.ts";
 import { goldenPath, readJson } from "./goldens.ts";
 

@@ -1,8 +1,8 @@
 import { expect, test } from "vitest";
 import { Llava, type LlavaConfig } from "../../models/llava.ts";
-import { init } from "../../src/engine.ts";
 import { AdamW, decayMatrices } from "../../src/nn/index.ts";
-import { manualSeed, tensor } from "../../src/tensor.ts";
+import { init } from "../../src/runtime/engine.ts";
+import { manualSeed, tensor } from "../../src/tensor/tensor.ts";
 
 const IMAGE = 5;
 /** A convolutional ViT, pixel shuffle with a mean token and slots, tied embeddings: all that the demo's model has. */

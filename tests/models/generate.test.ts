@@ -6,9 +6,9 @@ import { LlamaForCausalLM } from "../../models/llama.ts";
 import { Llava } from "../../models/llava.ts";
 import type { GenerateOptions } from "../../models/options.ts";
 import { Tokenizer } from "../../models/tokenizer.ts";
-import { init } from "../../src/engine.ts";
 import { memoryFiles } from "../../src/io/source.ts";
-import { manualSeed, type Tensor, tensor } from "../../src/tensor.ts";
+import { init } from "../../src/runtime/engine.ts";
+import { manualSeed, type Tensor, tensor } from "../../src/tensor/tensor.ts";
 
 const config = {
   vocab_size: 40,

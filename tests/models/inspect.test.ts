@@ -1,9 +1,9 @@
 import { beforeAll, describe, expect, test } from "vitest";
 import { attentionMaps, drawAttention, imageAttention, logitLens } from "../../models/inspect.ts";
 import { Llava } from "../../models/llava.ts";
-import { memoryStats } from "../../src/engine.ts";
 import { Dropout, Linear, Module } from "../../src/nn/index.ts";
-import { manualSeed, rand, type Tensor, tensor } from "../../src/tensor.ts";
+import { memoryStats } from "../../src/runtime/engine.ts";
+import { manualSeed, rand, type Tensor, tensor } from "../../src/tensor/tensor.ts";
 import { openBackend } from "../backend.ts";
 import { softmax } from "./plain.ts";
 

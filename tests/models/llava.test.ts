@@ -1,10 +1,10 @@
 import { beforeAll, describe, expect, test } from "vitest";
 import { layOut, positionsOf } from "../../models/batch.ts";
 import { completeConfig, Llava, type LlavaConfig } from "../../models/llava.ts";
-import { init } from "../../src/engine.ts";
 import { openCheckpoint, saveCheckpoint } from "../../src/io/huggingface.ts";
 import { memoryFiles, subfolder } from "../../src/io/source.ts";
-import { cat, manualSeed, rand, type Tensor, tensor } from "../../src/tensor.ts";
+import { init } from "../../src/runtime/engine.ts";
+import { cat, manualSeed, rand, type Tensor, tensor } from "../../src/tensor/tensor.ts";
 
 const IMAGE = 9;
 const config: LlavaConfig = {

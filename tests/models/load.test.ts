@@ -7,14 +7,14 @@ import { LlamaForCausalLM } from "../../models/llama.ts";
 import { Llava } from "../../models/llava.ts";
 import { type LoadProgress, loadLlama, loadWeights, saveModel } from "../../models/load.ts";
 import { loadProjector, saveProjector } from "../../models/projector.ts";
-import { currentDevice, init } from "../../src/engine.ts";
 import { openWeights } from "../../src/io/huggingface.ts";
 import { browserFiles, type FileSource, httpFiles, memoryFiles } from "../../src/io/source.ts";
 import { TensorFiles } from "../../src/io/tensors.ts";
 import { saveTorch } from "../../src/io/torch.ts";
 import { Linear, Module, QuantizedLinear, QuantizedWeight, setParameter, withoutInit } from "../../src/nn/index.ts";
+import { currentDevice, init } from "../../src/runtime/engine.ts";
 import { folder } from "../../src/runtime/node.ts";
-import { type Tensor, tensor } from "../../src/tensor.ts";
+import { type Tensor, tensor } from "../../src/tensor/tensor.ts";
 import { goldenPath } from "./goldens.ts";
 
 beforeAll(async () => {

@@ -1,8 +1,8 @@
 import { expect, test } from "vitest";
 import { steps, textPrompt } from "../../models/generate.ts";
 import { LlamaForCausalLM } from "../../models/llama.ts";
-import { init, memoryStats } from "../../src/engine.ts";
-import { manualSeed } from "../../src/tensor.ts";
+import { init, memoryStats } from "../../src/runtime/engine.ts";
+import { manualSeed } from "../../src/tensor/tensor.ts";
 
 test("1,000 tokens leave live bytes, buffers, plans and pipelines as they were", async () => {
   await init({ backend: "webgpu" });

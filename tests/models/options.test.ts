@@ -6,8 +6,8 @@ import { generate, generateText, generateTokens, steps, textPrompt } from "../..
 import { LlamaForCausalLM } from "../../models/llama.ts";
 import type { GenerateOptions } from "../../models/options.ts";
 import { Tokenizer } from "../../models/tokenizer.ts";
-import { init, memoryStats } from "../../src/engine.ts";
-import { manualSeed, tensor } from "../../src/tensor.ts";
+import { init, memoryStats } from "../../src/runtime/engine.ts";
+import { manualSeed, tensor } from "../../src/tensor/tensor.ts";
 
 const config = {
   vocab_size: 23,

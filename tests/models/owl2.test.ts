@@ -4,7 +4,7 @@ import { MplugOwl2, type MplugOwl2Config } from "../../models/owl2.ts";
 import { openCheckpoint } from "../../src/io/index.ts";
 import { memoryFiles } from "../../src/io/source.ts";
 import { setParameter } from "../../src/nn/index.ts";
-import { manualSeed, rand, type Tensor, tensor } from "../../src/tensor.ts";
+import { manualSeed, rand, type Tensor, tensor } from "../../src/tensor/tensor.ts";
 import { openBackend } from "../backend.ts";
 import { uniform } from "../helpers/f64.ts";
 import {

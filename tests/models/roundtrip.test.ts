@@ -9,14 +9,14 @@ import { MplugOwl } from "../../models/owl.ts";
 import { loadAdapter, saveAdapter } from "../../models/peft.ts";
 import { Blip2ImageEncoder } from "../../models/qformer.ts";
 import { Resampler, resamplerNames } from "../../models/resampler.ts";
-import { init } from "../../src/engine.ts";
 import { openCheckpoint, openWeights, saveCheckpoint } from "../../src/io/huggingface.ts";
 import { type FileSource, memoryFiles, subfolder } from "../../src/io/source.ts";
 import type { StoredType } from "../../src/io/stored.ts";
 import { TensorFiles } from "../../src/io/tensors.ts";
 import { type Module, withoutInit } from "../../src/nn/index.ts";
+import { init } from "../../src/runtime/engine.ts";
 import { folder } from "../../src/runtime/node.ts";
-import { tensor } from "../../src/tensor.ts";
+import { tensor } from "../../src/tensor/tensor.ts";
 import { goldenPath } from "./goldens.ts";
 
 beforeAll(async () => void (await init()));

@@ -7,8 +7,8 @@ import { LlamaForCausalLM } from "../../models/llama.ts";
 import { Llava } from "../../models/llava.ts";
 import { ChatSession } from "../../models/session.ts";
 import { Tokenizer, type TokenizerConfig } from "../../models/tokenizer.ts";
-import { init } from "../../src/engine.ts";
-import { manualSeed, tensor } from "../../src/tensor.ts";
+import { init } from "../../src/runtime/engine.ts";
+import { manualSeed, tensor } from "../../src/tensor/tensor.ts";
 
 const { json } = new Tokenizer(
   trainBPE([["USER: ASSISTANT: what is this? a red apple, a green pear", 5]], {

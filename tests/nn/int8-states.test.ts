@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { init } from "../../src/engine.ts";
 import { AdamW, type AdamWOptions, Linear, Module } from "../../src/nn/index.ts";
-import { manualSeed, randn, type Tensor, tensor } from "../../src/tensor.ts";
+import { init } from "../../src/runtime/engine.ts";
+import { manualSeed, randn, type Tensor, tensor } from "../../src/tensor/tensor.ts";
 
 class Net extends Module {
   a = new Linear(16, 48);

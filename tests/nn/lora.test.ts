@@ -1,6 +1,5 @@
 import { beforeAll, describe, expect, test } from "vitest";
 import { loadAdapter, saveAdapter } from "../../models/peft.ts";
-import { init } from "../../src/engine.ts";
 import { jsonBytes, memoryFiles, readJson } from "../../src/io/source.ts";
 import {
   AdamW,
@@ -16,7 +15,8 @@ import {
   setParameter,
   unmergeLoRA,
 } from "../../src/nn/index.ts";
-import { manualSeed, rand, type Tensor, tensor } from "../../src/tensor.ts";
+import { init } from "../../src/runtime/engine.ts";
+import { manualSeed, rand, type Tensor, tensor } from "../../src/tensor/tensor.ts";
 
 beforeAll(() => init({ backend: "reference" })); // the golden mplug-owl-lora runs on the device
 

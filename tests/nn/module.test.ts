@@ -1,7 +1,7 @@
 import { beforeAll, describe, expect, test } from "vitest";
-import { init } from "../../src/engine.ts";
 import { Linear, Module, Sequential, withoutInit } from "../../src/nn/index.ts";
-import { manualSeed, type Tensor, tensor } from "../../src/tensor.ts";
+import { init } from "../../src/runtime/engine.ts";
+import { manualSeed, type Tensor, tensor } from "../../src/tensor/tensor.ts";
 
 class Block extends Module {
   first = new Linear(3, 4);

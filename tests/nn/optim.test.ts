@@ -1,6 +1,5 @@
 import { beforeAll, describe, expect, test } from "vitest";
 import { parameterTable, train } from "../../models/train.ts";
-import { init } from "../../src/engine.ts";
 import { saveSafetensors } from "../../src/io/safetensors.ts";
 import { memoryFiles } from "../../src/io/source.ts";
 import { TensorFiles } from "../../src/io/tensors.ts";
@@ -15,7 +14,8 @@ import {
   type OptimizerOptions,
   SGD,
 } from "../../src/nn/index.ts";
-import { manualSeed, randn, type Tensor, tensor } from "../../src/tensor.ts";
+import { init } from "../../src/runtime/engine.ts";
+import { manualSeed, randn, type Tensor, tensor } from "../../src/tensor/tensor.ts";
 
 beforeAll(() => init({ backend: "reference" }));
 

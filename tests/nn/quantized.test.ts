@@ -1,5 +1,4 @@
 import { beforeAll, describe, expect, test, vi } from "vitest";
-import { flush, init } from "../../src/engine.ts";
 import {
   AdamW,
   addLoRA,
@@ -18,7 +17,8 @@ import {
   unmergeLoRA,
 } from "../../src/nn/index.ts";
 import { NF4 } from "../../src/ops/quantized.ts";
-import { manualSeed, randn, type Tensor, tensor } from "../../src/tensor.ts";
+import { flush, init } from "../../src/runtime/engine.ts";
+import { manualSeed, randn, type Tensor, tensor } from "../../src/tensor/tensor.ts";
 import { uniform } from "../helpers/f64.ts";
 
 const formats: QuantOptions[] = [

@@ -1,8 +1,8 @@
 import { beforeAll, expect, test } from "vitest";
 import { train } from "../../models/train.ts";
-import { init } from "../../src/engine.ts";
 import { AdamW, LossScaler } from "../../src/nn/index.ts";
-import { type Tensor, tensor } from "../../src/tensor.ts";
+import { init } from "../../src/runtime/engine.ts";
+import { type Tensor, tensor } from "../../src/tensor/tensor.ts";
 
 beforeAll(() => init({ backend: "reference" }));
 

@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
-import { explain, flush, init } from "../../src/engine.ts";
 import type { AttentionOptions } from "../../src/ops/attention.ts";
 import { int8Words, readInt8, writeInt8At } from "../../src/ops/int8.ts";
-import * as sg from "../../src/tensor.ts";
+import { explain, flush, init } from "../../src/runtime/engine.ts";
+import * as sg from "../../src/tensor/tensor.ts";
 import { uniform } from "../helpers/f64.ts";
 
 /** The same tensors from the interpreter and from the kernels. */

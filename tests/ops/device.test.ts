@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { flush, init, memoryStats } from "../../src/engine.ts";
-import * as sg from "../../src/tensor.ts";
+import { flush, init, memoryStats } from "../../src/runtime/engine.ts";
+import * as sg from "../../src/tensor/tensor.ts";
 import { uniform } from "../helpers/f64.ts";
 
 type Build = () => sg.Tensor[];

@@ -1,6 +1,6 @@
 import { beforeAll, describe, expect, test } from "vitest";
-import { flush, init, memoryStats, synchronize } from "../../src/engine.ts";
-import { crossEntropy, grad, linear, linearCrossEntropy, type Tensor, tensor } from "../../src/tensor.ts";
+import { flush, init, memoryStats, synchronize } from "../../src/runtime/engine.ts";
+import { crossEntropy, grad, linear, linearCrossEntropy, type Tensor, tensor } from "../../src/tensor/tensor.ts";
 import { uniform } from "../helpers/f64.ts";
 
 const gpu = process.env.SHADEGRAD_BACKEND !== "reference";

@@ -4,13 +4,13 @@
  */
 import { beforeAll, describe, expect, test } from "vitest";
 import { addKernel } from "../../kernels/index.ts";
-import { init } from "../../src/engine.ts";
-import { defineOp } from "../../src/ops/define.ts";
+import { defineOp } from "../../src/graph/op.ts";
+import { numel } from "../../src/graph/shape.ts";
+import { grid2d } from "../../src/lowering/grid.ts";
 import { float, row } from "../../src/ops/elementwise.ts";
-import { grid2d } from "../../src/ops/lower/grid.ts";
-import { onKernelTimes } from "../../src/runtime/debug.ts";
-import { numel } from "../../src/shape.ts";
-import { apply, grad, type Tensor, tensor } from "../../src/tensor.ts";
+import { init } from "../../src/runtime/engine.ts";
+import { onKernelTimes } from "../../src/runtime/profile.ts";
+import { apply, grad, type Tensor, tensor } from "../../src/tensor/tensor.ts";
 import { read } from "./files.ts";
 
 // Place 1 of 2 for an elementwise op; place 2 is the Tensor method.

@@ -12,8 +12,8 @@ import { FeatureCache } from "../../models/training/images.ts";
 import { randomOf } from "../../models/training/random.ts";
 import { epochSteps, pack } from "../../models/training/sampler.ts";
 import { root } from "../../scripts/environment.mjs";
-import { init } from "../../src/engine.ts";
 import { memoryFiles } from "../../src/io/source.ts";
+import { init } from "../../src/runtime/engine.ts";
 
 const files = (content: Record<string, string>) =>
   memoryFiles(new Map(Object.entries(content).map(([name, text]) => [name, new TextEncoder().encode(text)])));

@@ -10,7 +10,7 @@ import { parseRecipe } from "../../models/training/recipe.ts";
 import { trainRecipe } from "../../models/training/run.ts";
 import { CLIPVisionModel } from "../../models/vit.ts";
 import { folder } from "../../src/runtime/node.ts";
-import { manualSeed, rand, tensor } from "../../src/tensor.ts";
+import { manualSeed, rand, tensor } from "../../src/tensor/tensor.ts";
 import { openBackend } from "../backend.ts";
 import { config, png, tinyWorld, tokenizer } from "./tiny.ts";
 

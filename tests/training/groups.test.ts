@@ -2,8 +2,8 @@ import { beforeAll, describe, expect, test } from "vitest";
 import { Llava } from "../../models/llava.ts";
 import { parameterGroups, prepareModel } from "../../models/training/model.ts";
 import { parseRecipe } from "../../models/training/recipe.ts";
-import { init } from "../../src/engine.ts";
-import type { Tensor } from "../../src/tensor.ts";
+import { init } from "../../src/runtime/engine.ts";
+import type { Tensor } from "../../src/tensor/tensor.ts";
 import { config } from "./tiny.ts";
 
 beforeAll(() => init({ backend: "reference" }));

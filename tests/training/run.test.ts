@@ -5,9 +5,9 @@ import { Llava } from "../../models/llava.ts";
 import { loadAdapter } from "../../models/peft.ts";
 import { parseRecipe } from "../../models/training/recipe.ts";
 import { type RunFacts, trainRecipe } from "../../models/training/run.ts";
-import { memoryStats } from "../../src/engine.ts";
+import { memoryStats } from "../../src/runtime/engine.ts";
 import { folder } from "../../src/runtime/node.ts";
-import { rand, Tensor, tensor } from "../../src/tensor.ts";
+import { rand, Tensor, tensor } from "../../src/tensor/tensor.ts";
 import { openBackend } from "../backend.ts";
 import { tinyWorld } from "./tiny.ts";
 

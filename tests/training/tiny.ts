@@ -6,7 +6,7 @@ import { PNG } from "pngjs";
 import { Llava, type LlavaConfig } from "../../models/llava.ts";
 import { root } from "../../scripts/environment.mjs";
 import { folder } from "../../src/runtime/node.ts";
-import { manualSeed } from "../../src/tensor.ts";
+import { manualSeed } from "../../src/tensor/tensor.ts";
 
 export const tokenizer = join(root, "tests/goldens/conversation/llava/tokenizer");
 

@@ -1,0 +1,158 @@
+import type { DType } from "../../graph/dtype.ts";
+import {
+  dynamic,
+  type Index,
+  type IndexVector,
+  linearize,
+  type Range,
+  sameIndex,
+  substitute,
+  viewIndex,
+} from "../../graph/index-map.ts";
+import type { Node } from "../../graph/node.ts";
+import type { Op } from "../../graph/op.ts";
+
+/** The scalar computed at one point of a kernel's iteration space. Shared subexpressions are shared objects. */
+export type Expr =
+  | { readonly kind: "load"; readonly node: Node; readonly address: Index; readonly dtype: DType }
+  | {
+      readonly kind: "op";
+      readonly op: Op;
+      readonly attrs: any;
+      readonly args: readonly Expr[];
+      readonly linear?: Index;
+      readonly dtype: DType;
+    }
+  | {
+      readonly kind: "guard";
+      readonly ranges: readonly Range[];
+      readonly value: Expr;
+      readonly otherwise: number;
+      readonly dtype: DType;
+    }
+  /** A value that the surrounding kernel holds: a template's result, a reduction's accumulator. */
+  | { readonly kind: "register"; readonly name: string; readonly width: 1 | 4; readonly dtype: DType };
+
+/** Which nodes an expression loads rather than computes, and which it finds in registers. */
+export interface ExprScope {
+  isBuffer(node: Node): boolean;
+  register?(node: Node): Expr | undefined;
+}
+
+/** Builds the expression of a node at an index, walking through views and elementwise nodes down to buffers. */
+export class ExprBuilder {
+  private readonly seen = new Map<Node, { index: IndexVector; expr: Expr }[]>();
+
+  constructor(private readonly scope: ExprScope) {}
+
+  /** `root`: compute this node although it is a buffer itself. */
+  build(node: Node, index: IndexVector, root = false): Expr {
+    const known = this.seen.get(node);
+    const hit = known?.find((k) => samePlace(k.index, index));
+    if (hit) return hit.expr;
+    const expr = this.make(node, index, root);
+    if (known) known.push({ index, expr });
+    else this.seen.set(node, [{ index, expr }]);
+    return expr;
+  }
+
+  private make(node: Node, index: IndexVector, root: boolean): Expr {
+    const register = this.scope.register?.(node);
+    if (register) return register;
+    const { op, dtype } = node;
+    if (!root && (node.realized || this.scope.isBuffer(node))) {
+      return { kind: "load", node, address: linearize(index, node.shape), dtype };
+    }
+    switch (op.kind) {
+      case "elementwise":
+        return {
+          kind: "op",
+          op,
+          attrs: node.attrs,
+          args: ordered(
+            op,
+            node.src.map((s) => this.build(s, index)),
+          ),
+          linear: op.indexed ? linearize(index, node.shape) : undefined,
+          dtype,
+        };
+      case "view": {
+        const { index: inner, ranges } = viewIndex(node, index);
+        const value = this.build(node.src[0], inner);
+        if (!ranges?.length) return value;
+        return { kind: "guard", ranges, value, otherwise: (node.attrs.value as number) ?? 0, dtype };
+      }
+      case "gather": {
+        const dim = node.attrs.dim as number;
+        const [x, positions] = node.src;
+        const at = this.build(positions, op.name === "index_select" ? [index[dim]] : index);
+        const inner = index.map((ix, d) => (d === dim ? dynamic(at, x.shape[dim]) : ix));
+        return this.build(x, inner);
+      }
+      default:
+        if (op.name === "assign") return this.build(node.src[0], index);
+        throw new Error(`internal: ${op.name} node ${node.id} is not in a buffer`);
+    }
+  }
+}
+
+/** The dims alone do not tell: outside the tensor (where a pad's guard hides it) i and i - n are one remainder of n. */
+function samePlace(a: IndexVector, b: IndexVector): boolean {
+  const linear = a.linear && b.linear ? sameIndex(a.linear, b.linear) : a.linear === b.linear;
+  return linear && a.every((ix, d) => sameIndex(ix, b[d]));
+}
+
+const COMMUTATIVE = new Set(["add", "mul", "maximum", "minimum", "logical_and", "logical_or"]);
+
+/** What is computed before what is loaded: a + f(b) and f(b) + a are one kernel. */
+function ordered(op: Op, args: Expr[]): Expr[] {
+  const swap = COMMUTATIVE.has(op.name) && args[0].kind === "load" && args[1].kind !== "load";
+  return swap ? [args[1], args[0]] : args;
+}
+
+/** Every expression reachable from `roots` once, sources before users. */
+export function walk(roots: readonly Expr[]): Expr[] {
+  const order: Expr[] = [];
+  const done = new Set<Expr>();
+  const visit = (e: Expr): void => {
+    if (done.has(e)) return;
+    done.add(e);
+    if (e.kind === "op") e.args.forEach(visit);
+    if (e.kind === "guard") visit(e.value);
+    for (const index of indicesOf(e)) visitIndex(index);
+    order.push(e);
+  };
+  const visitIndex = (index: Index): void => {
+    for (const { atom } of index.terms) {
+      if (atom.kind === "value") visit(atom.expr);
+      else if (atom.kind !== "var") visitIndex(atom.of);
+    }
+  };
+  roots.forEach(visit);
+  return order;
+}
+
+/** The indices that an expression itself uses. */
+export function indicesOf(e: Expr): Index[] {
+  if (e.kind === "load") return [e.address];
+  if (e.kind === "op") return e.linear ? [e.linear] : [];
+  return e.kind === "guard" ? e.ranges.map((r) => r.index) : [];
+}
+
+/** The same expressions over other iteration variables. */
+export function rewrite(roots: readonly Expr[], replace: (id: number, size: number) => Index): Expr[] {
+  const done = new Map<Expr, Expr>();
+  const go = (e: Expr): Expr => {
+    const known = done.get(e);
+    if (known) return known;
+    const index = (ix: Index): Index => substitute(ix, replace, go);
+    let out: Expr = e;
+    if (e.kind === "load") out = { ...e, address: index(e.address) };
+    else if (e.kind === "op") out = { ...e, args: e.args.map(go), linear: e.linear && index(e.linear) };
+    else if (e.kind === "guard")
+      out = { ...e, value: go(e.value), ranges: e.ranges.map((r) => ({ index: index(r.index), size: r.size })) };
+    done.set(e, out);
+    return out;
+  };
+  return roots.map(go);
+}

@@ -1,0 +1,70 @@
+import { affine, variable } from "../../graph/index-map.ts";
+import type { Operand } from "../../graph/kernel-call.ts";
+import type { Node } from "../../graph/node.ts";
+import { contiguousStrides, numel } from "../../graph/shape.ts";
+import { ExprBuilder } from "./expr.ts";
+import { bytesOf, extent, isAligned } from "./window.ts";
+
+/** Views and pending assigns pass their source through; everything else computes. */
+export const passes = (n: Node): boolean => !n.realized && (n.op.kind === "view" || n.op.name === "assign");
+export const computes = (n: Node): boolean => !n.realized && (n.op.kind === "elementwise" || n.op.kind === "gather");
+
+/** `node` as an affine view of `base`, which lies below it in a chain of views. */
+function viewThrough(node: Node, base: Node): Operand | undefined {
+  for (let at = node; at !== base; at = at.src[0]) if (at.op.name === "pad") return undefined;
+  const index = node.shape.map((size, d) => variable(d, size));
+  const expr = new ExprBuilder({ isBuffer: (n) => n === base }).build(node, index);
+  if (expr.kind !== "load") return undefined;
+  const map = affine(expr.address, node.shape.length);
+  return map && { buffer: base, shape: node.shape, ...map };
+}
+
+/** A node as an affine view of the nearest computing (or realised) node below it. */
+export function viewOf(node: Node): Operand | undefined {
+  let base = node;
+  while (passes(base)) base = base.src[0];
+  return viewThrough(node, base);
+}
+
+/** A node as an affine view of the lowest node that allows one: what needs a copy is copied once, not once a view. */
+function lowestView(node: Node): Operand | undefined {
+  let view: Operand | undefined;
+  for (let at = node; passes(at); at = at.src[0]) {
+    const lower = viewThrough(node, at.src[0]);
+    if (!lower) break;
+    view = lower;
+  }
+  return view;
+}
+
+export function isContiguous(view: Operand): boolean {
+  const strides = contiguousStrides(view.shape);
+  return view.offset === 0 && view.strides.every((s, d) => view.shape[d] === 1 || s === strides[d]);
+}
+
+/** The node whose buffer holds `node`'s elements in order, if it is only a reshape away. */
+export function aliasOf(node: Node): Node | undefined {
+  if (!passes(node)) return node;
+  const view = viewOf(node);
+  return view && isContiguous(view) && numel(view.buffer.shape) === numel(node.shape) ? view.buffer : undefined;
+}
+
+export function stridedSources(node: Node): readonly number[] {
+  const { strided } = node.op;
+  return typeof strided === "function" ? strided(node) : (strided ?? []);
+}
+
+/** Sources of a kernel node as it will bind them; of a buffer of more than `limit` bytes perhaps only a part. */
+export function operandOf(node: Node, i: number, limit: number): Operand {
+  const source = node.src[i];
+  const view = stridedSources(node).includes(i) ? lowestView(source) : undefined;
+  if (view && (bytesOf(source) > limit || extent(view) <= limit)) return view;
+  const part = passes(source) ? viewOf(source) : undefined;
+  if (part && bytesOf(part.buffer) > limit && isContiguous({ ...part, offset: 0 }) && isAligned(part)) return part;
+  return {
+    buffer: aliasOf(source) ?? source,
+    shape: source.shape,
+    offset: 0,
+    strides: contiguousStrides(source.shape),
+  };
+}

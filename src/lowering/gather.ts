@@ -1,0 +1,120 @@
+import type { DType } from "../graph/dtype.ts";
+import type { BufferRef, KernelCall, Lower, LowerContext } from "../graph/kernel-call.ts";
+import type { Node } from "../graph/node.ts";
+import { contiguousStrides, numel, show } from "../graph/shape.ts";
+import { grid2d } from "./grid.ts";
+import { rowSchedule } from "./rows.ts";
+
+const WG = 64;
+const wordType = (dtype: DType): string => (dtype === "bool" ? "u32" : dtype);
+
+/** (x, index [N], source), attrs { dim } -> x with source added at index. */
+export const lowerIndexAdd: Lower = (node, cx) => {
+  const [x, ids, source] = [0, 1, 2].map((i) => cx.operand(i).buffer);
+  return addRows(node, cx, ids, source, x);
+};
+
+/** (index [N], source), attrs { dim, size } -> zeros with source added at index. */
+export const lowerIndexSum: Lower = (node, cx) => addRows(node, cx, cx.operand(0).buffer, cx.operand(1).buffer);
+
+function addRows(node: Node, cx: LowerContext, ids: BufferRef, source: BufferRef, x?: BufferRef): KernelCall[] {
+  const dim = node.attrs.dim as number;
+  const { shape } = node;
+  const size = shape[dim];
+  const count = numel(node.src[x ? 1 : 0].shape);
+  const [outer, inner] = [numel(shape.slice(0, dim)), numel(shape.slice(dim + 1))];
+  if (outer * size * inner === 0) return [];
+  const type = wordType(node.dtype);
+  const vec = inner % 4 === 0;
+  const vectors = vec ? inner / 4 : inner;
+  const common = { ZERO: Number(!x), V: vec ? `vec4<${type}>` : type };
+  if (cx.device.kind === "software") return serially();
+  const [head, next] = [cx.temp(4 * size), cx.temp(4 * Math.max(count, 4))];
+  const link = (step: number, lanes: number): KernelCall => ({
+    kernel: "index_links",
+    params: { WG },
+    dims: [count, size, step],
+    bind: [ids, head, next],
+    grid: grid2d(Math.max(1, Math.ceil(lanes / WG))),
+  });
+  const LANES = Math.min(WG, 2 ** Math.floor(Math.log2(vectors)));
+  return [
+    link(0, size),
+    link(1, count),
+    {
+      kernel: "index_add",
+      params: { ...common, WG, LANES },
+      dims: [outer, size, count, vectors],
+      bind: [x ?? source, source, head, next, cx.output()],
+      grid: grid2d(Math.ceil((outer * size * LANES) / WG)),
+    },
+  ];
+
+  function serially(): KernelCall[] {
+    const step = (lanes: number, stretch: number, positions: number): KernelCall => ({
+      kernel: "index_add_serial",
+      params: { ...common, WG: 8 },
+      dims: [lanes, stretch, positions, vectors, size],
+      bind: [x ?? source, ids, source, cx.output()],
+      grid: grid2d(Math.ceil(lanes / stretch)),
+    });
+    const fill = step(outer * size * vectors, 1024, 0);
+    return count === 0 ? [fill] : [fill, step(outer * vectors, 8, count)];
+  }
+}
+
+/** (x, index, source), attrs { dim }: index and source have one shape of x's rank, at most x's in the other dims. */
+export const lowerScatterAdd: Lower = (node, cx) => {
+  const dim = node.attrs.dim as number;
+  const [shape, part] = [node.shape, node.src[1].shape];
+  if (numel(shape) === 0) return [];
+  const [xStrides, indexStrides] = [contiguousStrides(shape), contiguousStrides(part)];
+  const others = shape.flatMap((size, d) =>
+    d === dim || size === 1 ? [] : [[size, part[d], xStrides[d], indexStrides[d]]],
+  );
+  if (others.length > 6) throw new Error(`scatterAdd: at most 7 dims, got ${show(shape)}`);
+  while (others.length < 6) others.unshift([1, 1, 0, 0]);
+  const lines = numel(shape) / shape[dim];
+  const count = numel(part) === 0 ? 0 : part[dim];
+  return [
+    {
+      kernel: "scatter_add",
+      params: { WG, T: wordType(node.dtype) },
+      dims: [lines, shape[dim], count, xStrides[dim], indexStrides[dim], 0, 0, 0, ...others.flat()],
+      bind: [...[0, 1, 2].map((i) => cx.operand(i).buffer), cx.output()],
+      grid: grid2d(Math.ceil(lines / WG)),
+    },
+  ];
+};
+
+/** x [..., C] -> running sums. */
+export const lowerCumsum: Lower = (node, cx) => {
+  const r = rowSchedule(node.shape, cx.device);
+  if (r.rows === 0) return [];
+  return [
+    {
+      kernel: "cumsum",
+      params: { WG: r.params.WG, LANES: r.params.LANES, T: wordType(node.dtype) },
+      dims: [r.rows, r.cols],
+      bind: [cx.operand(0).buffer, cx.output()],
+      grid: r.grid,
+    },
+  ];
+};
+
+/** x [..., C], attrs { k } -> i32 [..., k]. */
+export const lowerTopk: Lower = (node, cx) => {
+  const { shape, dtype } = node.src[0];
+  const r = rowSchedule(shape, cx.device);
+  if (r.rows === 0) return [];
+  const KIND = dtype === "f32" ? 0 : dtype === "i32" ? 1 : 2;
+  return [
+    {
+      kernel: "topk",
+      params: { WG: r.params.WG, LANES: r.params.LANES, KIND, T: wordType(dtype) },
+      dims: [r.rows, r.cols, node.attrs.k as number],
+      bind: [cx.operand(0).buffer, cx.output()],
+      grid: r.grid,
+    },
+  ];
+};

@@ -1,0 +1,35 @@
+import type { BufferRef, KernelCall, KernelStore } from "../graph/kernel-call.ts";
+import type { DeviceInfo } from "../runtime/device.ts";
+
+/** Workgroups per dimension that every WebGPU adapter takes. */
+export const MAX_GROUPS = 65_535;
+
+/** `count` workgroups as a 2-D grid; the kernel numbers them `y * gridX + x` and drops the surplus. */
+export function grid2d(count: number): [number, number, number] {
+  const y = Math.ceil(count / MAX_GROUPS);
+  return [Math.ceil(count / Math.max(y, 1)), y, 1];
+}
+
+/** Workgroups of one subgroup that keep the adapter busy. */
+export function busyGroups(device: DeviceInfo): number {
+  return { software: 8, integrated: 256, discrete: 1024 }[device.kind];
+}
+
+/** How `fn store` of products is given what it may store as halves; undefined where a row may end within four columns. */
+export const columnStore = (N: number): KernelStore | undefined =>
+  N % 4 === 0 ? { at: "at / 4u", inside: "column < dims.N" } : undefined;
+
+/** out [rows, N] = sum over the first dim of parts [count, rows, N]. */
+export function sumParts(parts: BufferRef, out: BufferRef, count: number, rows: number, N: number): KernelCall {
+  const WIDTH = N % 4 === 0 ? 4 : 1;
+  const V = WIDTH === 4 ? "vec4f" : "f32";
+  const vectors = (rows * N) / WIDTH;
+  return {
+    kernel: "sum_parts",
+    params: { WG: 64, WIDTH, V },
+    dims: [count, vectors],
+    bind: [parts, out],
+    grid: grid2d(Math.ceil(vectors / 64)),
+    epilogue: { shape: [1, 1, rows * N], type: V, store: WIDTH === 4 ? { at: "at" } : undefined },
+  };
+}

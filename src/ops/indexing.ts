@@ -1,0 +1,198 @@
+import { promote } from "../graph/dtype.ts";
+import { defineOp, type RefArray } from "../graph/op.ts";
+import { normalizeDim, numel, sameShape, show } from "../graph/shape.ts";
+import { lowerIndexAdd, lowerIndexSum, lowerScatterAdd } from "../lowering/gather.ts";
+import { apply, type Tensor } from "../tensor/tensor.ts";
+import { full } from "./constant.ts";
+import { where } from "./elementwise.ts";
+import { expand, reshape } from "./movement.ts";
+import { positionsAlong } from "./reduce.ts";
+
+interface DimAttrs extends Record<string, unknown> {
+  dim: number;
+}
+
+/** Calls visit(position in x, position in index) for every element of `index`, whose dim `dim` chooses x's. */
+function visitGather(x: RefArray["shape"], index: RefArray, dim: number, visit: (at: number, i: number) => void): void {
+  const strides = x.map((_, d) => numel(x.slice(d + 1)));
+  const at = new Array<number>(x.length).fill(0);
+  for (let i = 0; i < index.data.length; i++) {
+    let p = index.data[i] * strides[dim];
+    for (let d = 0; d < x.length; d++) if (d !== dim) p += at[d] * strides[d];
+    visit(p, i);
+    for (let d = x.length - 1; d >= 0 && ++at[d] === index.shape[d]; d--) at[d] = 0;
+  }
+}
+
+/** Calls visit(start of a run in x, start of a run in the rows, length) for every row of `dim` that `index` chooses. */
+function visitRows(
+  x: RefArray["shape"],
+  index: RefArray,
+  dim: number,
+  visit: (at: number, row: number, run: number) => void,
+): void {
+  const run = numel(x.slice(dim + 1));
+  const outer = numel(x.slice(0, dim));
+  const count = index.data.length;
+  for (let o = 0; o < outer; o++) {
+    for (let i = 0; i < count; i++) visit((o * x[dim] + index.data[i]) * run, (o * count + i) * run, run);
+  }
+}
+
+/** out[i][j] = x[i][index[i][j]] along dim; x and index have equal rank. */
+const gatherOp = defineOp<DimAttrs>({
+  name: "gather",
+  kind: "gather",
+  vjp: (g, _y, [x, index], { dim }) => {
+    if (
+      index.shape[dim] > 1 ||
+      !sameShape(
+        x.shape.filter((_, i) => i !== dim),
+        index.shape.filter((_, i) => i !== dim),
+      )
+    ) {
+      return [full(x.shape, 0, x.dtype).scatterAdd(dim, index, g), null];
+    }
+    // One element of every row: a comparison finds it without scattering.
+    return [where(positionsAlong(dim, x.shape[dim], x.ndim).eq(index), g, 0), null];
+  },
+  reference: ([x, index], { dim }, { shape, dtype }) => {
+    const data = new Float64Array(index.data.length);
+    visitGather(x.shape, index, dim, (at, i) => (data[i] = x.data[at]));
+    return { data, shape, dtype };
+  },
+});
+
+/** Slices of x along dim, chosen by a 1-D index. */
+const indexSelectOp = defineOp<DimAttrs>({
+  name: "index_select",
+  kind: "gather",
+  vjp: (g, _y, [x, index], { dim }) => [
+    apply(indexSumOp, [index, g], { dim, size: x.shape[dim] }, x.shape, x.dtype),
+    null,
+  ],
+  reference: ([x, index], { dim }, { shape, dtype }) => {
+    const data = new Float64Array(numel(shape));
+    visitRows(x.shape, index, dim, (at, row, run) => data.set(x.data.subarray(at, at + run), row));
+    return { data, shape, dtype };
+  },
+});
+
+/** x with the slices of `source` added at a 1-D index along dim (repeats add up). */
+export const indexAddOp = defineOp<DimAttrs>({
+  name: "index_add",
+  kind: "kernel",
+  lower: lowerIndexAdd,
+  vjp: (g, _y, [, index], { dim }) => [g, null, g.indexSelect(dim, index)],
+  reference: ([x, index, source], { dim }, { shape, dtype }) => {
+    const data = x.data.slice();
+    visitRows(shape, index, dim, (at, row, run) => {
+      for (let k = 0; k < run; k++) data[at + k] += source.data[row + k];
+    });
+    return { data, shape, dtype };
+  },
+});
+
+/** Zeros with the slices of `source` added at a 1-D index along dim: the transpose of index_select. */
+const indexSumOp = defineOp<DimAttrs & { size: number }>({
+  name: "index_sum",
+  kind: "kernel",
+  lower: lowerIndexSum,
+  vjp: (g, _y, [index], { dim }) => [null, g.indexSelect(dim, index)],
+  fallback: ([index, source], { dim, size }) =>
+    full(
+      source.shape.map((n, d) => (d === dim ? size : n)),
+      0,
+      source.dtype,
+    ).indexAdd(dim, index, source),
+});
+
+/** x with `source` added elementwise at index along dim (repeats add up): the transpose of gather. */
+export const scatterAddOp = defineOp<DimAttrs>({
+  name: "scatter_add",
+  kind: "kernel",
+  lower: lowerScatterAdd,
+  vjp: (g, _y, [, index], { dim }) => [g, null, g.gather(dim, index)],
+  reference: ([x, index, source], { dim }, { shape, dtype }) => {
+    const data = x.data.slice();
+    visitGather(shape, index, dim, (at, i) => (data[at] += source.data[i]));
+    return { data, shape, dtype };
+  },
+});
+
+/** Indices must be integers, and those already on the host must lie in [0, size). */
+function checkIndex(op: string, index: Tensor, size: number): void {
+  if (index.dtype !== "i32" && index.dtype !== "u32")
+    throw new TypeError(`${op}: indices must be i32 or u32, got ${index.dtype}`);
+  const bad = index.node.host?.find((i) => i < 0 || i >= size);
+  if (bad !== undefined) throw new RangeError(`${op}: index ${bad} is out of range for size ${size}`);
+}
+
+function checkGather(op: string, x: Tensor, dim: number, index: Tensor): number {
+  const d = normalizeDim(op, dim, x.ndim);
+  if (index.ndim !== x.ndim || index.shape.some((n, i) => i !== d && n > x.shape[i])) {
+    throw new Error(`${op}: index ${show(index.shape)} does not fit ${show(x.shape)} along dim ${dim}`);
+  }
+  checkIndex(op, index, x.shape[d]);
+  return d;
+}
+
+export function gather(x: Tensor, dim: number, index: Tensor): Tensor {
+  const d = checkGather("gather", x, dim, index);
+  return apply(gatherOp, [x, index], { dim: d }, index.shape, x.dtype);
+}
+
+export function scatterAdd(x: Tensor, dim: number, index: Tensor, source: Tensor): Tensor {
+  const d = checkGather("scatterAdd", x, dim, index);
+  if (source.ndim !== index.ndim || index.shape.some((n, i) => n > source.shape[i])) {
+    throw new Error(`scatterAdd: index ${show(index.shape)} is larger than source ${show(source.shape)}`);
+  }
+  const dtype = promote(x.dtype, source.dtype);
+  const used = source.slice(index.shape.map((n) => [0, n]));
+  return apply(scatterAddOp, [x.to(dtype), index, used.to(dtype)], { dim: d }, x.shape, dtype);
+}
+
+export function indexSelect(x: Tensor, dim: number, index: Tensor): Tensor {
+  const d = normalizeDim("indexSelect", dim, x.ndim);
+  if (index.ndim !== 1) throw new Error(`indexSelect: a 1-D index expected, got ${show(index.shape)}`);
+  checkIndex("indexSelect", index, x.shape[d]);
+  return apply(
+    indexSelectOp,
+    [x, index],
+    { dim: d },
+    x.shape.map((n, i) => (i === d ? index.shape[0] : n)),
+    x.dtype,
+  );
+}
+
+export function indexAdd(x: Tensor, dim: number, index: Tensor, source: Tensor): Tensor {
+  const d = normalizeDim("indexAdd", dim, x.ndim);
+  const expected = x.shape.map((n, i) => (i === d ? index.shape[0] : n));
+  if (index.ndim !== 1 || !sameShape(source.shape, expected)) {
+    throw new Error(
+      `indexAdd: index ${show(index.shape)} and source ${show(source.shape)} do not fit ${show(x.shape)} along dim ${dim}`,
+    );
+  }
+  checkIndex("indexAdd", index, x.shape[d]);
+  const dtype = promote(x.dtype, source.dtype);
+  return apply(indexAddOp, [x.to(dtype), index, source.to(dtype)], { dim: d }, x.shape, dtype);
+}
+
+/** Rows of weight [V, D] for ids of any shape: [...ids, D]. */
+export function embedding(ids: Tensor, weight: Tensor): Tensor {
+  if (weight.ndim !== 2) throw new Error(`embedding: weight must be [V, D], got ${show(weight.shape)}`);
+  checkIndex("embedding", ids, weight.shape[0]);
+  return reshape(indexSelect(weight, 0, reshape(ids, [-1])), [...ids.shape, weight.shape[1]]);
+}
+
+/** Zeroes what lies above (lower) or below (upper) a diagonal of the last two dims. */
+export function triangle(x: Tensor, diagonal: number, part: "lower" | "upper"): Tensor {
+  if (x.ndim < 2)
+    throw new Error(`${part === "lower" ? "tril" : "triu"}: at least two dims expected, got ${show(x.shape)}`);
+  const [rows, columns] = [
+    positionsAlong(x.ndim - 2, x.shape[x.ndim - 2], x.ndim),
+    positionsAlong(x.ndim - 1, x.shape[x.ndim - 1], x.ndim),
+  ];
+  const distance = columns.sub(rows);
+  return where(expand(part === "lower" ? distance.le(diagonal) : distance.ge(diagonal), x.shape), x, 0);
+}

@@ -1,0 +1,111 @@
+import type { Graph } from "../graph/collect.ts";
+import type { Device } from "./device.ts";
+import type { Plan } from "./plan.ts";
+import { type Roofline, rooflineOf } from "./roofline.ts";
+import { addKernels, begin, tracing } from "./trace.ts";
+
+/** SHADEGRAD_DEBUG: 1 plans and compiles, 2 one line per kernel, 3 fused graphs, 4 WGSL. */
+export const debugLevel = Number(
+  (globalThis as { process?: { env?: Record<string, string> } }).process?.env?.SHADEGRAD_DEBUG ?? 0,
+);
+
+export function log(level: number, text: string): void {
+  if (debugLevel >= level) console.error(`[shadegrad] ${text}`);
+}
+
+export interface KernelTime {
+  readonly label: string;
+  readonly grid: readonly [number, number, number];
+  readonly flops?: number;
+  readonly bytes: number;
+  /** Since the first kernel of its plan began. */
+  readonly start: number;
+  readonly ms: number;
+}
+
+let listener: ((times: readonly KernelTime[]) => void) | undefined;
+
+/** Calls `fn` after every flush with the GPU time of each kernel (needs timestamp-query); undefined stops. */
+export function onKernelTimes(fn: ((times: readonly KernelTime[]) => void) | undefined): void {
+  listener = fn;
+}
+
+const SET = 2048; // kernels a query set holds
+
+/** Runs a plan; with timing on, one pass per kernel with timestamps around it. */
+export async function profile(device: Device, plan: Plan, graph: Graph): Promise<void> {
+  const wanted = listener || debugLevel >= 2 || tracing();
+  const encoded = begin("encode");
+  if (!wanted || plan.steps.length === 0 || !device.info.timestamps) {
+    plan.run(graph);
+    encoded({ kernels: plan.steps.length });
+    if (tracing()) await waitUntimed(device, plan);
+    return;
+  }
+  const count = plan.steps.length;
+  const { gpu } = device;
+  const sets = Array.from({ length: Math.ceil(count / SET) }, (_, i) =>
+    gpu.createQuerySet({ type: "timestamp", count: 2 * Math.min(SET, count - i * SET) }),
+  );
+  const resolved = gpu.createBuffer({ size: 16 * count, usage: 0x200 | 0x04 }); // QUERY_RESOLVE | COPY_SRC
+  const staging = gpu.createBuffer({ size: 16 * count, usage: 0x01 | 0x08 }); // MAP_READ | COPY_DST
+  plan.run(graph, {
+    pass: (i) => {
+      const at = 2 * (i % SET);
+      const querySet = sets[Math.floor(i / SET)];
+      return { timestampWrites: { querySet, beginningOfPassWriteIndex: at, endOfPassWriteIndex: at + 1 } };
+    },
+    resolve: (encoder) => {
+      for (const [i, set] of sets.entries()) encoder.resolveQuerySet(set, 0, set.count, resolved, 16 * SET * i);
+      encoder.copyBufferToBuffer(resolved, 0, staging, 0, 16 * count);
+    },
+  });
+  encoded({ kernels: count });
+  const submitted = performance.now();
+  const waited = begin("wait");
+  await device.wait(() => staging.mapAsync(1));
+  waited();
+  const stamps = new BigUint64Array(staging.getMappedRange());
+  const since = (i: number): number => Number(stamps[i] - stamps[0]) / 1e6;
+  const report = plan.steps.map(
+    (s, i): KernelTime => ({
+      label: s.label,
+      grid: s.grid,
+      flops: s.flops,
+      bytes: s.bytes,
+      start: since(2 * i),
+      ms: since(2 * i + 1) - since(2 * i),
+    }),
+  );
+  addKernels(
+    report.map(({ label, start, ms, grid, flops, bytes }) => ({ label, start, ms, args: { grid, flops, bytes } })),
+    submitted,
+    performance.now(),
+  );
+  for (const x of [staging, resolved, ...sets]) x.destroy();
+  if (debugLevel >= 2) {
+    const roofline = await rooflineOf(device);
+    for (const t of report) log(2, line(t, roofline));
+  }
+  listener?.(report);
+}
+
+/** Without timestamps a submit is one event. */
+async function waitUntimed(device: Device, plan: Plan): Promise<void> {
+  const submitted = performance.now();
+  const waited = begin("wait");
+  await device.idle();
+  waited();
+  const done = performance.now();
+  if (plan.steps.length)
+    addKernels([{ label: `${plan.steps.length} kernels`, start: 0, ms: done - submitted }], submitted, done);
+}
+
+/** One line of SHADEGRAD_DEBUG=2. Timestamps may be coarse: a kernel shorter than their unit has no rates. */
+export function line({ label, ms, flops, bytes }: KernelTime, roofline: Roofline): string {
+  const time = `${label.padEnd(44)} ${(ms * 1000).toFixed(0).padStart(8)} µs`;
+  if (ms === 0) return time;
+  const [gflops, gbs] = [(flops ?? 0) / ms / 1e6, bytes / ms / 1e6];
+  const share = 100 * Math.max(gflops / roofline.gflops, gbs / roofline.gbs);
+  return `${time} ${flops ? `${gflops.toFixed(1).padStart(8)} GFLOP/s` : " ".repeat(16)} ${gbs.toFixed(2).padStart(7)} GB/s ${share.toFixed(0).padStart(4)} % of roofline`;
+}

@@ -1,0 +1,166 @@
+import { kernelNames, kernelSource } from "../../../kernels/index.ts";
+import shipped from "../../../kernels/tuned.json";
+import type { Candidate, Signature } from "../../graph/kernel-call.ts";
+import type { Node } from "../../graph/node.ts";
+import type { DeviceInfo } from "../device.ts";
+import { recall, remember } from "../store.ts";
+
+/** What was measured for one key, as it is stored. */
+export interface TunedEntry {
+  /** The best candidate. */
+  readonly pick: Candidate;
+  /** Kernels of the pick and of the heuristic's choice, and a hash of their texts: another text makes the entry stale. */
+  readonly kernels: readonly string[];
+  readonly hash: string;
+  /** Milliseconds of the pick and of the heuristic's choice. */
+  readonly ms: readonly [number, number];
+}
+
+/** A question that has no answer in the table. */
+export interface Question {
+  readonly key: string;
+  readonly node: Node;
+  readonly candidates: readonly Candidate[];
+  readonly joined: Joined;
+}
+
+/** Names of the ops that are computed in an op's kernel: what makes its sources, and what follows. */
+export interface Joined {
+  readonly front?: string;
+  readonly behind?: string;
+}
+
+/** What measuring the candidates of one question gave. */
+export interface TuneResult {
+  readonly key: string;
+  /** The heuristic's choice first; one that the adapter refused, or that the work in front would leave, has no time. */
+  readonly candidates: readonly { readonly candidate: Candidate; readonly ms?: number }[];
+  readonly entry: TunedEntry;
+}
+
+export const MAX_CANDIDATES = 12;
+
+/** Which way of lowering an op is best on this adapter: measured answers, else the first candidate. */
+export class Tuner {
+  /** Whether the compiler is to ask and to measure what is open. */
+  asking = false;
+  readonly open = new Map<string, Question>();
+  /** Answers of this process's measurements, in order. */
+  readonly results: TuneResult[] = [];
+  private readonly table = new Map<string, TunedEntry>();
+
+  /** Whether it has no answer at all. */
+  get empty(): boolean {
+    return this.table.size === 0;
+  }
+
+  /** Takes over answers whose kernels are still those that were measured. */
+  learn(entries: Readonly<Record<string, TunedEntry>>): void {
+    for (const [key, entry] of Object.entries(entries)) if (isCurrent(entry)) this.table.set(key, entry);
+  }
+
+  /** The answer; where there is none, one for the op without the work in front of it, or without any, serves. */
+  choose<C extends Candidate>(
+    node: Node,
+    template: string,
+    signature: Signature,
+    candidates: readonly C[],
+    { front, behind }: Joined = {},
+  ): C {
+    if (candidates.length === 0 || candidates.length > MAX_CANDIDATES)
+      throw new Error(`internal: ${template} has ${candidates.length} candidates, allowed are 1 to ${MAX_CANDIDATES}`);
+    if (candidates.length === 1 || this.empty) return candidates[0];
+    const nearer = [...(front ? [{ front, behind }] : []), ...(behind ? [{ behind }] : []), {}];
+    for (const joined of nearer) {
+      const known = this.answer(keyOf(node, template, signature, joined), candidates);
+      if (known) return known;
+    }
+    return candidates[0];
+  }
+
+  /** The same, and a question to be measured unless this very case has an answer. */
+  ask<C extends Candidate>(
+    node: Node,
+    template: string,
+    signature: Signature,
+    candidates: readonly C[],
+    joined: Joined,
+  ): C {
+    const key = keyOf(node, template, signature, joined);
+    if (candidates.length > 1 && !this.answer(key, candidates)) this.open.set(key, { key, node, candidates, joined });
+    return this.choose(node, template, signature, candidates, joined);
+  }
+
+  private answer<C extends Candidate>(key: string, candidates: readonly C[]): C | undefined {
+    const pick = JSON.stringify(this.table.get(key)?.pick);
+    return candidates.find((c) => JSON.stringify(c) === pick); // it may no longer be on offer
+  }
+
+  /** The next question, if any, to be answered by `settle`. */
+  next(): Question | undefined {
+    const [question] = this.open.values();
+    return question;
+  }
+
+  settle(result: TuneResult): void {
+    this.open.delete(result.key);
+    this.table.set(result.key, result.entry);
+    this.results.push(result);
+  }
+}
+
+/** Whether the kernels that were measured are those of today. */
+function isCurrent({ kernels, hash }: TunedEntry): boolean {
+  const known = kernelNames();
+  return kernels.every((k) => known.includes(k)) && hash === hashOf(kernels);
+}
+
+/**
+ * Template, dtypes and signature, its sizes rounded up to powers of two, and the ops that are computed in the kernel: what
+ * they read and compute can change which tile is best.
+ */
+export function keyOf(node: Node, template: string, signature: Signature, { front, behind }: Joined = {}): string {
+  const dtypes = [node, ...node.src].map((n) => n.dtype);
+  const parts = Object.entries(signature).map(([name, x]) => `${name}=${typeof x === "number" ? bucket(x) : x}`);
+  const joined = [...(front ? [`front=${front}`] : []), ...(behind ? [`then=${behind}`] : [])];
+  return [template, dtypes.join(), ...parts, ...joined].join(" ");
+}
+
+const bucket = (x: number): number => (x > 1 ? 2 ** Math.ceil(Math.log2(x)) : x);
+
+const hashes = new Map<string, string>();
+
+/** FNV-1a of the kernels' texts. */
+export function hashOf(kernels: readonly string[]): string {
+  const name = kernels.join();
+  let known = hashes.get(name);
+  if (known === undefined) {
+    let h = 0x811c9dc5;
+    for (const kernel of kernels) {
+      const text = kernelSource(kernel);
+      for (let i = 0; i < text.length; i++) h = Math.imul(h ^ text.charCodeAt(i), 0x01000193);
+    }
+    hashes.set(name, (known = (h >>> 0).toString(16).padStart(8, "0")));
+  }
+  return known;
+}
+
+/** The adapter as tuning tells it from others: its own words and what its kernels depend on. */
+export const adapterOf = ({ description, subgroupSize, f16, maxInvocations, maxWorkgroupBytes }: DeviceInfo): string =>
+  [description, `subgroups ${subgroupSize}`, f16 ? "f16" : "f32", maxInvocations, maxWorkgroupBytes].join(" · ");
+
+/** The same without versions: what is shipped for an adapter serves its other drivers too. */
+export const familyOf = (info: DeviceInfo): string => adapterOf(info).replace(/\S*\d+\.\d\S*/g, "*");
+
+/** A tuner with the shipped answers for this adapter and, over them, those of earlier runs on this machine. */
+export async function tunerFor(info: DeviceInfo): Promise<Tuner> {
+  const tuner = new Tuner();
+  const families = shipped as unknown as Record<string, Record<string, TunedEntry>>; // a file has no pairs, only arrays
+  tuner.learn(families[familyOf(info)] ?? {});
+  tuner.learn((await recall(adapterOf(info)))?.entries ?? {});
+  return tuner;
+}
+
+/** Keeps answers for later runs; false where nothing can be kept. */
+export const keep = (info: DeviceInfo, results: readonly TuneResult[]): Promise<boolean> =>
+  remember({ adapter: adapterOf(info), entries: Object.fromEntries(results.map((r) => [r.key, r.entry])) });
