@@ -15,6 +15,7 @@ import {
   saveCheckpoint,
   subfolder,
 } from "../src/io/index.ts";
+import { pathInside } from "../src/io/path.ts";
 import { readJson } from "../src/io/source.ts";
 import { normal, withoutInit } from "../src/nn/index.ts";
 import { cat, type Tensor } from "../src/tensor/tensor.ts";
@@ -253,7 +254,9 @@ async function openTower(source: FileSource, config: any, given?: string | FileS
   const name = config.mm_vision_tower;
   if (typeof name !== "string")
     throw new Error(`${source.location}: config.json has neither text_config nor mm_vision_tower: not a LLaVA model`);
-  const places = given ? [await openFolder(given)] : [name, "vision_tower"].map((folder) => subfolder(source, folder));
+  // Checkpoints trained from a folder of their author's disk name it here; it is not looked for outside of this folder.
+  const named = [name, "vision_tower"].filter((folder) => pathInside(folder) !== undefined);
+  const places = given ? [await openFolder(given)] : named.map((folder) => subfolder(source, folder));
   for (const inside of places) {
     if ((await inside.size("config.json")) === undefined) continue;
     const found = await readJson(inside, "config.json");

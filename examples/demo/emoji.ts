@@ -3,6 +3,7 @@ import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { PNG } from "pngjs";
+import { namedPath } from "../../src/io/path.ts";
 import { categories, colours, tones } from "./words.ts";
 
 /** Pixels of one stored picture: SIDE x SIDE RGBA bytes, colours premultiplied by alpha. */
@@ -117,8 +118,9 @@ function joinWords(modules: string, say: (text: string) => void): EmojiSet {
   const read = <T>(...path: string[]): T => JSON.parse(readFileSync(join(modules, ...path), "utf8")) as T;
   const files = vendors.map((vendor) => {
     const images = new Map<string, string>();
+    const folder = join(modules, `emoji-datasource-${vendor}`, "img", vendor, "64");
     const add = (p: Picture): void => {
-      images.set(joinKey(p.unified), join(modules, `emoji-datasource-${vendor}`, "img", vendor, "64", p.image));
+      images.set(joinKey(p.unified), join(folder, namedPath(p.image, folder, "emoji.json")));
       Object.values(p.skin_variations ?? {}).forEach(add);
     };
     read<Picture[]>(`emoji-datasource-${vendor}`, "emoji.json").forEach(add);

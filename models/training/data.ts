@@ -113,7 +113,7 @@ export async function checkFiles(samples: readonly Sample[], folder: FileSource)
   const AT_ONCE = 64;
   for (let i = 0; i < names.length; i += AT_ONCE) {
     const part = names.slice(i, i + AT_ONCE);
-    const sizes = await Promise.all(part.map((name) => folder.size(name)));
+    const sizes = await Promise.all(part.map((name) => sizeOf(name, wanted.get(name)!, folder)));
     missing.push(...part.filter((_, k) => sizes[k] === undefined));
   }
   if (missing.length) {
@@ -121,6 +121,15 @@ export async function checkFiles(samples: readonly Sample[], folder: FileSource)
     throw new Error(
       `${missing.length} image file(s) are not in ${folder.location}: ${shown.join("; ")}${missing.length > 5 ? "; …" : ""}`,
     );
+  }
+}
+
+/** @throws naming the sample whose image lies outside of the folder. */
+async function sizeOf(name: string, where: string, folder: FileSource): Promise<number | undefined> {
+  try {
+    return await folder.size(name);
+  } catch (error) {
+    throw new Error(`${where}: image ${name}: ${(error as Error).message}`, { cause: error });
   }
 }
 

@@ -21,6 +21,7 @@ export interface Recipe {
 
   /** LLaVA JSON (a list) or lines of JSON (.jsonl), one or several files. */
   data_path: string | string[];
+  /** Image names in the data are relative to it and stay inside; with "/" they may be absolute. */
   image_folder: string;
   /** Where the result, checkpoints and the loss curve go. */
   output_dir: string;

@@ -2,6 +2,7 @@
 
 import { sameShape, show } from "../../src/graph/shape.ts";
 import { type FileSource, saveSafetensors, subfolder, TensorFiles } from "../../src/io/index.ts";
+import { namedPath } from "../../src/io/path.ts";
 import { jsonBytes, readJson, writeFile } from "../../src/io/source.ts";
 import type { LossScaler, Module, Optimizer, StateDict } from "../../src/nn/index.ts";
 import { setParameter } from "../../src/nn/index.ts";
@@ -40,7 +41,8 @@ const entries = (state: StateDict) =>
 
 /** Writes the trained tensors, the optimizer, the generator and `state`; the pointer to them comes last. */
 export async function saveRun(output: FileSource, { model, optimizer, scaler }: Parts, state: RunState): Promise<void> {
-  const last = (await output.size(LATEST)) === undefined ? undefined : (await readJson(output, LATEST)).folder;
+  const known = (await output.size(LATEST)) !== undefined;
+  const last = known ? (await readJson(output, LATEST).catch(() => undefined))?.folder : undefined;
   const folder = SLOTS[last === SLOTS[0] ? 1 : 0];
   const slot = subfolder(output, folder);
   await saveSafetensors(slot, "model.safetensors", entries(trained(model)));
@@ -60,7 +62,9 @@ export async function resumeRun(
   identity: Identity,
 ): Promise<RunState | undefined> {
   if ((await output.size(LATEST)) === undefined) return undefined;
-  const slot = subfolder(output, (await readJson(output, LATEST)).folder);
+  const { location } = output;
+  const { folder } = (await readJson(output, LATEST)) ?? {};
+  const slot = subfolder(output, namedPath(folder, location, `${location}/${LATEST}: folder`));
   const { generator, scaling, ...state } = await readJson(slot, "state.json");
   const changed = Object.keys({ ...state.identity, ...identity }).filter(
     (key) => JSON.stringify(state.identity[key]) !== JSON.stringify(identity[key]),

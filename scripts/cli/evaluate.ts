@@ -23,6 +23,7 @@ import {
 } from "../../models/index.ts";
 import { init } from "../../src/index.ts";
 import { openFolder } from "../../src/io/index.ts";
+import { namedPath } from "../../src/io/path.ts";
 import { numberOf, oneOf, weightTypes } from "./options.ts";
 import { Bar, bold, dim, duration, loading, table } from "./terminal.ts";
 
@@ -135,7 +136,10 @@ const tasks: Readonly<Record<string, Task>> = {
         compare: (await Promise.all(compare!.map((path) => records<OwlAnswer>(path)))).flat(),
         grades: grades === undefined ? undefined : await records<OwlGraded>(grades),
         page: {
-          image: (name) => encodeURI(relative(resolve(output.location), resolve(images, name)).replaceAll("\\", "/")),
+          image(name) {
+            const place = resolve(images, namedPath(name, images, join(data!, "questions.jsonl")));
+            return encodeURI(relative(resolve(output.location), place).replaceAll("\\", "/"));
+          },
         },
       });
       const rows = Object.entries(done.grades ?? {}).map(([model, counts]) => [

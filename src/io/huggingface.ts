@@ -1,5 +1,6 @@
 import type { DType } from "../graph/dtype.ts";
 import { numel, type Shape } from "../graph/shape.ts";
+import { pathInside } from "./path.ts";
 import {
   type FloatType,
   type StoredEntry,
@@ -148,13 +149,23 @@ export async function saveCheckpoint(
 
 /** Weights in a folder that a save under other names would leave behind, to be read in place of the new ones. */
 async function staleWeights(source: FileSource, fresh: ReadonlySet<string>): Promise<string[]> {
-  const stale: string[] = [];
+  const stale = new Set<string>();
   for (const path of weightFiles) {
     if ((await source.size(path)) === undefined) continue;
-    if (!fresh.has(path)) stale.push(path);
-    if (!path.endsWith(".index.json")) continue;
-    const index = await readJson(source, path);
-    stale.push(...Object.values((index.weight_map ?? {}) as Record<string, string>).filter((file) => !fresh.has(file)));
+    if (!fresh.has(path)) stale.add(path);
+    if (path.endsWith(".index.json")) for (const shard of await shardsOf(source, path)) stale.add(shard);
   }
-  return [...new Set(stale)];
+  const written = new Set(Array.from(fresh, (path) => path.toLowerCase())); // some file systems ignore case
+  return [...stale].filter((path) => !written.has(path.toLowerCase()));
+}
+
+/** Files of weights in the folder that an old index lists. What it names elsewhere, or of another kind, is not ours to remove. */
+async function shardsOf(source: FileSource, path: string): Promise<string[]> {
+  const index = await readJson(source, path).catch(() => undefined); // a broken index is replaced like any other
+  const shards: string[] = [];
+  for (const file of new Set(Object.values(index?.weight_map ?? {}))) {
+    const shard = pathInside(file);
+    if (shard && /\.(safetensors|bin)$/.test(shard) && (await source.size(shard)) !== undefined) shards.push(shard);
+  }
+  return shards;
 }

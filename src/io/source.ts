@@ -1,6 +1,8 @@
+import { namedPath } from "./path.ts";
+
 /**
  * A folder of files: on disk, on a web server or in memory. Checkpoints are read and written through it,
- * so nothing above knows where the bytes live. Paths are relative, with `/` between parts.
+ * so nothing above knows where the bytes live. Paths are relative, with `/` between parts; one that leaves the folder is an error.
  */
 export interface FileSource {
   /** What error messages call this place. */
@@ -84,7 +86,8 @@ export function httpFiles(base: string): FileSource {
       });
     }
   };
-  const url = (path: string) => `${base.replace(/\/+$/, "")}/${path.split("/").map(encodeURIComponent).join("/")}`;
+  const url = (path: string) =>
+    `${base.replace(/\/+$/, "")}/${namedPath(path, base).split("/").map(encodeURIComponent).join("/")}`;
   return {
     location: base,
     async read(path, start = 0, end) {
@@ -119,19 +122,22 @@ export async function openFolder(where: string | FileSource): Promise<FileSource
   return folder(where);
 }
 
-/** The same source one folder further down. */
+/** The same source one folder further down. @throws if `name`, or a path asked for later, leaves the folder that it is relative to. */
 export function subfolder(source: FileSource, name: string): FileSource {
+  const inside = namedPath(name, source.location);
+  const location = `${source.location}/${name}`;
+  const below = (path: string): string => [inside, namedPath(path, location)].filter(Boolean).join("/");
   return {
-    location: `${source.location}/${name}`,
-    read: (path, start, end) => source.read(`${name}/${path}`, start, end),
-    size: (path) => source.size(`${name}/${path}`),
-    write: source.write && ((path, chunks) => source.write!(`${name}/${path}`, chunks)),
+    location,
+    read: async (path, start, end) => source.read(below(path), start, end),
+    size: async (path) => source.size(below(path)),
+    write: source.write && (async (path, chunks) => source.write!(below(path), chunks)),
     replace:
       source.replace &&
-      ((files, stale) =>
+      (async (files, stale) =>
         source.replace!(
-          Array.from(files, ([path, chunks]) => [`${name}/${path}`, chunks] as const),
-          stale.map((path) => `${name}/${path}`),
+          Array.from(files, ([path, chunks]) => [below(path), chunks] as const),
+          stale.map(below),
         )),
   };
 }

@@ -1,5 +1,6 @@
 import type { Shape } from "../graph/shape.ts";
 import { readGguf } from "./gguf.ts";
+import { namedPath } from "./path.ts";
 import { readSafetensors } from "./safetensors.ts";
 import { type FileSource, readJson } from "./source.ts";
 import { decode, elementBytes, type HostTensor, loadedType, type StoredType } from "./stored.ts";
@@ -58,15 +59,14 @@ export class TensorFiles {
       await add(path);
       return new TensorFiles(source, table, metadata);
     }
-    const weightMap = (await readJson(source, path)).weight_map as Record<string, string> | undefined;
-    if (!weightMap) throw new Error(`${source.location}/${path}: expected a "weight_map" from tensor names to files`);
-    const shards = [...new Set(Object.values(weightMap))];
+    const weightMap = await readWeightMap(source, path);
+    const shards = [...new Set(weightMap.values())];
     const sizes = await Promise.all(shards.map((file) => source.size(file)));
     const absent = shards.filter((_, i) => sizes[i] === undefined);
     if (absent.length) throw new Error(`${source.location}/${path}: these shards are missing: ${absent.join(", ")}`);
     for (const file of shards)
-      await add(file, new Set(Object.keys(weightMap).filter((name) => weightMap[name] === file)));
-    const missing = Object.keys(weightMap).filter((name) => !table.has(name));
+      await add(file, new Set([...weightMap.keys()].filter((name) => weightMap.get(name) === file)));
+    const missing = [...weightMap.keys()].filter((name) => !table.has(name));
     if (missing.length)
       throw new Error(`${source.location}/${path}: not in the file it is listed for: ${missing.join(", ")}`);
     return new TensorFiles(source, table, metadata);
@@ -120,6 +120,20 @@ export class TensorFiles {
       );
     return found;
   }
+}
+
+/** Tensor names and their files, of an index. @throws if a file lies outside of the folder. */
+async function readWeightMap(source: FileSource, path: string): Promise<Map<string, string>> {
+  const where = `${source.location}/${path}`;
+  const listed: unknown = (await readJson(source, path))?.weight_map;
+  if (typeof listed !== "object" || listed === null || Array.isArray(listed))
+    throw new Error(`${where}: expected a "weight_map" from tensor names to files`);
+  return new Map(
+    Object.entries(listed).map(([name, file]) => [
+      name,
+      namedPath(file, source.location, `${where}: weight_map ${JSON.stringify(name)}`),
+    ]),
+  );
 }
 
 /** Elements of a strided view, row-major. */

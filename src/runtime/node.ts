@@ -1,10 +1,11 @@
 /** Everything that needs Node: no other file of the library imports a Node module. */
 import { writeFileSync } from "node:fs";
-import { mkdir, open, rename, rm, stat } from "node:fs/promises";
+import { mkdir, open, realpath, rename, rm, stat } from "node:fs/promises";
 import { homedir } from "node:os";
-import { dirname, join } from "node:path";
+import { basename, dirname, isAbsolute, join, relative, sep } from "node:path";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
+import { namedPath } from "../io/path.ts";
 import type { FileSource, NewFiles } from "../io/source.ts";
 
 let collect: (() => void) | undefined;
@@ -33,21 +34,29 @@ export function writeAtExit(path: string, text: () => string): void {
 
 let unique = 0;
 
+/**
+ * The place of `path` on disk. Files inside may be links to elsewhere, as in Hugging Face's cache; absolute paths are
+ * inside the folder "/" alone.
+ * @throws if the path leaves `root`.
+ */
+const placeIn = (root: string, path: string): string =>
+  join(root, namedPath(root === "/" && typeof path === "string" ? path.replace(/^\/+/, "") : path, root));
+
 /** A folder on disk. Files appear whole or not at all. */
 export function folder(root: string): FileSource {
   return {
     location: root,
     async read(path, start = 0, end) {
-      const file = await open(join(root, path)).catch((error: NodeJS.ErrnoException) => {
-        throw error.code === "ENOENT" ? new Error(`${join(root, path)}: no such file`) : error;
+      const place = placeIn(root, path);
+      const file = await open(place).catch((error: NodeJS.ErrnoException) => {
+        throw error.code === "ENOENT" ? new Error(`${place}: no such file`) : error;
       });
       try {
         const size = (await file.stat()).size;
         const bytes = new Uint8Array(Math.max(0, Math.min(end ?? size, size) - start));
         for (let done = 0; done < bytes.length; ) {
           const { bytesRead } = await file.read(bytes, done, Math.min(bytes.length - done, 1 << 30), start + done);
-          if (bytesRead === 0)
-            throw new Error(`${join(root, path)}: the file ended at byte ${start + done} while it was read`);
+          if (bytesRead === 0) throw new Error(`${place}: the file ended at byte ${start + done} while it was read`);
           done += bytesRead;
         }
         return bytes;
@@ -56,7 +65,7 @@ export function folder(root: string): FileSource {
       }
     },
     async size(path) {
-      const info = await stat(join(root, path)).catch(() => undefined);
+      const info = await stat(placeIn(root, path)).catch(() => undefined);
       return info?.isFile() ? info.size : undefined;
     },
     write: (path, chunks) => replace(root, [[path, () => chunks]], []),
@@ -69,7 +78,7 @@ async function replace(root: string, files: NewFiles, stale: readonly string[]):
   const made: { partial: string; target: string }[] = [];
   try {
     for (const [path, chunks] of files) {
-      const target = join(root, path);
+      const target = placeIn(root, path);
       const partial = `${target}.${process.pid}.${unique++}.partial`;
       await mkdir(dirname(target), { recursive: true });
       const file = await open(partial, "wx");
@@ -86,8 +95,22 @@ async function replace(root: string, files: NewFiles, stale: readonly string[]):
     for (const { partial } of made) await rm(partial, { force: true });
     throw error;
   }
-  for (const path of stale) await rm(join(root, path), { force: true });
+  await removeInside(root, stale, new Set(made.map(({ target }) => target)));
   for (const folder of new Set(made.map(({ target }) => dirname(target)))) await syncFolder(folder);
+}
+
+/** Removes files, but none that a linked folder puts outside of `root`, and none of `kept` under another spelling. */
+async function removeInside(root: string, stale: readonly string[], kept: Iterable<string>): Promise<void> {
+  const real = async (path: string): Promise<string> => join(await realpath(dirname(path)), basename(path));
+  const written = new Set<string>();
+  for (const path of kept) written.add(await real(path));
+  const from = await realpath(root).catch(() => root);
+  for (const path of stale) {
+    const place = await real(placeIn(root, path)).catch(() => undefined);
+    if (place === undefined || written.has(place)) continue;
+    const inside = relative(from, place);
+    if (inside !== ".." && !inside.startsWith(`..${sep}`) && !isAbsolute(inside)) await rm(place, { force: true });
+  }
 }
 
 /** Makes renames in a folder durable, where the system can do that. */
