@@ -1,6 +1,6 @@
 /** Runs kernel templates and lowerings on the adapter, without the engine. */
-import { readFileSync } from "node:fs";
 import { create, globals } from "webgpu";
+import { kernelSource } from "../../kernels/index.ts";
 import { bindings, type Specialization, specialize } from "../../src/compile/codegen/template.ts";
 import { byteSize, type DType } from "../../src/graph/dtype.ts";
 import type { BufferRef, KernelCall, Lower, LowerContext, Operand, Temp } from "../../src/graph/kernel-call.ts";
@@ -43,9 +43,6 @@ export function open(): Promise<{ device: GPUDevice; info: DeviceInfo }> {
   })();
   return opened;
 }
-
-export const kernelSource = (name: string): string =>
-  readFileSync(new URL(`../../kernels/${name}.wgsl`, import.meta.url), "utf8");
 
 const pipelines = new Map<string, GPUComputePipeline>();
 

@@ -1,19 +1,9 @@
 import { describe, expect, test } from "vitest";
+import { kernelSource } from "../../kernels/index.ts";
 import { specialize } from "../../src/compile/codegen/template.ts";
 import { lowerQuantizedMatmul } from "../../src/lowering/quantized.ts";
 import type { QuantLayout } from "../../src/ops/quantized.ts";
-import {
-  download,
-  kernelSource,
-  lowerOp,
-  maxError,
-  normals,
-  open,
-  prepare,
-  runTwice,
-  submit,
-  upload,
-} from "./harness.ts";
+import { download, lowerOp, maxError, normals, open, prepare, runTwice, submit, upload } from "./harness.ts";
 
 /** The codes and scales that quantize_rows.wgsl gives. */
 async function rounded(x: Float32Array, M: number, K: number, group: number) {

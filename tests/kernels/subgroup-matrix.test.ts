@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import { kernelSource } from "../../kernels/index.ts";
 import { specialize } from "../../src/compile/codegen/template.ts";
 import { layOut } from "../../src/compile/compile.ts";
 import { collect } from "../../src/graph/collect.ts";
@@ -11,7 +12,7 @@ import { type Device, type DeviceInfo, type MatrixUnit, matrixParams } from "../
 import { currentDevice, init } from "../../src/runtime/engine.ts";
 import { Tuner } from "../../src/runtime/tuner/tuner.ts";
 import { type Tensor, tensor } from "../../src/tensor/tensor.ts";
-import { kernelSource, lowerOp, maxError, normals, open, refusal, runTwice, type Source, submit } from "./harness.ts";
+import { lowerOp, maxError, normals, open, refusal, runTwice, type Source, submit } from "./harness.ts";
 
 const F32: MatrixUnit = { component: "f32", M: 8, N: 8, K: 8 }; // Apple
 const UNITS: MatrixUnit[] = [

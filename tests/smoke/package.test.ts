@@ -113,7 +113,7 @@ describe("the package", () => {
   });
 
   test("has the kernels, the licence and the README, and no sources or tests", () => {
-    expect(files).toEqual(expect.arrayContaining(["LICENSE", "README.md", "kernels/matmul.wgsl"]));
+    expect(files).toEqual(expect.arrayContaining(["LICENSE", "README.md", "kernels/matmul/matmul.wgsl"]));
     expect(files.filter((path) => /^(src|tests|scripts|bench|examples)\//.test(path))).toEqual([]);
   });
 

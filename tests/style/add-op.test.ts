@@ -1,6 +1,6 @@
 /**
  * What a new op costs, by adding two: an elementwise one in a row and a method (CONTRIBUTING.md), a fused one in an op
- * definition, a kernel and the line that makes the kernel known.
+ * definition and a kernel.
  */
 import { beforeAll, describe, expect, test } from "vitest";
 import { addKernel } from "../../kernels/index.ts";
@@ -22,7 +22,7 @@ const softsign = row({
   vjp: (g, _y, [x]) => [g.div(x.abs().add(1).square())],
 });
 
-// File 1 of 3 for a fused op: what it is (the fallback: value, oracle, gradient) and how it runs.
+// File 1 of 2 for a fused op: what it is (the fallback: value, oracle, gradient) and how it runs.
 const scaledSquareOp = defineOp<{ scale: number }>({
   name: "scaled_square",
   kind: "kernel",
@@ -43,7 +43,7 @@ const scaledSquareOp = defineOp<{ scale: number }>({
 });
 const scaledSquare = (x: Tensor, scale: number): Tensor => apply(scaledSquareOp, [x], { scale }, x.shape, x.dtype);
 
-// File 2 of 3: the kernel. File 3 is the list in kernels/index.ts.
+// File 2 of 2: the kernel, a file in kernels/ that `npm run kernels:index` lists.
 addKernel(
   "scaled_square",
   `// y = SCALE * x * x.
