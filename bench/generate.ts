@@ -1,5 +1,5 @@
-import { generate, textPrompt } from "../models/generate.ts";
 import { LlamaForCausalLM } from "../models/llama.ts";
+import { generate, textPrompt } from "../src/generate/generate.ts";
 import { manualSeed, synchronize } from "../src/index.ts";
 import { round } from "./clock.ts";
 import { type Machine, measure, print, type Row } from "./harness.ts";

@@ -5,7 +5,7 @@
  *   positions mPLUG-Owl2, arXiv 2311.04257)
  */
 
-import { show } from "../src/graph/shape.ts";
+import { cat, scaledDotProductAttention, type Tensor, tensor } from "../src/index.ts";
 import {
   type Activation,
   activation,
@@ -16,7 +16,6 @@ import {
   Module,
   truncatedNormal,
 } from "../src/nn/index.ts";
-import { cat, scaledDotProductAttention, type Tensor, tensor } from "../src/tensor/tensor.ts";
 
 /** features [N, P, D] of N images to embeddings [N, tokens(P), D']. */
 export interface Adapter extends Module {
@@ -82,7 +81,7 @@ export function pixelShuffle(x: Tensor, factor: number): Tensor {
   const [n, p, d] = x.shape;
   const side = Math.sqrt(p);
   if (!Number.isInteger(side) || side % factor) {
-    throw new Error(`pixelShuffle: ${show(x.shape)} is not a square grid of tokens that ${factor} divides`);
+    throw new Error(`pixelShuffle: [${x.shape}] is not a square grid of tokens that ${factor} divides`);
   }
   const out = side / factor;
   const grid = x.reshape([n, out, factor, out, factor, d]).permute([0, 1, 3, 2, 4, 5]); // [N, h, w, f, f, D]

@@ -1,32 +1,21 @@
 /** What models work out on the host before a forward pass: ids, labels, where images go, who sees whom. */
-import type { HostArray } from "../src/graph/dtype.ts";
-import { show } from "../src/graph/shape.ts";
-import { type Tensor, tensor } from "../src/tensor/tensor.ts";
-import { IGNORE_INDEX } from "./conversation.ts";
 
-/** The values of a tensor given from the host; undefined for a computed one. */
-export function hostIds(ids: Tensor): HostArray | undefined {
-  return ids.node.op.name === "leaf" ? (ids.node.host as HostArray | undefined) : undefined;
-}
+import { bucket } from "../src/generate/index.ts";
+import { type HostArray, type Tensor, tensor } from "../src/index.ts";
+import { IGNORE_INDEX } from "../src/text/index.ts";
 
 /** The values of a matrix that must come from the host, because the graph's shape depends on them. */
 export function requireHost(op: string, name: string, ids: Tensor): HostArray {
-  const data = hostIds(ids);
+  const data = ids.hostData;
   if (ids.ndim !== 2 || !data) {
     throw new Error(
-      `${op}: ${name} must be a matrix [B,T] given from the host, as tensor(ids, { dtype: "i32" }); got ${show(ids.shape)}${data ? "" : ", computed"}`,
+      `${op}: ${name} must be a matrix [B,T] given from the host, as tensor(ids, { dtype: "i32" }); got [${ids.shape}]${data ? "" : ", computed"}`,
     );
   }
   return data;
 }
 
 export const ids2d = (rows: number, data: Int32Array): Tensor => tensor(data, { shape: [rows, data.length / rows] });
-
-/** Rounds up to a multiple of 4, then of a quarter of the power of two below: few distinct sizes, so few plans. */
-export function bucket(count: number): number {
-  const step = Math.max(16, 2 ** Math.floor(Math.log2(count))) / 4;
-  return Math.ceil(count / step) * step;
-}
 
 /**
  * Where the loss is taken: rows of the hidden states (flattened to [B*T, D]) whose next token has a label, and
@@ -50,7 +39,7 @@ export function answerRows(labels: Tensor, vocabulary: number): { rows: Tensor; 
   const empty = learned.indexOf(0);
   if (empty >= 0)
     throw new Error(
-      `loss: all labels of sample ${empty} of ${show(labels.shape)} are ${IGNORE_INDEX}: there is nothing to learn from it`,
+      `loss: all labels of sample ${empty} of [${labels.shape}] are ${IGNORE_INDEX}: there is nothing to learn from it`,
     );
   const count = bucket(rows.length);
   const targets = new Int32Array(count).fill(IGNORE_INDEX);

@@ -1,8 +1,9 @@
 /** ViT with a class token for classification (arXiv 2010.11929), weight names and config keys of Hugging Face. */
+
+import { cat, crossEntropy, interpolate, type Tensor } from "../src/index.ts";
 import { type FileSource, openCheckpoint, openFolder, type SaveOptions } from "../src/io/index.ts";
 import { Conv2d, LayerNorm, Linear, Module, truncatedNormal } from "../src/nn/index.ts";
-import { cat, crossEntropy, interpolate, type Tensor } from "../src/tensor/tensor.ts";
-import { type LoadOptions, loadModel, saveModel } from "./load.ts";
+import { type LoadOptions, loadModel, saveModel } from "./checkpoints/load.ts";
 import { completeVisionConfig } from "./tower.ts";
 import { checkConfig, checkPixels, type VisionConfig, VisionLayer } from "./vit.ts";
 

@@ -5,8 +5,7 @@
  * decoder of mPLUG-Owl2.
  */
 
-import { show } from "../src/graph/shape.ts";
-import { type Activation, activation, Embedding, type Layer, Linear, Module, RMSNorm } from "../src/nn/index.ts";
+import { type CacheType, KVCache } from "../src/generate/index.ts";
 import {
   arange,
   checkpoint,
@@ -18,9 +17,11 @@ import {
   type Tensor,
   tensor,
   where,
-} from "../src/tensor/tensor.ts";
-import { answerRows, hostIds, ids2d, positionsOf, requireHost } from "./batch.ts";
-import { type CacheType, KVCache } from "./cache.ts";
+} from "../src/index.ts";
+import { type FileSource, openCheckpoint, openFolder } from "../src/io/index.ts";
+import { type Activation, activation, Embedding, type Layer, Linear, Module, RMSNorm } from "../src/nn/index.ts";
+import { answerRows, ids2d, positionsOf, requireHost } from "./batch.ts";
+import { type LoadOptions, loadModel, type Rename } from "./checkpoints/load.ts";
 
 /** The keys of config.json; those with `?` have the defaults of the reference class. */
 export interface LlamaConfig {
@@ -252,7 +253,7 @@ class LlamaModel extends Module {
 
   /** Rows of the embedding table, f32 [B, T, D]; ids that come from the host are checked. */
   embed(ids: Tensor): Tensor {
-    hostIds(ids)?.forEach((id, i) => {
+    ids.hostData?.forEach((id, i) => {
       if (id < 0 || id >= this.config.vocab_size) {
         throw new RangeError(
           `token id ${id} in sample ${Math.floor(i / ids.shape[1])} is outside the vocabulary of ${this.config.vocab_size}`,
@@ -270,7 +271,7 @@ class LlamaModel extends Module {
     const x = inputsEmbeds ?? this.embed(inputIds!);
     const [b, t, d] = x.shape;
     if (x.ndim !== 3 || d !== this.config.hidden_size) {
-      throw new Error(`Llama: embeddings have shape ${show(x.shape)}, expected [B,T,${this.config.hidden_size}]`);
+      throw new Error(`Llama: embeddings have shape [${x.shape}], expected [B,T,${this.config.hidden_size}]`);
     }
     const window = slidingWindow(this.config);
     const seen =
@@ -345,7 +346,7 @@ export class LlamaForCausalLM extends Module {
     const hidden = this.model.forward(input).pop()!; // [B, T, D]
     const [b, t, d] = hidden.shape;
     if (labels.shape[0] !== b || labels.shape[1] !== t) {
-      throw new Error(`Llama.loss: labels have shape ${show(labels.shape)}, expected [${b},${t}]`);
+      throw new Error(`Llama.loss: labels have shape [${labels.shape}], expected [${b},${t}]`);
     }
     const answers = hidden.reshape([b * t, d]).indexSelect(0, rows); // [N, D]
     const { logit_scale: scale } = this.config;
@@ -379,4 +380,13 @@ function checkConfig(config: LlamaConfig & { use_sliding_window?: boolean }): vo
     throw new RangeError(`Llama: ${heads} heads do not divide hidden size ${d}`);
   if (headDim(config) % 2) throw new RangeError(`Llama: head_dim ${headDim(config)} must be even for rotary positions`);
   if (heads % kv) throw new RangeError(`Llama: ${kv} key/value heads do not divide ${heads} heads`);
+}
+
+/** A decoder alone: LLaMA, or a model of the same maths. */
+export async function loadLlama(where: string | FileSource, options?: LoadOptions): Promise<LlamaForCausalLM> {
+  const source = await openFolder(where);
+  const { config: given, tensors } = await openCheckpoint(source);
+  const config = { ...llamaDefaults, ...given };
+  const renames: Rename[] = config.tie_word_embeddings ? [[/^lm_head\./, null]] : [];
+  return loadModel(source, () => new LlamaForCausalLM(config), [tensors], renames, options);
 }

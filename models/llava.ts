@@ -5,27 +5,33 @@
  * a folder of its own).
  */
 
-import { show } from "../src/graph/shape.ts";
+import { Processor } from "../src/generate/index.ts";
+import { anyresRows, type Size, type TileLayout, tileGrid } from "../src/image/index.ts";
+import { cat, type Tensor } from "../src/index.ts";
 import {
   type FileSource,
   openCheckpoint,
   openFolder,
   openWeights,
+  readJson,
   type SaveOptions,
   saveCheckpoint,
   subfolder,
 } from "../src/io/index.ts";
-import { pathInside } from "../src/io/path.ts";
-import { readJson } from "../src/io/source.ts";
 import { normal, withoutInit } from "../src/nn/index.ts";
-import { cat, type Tensor } from "../src/tensor/tensor.ts";
+import { IMAGE_TOKEN_INDEX } from "../src/text/index.ts";
 import { type Adapter, Projector, SlotEmbedding } from "./adapter.ts";
-import { anyresRows, type Size, type TileLayout, tileGrid } from "./anyres.ts";
-import { Processor } from "./chat.ts";
-import { IMAGE_TOKEN_INDEX } from "./conversation.ts";
+import {
+  denseState,
+  folderOf,
+  type LoadOptions,
+  loadModel,
+  noteFolder,
+  type Rename,
+  saveModel,
+} from "./checkpoints/load.ts";
+import { noteProjectorNames } from "./checkpoints/projector.ts";
 import { type LlamaConfig, LlamaForCausalLM, llamaDefaults } from "./llama.ts";
-import { denseState, folderOf, type LoadOptions, loadModel, noteFolder, type Rename, saveModel } from "./load.ts";
-import { noteProjectorNames } from "./projector.ts";
 import { besideVision, completeVisionConfig, visionTower } from "./tower.ts";
 import type { VisionConfig, VisionTower } from "./vit.ts";
 import { type ImageRows, type VisionLanguageInput, VisionLanguageModel } from "./vlm.ts";
@@ -143,7 +149,7 @@ export class Llava extends VisionLanguageModel {
       return rows;
     });
     if (first !== tiles)
-      throw new Error(`Llava: images of ${show(input.imageSizes.flat())} have ${first} tiles, pixelValues ${tiles}`);
+      throw new Error(`Llava: images of [${input.imageSizes.flat()}] have ${first} tiles, pixelValues ${tiles}`);
     const flat = tokens.reshape([tiles * per, d]);
     return {
       embeddings: this.image_newline ? cat([flat, this.image_newline.reshape([1, d])], 0) : flat,

@@ -2,13 +2,14 @@
  * mPLUG-Owl (arXiv 2304.14178): CLIP's vision maths under its own names, the visual abstractor, LLaMA.
  * An image stands as a run of negative ids, one for each query and one for the end token.
  */
+
+import { Processor } from "../src/generate/index.ts";
+import { cat, scaledDotProductAttention, type Tensor } from "../src/index.ts";
 import { type FileSource, openCheckpoint, openFolder, type SaveOptions } from "../src/io/index.ts";
 import { Conv2d, LayerNorm, Linear, Module, truncatedNormal } from "../src/nn/index.ts";
-import { cat, scaledDotProductAttention, type Tensor } from "../src/tensor/tensor.ts";
 import { Abstractor, type AbstractorConfig } from "./adapter.ts";
-import { Processor } from "./chat.ts";
+import { type LoadOptions, loadModel, saveModel } from "./checkpoints/load.ts";
 import { type LlamaConfig, LlamaForCausalLM, llamaDefaults } from "./llama.ts";
-import { type LoadOptions, loadModel, saveModel } from "./load.ts";
 import { checkPixels, type VisionConfig, VisionMLP } from "./vit.ts";
 import { VisionLanguageModel } from "./vlm.ts";
 

@@ -2,13 +2,14 @@
  * mPLUG-Owl2 (arXiv 2311.04257): mPLUG-Owl's vision tower at 448 pixels, an abstractor with fixed positions, and a LLaMA
  * whose norms, keys and values are learned apart for text and for image features. Names of X-PLUG's checkpoints.
  */
+
+import { Processor } from "../src/generate/index.ts";
+import type { Tensor } from "../src/index.ts";
 import { type FileSource, openCheckpoint, openFolder, type SaveOptions } from "../src/io/index.ts";
 import { truncatedNormal } from "../src/nn/index.ts";
-import type { Tensor } from "../src/tensor/tensor.ts";
 import { Abstractor, type AbstractorConfig } from "./adapter.ts";
-import { Processor } from "./chat.ts";
+import { denseState, type LoadOptions, loadModel, type Rename, saveModel } from "./checkpoints/load.ts";
 import { type LlamaConfig, LlamaForCausalLM, llamaDefaults } from "./llama.ts";
-import { denseState, type LoadOptions, loadModel, type Rename, saveModel } from "./load.ts";
 import { OwlVisionModel, owlDefaults } from "./owl.ts";
 import type { VisionConfig } from "./vit.ts";
 import { VisionLanguageModel } from "./vlm.ts";

@@ -2,11 +2,12 @@
  * The visual part of BLIP-2 (arXiv 2301.12597), MiniGPT-4's too: a ViT, and the Q-Former, a BERT of learnable queries that
  * reads the image by cross-attention; a linear layer leads to the language model. Weight names of Hugging Face.
  */
+
+import { cat, scaledDotProductAttention, type Tensor } from "../src/index.ts";
 import { type FileSource, openCheckpoint, openFolder, type SaveOptions } from "../src/io/index.ts";
 import { Conv2d, LayerNorm, Linear, Module, truncatedNormal } from "../src/nn/index.ts";
-import { cat, scaledDotProductAttention, type Tensor } from "../src/tensor/tensor.ts";
 import { multiHead } from "./adapter.ts";
-import { type LoadOptions, loadModel, saveModel } from "./load.ts";
+import { type LoadOptions, loadModel, saveModel } from "./checkpoints/load.ts";
 import { checkConfig, checkPixels, type VisionConfig, VisionMLP } from "./vit.ts";
 
 /** The keys of qformer_config in config.json. */

@@ -2,10 +2,11 @@
  * Qwen-VL's resampler (arXiv 2308.12966; OmniLMM and MiniCPM-V have it too): one cross-attention from a grid of learnable
  * queries to the features of an image, whose fixed positions are stretched to grids of other sizes.
  */
+
+import { interpolate, type Tensor, tensor } from "../src/index.ts";
 import { constant, LayerNorm, Linear, Module, truncatedNormal } from "../src/nn/index.ts";
-import { interpolate, type Tensor, tensor } from "../src/tensor/tensor.ts";
 import { type Adapter, multiHead, sinCos } from "./adapter.ts";
-import type { Rename } from "./load.ts";
+import type { Rename } from "./checkpoints/load.ts";
 
 export interface ResamplerConfig {
   /** Queries a side. */

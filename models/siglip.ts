@@ -2,8 +2,9 @@
  * SigLIP's vision encoder (arXiv 2303.15343) with the weight names of Hugging Face: CLIP's blocks with the tanh form of
  * GELU, no class token, and a head in which one learned probe reads the image.
  */
+
+import { linear, scaledDotProductAttention, type Tensor } from "../src/index.ts";
 import { Conv2d, Embedding, LayerNorm, Linear, Module, truncatedNormal, uniform } from "../src/nn/index.ts";
-import { linear, scaledDotProductAttention, type Tensor } from "../src/tensor/tensor.ts";
 import { checkConfig, checkPixels, Encoder, type VisionConfig, VisionMLP, type VisionTower } from "./vit.ts";
 
 export interface SiglipConfig extends VisionConfig {

@@ -1,5 +1,5 @@
 import { type FileSource, openCheckpoint, openFolder } from "../src/io/index.ts";
-import { type LoadOptions, loadModel, type Rename } from "./load.ts";
+import { type LoadOptions, loadModel, type Rename } from "./checkpoints/load.ts";
 import { SiglipVisionModel } from "./siglip.ts";
 import { CLIPVisionModel, type VisionConfig, ViT } from "./vit.ts";
 

@@ -5,7 +5,7 @@
  * - `ViT`: the plain form for training from scratch: convolutional stem or patches, no class token, final norm.
  */
 
-import { show } from "../src/graph/shape.ts";
+import { cat, scaledDotProductAttention, type Tensor } from "../src/index.ts";
 import {
   type Activation,
   activation,
@@ -17,7 +17,6 @@ import {
   Module,
   truncatedNormal,
 } from "../src/nn/index.ts";
-import { cat, scaledDotProductAttention, type Tensor } from "../src/tensor/tensor.ts";
 
 /** The keys of config.json; those with `?` have the defaults of CLIP. */
 export interface VisionConfig {
@@ -280,6 +279,6 @@ export function checkConfig({ image_size: size, patch_size: patch }: VisionConfi
 export function checkPixels(pixels: Tensor, { image_size: size, num_channels: channels = 3 }: VisionConfig): void {
   const [, c, h, w] = pixels.shape;
   if (pixels.ndim !== 4 || c !== channels || h !== size || w !== size) {
-    throw new Error(`vision tower: pixels have shape ${show(pixels.shape)}, expected [N,${channels},${size},${size}]`);
+    throw new Error(`vision tower: pixels have shape [${pixels.shape}], expected [N,${channels},${size},${size}]`);
   }
 }

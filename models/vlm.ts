@@ -1,23 +1,19 @@
 /** What all vision-language models share: image embeddings among word embeddings, read by a LLaMA. */
 
-import { type Shape, show } from "../src/graph/shape.ts";
-import { Module } from "../src/nn/index.ts";
-import { cat, type Tensor, tensor } from "../src/tensor/tensor.ts";
-import type { Size } from "./anyres.ts";
 import {
   bucket,
-  ids2d,
-  isPlainCausal,
-  type Layout,
-  layOut,
-  positionsOf,
-  requireHost,
-  segmentsOfMask,
-} from "./batch.ts";
-import { type ChatMessage, type ChatOptions, chat, type Processor } from "./chat.ts";
-import { IMAGE_TOKEN_INDEX } from "./conversation.ts";
+  type ChatMessage,
+  type ChatOptions,
+  chat,
+  type Processor,
+  type Prompt,
+} from "../src/generate/index.ts";
+import type { Size } from "../src/image/index.ts";
+import { cat, type Shape, type Tensor, tensor } from "../src/index.ts";
+import { Module } from "../src/nn/index.ts";
+import { IMAGE_TOKEN_INDEX } from "../src/text/index.ts";
+import { ids2d, isPlainCausal, type Layout, layOut, positionsOf, requireHost, segmentsOfMask } from "./batch.ts";
 import type { DecoderInput, LlamaForCausalLM } from "./llama.ts";
-import type { Prompt } from "./options.ts";
 
 /** A batch as the user has it. Ids, masks and labels come from the host; lengths are those of the text. */
 export interface VisionLanguageInput {
@@ -106,8 +102,8 @@ export abstract class VisionLanguageModel extends Module {
       segments: input.segments,
       labels,
     })) {
-      if (other && show(other.shape) !== show(inputIds.shape)) {
-        throw new Error(`batch: ${name} has shape ${show(other.shape)}, inputIds ${show(inputIds.shape)}`);
+      if (other && String(other.shape) !== String(inputIds.shape)) {
+        throw new Error(`batch: ${name} has shape [${other.shape}], inputIds [${inputIds.shape}]`);
       }
     }
     const layout = layOut(inputIds, {

@@ -1,9 +1,17 @@
 // Runs a TypeScript file with Node: `node scripts/run.mjs file.ts [arguments]`.
 import { spawn } from "node:child_process";
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { join, relative, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { childEnvironment, root } from "./environment.mjs";
+
+/** The sources behind the entry points of package.json, by the name that a user imports; long names first. */
+function sourcesOf(name) {
+  const { exports } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
+  const entries = Object.entries(exports).filter(([, { types }]) => types);
+  const source = ({ types }) => join(root, types.replace("./dist/types/", "").replace(".d.ts", ".ts"));
+  return Object.fromEntries(entries.map(([path, entry]) => [path.replace(".", name), source(entry)]).reverse());
+}
 
 /** Bundles `file` (with its .wgsl imports as text) into .build/ and returns the path of the result. */
 export async function bundle(file) {
@@ -28,12 +36,7 @@ export async function bundle(file) {
     sourcemap: "inline",
     logLevel: "warning",
     // The package's own name means this checkout, as examples read like a user's code.
-    alias: {
-      "shadegrad/nn": join(root, "src/nn/index.ts"),
-      "shadegrad/models": join(root, "models/index.ts"),
-      "shadegrad/io": join(root, "src/io/index.ts"),
-      shadegrad: join(root, "src/index.ts"),
-    },
+    alias: sourcesOf("shadegrad"),
   });
   return outfile;
 }

@@ -1,7 +1,7 @@
 /** A bit of everything in seconds: run it before a commit (`npx vitest run tests/tiny.test.ts`). */
 import { beforeAll, expect, test } from "vitest";
-import { generate, textPrompt } from "../models/generate.ts";
 import { LlamaForCausalLM } from "../models/llama.ts";
+import { generate, textPrompt } from "../src/generate/generate.ts";
 import { memoryFiles, saveSafetensors, TensorFiles } from "../src/io/index.ts";
 import { AdamW, Linear } from "../src/nn/index.ts";
 import { crossEntropy, grad, manualSeed, rand, tensor } from "../src/tensor/tensor.ts";

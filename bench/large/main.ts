@@ -4,7 +4,8 @@
  */
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
-import { LlamaForCausalLM, Llava, loadLlama, steps, textPrompt } from "../../models/index.ts";
+import { LlamaForCausalLM, Llava, loadLlama } from "../../models/index.ts";
+import { steps, textPrompt } from "../../src/generate/index.ts";
 import { init, manualSeed, memoryStats } from "../../src/index.ts";
 import { AdamW, addLoRA, type Module, withoutInit } from "../../src/nn/index.ts";
 import { noGrad, tensor } from "../../src/tensor/tensor.ts";

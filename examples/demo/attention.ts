@@ -1,6 +1,7 @@
 /** Where the model looks while it writes: attention of each word of an answer over the tokens of the picture. */
-import { imageAttention } from "../../models/index.ts";
-import { tensor } from "../../src/tensor/tensor.ts";
+
+import { imageAttention } from "../../models/evaluate/index.ts";
+import { tensor } from "../../src/index.ts";
 import type { Chat, Tiles } from "./chat.ts";
 import { BOS, IMAGE } from "./pack.ts";
 import { pixelTensor } from "./stages.ts";

@@ -2,21 +2,11 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { PNG } from "pngjs";
-import {
-  crop,
-  flatten,
-  generate,
-  generateText,
-  type Image,
-  Llava,
-  normalize,
-  type Prompt,
-  padToSquare,
-  resize,
-  Tokenizer,
-  type TokenizerJson,
-} from "../../models/index.ts";
-import { noGrad, tensor } from "../../src/tensor/tensor.ts";
+import { Llava } from "../../models/index.ts";
+import { generate, generateText, type Prompt } from "../../src/generate/index.ts";
+import { crop, flatten, type Image, normalize, padToSquare, resize } from "../../src/image/index.ts";
+import { noGrad, tensor } from "../../src/index.ts";
+import { Tokenizer, type TokenizerJson } from "../../src/text/index.ts";
 import { fromInput, MEAN, STD, TILE, TILE_FLOATS } from "./draw.ts";
 import { BOS, IMAGE, PAD, TextIds } from "./pack.ts";
 import { pixelTensor } from "./stages.ts";

@@ -1,6 +1,7 @@
 import { mkdirSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import type { Llava, Tokenizer } from "../../models/index.ts";
+import type { Llava } from "../../models/index.ts";
+import type { Tokenizer } from "../../src/text/index.ts";
 import { MEAN, STD, TILE } from "./draw.ts";
 import { BOS, EOS, PAD, specialTokens } from "./pack.ts";
 

@@ -3,8 +3,9 @@
  * commonest answer. A greedy answer matches exactly if and only if, fed the right answer, the model's likeliest token
  * is right at every place up to the end token: so one forward pass judges all turns of a row (a test checks this).
  */
+
 import type { Llava } from "../../models/index.ts";
-import { noGrad, tensor } from "../../src/tensor/tensor.ts";
+import { noGrad, tensor } from "../../src/index.ts";
 import { type ConversationBatch, conversationBatch, ROW_LENGTH } from "./batches.ts";
 import { TILE_FLOATS } from "./draw.ts";
 import type { TextIds } from "./pack.ts";

@@ -1,4 +1,5 @@
 /** The demo's LLaVA: a small ViT, a projector with pixel shuffle and mean token, a small LLaMA. */
+
 import { Llava, type LlavaConfig, ViTHeads } from "../../models/index.ts";
 import type { Module } from "../../src/nn/index.ts";
 import { type HeadClasses, TILE_TOKENS } from "./batches.ts";

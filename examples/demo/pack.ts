@@ -3,8 +3,8 @@
  * All turns of a row share its image: each sees the image and itself alone (a segment of its own) and starts at the
  * same position, so a row of seven turns teaches exactly what seven single-turn conversations would.
  */
-import { trainBPE } from "../../models/bpe.ts";
-import { Tokenizer } from "../../models/tokenizer.ts";
+
+import { Tokenizer, trainBPE } from "../../src/text/index.ts";
 import type { Turn } from "./tasks.ts";
 
 export const specialTokens = ["<pad>", "<bos>", "<eos>", "<usr>", "<ast>", "<image>"] as const;

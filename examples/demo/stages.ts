@@ -1,7 +1,9 @@
 /** The stages of training: the ViT on heads, the LLaMA on text, the projector alone, then projector and LLaMA. */
-import { type Llava, type Progress, train } from "../../models/index.ts";
+
+import type { Llava } from "../../models/index.ts";
+import { type Progress, train } from "../../models/training/index.ts";
+import { crossEntropy, type Tensor, tensor } from "../../src/index.ts";
 import { AdamW, cosineSchedule, decayMatrices } from "../../src/nn/index.ts";
-import { crossEntropy, type Tensor, tensor } from "../../src/tensor/tensor.ts";
 import { type Batcher, type ConversationBatch, type HeadBatch, TILE_TOKENS } from "./batches.ts";
 import { TILE } from "./draw.ts";
 import { createHeads, forwardFlops } from "./model.ts";

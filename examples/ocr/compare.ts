@@ -3,7 +3,7 @@
  * (`npm i --no-save onnxruntime-node`). `--write` keeps its likeliest classes for the test that runs without it.
  */
 import { readFileSync, writeFileSync } from "node:fs";
-import { decodeImage } from "../../models/index.ts";
+import { decodeImage } from "../../src/image/index.ts";
 import { init } from "../../src/index.ts";
 import { decode, linePixels, probabilities } from "./read.ts";
 import { loadRecognizer, recognizerFile } from "./weights.ts";

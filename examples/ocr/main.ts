@@ -1,6 +1,6 @@
 /** `npm run ocr -- line.png …`: reads lines of Chinese and English text with the published weights of PP-OCRv4. */
 import { readFileSync } from "node:fs";
-import { decodeImage } from "../../models/index.ts";
+import { decodeImage } from "../../src/image/index.ts";
 import { init } from "../../src/index.ts";
 import { readLine } from "./read.ts";
 import { loadRecognizer } from "./weights.ts";

@@ -2,8 +2,8 @@
  * The recogniser of PP-OCRv4: a convolutional backbone (PP-LCNetV3), a neck with two transformer blocks (SVTR,
  * arXiv 2205.00159) and a CTC head. Lines of text 48 pixels high, Chinese and English.
  */
+import { avgPool2d, cat, ones, scaledDotProductAttention, type Tensor, zeros } from "../../src/index.ts";
 import { activation, Conv2d, FrozenBatchNorm2d, LayerNorm, Linear, Module } from "../../src/nn/index.ts";
-import { avgPool2d, cat, ones, scaledDotProductAttention, type Tensor, zeros } from "../../src/tensor/tensor.ts";
 
 const hardswish = activation("hardswish");
 const silu = activation("silu");

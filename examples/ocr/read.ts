@@ -1,6 +1,7 @@
 /** A line of text in an image to the recogniser's input, and its output to characters. */
-import { type Image, resize, toRGB } from "../../models/index.ts";
-import { noGrad, type Tensor, tensor } from "../../src/tensor/tensor.ts";
+
+import { type Image, resize, toRGB } from "../../src/image/index.ts";
+import { noGrad, type Tensor, tensor } from "../../src/index.ts";
 import type { TextRecognizer } from "./model.ts";
 
 const HEIGHT = 48;

@@ -6,8 +6,9 @@ import { spawnSync } from "node:child_process";
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { PNG } from "pngjs";
-import { Llava, Tokenizer, template, trainBPE } from "../../models/index.ts";
+import { Llava } from "../../models/index.ts";
 import { init, manualSeed } from "../../src/index.ts";
+import { Tokenizer, template, trainBPE } from "../../src/text/index.ts";
 
 const root = process.cwd();
 const place = join(".build", "train");

@@ -1,8 +1,7 @@
 /** Asking: questions about images go to anything that answers, one after another. */
+import type { ChatMessage, ChatOptions } from "../../src/generate/index.ts";
+import { decodeImage, type Image } from "../../src/image/index.ts";
 import type { FileSource } from "../../src/io/index.ts";
-import type { ChatMessage, ChatOptions } from "../chat.ts";
-import { decodeImage } from "../decode.ts";
-import type { Image } from "../image.ts";
 
 export interface Question {
   readonly question_id: string | number;

@@ -8,6 +8,7 @@ export {
   type SecondPass,
 } from "./answer.ts";
 export { bleu, type CaptionScores, captionScores, captionWords, cider, exactMatch } from "./captions.ts";
+export { attentionMaps, drawAttention, imageAttention, type LensToken, logitLens } from "./inspect.ts";
 export {
   type OwlAnswer,
   type OwlGrade,

@@ -1,6 +1,7 @@
 /** OwlEval (X-PLUG/mPLUG-Owl, arXiv 2304.14178): 82 questions on 50 images, whose answers people grade A to D. */
+
+import { readRecords } from "../../src/data/index.ts";
 import type { FileSource } from "../../src/io/index.ts";
-import { readRecords } from "../data/records.ts";
 import type { Answer, Question } from "./answer.ts";
 
 /** One line of questions.jsonl. */

@@ -1,5 +1,6 @@
 /** A page on which a person grades the answers of several models side by side. It loads nothing but the images. */
-import { randomOf, shuffled } from "../training/random.ts";
+
+import { randomOf, shuffled } from "../../src/data/index.ts";
 import { type OwlAnswer, type OwlQuestion, owlGrades } from "./owl-eval.ts";
 
 export interface OwlPageOptions {

@@ -1,8 +1,7 @@
 /** Whole evaluations: questions from files, answers saved as they come, scores in results.json. */
-import type { FileSource } from "../../src/io/index.ts";
-import { jsonBytes, readJson, writeFile } from "../../src/io/source.ts";
-import { briefInstructions } from "../data/conversations.ts";
-import { readRecords, writeRecords } from "../data/records.ts";
+
+import { briefInstructions, readRecords, writeRecords } from "../../src/data/index.ts";
+import { type FileSource, jsonBytes, readJson, writeFile } from "../../src/io/index.ts";
 import { type Answer, type AskOptions, ask, type Question } from "./answer.ts";
 import { type CaptionScores, captionScores } from "./captions.ts";
 import {

@@ -2,10 +2,10 @@
  * ScienceQA (arXiv 2209.09513): multiple-choice questions, some with an image, with a lecture and a solution. Samples and
  * scoring follow haotian-liu/LLaVA (scripts/convert_sqa_to_llava.py, llava/eval/eval_science_qa.py).
  */
-import type { FileSource } from "../../src/io/index.ts";
-import { readJson } from "../../src/io/source.ts";
-import { IMAGE_TOKEN } from "../conversation.ts";
-import type { ConversationJson } from "../data/conversations.ts";
+
+import type { ConversationJson } from "../../src/data/index.ts";
+import { type FileSource, readJson } from "../../src/io/index.ts";
+import { IMAGE_TOKEN } from "../../src/text/index.ts";
 import type { Answer, Question, SecondPass } from "./answer.ts";
 
 /** One entry of problems.json. */

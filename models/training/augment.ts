@@ -1,5 +1,6 @@
 /** Random changes of training images, on bytes, before the processor. Off in the papers' recipes. */
-import { crop as cropTo, type Image, resize, toRGB } from "../image.ts";
+
+import { crop as cropTo, type Image, resize, toRGB } from "../../src/image/index.ts";
 import type { Sample } from "./data.ts";
 
 export interface AugmentOptions {

@@ -1,9 +1,9 @@
 /** Batches of a data set: ids and labels, and images as pixels or as features of the frozen tower. */
+
+import { bucket } from "../../src/generate/index.ts";
+import { type Image, type Size, tileGrid } from "../../src/image/index.ts";
+import { noGrad } from "../../src/index.ts";
 import { type FileSource, subfolder } from "../../src/io/index.ts";
-import { noGrad } from "../../src/tensor/tensor.ts";
-import { type Size, tileGrid } from "../anyres.ts";
-import { bucket } from "../batch.ts";
-import type { Image } from "../image.ts";
 import { collate, type TrainingInput } from "./collate.ts";
 import {
   checkFiles,

@@ -1,6 +1,6 @@
-import { type Tensor, tensor } from "../../src/tensor/tensor.ts";
-import { bucket } from "../batch.ts";
-import { IGNORE_INDEX } from "../conversation.ts";
+import { bucket } from "../../src/generate/index.ts";
+import { type Tensor, tensor } from "../../src/index.ts";
+import { IGNORE_INDEX } from "../../src/text/index.ts";
 import type { VisionLanguageInput } from "../vlm.ts";
 import type { EncodedSample } from "./data.ts";
 

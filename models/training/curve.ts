@@ -1,4 +1,4 @@
-import type { Evaluation } from "../train.ts";
+import type { Evaluation } from "./train.ts";
 
 /** A picture of losses over steps: the raw values pale, their running mean over them, evaluations as dots. */
 export function lossCurve(losses: readonly number[], evaluations: readonly Evaluation[] = [], title = "loss"): string {

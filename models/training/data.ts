@@ -1,18 +1,18 @@
 /** Training data as the papers' repositories store it: LLaVA's JSON lists and mPLUG-Owl's lines of JSON. */
+
+import { readRecords } from "../../src/data/index.ts";
+import { imageSize, type Size } from "../../src/image/index.ts";
 import { type FileSource, openFolder } from "../../src/io/index.ts";
-import type { Size } from "../anyres.ts";
 import {
   IGNORE_INDEX,
   IMAGE_TOKEN,
   IMAGE_TOKEN_INDEX,
   owlSample,
+  type Tokenizer,
   type Turn,
   template,
   trainingSample,
-} from "../conversation.ts";
-import { readRecords } from "../data/records.ts";
-import { imageSize } from "../decode.ts";
-import type { Tokenizer } from "../tokenizer.ts";
+} from "../../src/text/index.ts";
 import type { Decode } from "./images.ts";
 
 export interface Sample {

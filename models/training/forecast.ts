@@ -1,8 +1,5 @@
-import { byteSize } from "../../src/graph/dtype.ts";
-import { numel } from "../../src/graph/shape.ts";
+import { setMemoryBudget, type Tensor } from "../../src/index.ts";
 import type { Module, Optimizer } from "../../src/nn/index.ts";
-import { setMemoryBudget } from "../../src/runtime/engine.ts";
-import type { Tensor } from "../../src/tensor/tensor.ts";
 
 /** GPU bytes of a training run, worked out before it runs. */
 export interface MemoryForecast {
@@ -23,7 +20,7 @@ export interface MemoryForecast {
 }
 
 const bytesOf = (tensors: Iterable<Tensor>): number =>
-  [...tensors].reduce((n, t) => n + byteSize(t.dtype, numel(t.shape)), 0);
+  [...tensors].reduce((n, { nbytes }) => n + Math.max(16, Math.ceil(nbytes / 16) * 16), 0); // as buffers are laid out
 
 /**
  * What a run needs. Call it after `backward` of the largest batch: the plan of that step is laid out, nothing runs.

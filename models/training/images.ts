@@ -1,13 +1,11 @@
 /** Images of training samples, as pixels or as what the frozen tower makes of them. */
 
-import { numel, type Shape } from "../../src/graph/shape.ts";
-import type { FileSource } from "../../src/io/index.ts";
-import { jsonBytes, readJson, writeFile } from "../../src/io/source.ts";
-import { noGrad, type Tensor, tensor } from "../../src/tensor/tensor.ts";
-import type { Image } from "../image.ts";
+import { randomOf } from "../../src/data/index.ts";
+import type { Image } from "../../src/image/index.ts";
+import { noGrad, type Shape, type Tensor, tensor } from "../../src/index.ts";
+import { type FileSource, jsonBytes, readJson, writeFile } from "../../src/io/index.ts";
 import { type AugmentOptions, augment, mayFlip } from "./augment.ts";
 import type { Sample } from "./data.ts";
-import { randomOf } from "./random.ts";
 
 export type Decode = (bytes: Uint8Array) => Promise<Image>;
 
@@ -74,7 +72,7 @@ export class FeatureCache {
   #checked?: Promise<void>;
 
   constructor(readonly options: FeatureOptions) {
-    this.#size = numel(options.featureShape);
+    this.#size = sizeOf(options.featureShape);
   }
 
   /**
@@ -113,7 +111,7 @@ export class FeatureCache {
 
   async #compute(images: Float32Array[]): Promise<Float32Array> {
     const { compute, pixelShape, chunk } = this.options;
-    const blank = new Float32Array(numel(pixelShape));
+    const blank = new Float32Array(sizeOf(pixelShape));
     const full = [...images, ...Array.from({ length: chunk - images.length }, () => blank)];
     return (await noGrad(() => compute(stackPixels(full, pixelShape))).data()) as Float32Array;
   }
@@ -122,7 +120,7 @@ export class FeatureCache {
   async #check(): Promise<void> {
     const { disk, pixelShape, about = {} } = this.options;
     if (!disk) return;
-    const ramp = Float32Array.from({ length: numel(pixelShape) }, (_, i) => ((i * 7) % 17) / 8 - 1);
+    const ramp = Float32Array.from({ length: sizeOf(pixelShape) }, (_, i) => ((i * 7) % 17) / 8 - 1);
     const made = [...(await this.#compute([ramp])).subarray(0, Math.min(this.#size, 64))];
     if ((await disk.size(ABOUT)) === undefined)
       return writeFile(disk, ABOUT, [jsonBytes({ about, features: this.#size, ramp: made })]);
@@ -169,3 +167,5 @@ const ABOUT = "about.json";
 
 /** Image names have slashes; a flat name that is theirs alone. */
 const fileOf = (name: string): string => `${encodeURIComponent(name)}.f32`;
+
+const sizeOf = (shape: Shape): number => shape.reduce((n, size) => n * size, 1);

@@ -7,3 +7,12 @@ export { presets } from "./presets.ts";
 export { type Part, parseRecipe, type Recipe } from "./recipe.ts";
 export { type RunFacts, type RunOptions, type RunResult, trainRecipe } from "./run.ts";
 export { epochSteps, pack, type SamplerOptions } from "./sampler.ts";
+export {
+  type Evaluation,
+  type Pause,
+  type Progress,
+  parameterTable,
+  type TrainOptions,
+  type TrainResult,
+  train,
+} from "./train.ts";

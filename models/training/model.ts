@@ -1,16 +1,17 @@
 /** The model of a recipe: opened or put together, its parts frozen or not, LoRA and quantisation applied. */
-import { type FileSource, openFolder } from "../../src/io/index.ts";
-import { readJson } from "../../src/io/source.ts";
+
+import { Processor } from "../../src/generate/index.ts";
+import { anyresRows, type Size, type TileLayout } from "../../src/image/index.ts";
+import { type Tensor, zeros } from "../../src/index.ts";
+import { type FileSource, openFolder, readJson } from "../../src/io/index.ts";
 import { addLoRA, LayerNorm, type ParameterGroup, RMSNorm } from "../../src/nn/index.ts";
-import { type Tensor, zeros } from "../../src/tensor/tensor.ts";
-import { anyresRows, type Size, type TileLayout } from "../anyres.ts";
-import { Processor } from "../chat.ts";
+import { noteFolder } from "../checkpoints/load.ts";
+import { saveAdapter } from "../checkpoints/peft.ts";
+import { loadProjector, PROJECTOR_FILE, saveProjector } from "../checkpoints/projector.ts";
+import { loadLlama } from "../llama.ts";
 import { Llava } from "../llava.ts";
-import { loadLlama, noteFolder } from "../load.ts";
 import { MplugOwl } from "../owl.ts";
 import { MplugOwl2 } from "../owl2.ts";
-import { saveAdapter } from "../peft.ts";
-import { loadProjector, PROJECTOR_FILE, saveProjector } from "../projector.ts";
 import { loadVisionTower } from "../tower.ts";
 import { openFile } from "./data.ts";
 import type { Part, Recipe } from "./recipe.ts";

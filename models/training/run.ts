@@ -1,7 +1,8 @@
 /** A training run as a recipe describes it: data, model, steps, evaluation, checkpoints, result. */
 
-import { openFolder } from "../../src/io/index.ts";
-import { jsonBytes, writeFile } from "../../src/io/source.ts";
+import { decodeImage } from "../../src/image/index.ts";
+import { getRngState, lazily, manualSeed, plan, setMemoryBudget, setRngState } from "../../src/index.ts";
+import { jsonBytes, openFolder, writeFile } from "../../src/io/index.ts";
 import {
   AdamW,
   constantSchedule,
@@ -10,11 +11,6 @@ import {
   linearSchedule,
   type Schedule,
 } from "../../src/nn/index.ts";
-import { manualSeed, restoreGenerator, saveGenerator } from "../../src/ops/random.ts";
-import { plan, setMemoryBudget } from "../../src/runtime/engine.ts";
-import { noGrad, untracked } from "../../src/tensor/tensor.ts";
-import { decodeImage } from "../decode.ts";
-import { type Evaluation, fillGradients, type Progress, parameterTable, train } from "../train.ts";
 import { Batches, DataSet } from "./batches.ts";
 import type { TrainingInput } from "./collate.ts";
 import { lossCurve } from "./curve.ts";
@@ -23,6 +19,7 @@ import type { Decode } from "./images.ts";
 import { openModel, parameterGroups, prepareModel, saveResult, type TrainedModel } from "./model.ts";
 import type { Recipe } from "./recipe.ts";
 import { type Identity, resumeRun, saveRun } from "./state.ts";
+import { type Evaluation, fillGradients, type Progress, parameterTable, train } from "./train.ts";
 
 export interface RunOptions {
   /** Go on from the last checkpoint in output_dir, if there is one. Default false. */
@@ -182,9 +179,9 @@ async function run(recipe: Recipe, options: RunOptions): Promise<RunResult> {
 
 /** Gradients of a batch as graphs, which nothing computes; the generator stays where it is. */
 function probe(model: TrainedModel, input: TrainingInput): void {
-  const generator = saveGenerator();
-  untracked(() => model.loss(input)).backward();
-  restoreGenerator(generator);
+  const generator = getRngState();
+  lazily(() => model.loss(input)).backward();
+  setRngState(generator);
 }
 
 /** Freezes what trains by the recipe but is not reached by gradients; returns the names. */
@@ -215,7 +212,7 @@ async function forecast(
   const memory = await forecastMemory(model, optimizer, batch > micro || fp16, budget);
   optimizer.zeroGrad();
   model.eval();
-  if (evaluated) await plan(noGrad(() => untracked(() => model.loss(evaluated)))); // throws where it cannot fit
+  if (evaluated) await plan(() => model.loss(evaluated)); // throws where it cannot fit
   model.train();
   return memory;
 }

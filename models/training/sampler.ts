@@ -1,5 +1,5 @@
 /** Which samples make which step: the order of an epoch, decided by its number and the seed alone. */
-import { randomOf, shuffled } from "./random.ts";
+import { randomOf, shuffled } from "../../src/data/index.ts";
 
 export interface SamplerOptions {
   /** Samples a step, and rows computed at once. */

@@ -1,14 +1,17 @@
 /** Checkpoints of a run: all that it needs to go on as if it had never stopped. */
 
-import { sameShape, show } from "../../src/graph/shape.ts";
-import { type FileSource, saveSafetensors, subfolder, TensorFiles } from "../../src/io/index.ts";
-import { namedPath } from "../../src/io/path.ts";
-import { jsonBytes, readJson, writeFile } from "../../src/io/source.ts";
-import type { LossScaler, Module, Optimizer, StateDict } from "../../src/nn/index.ts";
-import { setParameter } from "../../src/nn/index.ts";
-import { restoreGenerator, saveGenerator } from "../../src/ops/random.ts";
-import { tensor } from "../../src/tensor/tensor.ts";
-import type { Evaluation } from "../train.ts";
+import { getRngState, setRngState, tensor } from "../../src/index.ts";
+import {
+  type FileSource,
+  jsonBytes,
+  readJson,
+  saveSafetensors,
+  subfolder,
+  TensorFiles,
+  writeFile,
+} from "../../src/io/index.ts";
+import { type LossScaler, type Module, type Optimizer, type StateDict, setParameter } from "../../src/nn/index.ts";
+import type { Evaluation } from "./train.ts";
 
 /** What a checkpoint says of the run besides tensors. */
 export interface RunState {
@@ -48,7 +51,7 @@ export async function saveRun(output: FileSource, { model, optimizer, scaler }: 
   await saveSafetensors(slot, "model.safetensors", entries(trained(model)));
   await saveSafetensors(slot, "optimizer.safetensors", entries(optimizer.stateDict()));
   const scaling = scaler?.state;
-  await writeFile(slot, "state.json", [jsonBytes({ ...state, generator: saveGenerator(), scaling })]);
+  await writeFile(slot, "state.json", [jsonBytes({ ...state, generator: getRngState(), scaling })]);
   await writeFile(output, LATEST, [jsonBytes({ folder, step: state.step })]);
 }
 
@@ -83,7 +86,7 @@ export async function resumeRun(
     saved[name] = tensor(data, { shape, dtype });
   }
   await optimizer.loadStateDict(saved);
-  restoreGenerator(generator);
+  setRngState(generator);
   if (scaler) scaler.state = scaling;
   return state;
 }
@@ -92,9 +95,9 @@ async function loadAll(slot: FileSource, name: string, own: StateDict): Promise<
   const file = await TensorFiles.open(slot, name);
   const problems = Object.entries(own).flatMap(([key, { shape }]) => {
     if (!file.has(key)) return [`missing ${key}`];
-    return sameShape(file.entry(key).shape, shape)
+    return String(file.entry(key).shape) === String(shape)
       ? []
-      : [`${key} has shape ${show(file.entry(key).shape)}, expected ${show(shape)}`];
+      : [`${key} has shape [${file.entry(key).shape}], expected [${shape}]`];
   });
   problems.push(...file.names.filter((key) => !own[key]).map((key) => `unexpected ${key}`));
   if (problems.length) throw new Error(`${slot.location}/${name}: other parameters train here: ${problems.join("; ")}`);

@@ -1,7 +1,9 @@
 import { existsSync, readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { parseArgs } from "node:util";
-import { Assistant, type ChatSession, decodeImage, type GenerateOptions, type Image } from "../../models/index.ts";
+import { Assistant, type ChatSession } from "../../models/chat/index.ts";
+import type { GenerateOptions } from "../../src/generate/index.ts";
+import { decodeImage, type Image } from "../../src/image/index.ts";
 import { init } from "../../src/index.ts";
 import { numberOf, oneOf, weightTypes } from "./options.ts";
 import { bold, dim, loading, yellow } from "./terminal.ts";

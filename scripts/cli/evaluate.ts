@@ -2,10 +2,10 @@ import { existsSync, readFileSync } from "node:fs";
 import { basename, dirname, join, relative, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
+import { Assistant } from "../../models/chat/index.ts";
 import {
   type Answer,
   type Answerer,
-  Assistant,
   answererOf,
   type BenchContext,
   type BenchQuestion,
@@ -18,9 +18,9 @@ import {
   type OwlAnswer,
   type OwlGraded,
   type Rules,
-  readRecords,
   type ScienceFormat,
-} from "../../models/index.ts";
+} from "../../models/evaluate/index.ts";
+import { readRecords } from "../../src/data/index.ts";
 import { init } from "../../src/index.ts";
 import { openFolder } from "../../src/io/index.ts";
 import { namedPath } from "../../src/io/path.ts";

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { basename } from "node:path";
 import { parseArgs } from "node:util";
-import { parseRecipe, presets, type RunFacts, type RunResult, trainRecipe } from "../../models/index.ts";
+import { parseRecipe, presets, type RunFacts, type RunResult, trainRecipe } from "../../models/training/index.ts";
 import { init, memoryStats } from "../../src/index.ts";
 import { Bar, bold, dim, duration, short, table } from "./terminal.ts";
 

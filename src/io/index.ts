@@ -1,10 +1,13 @@
 export {
   type Checkpoint,
+  copyOrigin,
+  noteOrigin,
   openCheckpoint,
   openWeights,
   type Saveable,
   type SaveOptions,
   saveCheckpoint,
+  writeEntries,
 } from "./huggingface.ts";
 export { type FloatType, saveSafetensors, type WriteEntry, type WriteOptions } from "./safetensors.ts";
 export {
@@ -12,10 +15,13 @@ export {
   browserFiles,
   type FileSource,
   httpFiles,
+  jsonBytes,
   memoryFiles,
   type NewFiles,
   openFolder,
+  readJson,
   subfolder,
+  writeFile,
 } from "./source.ts";
 export type { HostTensor, StoredType } from "./stored.ts";
 export { type Entry, TensorFiles } from "./tensors.ts";

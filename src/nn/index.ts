@@ -1,4 +1,4 @@
-export { constant, normal, setParameter, truncatedNormal, uniform, withoutInit } from "./init.ts";
+export { constant, loadParameter, normal, setParameter, truncatedNormal, uniform, withoutInit } from "./init.ts";
 export {
   type Activation,
   activation,
@@ -12,9 +12,12 @@ export {
   RMSNorm,
 } from "./layers.ts";
 export {
+  adaptableLayers,
+  adaptedLayers,
   adapterNames,
   addAdapter,
   addLoRA,
+  DEFAULT_ADAPTER,
   deleteAdapter,
   LoRA,
   type LoRAHost,

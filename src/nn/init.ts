@@ -1,6 +1,7 @@
 import { Node } from "../graph/node.ts";
 import { numel, type Shape } from "../graph/shape.ts";
-import { decode, type HostTensor } from "../io/stored.ts";
+import { decode, type HostTensor, loadedType, round16 } from "../io/stored.ts";
+import type { TensorFiles } from "../io/tensors.ts";
 import { leafOp } from "../ops/leaf.ts";
 import { mix } from "../ops/math.ts";
 import { drawSeed } from "../ops/random.ts";
@@ -49,10 +50,34 @@ export function setParameter(target: Tensor, value: HostTensor | Tensor): void {
 }
 
 /**
- * Gives a parameter that has no value yet one from a file: straight to the GPU, without a copy that stays on the host.
- * `bytes` are the elements as a buffer has them, f32 or f16; the parameter becomes of that dtype.
+ * Reads one tensor of a file into a parameter. A parameter without values on the device yet takes them straight from the
+ * file's bytes, without a copy on the host.
+ * @param half store the parameter as f16; floats only
+ * @param change applied to the values before they are stored
  */
-export async function loadParameter(target: Tensor, bytes: Uint8Array, dtype: "f32" | "f16"): Promise<void> {
+export async function loadParameter(
+  target: Tensor,
+  file: TensorFiles,
+  name: string,
+  { half = false, change }: { half?: boolean; change?: (values: HostTensor) => HostTensor } = {},
+): Promise<void> {
+  const { dtype: stored, shape } = file.entry(name);
+  const resident = target.node.storage || target.node.op.name === "assign";
+  if (resident || loadedType(stored) !== "f32") {
+    const values = await file.read(name);
+    return setParameter(target, change ? change(values) : values);
+  }
+  const bytes = await file.bytes(name);
+  const dtype = half ? "f16" : "f32";
+  if (!change && stored === (half ? "F16" : "F32")) return uploadParameter(target, bytes, dtype);
+  const plain: HostTensor = { data: decode(bytes, stored, shape, name), shape, dtype: "f32" };
+  const { data } = change ? change(plain) : plain;
+  const words = half ? round16(data, "F16") : data;
+  await uploadParameter(target, new Uint8Array(words.buffer, words.byteOffset, words.byteLength), dtype);
+}
+
+/** Gives a parameter its first values: `bytes` are the elements as a buffer has them. The parameter gets that dtype. */
+async function uploadParameter(target: Tensor, bytes: Uint8Array, dtype: "f32" | "f16"): Promise<void> {
   const { requiresGrad, shape } = target;
   const padded =
     bytes.byteLength % 4 || bytes.byteOffset % 4 ? new Uint8Array(Math.ceil(bytes.byteLength / 4) * 4) : bytes;

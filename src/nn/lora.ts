@@ -97,12 +97,12 @@ export function addAdapter(
 ): string[] {
   if (!/^[\w-]+$/.test(adapter))
     throw new Error(`addAdapter: a name of letters, digits, - and _ expected, got "${adapter}"`);
-  const chosen = [...hosts(model)].filter(([name]) =>
+  const chosen = [...adaptableLayers(model)].filter(([name]) =>
     match instanceof RegExp ? match.test(name) : match.some((m) => name === m || name.endsWith(`.${m}`)),
   );
   if (chosen.length === 0) {
     throw new Error(
-      `addLoRA: no Linear matches ${String(match)}; there are ${Array.from(hosts(model), ([name]) => name)
+      `addLoRA: no Linear matches ${String(match)}; there are ${Array.from(adaptableLayers(model), ([name]) => name)
         .slice(0, 12)
         .join(", ")}, …`,
     );
@@ -122,14 +122,14 @@ export function addAdapter(
 
 /** Names of the adapters of a model. */
 export function adapterNames(model: Module): string[] {
-  return [...new Set(Array.from(adapted(model)).flatMap(([, { lora }]) => [...lora.adapters.keys()]))];
+  return [...new Set(Array.from(adaptedLayers(model)).flatMap(([, { lora }]) => [...lora.adapters.keys()]))];
 }
 
 /** Makes one adapter (or several, whose updates add up; or none) the active one. Active ones train, the others are frozen. */
 export function setAdapter(model: Module, active: string | readonly string[] | null): void {
   const names = active === null ? [] : [active].flat();
   checkNames("setAdapter", model, names);
-  for (const [, { lora }] of adapted(model)) {
+  for (const [, { lora }] of adaptedLayers(model)) {
     lora.active = names.filter((name) => lora.adapters.has(name));
     for (const [name, adapter] of lora.adapters) adapter.requiresGrad_(names.includes(name));
   }
@@ -139,7 +139,7 @@ export function setAdapter(model: Module, active: string | readonly string[] | n
 export function deleteAdapter(model: Module, adapter: string): void {
   checkNames("deleteAdapter", model, [adapter]);
   setMerged(model, [adapter], false);
-  for (const [, layer] of adapted(model)) {
+  for (const [, layer] of adaptedLayers(model)) {
     layer.lora.adapters.delete(adapter);
     layer.lora.active = layer.lora.active.filter((name) => name !== adapter);
     if (layer.lora.adapters.size === 0) (layer as LoRAHost).lora = undefined;
@@ -162,7 +162,7 @@ function setMerged(model: Module, adapters: string | readonly string[] | undefin
   const names = adapters === undefined ? undefined : [adapters].flat();
   if (names) checkNames(merge ? "mergeLoRA" : "unmergeLoRA", model, names);
   const rounded: string[] = [];
-  for (const [path, { weight, lora }] of adapted(model)) {
+  for (const [path, { weight, lora }] of adaptedLayers(model)) {
     const moved = merge
       ? (names ?? lora.active).filter((name) => lora.adapters.has(name) && !lora.merged.includes(name))
       : lora.merged.filter((name) => !names || names.includes(name));
@@ -185,7 +185,7 @@ function setMerged(model: Module, adapters: string | readonly string[] | undefin
 
 /** A and B of an adapter under the names of PEFT adapter files. */
 export function loraStateDict(model: Module, adapter = DEFAULT_ADAPTER): StateDict {
-  const entries = [...adapted(model)].flatMap(([name, { lora }]): [string, Tensor][] => {
+  const entries = [...adaptedLayers(model)].flatMap(([name, { lora }]): [string, Tensor][] => {
     const own = lora.adapters.get(adapter);
     if (!own) return [];
     const prefix = `base_model.model.${name}`;
@@ -204,13 +204,14 @@ function checkNames(op: string, model: Module, names: readonly string[]): void {
     throw new Error(`${op}: the model has no adapter "${missing}"; there are ${known.join(", ") || "none"}`);
 }
 
-/** All layers that may take adapters. */
-export function* hosts(model: Module): Generator<[string, LoRAHost]> {
+/** The layers of a model that can have LoRA adapters, with their paths. */
+export function* adaptableLayers(model: Module): Generator<[string, LoRAHost]> {
   for (const [name, module] of model.namedModules())
     if ("inFeatures" in module && "outFeatures" in module && "lora" in module) yield [name, module as LoRAHost];
 }
 
-/** The layers that have some. */
-export function* adapted(model: Module): Generator<[string, LoRAHost & { lora: LoRALayer }]> {
-  for (const [name, host] of hosts(model)) if (host.lora) yield [name, host as LoRAHost & { lora: LoRALayer }];
+/** The layers of a model that have LoRA adapters, with their paths. */
+export function* adaptedLayers(model: Module): Generator<[string, LoRAHost & { lora: LoRALayer }]> {
+  for (const [name, host] of adaptableLayers(model))
+    if (host.lora) yield [name, host as LoRAHost & { lora: LoRALayer }];
 }

@@ -1,6 +1,20 @@
-import { currentDevice, flush, forgetPlans, ready, synchronize } from "./engine.ts";
+import type { PlanReport } from "../compile/compile.ts";
+import { noGrad, type Tensor, untracked } from "../tensor/tensor.ts";
+import { currentDevice, flush, forgetPlans, plan as planTensors, ready, synchronize } from "./engine.ts";
 import { startTrace, stopTrace, type Trace, traceOf } from "./trace.ts";
 import type { TuneResult } from "./tuner/tuner.ts";
+
+/**
+ * The kernels, pipelines and bytes that computing some tensors needs. Compiles and computes nothing. Undefined on the
+ * reference backend, which has no plans.
+ * @param what tensors, or one function that returns a tensor: built without gradients, and forgotten after planning
+ */
+export function plan(...what: readonly Tensor[] | readonly [() => Tensor]): Promise<PlanReport | undefined> {
+  const [build] = what;
+  return typeof build === "function"
+    ? planTensors(noGrad(() => untracked(build)))
+    : planTensors(...(what as readonly Tensor[]));
+}
 
 /**
  * Runs `work` and measures, before each plan's first run, every variant of its kernels that this adapter can run and that

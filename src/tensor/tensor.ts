@@ -54,6 +54,15 @@ export class Tensor {
   get numel(): number {
     return numel(this.#node.shape);
   }
+  /** Bytes of its elements on the device: 2 each for f16, 4 each for every other dtype. */
+  get nbytes(): number {
+    return this.numel * (this.dtype === "f16" ? 2 : 4);
+  }
+  /** The values of a tensor made from host data by `tensor(...)`; undefined for a computed one. Never waits for the device. */
+  get hostData(): HostArray | undefined {
+    const { op, host } = this.#node;
+    return op.name === "leaf" ? (host as HostArray | undefined) : undefined;
+  }
   get requiresGrad(): boolean {
     return this.#node.requiresGrad;
   }
@@ -216,7 +225,7 @@ export class Tensor {
 
 let noting = true;
 
-/** Runs `fn` without noting its 0-d results for the next flush: for code whose intermediates no user can hold. */
+/** Runs `fn` whose 0-d results are computed only if they are read. Elsewhere, 0-d results are computed by the next flush. */
 export function untracked<T>(fn: () => T): T {
   const before = noting;
   noting = false;

@@ -1,17 +1,17 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { IMAGE_TOKEN, owlText } from "../../models/conversation.ts";
-import { balanceCaptions, contentPhrases } from "../../models/data/balance.ts";
+import { readSamples } from "../../models/training/data.ts";
+import { balanceCaptions, contentPhrases } from "../../src/data/balance.ts";
 import {
   briefInstructions,
   captionInstruction,
   conversation,
   detailInstructions,
-} from "../../models/data/conversations.ts";
-import { readRecords, writeRecords } from "../../models/data/records.ts";
-import { parseRounds, sceneText, type TeacherMessage, teach, teacherPrompts } from "../../models/data/teacher.ts";
-import { readSamples } from "../../models/training/data.ts";
+} from "../../src/data/conversations.ts";
+import { readRecords, writeRecords } from "../../src/data/records.ts";
+import { parseRounds, sceneText, type TeacherMessage, teach, teacherPrompts } from "../../src/data/teacher.ts";
 import { memoryFiles } from "../../src/io/source.ts";
+import { IMAGE_TOKEN, owlText } from "../../src/text/conversation.ts";
 
 describe("phrases", () => {
   test.each([

@@ -16,7 +16,8 @@ import { tilesOf } from "../../examples/demo/showcase.ts";
 import { Splits } from "../../examples/demo/splits.ts";
 import { Trainer } from "../../examples/demo/stages.ts";
 import { type Scene, turnsOf } from "../../examples/demo/tasks.ts";
-import { generate, type Llava } from "../../models/index.ts";
+import type { Llava } from "../../models/index.ts";
+import { generate } from "../../src/generate/index.ts";
 import { init } from "../../src/index.ts";
 import { inventedSet } from "./invented.ts";
 

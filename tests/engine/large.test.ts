@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { generate, textPrompt } from "../../models/generate.ts";
 import { LlamaForCausalLM } from "../../models/llama.ts";
+import { generate, textPrompt } from "../../src/generate/generate.ts";
 import {
   cat,
   crossEntropy,

@@ -2,12 +2,12 @@ import { execFileSync } from "node:child_process";
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { Assistant } from "../../models/assistant.ts";
-import { decodeImage } from "../../models/decode.ts";
+import { Assistant } from "../../models/chat/assistant.ts";
 import { parseRecipe } from "../../models/training/recipe.ts";
 import { trainRecipe } from "../../models/training/run.ts";
 import { childEnvironment, root } from "../../scripts/environment.mjs";
 import { bundle } from "../../scripts/run.mjs";
+import { decodeImage } from "../../src/image/decode.ts";
 import { init } from "../../src/runtime/engine.ts";
 import { colourNames, imageOf, png, tinyWorld } from "../training/tiny.ts";
 

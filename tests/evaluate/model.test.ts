@@ -1,10 +1,10 @@
 import { readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { decodeImage } from "../../models/decode.ts";
 import { answererOf, ask } from "../../models/evaluate/answer.ts";
 import { type ScienceProblem, scienceQuestions, scienceScores } from "../../models/evaluate/science-qa.ts";
 import { Llava } from "../../models/llava.ts";
+import { decodeImage } from "../../src/image/decode.ts";
 import { folder } from "../../src/runtime/node.ts";
 import { type Colour, imageOf, tinyWorld } from "../training/tiny.ts";
 

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
-import type { ChatMessage } from "../../models/chat.ts";
 import type { Answerer } from "../../models/evaluate/answer.ts";
 import { evaluateBench, evaluateCaptions, evaluateOwl, evaluateScienceQA } from "../../models/evaluate/run.ts";
+import type { ChatMessage } from "../../src/generate/chat.ts";
 import { type FileSource, memoryFiles } from "../../src/io/source.ts";
 import { png } from "../training/tiny.ts";
 

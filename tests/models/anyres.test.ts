@@ -1,13 +1,13 @@
 import { beforeAll, describe, expect, test } from "vitest";
-import { anyresRows, anyresTiles, bestResolution, type Size, tileGrid } from "../../models/anyres.ts";
-import { Processor } from "../../models/chat.ts";
-import { IMAGE_TOKEN_INDEX } from "../../models/conversation.ts";
-import { resize } from "../../models/image.ts";
 import { Llava, type LlavaConfig } from "../../models/llava.ts";
-import { Tokenizer, type TokenizerJson } from "../../models/tokenizer.ts";
+import { Processor } from "../../src/generate/chat.ts";
+import { anyresRows, anyresTiles, bestResolution, type Size, tileGrid } from "../../src/image/anyres.ts";
+import { resize } from "../../src/image/image.ts";
 import { saveCheckpoint } from "../../src/io/index.ts";
 import { jsonBytes, memoryFiles, writeFile } from "../../src/io/source.ts";
 import { cat, manualSeed, rand, type Tensor, tensor } from "../../src/tensor/tensor.ts";
+import { IMAGE_TOKEN_INDEX } from "../../src/text/conversation.ts";
+import { Tokenizer, type TokenizerJson } from "../../src/text/tokenizer.ts";
 import { openBackend } from "../backend.ts";
 import { goldenPath, readJson } from "./goldens.ts";
 

@@ -9,8 +9,8 @@ import {
   template,
   tokenizePrompt,
   trainingSample,
-} from "../../models/conversation.ts";
-import { Tokenizer, type TokenizerJson } from "../../models/tokenizer.ts";
+} from "../../src/text/conversation.ts";
+import { Tokenizer, type TokenizerJson } from "../../src/text/tokenizer.ts";
 import { goldenPath, readJson } from "./goldens.ts";
 import { llama2Json } from "./llama2.ts";
 

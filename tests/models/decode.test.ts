@@ -6,8 +6,8 @@ import { deflateSync } from "node:zlib";
 import fc from "fast-check";
 import { PNG } from "pngjs";
 import { describe, expect, test } from "vitest";
-import { decodeImage } from "../../models/decode.ts";
-import { toRGB } from "../../models/image.ts";
+import { decodeImage } from "../../src/image/decode.ts";
+import { toRGB } from "../../src/image/image.ts";
 
 const folder = join(dirname(fileURLToPath(import.meta.url)), "jpeg");
 const read = (name: string) => new Uint8Array(readFileSync(join(folder, name)));

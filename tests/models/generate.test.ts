@@ -1,14 +1,14 @@
 import { beforeAll, describe, expect, test } from "vitest";
-import { trainBPE } from "../../models/bpe.ts";
-import { type ChatMessage, type ChatOptions, Processor } from "../../models/chat.ts";
-import { generate, generateText, steps, textPrompt } from "../../models/generate.ts";
 import { LlamaForCausalLM } from "../../models/llama.ts";
 import { Llava } from "../../models/llava.ts";
-import type { GenerateOptions } from "../../models/options.ts";
-import { Tokenizer } from "../../models/tokenizer.ts";
+import { type ChatMessage, type ChatOptions, Processor } from "../../src/generate/chat.ts";
+import { generate, generateText, steps, textPrompt } from "../../src/generate/generate.ts";
+import type { GenerateOptions } from "../../src/generate/options.ts";
 import { memoryFiles } from "../../src/io/source.ts";
 import { init } from "../../src/runtime/engine.ts";
 import { manualSeed, type Tensor, tensor } from "../../src/tensor/tensor.ts";
+import { trainBPE } from "../../src/text/bpe.ts";
+import { Tokenizer } from "../../src/text/tokenizer.ts";
 
 const config = {
   vocab_size: 40,

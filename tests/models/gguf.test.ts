@@ -1,12 +1,12 @@
 import { beforeAll, describe, expect, test } from "vitest";
-import { trainBPE } from "../../models/bpe.ts";
-import { loadGguf } from "../../models/gguf.ts";
 import { inverseFrequencies, LlamaForCausalLM } from "../../models/llama.ts";
-import { Tokenizer } from "../../models/tokenizer.ts";
+import { loadGguf } from "../../models/registry.ts";
 import { toHalf } from "../../src/graph/dtype.ts";
 import { memoryFiles } from "../../src/io/source.ts";
 import { manualSeed } from "../../src/ops/random.ts";
 import { tensor } from "../../src/tensor/tensor.ts";
+import { trainBPE } from "../../src/text/bpe.ts";
+import { Tokenizer } from "../../src/text/tokenizer.ts";
 import { openBackend } from "../backend.ts";
 import { type GgufTensor, type GgufValue, ggufFile } from "../io/gguf.ts";
 import { llama2Json } from "./llama2.ts";

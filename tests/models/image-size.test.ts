@@ -1,8 +1,8 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { decodeImage, imageSize } from "../../models/decode.ts";
 import { root } from "../../scripts/environment.mjs";
+import { decodeImage, imageSize } from "../../src/image/decode.ts";
 import { list } from "../style/files.ts";
 
 const files = [...list("tests/models/jpeg", /\.jpe?g$/), ...list("examples", /\.png$/)];

@@ -11,7 +11,7 @@ import {
   resize,
   resizeShortestEdge,
   toRGB,
-} from "../../models/image.ts";
+} from "../../src/image/image.ts";
 import { goldenPath, readJson, readTensors } from "./goldens.ts";
 
 const file = goldenPath("preprocess", "clip", "case.json");

@@ -1,5 +1,5 @@
 import { beforeAll, describe, expect, test } from "vitest";
-import { attentionMaps, drawAttention, imageAttention, logitLens } from "../../models/inspect.ts";
+import { attentionMaps, drawAttention, imageAttention, logitLens } from "../../models/evaluate/inspect.ts";
 import { Llava } from "../../models/llava.ts";
 import { Dropout, Linear, Module } from "../../src/nn/index.ts";
 import { memoryStats } from "../../src/runtime/engine.ts";

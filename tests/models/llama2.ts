@@ -1,5 +1,5 @@
 import llama from "llama-tokenizer-js";
-import type { TokenizerJson } from "../../models/tokenizer.ts";
+import type { TokenizerJson } from "../../src/text/tokenizer.ts";
 
 /** SentencePiece's way with spaces: "▁" for each of them, and one in front. */
 export const markSpaces = {

@@ -1,12 +1,11 @@
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { beforeAll, describe, expect, test } from "vitest";
-import { fromPretrained } from "../../models/auto.ts";
-import { trainBPE } from "../../models/bpe.ts";
-import { LlamaForCausalLM } from "../../models/llama.ts";
+import { type LoadProgress, loadWeights, saveModel } from "../../models/checkpoints/load.ts";
+import { loadProjector, saveProjector } from "../../models/checkpoints/projector.ts";
+import { LlamaForCausalLM, loadLlama } from "../../models/llama.ts";
 import { Llava } from "../../models/llava.ts";
-import { type LoadProgress, loadLlama, loadWeights, saveModel } from "../../models/load.ts";
-import { loadProjector, saveProjector } from "../../models/projector.ts";
+import { fromPretrained } from "../../models/registry.ts";
 import { openWeights } from "../../src/io/huggingface.ts";
 import { browserFiles, type FileSource, httpFiles, memoryFiles } from "../../src/io/source.ts";
 import { TensorFiles } from "../../src/io/tensors.ts";
@@ -15,6 +14,7 @@ import { Linear, Module, QuantizedLinear, QuantizedWeight, setParameter, without
 import { currentDevice, init } from "../../src/runtime/engine.ts";
 import { folder } from "../../src/runtime/node.ts";
 import { type Tensor, tensor } from "../../src/tensor/tensor.ts";
+import { trainBPE } from "../../src/text/bpe.ts";
 import { goldenPath } from "./goldens.ts";
 
 beforeAll(async () => {

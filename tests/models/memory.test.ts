@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import { steps, textPrompt } from "../../models/generate.ts";
 import { LlamaForCausalLM } from "../../models/llama.ts";
+import { steps, textPrompt } from "../../src/generate/generate.ts";
 import { init, memoryStats } from "../../src/runtime/engine.ts";
 import { manualSeed } from "../../src/tensor/tensor.ts";
 

@@ -1,13 +1,13 @@
 import { beforeAll, describe, expect, test } from "vitest";
-import { beamSearch } from "../../models/beam.ts";
-import { trainBPE } from "../../models/bpe.ts";
-import type { NewToken } from "../../models/draw.ts";
-import { generate, generateText, generateTokens, steps, textPrompt } from "../../models/generate.ts";
 import { LlamaForCausalLM } from "../../models/llama.ts";
-import type { GenerateOptions } from "../../models/options.ts";
-import { Tokenizer } from "../../models/tokenizer.ts";
+import { beamSearch } from "../../src/generate/beam.ts";
+import type { NewToken } from "../../src/generate/draw.ts";
+import { generate, generateText, generateTokens, steps, textPrompt } from "../../src/generate/generate.ts";
+import type { GenerateOptions } from "../../src/generate/options.ts";
 import { init, memoryStats } from "../../src/runtime/engine.ts";
 import { manualSeed, tensor } from "../../src/tensor/tensor.ts";
+import { trainBPE } from "../../src/text/bpe.ts";
+import { Tokenizer } from "../../src/text/tokenizer.ts";
 
 const config = {
   vocab_size: 23,

@@ -1,6 +1,6 @@
 import { beforeAll, describe, expect, test } from "vitest";
-import { generate } from "../../models/generate.ts";
 import { MplugOwl2, type MplugOwl2Config } from "../../models/owl2.ts";
+import { generate } from "../../src/generate/generate.ts";
 import { openCheckpoint } from "../../src/io/index.ts";
 import { memoryFiles } from "../../src/io/source.ts";
 import { setParameter } from "../../src/nn/index.ts";

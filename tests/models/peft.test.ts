@@ -1,8 +1,8 @@
 /** Adapter folders in PyTorch's format, as PEFT wrote them before safetensors and LLaVA still does. */
 import { beforeAll, describe, expect, test } from "vitest";
+import { loadAdapter } from "../../models/checkpoints/peft.ts";
 import { Llava } from "../../models/llava.ts";
 import { MplugOwl } from "../../models/owl.ts";
-import { loadAdapter } from "../../models/peft.ts";
 import type { ValueEntry } from "../../src/io/safetensors.ts";
 import { memoryFiles } from "../../src/io/source.ts";
 import { TensorFiles } from "../../src/io/tensors.ts";

@@ -1,5 +1,5 @@
 import { beforeAll, expect, test } from "vitest";
-import { loadWeights, saveModel } from "../../models/load.ts";
+import { loadWeights, saveModel } from "../../models/checkpoints/load.ts";
 import { type Blip2Config, Blip2ImageEncoder } from "../../models/qformer.ts";
 import { Resampler, resamplerNames } from "../../models/resampler.ts";
 import { saveSafetensors, TensorFiles } from "../../src/io/index.ts";

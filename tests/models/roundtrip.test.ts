@@ -2,12 +2,12 @@
 import { createHash } from "node:crypto";
 import { readdirSync } from "node:fs";
 import { beforeAll, describe, expect, test } from "vitest";
-import { fromPretrained } from "../../models/auto.ts";
+import { loadWeights, saveModel } from "../../models/checkpoints/load.ts";
+import { loadAdapter, saveAdapter } from "../../models/checkpoints/peft.ts";
 import { Llava } from "../../models/llava.ts";
-import { loadWeights, saveModel } from "../../models/load.ts";
 import { MplugOwl } from "../../models/owl.ts";
-import { loadAdapter, saveAdapter } from "../../models/peft.ts";
 import { Blip2ImageEncoder } from "../../models/qformer.ts";
+import { fromPretrained } from "../../models/registry.ts";
 import { Resampler, resamplerNames } from "../../models/resampler.ts";
 import { openCheckpoint, openWeights, saveCheckpoint } from "../../src/io/huggingface.ts";
 import { type FileSource, memoryFiles, subfolder } from "../../src/io/source.ts";

@@ -1,9 +1,9 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { loadTokenizer } from "../../models/load.ts";
-import { type Piece, parseSentencePiece, sentencePieceJson } from "../../models/sentencepiece.ts";
-import { Tokenizer } from "../../models/tokenizer.ts";
 import { memoryFiles } from "../../src/io/source.ts";
+import { loadTokenizer } from "../../src/text/folder.ts";
+import { type Piece, parseSentencePiece, sentencePieceJson } from "../../src/text/sentencepiece.ts";
+import { Tokenizer } from "../../src/text/tokenizer.ts";
 import { goldenPath, readJson } from "./goldens.ts";
 import { llama2Json } from "./llama2.ts";
 

@@ -1,14 +1,14 @@
 import { beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { trainBPE } from "../../models/bpe.ts";
-import { type ChatMessage, Processor } from "../../models/chat.ts";
-import { generate, generateText, textPrompt } from "../../models/generate.ts";
-import type { Image } from "../../models/image.ts";
+import { ChatSession } from "../../models/chat/session.ts";
 import { LlamaForCausalLM } from "../../models/llama.ts";
 import { Llava } from "../../models/llava.ts";
-import { ChatSession } from "../../models/session.ts";
-import { Tokenizer, type TokenizerConfig } from "../../models/tokenizer.ts";
+import { type ChatMessage, Processor } from "../../src/generate/chat.ts";
+import { generate, generateText, textPrompt } from "../../src/generate/generate.ts";
+import type { Image } from "../../src/image/image.ts";
 import { init } from "../../src/runtime/engine.ts";
 import { manualSeed, tensor } from "../../src/tensor/tensor.ts";
+import { trainBPE } from "../../src/text/bpe.ts";
+import { Tokenizer, type TokenizerConfig } from "../../src/text/tokenizer.ts";
 
 const { json } = new Tokenizer(
   trainBPE([["USER: ASSISTANT: what is this? a red apple, a green pear", 5]], {

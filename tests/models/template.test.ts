@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
-import { trainBPE } from "../../models/bpe.ts";
-import { loadTokenizer } from "../../models/load.ts";
-import { renderChatTemplate } from "../../models/template.ts";
 import { memoryFiles } from "../../src/io/source.ts";
+import { trainBPE } from "../../src/text/bpe.ts";
+import { loadTokenizer } from "../../src/text/folder.ts";
+import { renderChatTemplate } from "../../src/text/template.ts";
 
 // In the form that llava-hf, Llama-2 and Qwen publish theirs; the texts are what those templates' authors document.
 const llava =

@@ -1,7 +1,7 @@
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { trainBPE } from "../../models/bpe.ts";
-import { Tokenizer, type TokenizerJson } from "../../models/tokenizer.ts";
+import { trainBPE } from "../../src/text/bpe.ts";
+import { Tokenizer, type TokenizerJson } from "../../src/text/tokenizer.ts";
 import { goldenPath, readJson } from "./goldens.ts";
 import { llama2Json } from "./llama2.ts";
 

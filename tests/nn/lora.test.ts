@@ -1,5 +1,5 @@
 import { beforeAll, describe, expect, test } from "vitest";
-import { loadAdapter, saveAdapter } from "../../models/peft.ts";
+import { loadAdapter, saveAdapter } from "../../models/checkpoints/peft.ts";
 import { jsonBytes, memoryFiles, readJson } from "../../src/io/source.ts";
 import {
   AdamW,

@@ -1,5 +1,5 @@
 import { beforeAll, describe, expect, test } from "vitest";
-import { parameterTable, train } from "../../models/train.ts";
+import { parameterTable, train } from "../../models/training/train.ts";
 import { saveSafetensors } from "../../src/io/safetensors.ts";
 import { memoryFiles } from "../../src/io/source.ts";
 import { TensorFiles } from "../../src/io/tensors.ts";

@@ -1,5 +1,5 @@
 import { beforeAll, expect, test } from "vitest";
-import { train } from "../../models/train.ts";
+import { train } from "../../models/training/train.ts";
 import { AdamW, LossScaler } from "../../src/nn/index.ts";
 import { init } from "../../src/runtime/engine.ts";
 import { type Tensor, tensor } from "../../src/tensor/tensor.ts";

@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { beforeAll, describe, expect, test } from "vitest";
 import { decode, probabilities } from "../../examples/ocr/read.ts";
 import { loadRecognizer, onnxConstants, recognizerFile } from "../../examples/ocr/weights.ts";
-import { decodeImage } from "../../models/index.ts";
+import { decodeImage } from "../../src/image/index.ts";
 import { init } from "../../src/index.ts";
 import { tensor } from "../../src/tensor/tensor.ts";
 

@@ -16,7 +16,7 @@ const texts = [...code, ...list("docs", /\.md$/), ...list("kernels", /\.md$/), "
 describe("line budgets", () => {
   const MAX_FILE = 420;
   /** Lines of all files below a folder. Raise one deliberately, in the commit that needs it. */
-  const budgets = { src: 14600, models: 11000, kernels: 7500 };
+  const budgets = { src: 18600, models: 11000, kernels: 7500 };
 
   test(`every file has at most ${MAX_FILE} lines`, () => {
     expect(code.filter((path) => lines(path) > MAX_FILE)).toEqual([]);

@@ -3,17 +3,17 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { positionsOf } from "../../models/batch.ts";
-import { Tokenizer } from "../../models/tokenizer.ts";
 import { augment, mayFlip } from "../../models/training/augment.ts";
 import { collate } from "../../models/training/collate.ts";
 import { lossCurve } from "../../models/training/curve.ts";
 import { checkFiles, type EncoderOptions, encodeSample, readSamples } from "../../models/training/data.ts";
 import { FeatureCache } from "../../models/training/images.ts";
-import { randomOf } from "../../models/training/random.ts";
 import { epochSteps, pack } from "../../models/training/sampler.ts";
 import { root } from "../../scripts/environment.mjs";
+import { randomOf } from "../../src/data/random.ts";
 import { memoryFiles } from "../../src/io/source.ts";
 import { init } from "../../src/runtime/engine.ts";
+import { Tokenizer } from "../../src/text/tokenizer.ts";
 
 const files = (content: Record<string, string>) =>
   memoryFiles(new Map(Object.entries(content).map(([name, text]) => [name, new TextEncoder().encode(text)])));

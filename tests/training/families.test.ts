@@ -1,11 +1,11 @@
 import { cpSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { saveModel } from "../../models/checkpoints/load.ts";
+import { loadAdapter } from "../../models/checkpoints/peft.ts";
 import { LlamaForCausalLM } from "../../models/llama.ts";
 import { Llava } from "../../models/llava.ts";
-import { saveModel } from "../../models/load.ts";
 import { MplugOwl2 } from "../../models/owl2.ts";
-import { loadAdapter } from "../../models/peft.ts";
 import { parseRecipe } from "../../models/training/recipe.ts";
 import { trainRecipe } from "../../models/training/run.ts";
 import { CLIPVisionModel } from "../../models/vit.ts";

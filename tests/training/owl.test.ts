@@ -1,8 +1,8 @@
 import { cpSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { loadAdapter } from "../../models/checkpoints/peft.ts";
 import { MplugOwl, type MplugOwlConfig } from "../../models/owl.ts";
-import { loadAdapter } from "../../models/peft.ts";
 import { parseRecipe } from "../../models/training/recipe.ts";
 import { trainRecipe } from "../../models/training/run.ts";
 import { folder } from "../../src/runtime/node.ts";

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
-import { templates } from "../../models/conversation.ts";
 import { presets } from "../../models/training/presets.ts";
 import { parseRecipe } from "../../models/training/recipe.ts";
+import { templates } from "../../src/text/conversation.ts";
 
 const needed = { model_name_or_path: "model", data_path: "data.json", output_dir: "out" };
 const own = { ...needed, learning_rate: 1e-3, train_batch_size: 8 };

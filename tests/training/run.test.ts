@@ -1,8 +1,8 @@
 import { existsSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { loadAdapter } from "../../models/checkpoints/peft.ts";
 import { Llava } from "../../models/llava.ts";
-import { loadAdapter } from "../../models/peft.ts";
 import { parseRecipe } from "../../models/training/recipe.ts";
 import { type RunFacts, trainRecipe } from "../../models/training/run.ts";
 import { memoryStats } from "../../src/runtime/engine.ts";

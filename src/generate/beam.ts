@@ -1,9 +1,9 @@
 /** Beam search, with the rules of Hugging Face: which beams go on, what finishes one, when to stop. */
-import { cat, noGrad, type Tensor, tensor } from "../src/tensor/tensor.ts";
-import { ids2d } from "./batch.ts";
+
+import { cat, noGrad, type Tensor, tensor } from "../tensor/tensor.ts";
 import type { KVCache } from "./cache.ts";
-import type { LlamaForCausalLM } from "./llama.ts";
 import { FORBIDDEN, LogitsProcessor } from "./logits.ts";
+import type { CausalLM } from "./model.ts";
 import { type CheckedOptions, checkOptions, endTokens, type GenerateOptions, type Prompt } from "./options.ts";
 import { nextLogits, prefill } from "./pass.ts";
 
@@ -51,7 +51,7 @@ class Search {
 }
 
 /** The best `numBeams` continuations of every sample, best first. */
-export async function beamSearch(model: LlamaForCausalLM, prompt: Prompt, options: GenerateOptions): Promise<Beam[][]> {
+export async function beamSearch(model: CausalLM, prompt: Prompt, options: GenerateOptions): Promise<Beam[][]> {
   const checked = checkOptions(model, prompt, options);
   const { numBeams: K = 1, maxNewTokens, signal } = checked;
   const V = model.config.vocab_size;
@@ -86,7 +86,7 @@ export async function beamSearch(model: LlamaForCausalLM, prompt: Prompt, option
         processor.reorder(order);
         processor.push(tokens);
         processor.add(tensor(tokens));
-        logits = nextLogits(model, ids2d(b * K, tokens), cache);
+        logits = nextLogits(model, tensor(tokens, { shape: [b * K, 1] }), cache);
       }
       const sums = tensor(
         Float32Array.from(running, ({ sum }) => sum),

@@ -8,6 +8,7 @@ export {
   conversation,
   detailInstructions,
 } from "./conversations.ts";
+export { randomOf, shuffled } from "./random.ts";
 export { type FileRecord, readRecords, writeRecords } from "./records.ts";
 export {
   type InstructionKind,

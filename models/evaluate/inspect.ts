@@ -1,8 +1,9 @@
 /** Looking inside a model: what each layer would say, and where the words of an answer look. */
-import { arange, noGrad, rope, type Tensor, tensor, where } from "../src/tensor/tensor.ts";
-import type { Image } from "./image.ts";
-import { type DecoderInput, inverseFrequencies, LlamaForCausalLM } from "./llama.ts";
-import type { VisionLanguageInput, VisionLanguageModel } from "./vlm.ts";
+
+import type { Image } from "../../src/image/index.ts";
+import { arange, noGrad, rope, type Tensor, tensor, where } from "../../src/index.ts";
+import { type DecoderInput, inverseFrequencies, LlamaForCausalLM } from "../llama.ts";
+import type { VisionLanguageInput, VisionLanguageModel } from "../vlm.ts";
 
 export interface LensToken {
   id: number;

@@ -1,6 +1,6 @@
 /** Drawing tokens: the sampling kernel, its random numbers, and log-probabilities read with the ids. */
-import { mix } from "../src/ops/math.ts";
-import { cat, sample, type Tensor, tensor } from "../src/tensor/tensor.ts";
+import { mix } from "../ops/math.ts";
+import { cat, sample, type Tensor, tensor } from "../tensor/tensor.ts";
 
 /** One new token of a sample. */
 export interface NewToken {

@@ -1,5 +1,5 @@
 /** The caption filter of LLaVA's first stage (arXiv 2304.08485, appendix): a balanced choice by noun phrases. */
-import { randomOf, shuffled } from "../training/random.ts";
+import { randomOf, shuffled } from "./random.ts";
 
 export interface BalanceOptions {
   /** Phrases in fewer captions than this choose none. Default 3. */

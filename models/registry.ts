@@ -1,10 +1,13 @@
 /** The model of a checkpoint folder, whichever it is: config.json says. */
-import { type FileSource, openFolder } from "../src/io/index.ts";
-import { readJson } from "../src/io/source.ts";
-import type { Module } from "../src/nn/index.ts";
+
+import { type FileSource, openFolder, readJson } from "../src/io/index.ts";
+import { type Module, withoutInit } from "../src/nn/index.ts";
+import type { Tokenizer } from "../src/text/index.ts";
+import { readGguf } from "./checkpoints/gguf.ts";
+import { type LoadOptions, loadSources } from "./checkpoints/load.ts";
 import { ViTForImageClassification } from "./classifier.ts";
+import { LlamaForCausalLM, loadLlama } from "./llama.ts";
 import { Llava, type LlavaLoadOptions } from "./llava.ts";
-import { loadLlama } from "./load.ts";
 import { MplugOwl } from "./owl.ts";
 import { MplugOwl2 } from "./owl2.ts";
 import { loadVisionTower } from "./tower.ts";
@@ -41,4 +44,15 @@ export async function fromPretrained(where: string | FileSource, options?: Llava
       `${source.location}/config.json: model_type ${JSON.stringify(type)} is not supported; known are ${Object.keys(loaders).join(", ")}`,
     );
   return loaders[type](source, options);
+}
+
+/** A decoder and, where the file has one, its tokenizer. */
+export async function loadGguf(
+  where: string | FileSource,
+  { file, ...options }: LoadOptions & { file?: string } = {},
+): Promise<{ model: LlamaForCausalLM; tokenizer?: Tokenizer }> {
+  const { config, sources, tokenizer } = await readGguf(where, file);
+  const model = withoutInit(() => new LlamaForCausalLM(config));
+  await loadSources(model, sources, options);
+  return { model, tokenizer };
 }

@@ -1,6 +1,5 @@
 /** Lists of records in files: one JSON list, or one JSON value a line where the file's name ends in .jsonl. */
-import type { FileSource } from "../../src/io/index.ts";
-import { writeFile } from "../../src/io/source.ts";
+import { type FileSource, writeFile } from "../io/index.ts";
 
 export interface FileRecord {
   readonly value: unknown;

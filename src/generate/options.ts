@@ -1,8 +1,9 @@
 /** What generation can be asked for; names are those of Hugging Face's `generate`, in camelCase. */
-import { type Tensor, tensor } from "../src/tensor/tensor.ts";
+
+import { type Tensor, tensor } from "../tensor/tensor.ts";
+import type { Tokenizer } from "../text/index.ts";
 import type { CacheType, KVCache } from "./cache.ts";
-import type { LlamaForCausalLM } from "./llama.ts";
-import type { Tokenizer } from "./tokenizer.ts";
+import type { CausalLM } from "./model.ts";
 
 /** Prompts of B samples, each from position 0 on, padded behind. */
 export interface Prompt {
@@ -78,7 +79,7 @@ export interface GenerateOptions {
 /** Options after `checkOptions`. */
 export type CheckedOptions = GenerateOptions & { readonly maxNewTokens: number };
 
-export function endTokens(model: LlamaForCausalLM, options: GenerateOptions): ReadonlySet<number> {
+export function endTokens(model: CausalLM, options: GenerateOptions): ReadonlySet<number> {
   const eos = options.eosTokenId ?? model.eosTokenId ?? model.config.eos_token_id ?? options.tokenizer?.eosTokenId;
   return new Set(eos === undefined ? [] : typeof eos === "number" ? [eos] : eos);
 }
@@ -105,7 +106,7 @@ const rules: readonly Rule[] = [
 ];
 
 /** Refuses numbers out of range, options that exclude each other, and prompts that leave no room. */
-export function checkOptions(model: LlamaForCausalLM, prompt: Prompt, options: GenerateOptions): CheckedOptions {
+export function checkOptions(model: CausalLM, prompt: Prompt, options: GenerateOptions): CheckedOptions {
   for (const [key, ok, what] of rules) {
     const value = options[key] as number | undefined;
     if (value !== undefined && !ok(value)) throw new RangeError(`generate: ${key} ${what}, got ${value}`);

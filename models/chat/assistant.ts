@@ -1,18 +1,17 @@
 /** What answers: the model of any folder that can chat, a recipe's result among them. */
-import { type FileSource, openFolder } from "../src/io/index.ts";
-import { readJson } from "../src/io/source.ts";
-import { fromPretrained } from "./auto.ts";
-import { type ChatMessage, Processor } from "./chat.ts";
-import { LlamaForCausalLM } from "./llama.ts";
-import { Llava, type LlavaLoadOptions } from "./llava.ts";
-import { checkTokenizer, loadTokenizer } from "./load.ts";
-import type { GenerateOptions } from "./options.ts";
-import { loadAdapter } from "./peft.ts";
-import { loadProjector } from "./projector.ts";
+
+import { type ChatMessage, type GenerateOptions, Processor } from "../../src/generate/index.ts";
+import { type FileSource, openFolder, readJson } from "../../src/io/index.ts";
+import { checkTokenizer, loadTokenizer } from "../../src/text/index.ts";
+import { loadAdapter } from "../checkpoints/peft.ts";
+import { loadProjector } from "../checkpoints/projector.ts";
+import { LlamaForCausalLM } from "../llama.ts";
+import { Llava, type LlavaLoadOptions } from "../llava.ts";
+import { fromPretrained } from "../registry.ts";
+import { openModel } from "../training/model.ts";
+import { parseRecipe, type Recipe } from "../training/recipe.ts";
+import { VisionLanguageModel } from "../vlm.ts";
 import { ChatSession, type SessionParts } from "./session.ts";
-import { openModel } from "./training/model.ts";
-import { parseRecipe, type Recipe } from "./training/recipe.ts";
-import { VisionLanguageModel } from "./vlm.ts";
 
 export interface AssistantOptions extends LlavaLoadOptions {
   /** A PEFT folder whose adapter is put on the model. */

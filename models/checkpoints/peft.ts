@@ -1,11 +1,26 @@
 /** LoRA adapters in the layout of PEFT: adapter_config.json and adapter_model.safetensors, or the older adapter_model.bin. */
 
-import { sameShape, show } from "../src/graph/shape.ts";
-import { type FileSource, openFolder, saveSafetensors, TensorFiles, type WriteOptions } from "../src/io/index.ts";
-import { jsonBytes, readJson, writeFile } from "../src/io/source.ts";
-import { addAdapter, loraStateDict, type Module, type StateDict, setParameter } from "../src/nn/index.ts";
-import { adapted, DEFAULT_ADAPTER, hosts } from "../src/nn/lora.ts";
-import type { Tensor } from "../src/tensor/tensor.ts";
+import type { Tensor } from "../../src/index.ts";
+import {
+  type FileSource,
+  jsonBytes,
+  openFolder,
+  readJson,
+  saveSafetensors,
+  TensorFiles,
+  type WriteOptions,
+  writeFile,
+} from "../../src/io/index.ts";
+import {
+  adaptableLayers,
+  adaptedLayers,
+  addAdapter,
+  DEFAULT_ADAPTER,
+  loraStateDict,
+  type Module,
+  type StateDict,
+  setParameter,
+} from "../../src/nn/index.ts";
 import { ownName } from "./load.ts";
 
 /** The keys of adapter_config.json that say what a LoRA is. */
@@ -64,7 +79,7 @@ export async function loadAdapter(
   }
   const file = await openEither(source, ADAPTER);
   if (!file) throw new Error(`${source.location}: expected ${formats.map((format) => ADAPTER + format).join(" or ")}`);
-  const known = new Set(Array.from(hosts(model), ([host]) => host));
+  const known = new Set(Array.from(adaptableLayers(model), ([host]) => host));
   const stored = new Map(file.names.map((key) => [resolve(key, model, known, file.fileOf(key)), key]));
   const layers = [
     ...new Set(Array.from(stored.keys(), (key) => key.replace(/^base_model\.model\.|\.lora_[AB]\.weight$/g, ""))),
@@ -110,13 +125,13 @@ function checkShapes(
   where: string,
 ): void {
   const problems: string[] = [];
-  const layers = new Map(hosts(model));
+  const layers = new Map(adaptableLayers(model));
   for (const [key, name] of stored) {
     const [, layer, which] = /^base_model\.model\.(.+)\.lora_([AB])\.weight$/.exec(key)!;
     const { inFeatures, outFeatures } = layers.get(layer)!;
     const want = which === "A" ? [r, inFeatures] : [outFeatures, r];
     const { shape } = file.entry(name);
-    if (!sameShape(shape, want)) problems.push(`${name} has shape ${show(shape)}, expected ${show(want)}`);
+    if (String(shape) !== String(want)) problems.push(`${name} has shape [${shape}], expected [${want}]`);
     const other = key.replace(/lora_[AB]\.weight$/, `lora_${which === "A" ? "B" : "A"}.weight`);
     if (!stored.has(other)) problems.push(`missing ${other}`);
   }
@@ -133,8 +148,8 @@ function besideOf(model: Module, file: TensorFiles): [string, Tensor][] {
     const target = own[bare] ?? own[ownName(model, bare)];
     const { shape } = file.entry(key);
     if (!target) problems.push(`${key} is no tensor of the model`);
-    else if (!sameShape(target.shape, shape))
-      problems.push(`${key} has shape ${show(shape)}, expected ${show(target.shape)}`);
+    else if (String(target.shape) !== String(shape))
+      problems.push(`${key} has shape [${shape}], expected [${target.shape}]`);
     return target ? [[key, target]] : [];
   });
   if (problems.length) throw new Error(`${file.location}: ${BESIDE} does not fit the model: ${problems.join("; ")}`);
@@ -148,7 +163,7 @@ export async function saveAdapter(
   { name = DEFAULT_ADAPTER, ...options }: WriteOptions & AdapterOptions = {},
 ): Promise<void> {
   const source = await openFolder(where);
-  const layers = [...adapted(model)].filter(([, { lora }]) => lora.adapters.has(name));
+  const layers = [...adaptedLayers(model)].filter(([, { lora }]) => lora.adapters.has(name));
   if (layers.length === 0) throw new Error(`saveAdapter: the model has no LoRA "${name}"`);
   const { r, alpha, dropout, rankStabilized } = layers[0][1].lora.adapters.get(name)!.options;
   const config: AdapterConfig = {

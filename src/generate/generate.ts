@@ -3,19 +3,19 @@
  * every step has the same plan; the host reads ids one step late, while the next step runs.
  */
 
-import { drawSeed } from "../src/ops/random.ts";
-import { assign } from "../src/runtime/engine.ts";
-import { noGrad, type Tensor, tensor } from "../src/tensor/tensor.ts";
-import { bucket, ids2d } from "./batch.ts";
+import { drawSeed } from "../ops/random.ts";
+import { assign } from "../runtime/engine.ts";
+import { noGrad, type Tensor, tensor } from "../tensor/tensor.ts";
+import type { Tokenizer } from "../text/index.ts";
+import { bucket } from "./batch.ts";
 import { beamSearch } from "./beam.ts";
 import type { KVCache } from "./cache.ts";
 import { draw, type NewToken, readTokens, uniformAt } from "./draw.ts";
-import type { LlamaForCausalLM } from "./llama.ts";
 import { LogitsProcessor } from "./logits.ts";
 import { lookupTokens } from "./lookup.ts";
+import type { CausalLM } from "./model.ts";
 import { checkOptions, endTokens, type GenerateOptions, type Prompt, samplingSettings } from "./options.ts";
 import { nextLogits, prefill } from "./pass.ts";
-import type { Tokenizer } from "./tokenizer.ts";
 
 /** One step: the next id of every sample, and the logits [B, V] they were drawn from. */
 export interface Step {
@@ -25,13 +25,13 @@ export interface Step {
 }
 
 /** A prompt of token ids alone. */
-export function textPrompt(model: LlamaForCausalLM, ids: readonly (readonly number[])[]): Prompt {
+export function textPrompt(model: CausalLM, ids: readonly (readonly number[])[]): Prompt {
   if (ids.length === 0 || ids.some((row) => row.length === 0))
     throw new Error("generate: the batch or one of its prompts is empty");
   const lengths = ids.map((row) => row.length);
   const length = bucket(Math.max(...lengths));
   const flat = Int32Array.from(ids.flatMap((row) => [...row, ...new Array<number>(length - row.length).fill(0)]));
-  return { embeds: model.model.embed(ids2d(ids.length, flat)), lengths, history: ids };
+  return { embeds: model.model.embed(tensor(flat, { shape: [ids.length, length] })), lengths, history: ids };
 }
 
 /**
@@ -39,7 +39,7 @@ export function textPrompt(model: LlamaForCausalLM, ids: readonly (readonly numb
  * Beams, prompt lookup and stop strings are not for single steps.
  */
 export function* steps(
-  model: LlamaForCausalLM,
+  model: CausalLM,
   prompt: Prompt,
   options: GenerateOptions = {},
   keepLogits = false,
@@ -48,12 +48,7 @@ export function* steps(
   yield* stepsWith(new LogitsProcessor(model, prompt.history, checked), model, prompt, keepLogits);
 }
 
-function* stepsWith(
-  processor: LogitsProcessor,
-  model: LlamaForCausalLM,
-  prompt: Prompt,
-  keepLogits = false,
-): Generator<Step> {
+function* stepsWith(processor: LogitsProcessor, model: CausalLM, prompt: Prompt, keepLogits = false): Generator<Step> {
   const { options } = processor;
   const { maxNewTokens, seed = drawSeed(), logprobs } = options;
   const settings = samplingSettings(options);
@@ -83,7 +78,7 @@ function* stepsWith(
  * With prompt lookup too, tokens come one at a time.
  */
 export async function* generateTokens(
-  model: LlamaForCausalLM,
+  model: CausalLM,
   prompt: Prompt,
   options: GenerateOptions = {},
 ): AsyncGenerator<(NewToken | undefined)[]> {
@@ -110,11 +105,7 @@ export async function* generateTokens(
 }
 
 /** New ids of every sample, up to and without its end token. */
-export async function generate(
-  model: LlamaForCausalLM,
-  prompt: Prompt,
-  options: GenerateOptions = {},
-): Promise<number[][]> {
+export async function generate(model: CausalLM, prompt: Prompt, options: GenerateOptions = {}): Promise<number[][]> {
   if ((options.numBeams ?? 1) > 1) return (await beamSearch(model, prompt, options)).map(([best]) => best.ids);
   const rows: number[][] = prompt.lengths.map(() => []);
   for await (const tokens of generateTokens(model, prompt, options))
@@ -127,7 +118,7 @@ export async function generate(
  * @param onToken is called with each token, before its text
  */
 export async function* generateText(
-  model: LlamaForCausalLM,
+  model: CausalLM,
   tokenizer: Tokenizer,
   prompt: Prompt,
   options: GenerateOptions = {},

@@ -1,15 +1,22 @@
 /** A conversation that goes on: keys and values of earlier turns and their images are kept, only what is new is computed. */
-import { noGrad } from "../src/tensor/tensor.ts";
-import { bucket } from "./batch.ts";
-import type { KVCache } from "./cache.ts";
-import { type ChatMessage, type ChatPrompt, chatPrompt, type Processor } from "./chat.ts";
-import { IMAGE_TOKEN_INDEX, template } from "./conversation.ts";
-import { generateText, textPrompt } from "./generate.ts";
-import type { Image } from "./image.ts";
-import { LlamaForCausalLM } from "./llama.ts";
-import type { GenerateOptions, Prompt } from "./options.ts";
-import type { Tokenizer } from "./tokenizer.ts";
-import type { VisionLanguageModel } from "./vlm.ts";
+
+import {
+  bucket,
+  type ChatMessage,
+  type ChatPrompt,
+  chatPrompt,
+  type GenerateOptions,
+  generateText,
+  type KVCache,
+  type Processor,
+  type Prompt,
+  textPrompt,
+} from "../../src/generate/index.ts";
+import type { Image } from "../../src/image/index.ts";
+import { noGrad } from "../../src/index.ts";
+import { IMAGE_TOKEN_INDEX, type Tokenizer, template } from "../../src/text/index.ts";
+import { LlamaForCausalLM } from "../llama.ts";
+import type { VisionLanguageModel } from "../vlm.ts";
 
 export interface SessionParts {
   /** Of a model that reads images. Default: that of its folder. */

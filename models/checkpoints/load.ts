@@ -1,32 +1,28 @@
-import { sameShape, show } from "../src/graph/shape.ts";
+import { flush, tensor } from "../../src/index.ts";
 import {
   copyOrigin,
+  type Entry,
+  type FileSource,
+  type HostTensor,
   noteOrigin,
-  openCheckpoint,
+  openFolder,
+  readJson,
   type Saveable,
   type SaveOptions,
   saveCheckpoint,
-} from "../src/io/huggingface.ts";
-import { type Entry, type FileSource, type HostTensor, openFolder, type TensorFiles } from "../src/io/index.ts";
-import { readJson } from "../src/io/source.ts";
-import { decode, loadedType, round16 } from "../src/io/stored.ts";
+  type TensorFiles,
+} from "../../src/io/index.ts";
 import {
   dequantize,
   Linear,
+  loadParameter,
   type Module,
   type QuantFormat,
   QuantizedLinear,
   type QuantOptions,
   type StateDict,
-  setParameter,
   withoutInit,
-} from "../src/nn/index.ts";
-import { loadParameter } from "../src/nn/init.ts";
-import { flush } from "../src/runtime/engine.ts";
-import { type Tensor, tensor } from "../src/tensor/tensor.ts";
-import { LlamaForCausalLM, llamaDefaults } from "./llama.ts";
-import { parseSentencePiece, sentencePieceJson } from "./sentencepiece.ts";
-import { Tokenizer, type TokenizerConfig } from "./tokenizer.ts";
+} from "../../src/nn/index.ts";
 
 /** Names that match are rewritten; null leaves the tensor out. The first rule that matches is the one used. */
 export type Rename = readonly [RegExp, string | null | ((...match: string[]) => string)];
@@ -133,26 +129,15 @@ export async function loadSources(model: Module, sources: Sources, options: Load
   for (const [target, source] of sources) {
     const linear = linears?.get(target);
     if (linear) await linear(source, quantised!);
-    else await place(own[target], source, dtype !== "f32" && own[target].ndim > 1 && !trained.test(target));
+    else {
+      const half = dtype !== "f32" && own[target].ndim > 1 && !trained.test(target);
+      await loadParameter(own[target], source.file, source.name, { half, change: source.change });
+    }
     tensors++;
     bytes += size(source.file.entry(source.name));
     const bytesPerSecond = (bytes / Math.max(1, performance.now() - began)) * 1000;
     onProgress?.({ name: source.name, tensors, totalTensors: sources.size, bytes, totalBytes, bytesPerSecond });
   }
-}
-
-/** Reads one tensor into a parameter, as halves if wanted. */
-async function place(target: Tensor, source: Source, half: boolean): Promise<void> {
-  const { file, name, change } = source;
-  const { dtype: stored, shape } = file.entry(name);
-  const resident = target.node.storage || target.node.op.name === "assign";
-  if (resident || loadedType(stored) !== "f32") return setParameter(target, await values(source));
-  const bytes = await file.bytes(name);
-  if (!change && stored === (half ? "F16" : "F32")) return loadParameter(target, bytes, half ? "f16" : "f32");
-  const plain: HostTensor = { data: decode(bytes, stored, shape, name), shape, dtype: "f32" };
-  const { data } = change ? change(plain) : plain;
-  const words = half ? round16(data, "F16") : data;
-  await loadParameter(target, new Uint8Array(words.buffer, words.byteOffset, words.byteLength), half ? "f16" : "f32");
 }
 
 async function values({ file, name, change }: Source): Promise<HostTensor> {
@@ -183,14 +168,14 @@ function checkFit(own: StateDict, sources: Sources): void {
   const problems: string[] = [];
   for (const [target, { file, name }] of sources) {
     const { shape } = file.entry(name);
-    if (!own[target]) problems.push(`unexpected ${name} ${show(shape)} in ${file.fileOf(name)}`);
-    else if (!sameShape(shape, own[target].shape))
+    if (!own[target]) problems.push(`unexpected ${name} [${shape}] in ${file.fileOf(name)}`);
+    else if (String(shape) !== String(own[target].shape))
       problems.push(
-        `${name} has shape ${show(shape)} in ${file.fileOf(name)}, expected ${show(own[target].shape)} by the config`,
+        `${name} has shape [${shape}] in ${file.fileOf(name)}, expected [${own[target].shape}] by the config`,
       );
   }
   for (const [name, { shape }] of Object.entries(own))
-    if (!sources.has(name)) problems.push(`missing ${name} ${show(shape)}`);
+    if (!sources.has(name)) problems.push(`missing ${name} [${shape}]`);
   const places = new Set(Array.from(sources.values(), ({ file }) => file.location));
   if (problems.length)
     throw new Error(`${[...places].join(", ")}: the weights do not fit the config: ${problems.join("; ")}`);
@@ -231,7 +216,7 @@ export async function loadModel<M extends Module>(
   folders.set(model, source);
   layouts.set(model, renames);
   const ends = await endTokens(source);
-  for (const [, module] of model.namedModules()) if (module instanceof LlamaForCausalLM) module.eosTokenId = ends;
+  for (const [, module] of model.namedModules()) if ("eosTokenId" in module) module.eosTokenId = ends;
   return model;
 }
 
@@ -267,39 +252,6 @@ export async function saveModel(
   await saveCheckpoint(await openFolder(where), config, state, { companions: folderOf(model), ...options });
 }
 
-/**
- * The tokenizer of a folder: tokenizer.json, else SentencePiece's tokenizer.model; undefined where there is neither. Its
- * config comes from tokenizer_config.json, its chat template from chat_template.jinja, else chat_template.json, else the
- * config.
- */
-export async function loadTokenizer(source: FileSource): Promise<Tokenizer | undefined> {
-  const json = async (path: string) => ((await source.size(path)) === undefined ? undefined : readJson(source, path));
-  const config: TokenizerConfig = (await json("tokenizer_config.json")) ?? {};
-  // A processor's template goes before the tokenizer's, which may be one for text alone.
-  config.chat_template = (await json("chat_template.json"))?.chat_template ?? config.chat_template;
-  if ((await source.size("chat_template.jinja")) !== undefined)
-    config.chat_template = new TextDecoder().decode(await source.read("chat_template.jinja"));
-  const path = (await source.size("tokenizer.json")) === undefined ? "tokenizer.model" : "tokenizer.json";
-  if ((await source.size(path)) === undefined) return undefined;
-  const where = `${source.location}/${path}`;
-  try {
-    if (path === "tokenizer.json") return new Tokenizer(await readJson(source, path), config);
-    const pieces = parseSentencePiece(await source.read(path), where);
-    return new Tokenizer(sentencePieceJson(pieces, config, await json("added_tokens.json")), config);
-  } catch (error) {
-    const { message } = error as Error;
-    throw new Error(message.startsWith(where) ? message : `${where}: ${message}`);
-  }
-}
-
-/** @throws if a tokenizer has more ids than the embedding of its folder's model has rows. */
-export function checkTokenizer(source: FileSource, tokenizer: { size: number }, config: { vocab_size: number }): void {
-  if (tokenizer.size > config.vocab_size)
-    throw new Error(
-      `${source.location}: the tokenizer has ${tokenizer.size} ids, the embedding ${config.vocab_size} rows (vocab_size): they do not belong together`,
-    );
-}
-
 /** The state with every quantised weight as a matrix, and the buffers of the files that it came from. */
 export function denseState(model: Module): Saveable {
   const state: Record<string, Saveable[string]> = model.stateDict();
@@ -313,13 +265,4 @@ export function denseState(model: Module): Saveable {
     state[`${name}.weight`] = dense;
   }
   return state;
-}
-
-/** A decoder alone: LLaMA, or a model of the same maths. */
-export async function loadLlama(where: string | FileSource, options?: LoadOptions): Promise<LlamaForCausalLM> {
-  const source = await openFolder(where);
-  const { config: given, tensors } = await openCheckpoint(source);
-  const config = { ...llamaDefaults, ...given };
-  const renames: Rename[] = config.tie_word_embeddings ? [[/^lm_head\./, null]] : [];
-  return loadModel(source, () => new LlamaForCausalLM(config), [tensors], renames, options);
 }

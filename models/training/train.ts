@@ -1,8 +1,7 @@
 /** The training loop: batches in, a loss curve out. */
 
-import { numel } from "../src/graph/shape.ts";
-import { type LossScaler, type Module, type Optimizer, QuantizedWeight } from "../src/nn/index.ts";
-import { type Tensor, zeros } from "../src/tensor/tensor.ts";
+import { type Tensor, zeros } from "../../src/index.ts";
+import { type LossScaler, type Module, type Optimizer, QuantizedWeight } from "../../src/nn/index.ts";
 
 export interface Progress {
   /** Steps whose loss is known, and steps in all (undefined when the batches do not say). */
@@ -153,7 +152,7 @@ export function parameterTable(model: Module): { part: string; values: number; t
   const values = new Map<Tensor, number>(); // a quantised matrix has as many as the one it stands for
   for (const [, module] of model.namedModules()) {
     if (!(module instanceof QuantizedWeight)) continue;
-    values.set(module.packed, numel(module.shape));
+    values.set(module.packed, module.shape[0] * module.shape[1]);
     for (const p of module.parameters()) if (p !== module.packed) values.set(p, 0);
   }
   const parts = new Map<string, { part: string; values: number; trained: number }>();

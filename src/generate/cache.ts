@@ -1,6 +1,6 @@
-import { int8Words, writeInt8At } from "../src/ops/int8.ts";
-import { assign } from "../src/runtime/engine.ts";
-import { scaledDotProductAttention, type Tensor, tensor, writeAt, zeros } from "../src/tensor/tensor.ts";
+import { int8Words, writeInt8At } from "../ops/int8.ts";
+import { assign } from "../runtime/engine.ts";
+import { scaledDotProductAttention, type Tensor, tensor, writeAt, zeros } from "../tensor/tensor.ts";
 
 export interface CacheSizes {
   readonly layers: number;

@@ -1,17 +1,17 @@
 /** The projector alone, as LLaVA's first stage leaves it: mm_projector.bin or .safetensors with `model.mm_projector.*`. */
 
-import { sameShape, show } from "../src/graph/shape.ts";
-import { noteOrigin, writeEntries } from "../src/io/huggingface.ts";
 import {
   type FileSource,
+  noteOrigin,
   openFolder,
   saveSafetensors,
   saveTorch,
   TensorFiles,
   type WriteOptions,
-} from "../src/io/index.ts";
-import { setParameter } from "../src/nn/index.ts";
-import type { Llava } from "./llava.ts";
+  writeEntries,
+} from "../../src/io/index.ts";
+import { setParameter } from "../../src/nn/index.ts";
+import type { Llava } from "../llava.ts";
 
 export const PROJECTOR_FILE = "mm_projector.safetensors";
 const files = [PROJECTOR_FILE, "mm_projector.bin"] as const;
@@ -68,9 +68,9 @@ export async function loadProjector(model: Llava, where: string | FileSource, na
   const problems = own.flatMap(([name, { shape }]) => {
     const from = stored.get(name);
     if (!from && name === NEWLINE) return []; // LLaVA's first stage has none
-    if (!from) return [`missing ${name} ${show(shape)}`];
+    if (!from) return [`missing ${name} [${shape}]`];
     const found = file.entry(from).shape;
-    return sameShape(found, shape) ? [] : [`${from} has shape ${show(found)}, expected ${show(shape)}`];
+    return String(found) === String(shape) ? [] : [`${from} has shape [${found}], expected [${shape}]`];
   });
   for (const name of stored.keys()) if (!own.some(([known]) => known === name)) problems.push(`unexpected ${name}`);
   if (problems.length)

@@ -3,9 +3,10 @@
  * and frequency penalties, then what is forbidden. Counts stay on the device. N-grams and choices depend on tokens in
  * ways that the host works out: a mask [B, V] is then part of every step, so all steps have the same plan.
  */
-import { assign } from "../src/runtime/engine.ts";
-import { arange, type Tensor, tensor, where, zeros } from "../src/tensor/tensor.ts";
-import type { LlamaForCausalLM } from "./llama.ts";
+
+import { assign } from "../runtime/engine.ts";
+import { arange, type Tensor, tensor, where, zeros } from "../tensor/tensor.ts";
+import type { CausalLM } from "./model.ts";
 import { type CheckedOptions, endTokens, type Prompt } from "./options.ts";
 
 /** Finite, so that arithmetic on it is defined in WGSL; no logit reaches it. */
@@ -30,7 +31,7 @@ export class LogitsProcessor {
   readonly #frequency: Tensor;
 
   constructor(
-    model: LlamaForCausalLM,
+    model: CausalLM,
     readonly history: Prompt["history"],
     readonly options: CheckedOptions,
   ) {

@@ -3,8 +3,8 @@
  * boxes, the teacher writes a conversation, a description or a question that takes reasoning.
  */
 
-import { randomOf } from "../training/random.ts";
 import { type ConversationJson, type ConversationOptions, conversation, detailInstructions } from "./conversations.ts";
+import { randomOf } from "./random.ts";
 
 /** What is known of an image. */
 export interface Scene {

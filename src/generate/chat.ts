@@ -1,15 +1,27 @@
 /** Chat: messages with images in, text out, by a folder's own chat template or by the papers' conversation templates. */
-import type { FileSource } from "../src/io/index.ts";
-import { readJson } from "../src/io/source.ts";
-import { tensor } from "../src/tensor/tensor.ts";
-import { anyresTiles, type Size } from "./anyres.ts";
-import { IMAGE_TOKEN, IMAGE_TOKEN_INDEX, promptIds, template } from "./conversation.ts";
+
+import {
+  anyresTiles,
+  completePreprocessor,
+  type Image,
+  type PreprocessorConfig,
+  preprocess,
+  type Size,
+} from "../image/index.ts";
+import { type FileSource, readJson } from "../io/index.ts";
+import { tensor } from "../tensor/tensor.ts";
+import {
+  checkTokenizer,
+  IMAGE_TOKEN,
+  IMAGE_TOKEN_INDEX,
+  loadTokenizer,
+  promptIds,
+  type Tokenizer,
+  template,
+} from "../text/index.ts";
 import { generateText } from "./generate.ts";
-import { completePreprocessor, type Image, type PreprocessorConfig, preprocess } from "./image.ts";
-import { checkTokenizer, loadTokenizer } from "./load.ts";
+import type { ImageTextModel, ModelInputs } from "./model.ts";
 import type { GenerateOptions } from "./options.ts";
-import type { Tokenizer } from "./tokenizer.ts";
-import type { VisionLanguageInput, VisionLanguageModel } from "./vlm.ts";
 
 export interface ChatMessage {
   role: "user" | "assistant";
@@ -64,15 +76,12 @@ export class Processor {
   }
 
   /** One conversation as a batch of one, `imageToken` standing for each image; templates as in `ChatOptions`. */
-  encode(messages: readonly ChatMessage[], templateName?: string, imageToken?: number): VisionLanguageInput {
+  encode(messages: readonly ChatMessage[], templateName?: string, imageToken?: number): ModelInputs {
     return this.input(chatPrompt(this.tokenizer, messages, templateName, this.options), imageToken);
   }
 
   /** What a model reads of a prompt, or of the end of one. */
-  input(
-    { ids, images }: Pick<ChatPrompt, "ids" | "images">,
-    imageToken: number = IMAGE_TOKEN_INDEX,
-  ): VisionLanguageInput {
+  input({ ids, images }: Pick<ChatPrompt, "ids" | "images">, imageToken: number = IMAGE_TOKEN_INDEX): ModelInputs {
     return {
       inputIds: tensor([ids.map((id) => (id === IMAGE_TOKEN_INDEX ? imageToken : id))], { dtype: "i32" }),
       ...(images.length && this.inputs(images)),
@@ -91,7 +100,7 @@ export class Processor {
   }
 
   /** Images, or their tiles, as pixel values [N, 3, H, W]. */
-  inputs(images: readonly Image[]): Pick<VisionLanguageInput, "pixelValues" | "imageSizes"> {
+  inputs(images: readonly Image[]): Pick<ModelInputs, "pixelValues" | "imageSizes"> {
     const done = images.flatMap((image) => this.pixels(image));
     const [{ width, height }] = done;
     const data = new Float32Array(done.length * 3 * width * height);
@@ -191,7 +200,7 @@ function textsOf(
 
 /** The answer to the last message, or the rest of the answer that it begins, in pieces as it is generated. */
 export async function* chat(
-  model: VisionLanguageModel,
+  model: ImageTextModel,
   processor: Processor,
   messages: readonly ChatMessage[],
   { template: name, ...options }: ChatOptions = {},

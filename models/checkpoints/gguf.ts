@@ -2,12 +2,11 @@
  * LLaMA and Qwen2 from GGUF files: llama.cpp's names, metadata and order of rotary channels turned into those of
  * Hugging Face. Values of ggml's quantised blocks are read as numbers; `dtype` quantises them anew.
  */
-import { type FileSource, type HostTensor, openFolder, TensorFiles } from "../src/io/index.ts";
-import { withoutInit } from "../src/nn/index.ts";
-import { type LlamaConfig, LlamaForCausalLM, type RopeScaling } from "./llama.ts";
-import { type LoadOptions, loadSources, type Rename, rename, type Sources } from "./load.ts";
-import { sentencePieceJson } from "./sentencepiece.ts";
-import { Tokenizer, type TokenizerJson } from "./tokenizer.ts";
+
+import { type FileSource, type HostTensor, openFolder, TensorFiles } from "../../src/io/index.ts";
+import { sentencePieceJson, Tokenizer, type TokenizerJson } from "../../src/text/index.ts";
+import type { LlamaConfig, RopeScaling } from "../llama.ts";
+import { type Rename, rename, type Sources } from "./load.ts";
 
 type Metadata = Readonly<Record<string, any>>;
 
@@ -33,14 +32,10 @@ export async function openGguf(where: string | FileSource, file?: string): Promi
   return TensorFiles.open(await openFolder(where.slice(0, slash) || (slash === 0 ? "/" : ".")), where.slice(slash + 1));
 }
 
-/** A decoder and, where the file has one, its tokenizer. */
-export async function loadGguf(
-  where: string | FileSource,
-  { file, ...options }: LoadOptions & { file?: string } = {},
-): Promise<{ model: LlamaForCausalLM; tokenizer?: Tokenizer }> {
+/** A GGUF file as config, tensors and tokenizer of the layout of Hugging Face. */
+export async function readGguf(where: string | FileSource, file?: string) {
   const tensors = await openGguf(where, file);
   const config = await configOf(tensors);
-  const model = withoutInit(() => new LlamaForCausalLM(config));
   const sources: Sources = new Map(
     tensors.names.flatMap((name) => {
       const target = rename(name, names);
@@ -49,8 +44,7 @@ export async function loadGguf(
       return target === null ? [] : [[target, { file: tensors, name, change }] as const];
     }),
   );
-  await loadSources(model, sources, options);
-  return { model, tokenizer: tokenizerOf(tensors.metadata, tensors.location) };
+  return { config, sources, tokenizer: tokenizerOf(tensors.metadata, tensors.location) };
 }
 
 /** The config.json that the metadata stand for. */

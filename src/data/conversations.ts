@@ -1,6 +1,7 @@
 /** Training samples from captions and from questions and answers, in LLaVA's JSON. */
-import { IMAGE_TOKEN, type Turn } from "../conversation.ts";
-import { randomOf } from "../training/random.ts";
+
+import { IMAGE_TOKEN, type Turn } from "../text/index.ts";
+import { randomOf } from "./random.ts";
 
 /** One sample of LLaVA's JSON lists; `readSamples` reads it. */
 export interface ConversationJson {

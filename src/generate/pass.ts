@@ -1,13 +1,14 @@
 /** The forward passes of generation: over a prompt, and over what comes behind it. */
-import { type Tensor, tensor } from "../src/tensor/tensor.ts";
+
+import { type Tensor, tensor } from "../tensor/tensor.ts";
 import { bucket } from "./batch.ts";
 import type { KVCache } from "./cache.ts";
-import type { LlamaForCausalLM } from "./llama.ts";
+import type { CausalLM } from "./model.ts";
 import type { GenerateOptions, Prompt } from "./options.ts";
 
 /** Runs the prompt; returns its cache, with room for `more` tokens, and the logits [B, V] behind each sample. */
 export function prefill(
-  model: LlamaForCausalLM,
+  model: CausalLM,
   prompt: Prompt,
   more: number,
   { cacheType }: GenerateOptions,
@@ -23,7 +24,7 @@ export function prefill(
 }
 
 /** Logits [B * T, V] of tokens i32 [B, T] behind those in the cache. */
-export function nextLogits(model: LlamaForCausalLM, tokens: Tensor, cache: KVCache): Tensor {
+export function nextLogits(model: CausalLM, tokens: Tensor, cache: KVCache): Tensor {
   const hidden = model.model.forward({ inputsEmbeds: model.model.embed(tokens), cache }).pop()!; // [B, T, D]
   return model.logits(hidden.reshape([tokens.numel, hidden.shape[2]]));
 }

@@ -3,18 +3,18 @@
  * they came before is proposed, and one pass checks all of it. Each token is drawn from its own logits by its own random
  * number, so the tokens are those of single steps.
  */
-import { drawSeed } from "../src/ops/random.ts";
-import { noGrad, type Tensor } from "../src/tensor/tensor.ts";
-import { ids2d } from "./batch.ts";
+
+import { drawSeed } from "../ops/random.ts";
+import { noGrad, type Tensor, tensor } from "../tensor/tensor.ts";
 import { draw, type NewToken, readTokens, uniformAt } from "./draw.ts";
-import type { LlamaForCausalLM } from "./llama.ts";
 import { LogitsProcessor } from "./logits.ts";
+import type { CausalLM } from "./model.ts";
 import { type CheckedOptions, type Prompt, samplingSettings } from "./options.ts";
 import { nextLogits, prefill } from "./pass.ts";
 
 /** The tokens of one sample, one at a time. Passes have one token, or all of a proposal: two plans. */
 export async function* lookupTokens(
-  model: LlamaForCausalLM,
+  model: CausalLM,
   prompt: Prompt,
   options: CheckedOptions,
 ): AsyncGenerator<readonly NewToken[]> {
@@ -46,7 +46,7 @@ export async function* lookupTokens(
     const fed = new Int32Array(proposal.length ? most + 1 : 1); // a shorter proposal is padded
     fed.set([known[known.length - 1], ...proposal]);
     const past = cache.lengths[0];
-    const drawn = await noGrad(() => read(nextLogits(model, ids2d(1, fed), cache)));
+    const drawn = await noGrad(() => read(nextLogits(model, tensor(fed, { shape: [1, fed.length] }), cache)));
     let right = 0;
     while (right < proposal.length && proposal[right] === drawn[right].id) right++;
     tokens = drawn.slice(0, right + 1);
