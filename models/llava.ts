@@ -13,6 +13,7 @@ import {
   openCheckpoint,
   openFolder,
   openWeights,
+  pathInside,
   readJson,
   type SaveOptions,
   saveCheckpoint,

@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { PNG } from "pngjs";
-import { namedPath } from "../../src/io/path.ts";
+import { namedPath } from "../../src/io/index.ts";
 import { categories, colours, tones } from "./words.ts";
 
 /** Pixels of one stored picture: SIDE x SIDE RGBA bytes, colours premultiplied by alpha. */

@@ -4,6 +4,7 @@ import { getRngState, setRngState, tensor } from "../../src/index.ts";
 import {
   type FileSource,
   jsonBytes,
+  namedPath,
   readJson,
   saveSafetensors,
   subfolder,

@@ -22,8 +22,7 @@ import {
 } from "../../models/evaluate/index.ts";
 import { readRecords } from "../../src/data/index.ts";
 import { init } from "../../src/index.ts";
-import { openFolder } from "../../src/io/index.ts";
-import { namedPath } from "../../src/io/path.ts";
+import { namedPath, openFolder } from "../../src/io/index.ts";
 import { numberOf, oneOf, weightTypes } from "./options.ts";
 import { Bar, bold, dim, duration, loading, table } from "./terminal.ts";
 

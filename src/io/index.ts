@@ -9,6 +9,7 @@ export {
   saveCheckpoint,
   writeEntries,
 } from "./huggingface.ts";
+export { namedPath, pathInside } from "./path.ts";
 export { type FloatType, saveSafetensors, type WriteEntry, type WriteOptions } from "./safetensors.ts";
 export {
   type ByteChunks,
