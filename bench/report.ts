@@ -1,4 +1,4 @@
-// `npm run bench:report`: writes the tables of README.md and kernels/README.md from the stored results.
+// `npm run bench:report`: writes the tables of README.md, docs/benchmarks.md and kernels/README.md from the stored results.
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { median, round } from "./clock.ts";
 import { gpuSection } from "./gpus.ts";
@@ -16,7 +16,7 @@ import type { TunedFile } from "./tuned.ts";
 
 const RESULTS = "bench/results";
 
-/** Rows of the README, in its order. */
+/** Rows of docs/benchmarks.md, in its order. */
 const TITLES: Record<string, string> = {
   matmul_256: "matmul 256³",
   matmul_512: "matmul 512³",
@@ -48,6 +48,15 @@ const TITLES: Record<string, string> = {
   dispatch_1000_unfused: "the same, fusion off",
 };
 
+/** Rows of the README, with titles that stand alone. */
+const FIRST_SCREEN: Record<string, string> = {
+  matmul_1024: "matmul 1024³",
+  matvec_int4_2048x8192: "one row × int4 weights, 2048 × 8192",
+  attn_causal_fwdbwd_1024: "causal attention with gradients, 8 × 1024 × 64",
+  llama_block_fwd: "LLaMA block, width 512, 256 tokens",
+  decoder_train_step: "decoder train step, 4 layers of 256, 512 tokens",
+};
+
 const LIBRARIES: Record<string, string> = { jax: "jax-js", tfjs: "TensorFlow.js", ort: "ONNX Runtime Web" };
 
 function peersTable(file: PeersFile): string {
@@ -68,19 +77,61 @@ function peersTable(file: PeersFile): string {
         ` ${ours.error!.toExponential(0)} / ${peerResult.error!.toExponential(0)} |`,
     );
   }
-  const libraries = Object.entries(file.versions).filter(([name]) => !/^shadegrad|CPU$/.test(name));
-  const versions = libraries.map(([name, version]) => `${name} ${version}`).join(", ");
-  const dates = Object.values(file.workloads).map((w) => w.date);
   return [
-    `Interleaved runs in one process on one adapter (${file.driver.trim()}, ${file.cores} cores), latest ${dates.sort().at(-1)}: ` +
-      `median CPU milliseconds of all threads (wall milliseconds beside them), against the fastest of ${versions} whose ` +
-      "values are right. A repaired one gives them with its shaders changed alone: in brackets the fastest that needs no repair. " +
-      "Native: the speed of ONNX Runtime's CPU code, 2 threads, that ours reaches.",
+    `${adapterOf(file)}. Latest run: ${latest(file)}. Times are medians of interleaved runs in one process: CPU milliseconds ` +
+      "over all threads, with wall milliseconds in brackets. Errors are the largest differences from f64 values.",
+    "",
+    `*Best peer* is the fastest of ${versionsOf(file)} whose values are right. Peers with wrong values are patched (their ` +
+      "shaders alone) and marked *repaired*; the ratio then names the fastest peer without a patch in brackets. *Of native* " +
+      "compares with ONNX Runtime's CPU code on 2 threads: 100 % is its speed.",
     "",
     "| f32 | shadegrad | best peer | ratio | of native | largest error, ours / theirs |",
     "| --- | ---: | ---: | ---: | ---: | ---: |",
     ...lines,
     ...Object.entries(file.cold ?? {}).flatMap(([name, results]) => coldLine(name, results)),
+  ].join("\n");
+}
+
+/** Software adapters, whose names tell them. */
+const SOFTWARE = /llvmpipe|swiftshader|warp/i;
+
+function adapterOf({ driver, cores }: PeersFile): string {
+  if (!SOFTWARE.test(driver)) return `Measured on ${driver.trim()}`;
+  return `Measured on a software adapter on ${cores} CPU cores (${driver.trim()}). No figure is from a GPU`;
+}
+
+const latest = ({ workloads }: PeersFile): string =>
+  Object.values(workloads)
+    .map((w) => w.date)
+    .sort()
+    .at(-1)!;
+
+function versionsOf({ versions }: PeersFile): string {
+  const libraries = Object.entries(versions).filter(([name]) => !/^shadegrad|CPU$/.test(name));
+  const named = libraries.map(([name, version]) => `${name} ${version}`);
+  return `${named.slice(0, -1).join(", ")} and ${named.at(-1)}`;
+}
+
+/** The README's rows, and what they were measured on. */
+function shortTable(file: PeersFile): string {
+  const lines = Object.entries(FIRST_SCREEN).flatMap(([name, title]) => {
+    const results = file.workloads[name]?.results;
+    const best = results && bestPeer(results);
+    const times = results && ratio(results);
+    if (!best || !times) return [];
+    const repaired = bestUnrepaired(name, results) ? ", repaired" : "";
+    return [
+      `| ${title} | ${results.ours.cpuMs} ms | ${best[1].cpuMs} ms (${LIBRARIES[best[0]]}${repaired}) | ${times.toFixed(1)}× |`,
+    ];
+  });
+  const ratios = Object.keys(TITLES).flatMap((name) => ratio(file.workloads[name]?.results ?? {}) ?? []);
+  return [
+    "| CPU time, f32 | shadegrad | fastest peer | ratio |",
+    "| --- | ---: | ---: | ---: |",
+    ...lines,
+    "",
+    `${adapterOf(file)}. Peers: ${versionsOf(file)}. Over all ${ratios.length} rows of [the full table](docs/benchmarks.md) the ` +
+      `ratio is ${Math.min(...ratios).toFixed(1)}× to ${Math.max(...ratios).toFixed(1)}×.`,
   ].join("\n");
 }
 
@@ -101,13 +152,13 @@ function ownFigures(file: BenchFile): string {
   const { roofline, overhead, rows, cold } = file;
   const share = rows.matmul_1024?.gflops && Math.round((100 * rows.matmul_1024.gflops) / roofline.gflops);
   const facts = [
-    share && `matmul 1024³ runs at ${share} % of the ${roofline.gflops} GFLOP/s that its registers reach`,
-    overhead && `replaying a plan costs the host ${overhead.replayUs} µs a dispatch`,
+    share && `Matmul 1024³ runs at ${share} % of the ${roofline.gflops} GFLOP/s that the adapter's registers reach.`,
+    overhead && `Replaying a plan costs the host ${overhead.replayUs} µs per dispatch.`,
     rows.decode_64?.extra &&
-      `a small LLaMA (4 layers of 256) decodes ${rows.decode_64.extra["tokens/s"]} tokens a second`,
-    ...cold.map((c) => `the first ${c.name.replaceAll("_", " ")} takes ${c.first} s with no shader cache`),
+      `A small LLaMA (4 layers of 256) decodes ${rows.decode_64.extra["tokens/s"]} tokens per second.`,
+    ...cold.map((c) => `The first ${c.name.replaceAll("_", " ")} takes ${c.first} s without a shader cache.`),
   ].filter(Boolean);
-  return facts.length ? `On that adapter ${facts.join("; ")}.` : "";
+  return facts.length ? ["On the same adapter:", "", ...facts.map((fact) => `- ${fact}`)].join("\n") : "";
 }
 
 /** A page's part: what `table` makes of every stored file of a kind, one file an adapter. */
@@ -120,11 +171,8 @@ const sectionOf =
       .map((f) => table(readResults<T>(`${RESULTS}/${f}`)!))
       .join("\n\n");
 
-/** The text between the README's markers. */
 function benchSection(): string {
-  const how = "`npm run bench` and `npm run bench:peers` measure them on yours; [bench/](bench/README.md) says how.";
-  const own = [sectionOf("bench", ownFigures)(), how].filter(Boolean).join(" ");
-  return [sectionOf("peers", peersTable)(), own].join("\n\n");
+  return [sectionOf("peers", peersTable)(), sectionOf("bench", ownFigures)()].filter(Boolean).join("\n\n");
 }
 
 function ladderTables({ adapter, date, clock, ladders }: LadderFile): string {
@@ -152,9 +200,9 @@ function tunedTable({ adapter, date, rows, choices }: TunedFile): string {
     .filter(([, c]) => c.ratio >= NOTABLE)
     .sort(([, a], [, b]) => b.ratio - a.ratio);
   return [
-    `${adapter.trim()}, ${date}: with the heuristic's choices the ${ratios.length} rows of the bench table take ` +
-      `${ratios[0]}× to ${ratios.at(-1)}× (median ${median(ratios)}×) of their time with measured ones. Of ${Object.keys(choices).length} ` +
-      `choices measured alone, these take ${NOTABLE}× the best one's time or more:`,
+    `${adapter.trim()}, ${date}: with the heuristic's choices the ${ratios.length} rows of the benchmark table take ` +
+      `${ratios[0]}× to ${ratios.at(-1)}× (median ${median(ratios)}×) of their time with measured choices. ` +
+      `${Object.keys(choices).length} choices were measured alone. These take at least ${NOTABLE}× the time of the best one:`,
     "",
     "| choice | row | heuristic, ms | best, ms | ratio |",
     "| --- | --- | ---: | ---: | ---: |",
@@ -172,7 +220,8 @@ export function withSection(page: string, name: string, section: string): string
 
 /** What is generated from stored results: page, marker and text. */
 export const sections: readonly (readonly [page: string, name: string, make: () => string])[] = [
-  ["README.md", "bench", benchSection],
+  ["README.md", "bench", sectionOf("peers", shortTable)],
+  ["docs/benchmarks.md", "bench", benchSection],
   ["kernels/README.md", "ladder", sectionOf("ladder", ladderTables)],
   ["kernels/README.md", "tuned", sectionOf("tuned", tunedTable)],
 ];

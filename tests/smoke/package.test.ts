@@ -5,7 +5,7 @@ import { build } from "esbuild";
 import { beforeAll, describe, expect, test } from "vitest";
 import { childEnvironment, root } from "../../scripts/environment.mjs";
 import { ensureBrowser, runInBrowser } from "./browser.ts";
-import { folder, installed, installPackage, losses, readmeExample } from "./package.ts";
+import { folder, installed, installPackage, losses, readmeExample, readmePage } from "./package.ts";
 
 const SLOW = 600_000; // the first run installs a browser and Deno
 const manifest = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
@@ -75,6 +75,18 @@ describe("the README's example, from the packed package", () => {
     SLOW,
   );
 });
+
+test(
+  "the README's page runs in Chromium",
+  async (context) => {
+    const browser = ensureBrowser();
+    if ("problem" in browser) return context.skip(browser.problem);
+    const { importMap, module } = readmePage();
+    writeFileSync(join(folder, "page.mjs"), module);
+    expect(await runInBrowser(browser.path, folder, "page.mjs", importMap)).toBe("5");
+  },
+  SLOW,
+);
 
 test(
   "a page remembers what it tuned (IndexedDB)",

@@ -14,6 +14,16 @@ export function readmeExample(): string {
   return block[1];
 }
 
+/** The README's page: its import map, and its module. */
+export function readmePage(): { importMap: object; module: string } {
+  const [, page] = /```html\n([\s\S]*?)```/.exec(readFileSync(join(root, "README.md"), "utf8")) ?? [];
+  const script = (type: string): string | undefined =>
+    new RegExp(`<script type="${type}">([\\s\\S]*?)</script>`).exec(page ?? "")?.[1];
+  const [importMap, module] = [script("importmap"), script("module")];
+  if (!importMap || !module) throw new Error("README.md has no ```html block with an import map and a module");
+  return { importMap: JSON.parse(importMap), module };
+}
+
 const npm = (args: string[]) =>
   execFileSync("npm", args, {
     cwd: root,
