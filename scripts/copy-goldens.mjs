@@ -1,57 +1,89 @@
-// Copies a compact part (at most 5 MB) of the golden data into tests/goldens, so that a clone can check itself:
-//   node scripts/copy-goldens.mjs [folder of the golden data]
+// Copies a compact part (at most 8 MB) of the golden data into tests/goldens, so that a clone can check itself:
+//   node scripts/copy-goldens.mjs [folder that holds goldens, goldens-torch and goldens-family]
 // Whole cases of everything but: operations (small variants only), model gradients (small tensors only).
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const target = join(dirname(fileURLToPath(import.meta.url)), "../tests/goldens");
-const source = process.argv[2] ?? process.env.SHADEGRAD_GOLDENS ?? join(target, "../../../shared/goldens");
-if (!existsSync(join(source, "ops"))) throw new Error(`${source}: there is no golden data (expected ops/, models/, …)`);
+const shared = process.argv[2] ?? join(target, "../../../shared");
 
-const LIMIT = 5e6;
-const VARIANT_BYTES = 8_000; // of an operation's variant; the smallest is always taken
+const LIMIT = 8e6;
 const GRADIENT_BYTES = 50_000; // of a model, small tensors first
-const kinds = ["conversation", "formats", "tokenizer", "preprocess", "training", "ops", "optim", "models"];
-const whole = ["conversation", "formats", "tokenizer", "preprocess", "training"];
-const optim = ["adamw", "adamw-clip", "adamw-groups", "adamw-cosine", "sgd-nesterov", "schedules"];
-const models = ["llama-mha", "clip-vision", "llava-hf", "llava-original-linear", "llava-original-mlp2x"];
+/** What of each root is copied where. `variantBytes`: of an operation's variant; the smallest is always taken. */
+const parts = [
+  {
+    from: "goldens",
+    to: ".",
+    variantBytes: 8_000,
+    whole: ["conversation", "formats", "tokenizer", "preprocess", "training"].concat(
+      ["adamw", "adamw-clip", "adamw-groups", "adamw-cosine", "sgd-nesterov", "schedules"].map(
+        (name) => `optim/${name}`,
+      ),
+    ),
+    models: ["llama-mha", "clip-vision", "llava-hf", "llava-original-linear", "llava-original-mlp2x"],
+  },
+  {
+    from: "goldens-torch",
+    to: "torch",
+    variantBytes: 3_000,
+    whole: ["autograd", "nn"].concat(
+      ["adam", "adamw-amsgrad", "lion", "muon", "sgd-dampening", "schedulers"].map((name) => `optim/${name}`),
+    ),
+    models: [],
+  },
+  {
+    from: "goldens-family",
+    to: "family",
+    variantBytes: 0,
+    whole: ["asm-region", "ms-deform-attn", "roi-align", "kosmos2-processing"].map((name) => `models/${name}`),
+    models: [],
+  },
+];
 
-for (const kind of kinds) rmSync(join(target, kind), { recursive: true, force: true });
-for (const kind of whole) copy(kind);
-for (const name of optim) copy(`optim/${name}`);
-for (const name of models) {
-  copy(`models/${name}`);
-  const grads = readTensors(join(source, "models", name, "grads.safetensors"));
-  let room = GRADIENT_BYTES;
-  const small = [...grads]
-    .sort((a, b) => a.data.length - b.data.length)
-    .filter(({ data }) => (room -= data.length) >= 0);
-  writeTensors(join(target, "models", name, "grads.safetensors"), small);
+let bytes = 0;
+for (const { from, to, variantBytes, whole, models } of parts) {
+  const source = join(shared, from);
+  if (!existsSync(source)) throw new Error(`${source}: there is no golden data`);
+  const kinds = readdirSync(source, { withFileTypes: true }).filter((entry) => entry.isDirectory());
+  for (const { name } of kinds) rmSync(join(target, to, name), { recursive: true, force: true });
+  for (const path of whole) copy(source, path, join(target, to));
+  for (const name of models) {
+    copy(source, `models/${name}`, join(target, to));
+    let room = GRADIENT_BYTES;
+    const small = readTensors(join(source, "models", name, "grads.safetensors"))
+      .sort((a, b) => a.data.length - b.data.length)
+      .filter(({ data }) => (room -= data.length) >= 0);
+    writeTensors(join(target, to, "models", name, "grads.safetensors"), small);
+  }
+  if (existsSync(join(source, "ops")))
+    for (const name of readdirSync(join(source, "ops")))
+      copyVariants(source, `ops/${name}`, join(target, to), variantBytes);
+  for (const { name } of kinds) if (existsSync(join(target, to, name))) bytes += folderBytes(join(target, to, name));
 }
-for (const name of readdirSync(join(source, "ops"))) {
-  const tensors = readTensors(join(source, "ops", name, "data.safetensors"));
-  const json = JSON.parse(readFileSync(join(source, "ops", name, "case.json"), "utf8"));
+console.log(`${(bytes / 1e6).toFixed(2)} MB in ${target}`);
+if (bytes > LIMIT) throw new Error(`the copy has ${bytes} bytes, more than ${LIMIT}`);
+
+/** Copies the variants of an operation that have at most `most` bytes, at least the smallest. */
+function copyVariants(source, path, target, most) {
+  const tensors = readTensors(join(source, path, "data.safetensors"));
+  const json = JSON.parse(readFileSync(join(source, path, "case.json"), "utf8"));
   const belongs =
     (variant) =>
     ({ name: key }) =>
       key.startsWith(`${variant.name}/`);
   const sizes = json.variants.map((variant) => total(tensors.filter(belongs(variant))));
-  const variants = json.variants.filter((_, i) => sizes[i] <= VARIANT_BYTES || sizes[i] === Math.min(...sizes));
-  mkdirSync(join(target, "ops", name), { recursive: true });
-  writeFileSync(join(target, "ops", name, "case.json"), `${JSON.stringify({ ...json, variants })}\n`);
+  const variants = json.variants.filter((_, i) => sizes[i] <= most || sizes[i] === Math.min(...sizes));
+  mkdirSync(join(target, path), { recursive: true });
+  writeFileSync(join(target, path, "case.json"), `${JSON.stringify({ ...json, variants })}\n`);
   writeTensors(
-    join(target, "ops", name, "data.safetensors"),
+    join(target, path, "data.safetensors"),
     tensors.filter((tensor) => variants.some((variant) => belongs(variant)(tensor))),
   );
 }
 
-const bytes = kinds.reduce((sum, kind) => sum + folderBytes(join(target, kind)), 0);
-console.log(`${(bytes / 1e6).toFixed(2)} MB in ${target}`);
-if (bytes > LIMIT) throw new Error(`the copy has ${bytes} bytes, more than ${LIMIT}`);
-
 /** Copies a folder with its JSON packed. */
-function copy(path) {
+function copy(source, path, target) {
   for (const entry of readdirSync(join(source, path), { recursive: true, withFileTypes: true })) {
     if (!entry.isFile()) continue;
     const from = join(entry.parentPath, entry.name);
