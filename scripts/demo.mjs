@@ -1,12 +1,10 @@
 // `npm run demo -- [arguments]` on any machine with Node: packages, adapter, then examples/demo/main.ts.
-import { existsSync } from "node:fs";
+import "./node-version.mjs";
 import { join } from "node:path";
 import { root } from "./environment.mjs";
 import { run } from "./run.mjs";
-import { ensureAdapter, ensurePackages } from "./setup-adapter.mjs";
+import { setUp } from "./setup.mjs";
 
-const folder = join(root, "examples/demo");
-ensurePackages();
-if (existsSync(join(folder, "package-lock.json"))) ensurePackages(folder);
-if (!ensureAdapter()) console.log("Continuing without a GPU: the f64 interpreter is exact and very slow.");
-process.exitCode = await run(join(folder, "main.ts"), process.argv.slice(2));
+const args = process.argv.slice(2);
+setUp("npm run demo", { adapter: !args.includes("--help") && !args.includes("-h") });
+process.exitCode = await run(join(root, "examples/demo/main.ts"), args);

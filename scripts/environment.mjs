@@ -1,5 +1,5 @@
 // What every script needs to know of the machine. Node's own modules only: it runs before `npm ci`.
-import { mkdirSync, readdirSync } from "node:fs";
+import { lstatSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join, relative, sep } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -10,11 +10,33 @@ export const root = dirname(dirname(fileURLToPath(import.meta.url)));
 /** The environment of child processes: Vulkan drivers warn, and some fail, without XDG_RUNTIME_DIR. */
 export function childEnvironment() {
   const env = { ...process.env };
-  if (!env.XDG_RUNTIME_DIR) {
-    env.XDG_RUNTIME_DIR = join(tmpdir(), `shadegrad-xdg-${process.getuid?.() ?? 0}`);
-    mkdirSync(env.XDG_RUNTIME_DIR, { recursive: true, mode: 0o700 });
-  }
+  if (!env.XDG_RUNTIME_DIR) env.XDG_RUNTIME_DIR = runtimeFolder(tmpdir());
   return env;
+}
+
+let privateFolder;
+
+/** A folder below `parent` that only this user can use. Anybody can take a fixed name in /tmp: then one with a random name. */
+export function runtimeFolder(parent) {
+  const fixed = join(parent, `shadegrad-xdg-${process.getuid?.() ?? 0}`);
+  try {
+    mkdirSync(fixed, { mode: 0o700 });
+  } catch (error) {
+    if (error.code !== "EEXIST") throw error;
+  }
+  if (ownedAlone(fixed)) return fixed;
+  if (privateFolder === undefined) {
+    privateFolder = mkdtempSync(join(parent, "shadegrad-xdg-"));
+    process.on("exit", () => rmSync(privateFolder, { recursive: true, force: true }));
+  }
+  return privateFolder;
+}
+
+/** Whether `path` is a folder, not a link to one, of this user, without rights for others. Windows has neither. */
+function ownedAlone(path) {
+  const info = lstatSync(path);
+  if (!info.isDirectory()) return false;
+  return process.getuid === undefined || (info.uid === process.getuid() && (info.mode & 0o077) === 0);
 }
 
 const foreign = new Set(["node_modules", "dist", ".build", ".cache", ".git", "goldens", "results"]);

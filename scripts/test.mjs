@@ -1,10 +1,11 @@
 // `npm test`: set-up, types, lint and all tests; the last line is `N passed, N failed[, N skipped]`.
 // `npm test -- tests/ops -t name` hands its arguments to vitest and leaves out types and lint.
+import "./node-version.mjs";
 import { spawnSync } from "node:child_process";
 import { mkdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { childEnvironment, root } from "./environment.mjs";
-import { ensureAdapter, ensurePackages } from "./setup-adapter.mjs";
+import { childEnvironment, listFiles, root } from "./environment.mjs";
+import { setUp } from "./setup.mjs";
 
 const total = { passed: 0, failed: 0, skipped: 0 };
 
@@ -23,10 +24,13 @@ function check(name, script, args) {
   total[passed ? "passed" : "failed"]++;
 }
 
-ensurePackages();
-if (!ensureAdapter()) console.log("Continuing without a GPU: tests of kernels are skipped or fail.");
-
 const args = process.argv.slice(2);
+// Chromium and Deno are needed unless the arguments name test files, and none of those that use them.
+const tests = listFiles("tests", /\.test\.ts$/);
+const named = tests.filter((file) => args.some((arg) => !arg.startsWith("-") && file.includes(arg)));
+const runtimes = named.length === 0 || named.some((file) => file.startsWith("tests/smoke/"));
+setUp("npm test", { runtimes, adapter: process.env.SHADEGRAD_BACKEND !== "reference" });
+
 if (args.length === 0) {
   check("typecheck", "node_modules/typescript/bin/tsc", ["--noEmit"]);
   check("lint and format", "scripts/lint.mjs", []);
@@ -34,7 +38,12 @@ if (args.length === 0) {
 
 const report = join(root, `.build/vitest-${process.pid}.json`);
 mkdirSync(join(root, ".build"), { recursive: true });
-const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${report}`];
+const reporters = [
+  "--reporter=default",
+  "--reporter=./scripts/skipped.mjs",
+  "--reporter=json",
+  `--outputFile.json=${report}`,
+];
 const passed = tool("vitest", "node_modules/vitest/vitest.mjs", ["run", ...reporters, ...args]);
 try {
   const result = JSON.parse(readFileSync(report, "utf8"));

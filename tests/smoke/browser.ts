@@ -1,36 +1,9 @@
 /** Real Chromium, Debian's or one already there, running the package from a local web server. */
-import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { extname, join } from "node:path";
 import { chromium } from "playwright-core";
-import { aptInstall, aptState } from "../../scripts/setup-adapter.mjs";
-
-function findBrowser(): string | undefined {
-  for (const name of [process.env.CHROMIUM_PATH, "chromium", "chromium-browser", "google-chrome"]) {
-    if (!name) continue;
-    try {
-      execFileSync(name, ["--version"], { stdio: "ignore" });
-      return execFileSync("which", [name], { encoding: "utf8" }).trim();
-    } catch {
-      // the next name
-    }
-  }
-  return undefined;
-}
-
-/** The path of a Chromium, installed if need be, or why there is none. */
-export function ensureBrowser(): { path: string } | { problem: string } {
-  const found = findBrowser();
-  if (found) return { path: found };
-  const apt = aptState();
-  if (!apt.sudo) return { problem: `no chromium, and it cannot be installed: ${apt.problem}` };
-  console.log("Installing chromium for the browser test (SHADEGRAD_NO_INSTALL=1 forbids it) …");
-  aptInstall(apt.sudo, ["chromium"]);
-  const path = findBrowser();
-  return path ? { path } : { problem: "apt-get could not install chromium" };
-}
 
 const types: Record<string, string> = { ".html": "text/html", ".js": "text/javascript", ".mjs": "text/javascript" };
 

@@ -4,10 +4,11 @@ import { join } from "node:path";
 import { build } from "esbuild";
 import { beforeAll, describe, expect, test } from "vitest";
 import { childEnvironment, root } from "../../scripts/environment.mjs";
-import { ensureBrowser, runInBrowser } from "./browser.ts";
+import { findChromium, findDeno } from "../../scripts/runtimes.mjs";
+import { runInBrowser } from "./browser.ts";
 import { folder, installed, installPackage, losses, readmeExample, readmePage } from "./package.ts";
 
-const SLOW = 600_000; // the first run installs a browser and Deno
+const SLOW = 600_000;
 const manifest = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
 let files: string[] = [];
 let expected: number[] = [];
@@ -50,9 +51,9 @@ describe("the README's example, from the packed package", () => {
   test(
     "gives the same losses in Chromium",
     async (context) => {
-      const browser = ensureBrowser();
-      if ("problem" in browser) return context.skip(browser.problem);
-      expectSameLosses(await runInBrowser(browser.path, folder, "example.mjs", { imports }));
+      const chromium = findChromium();
+      if (!chromium) return context.skip("no Chromium");
+      expectSameLosses(await runInBrowser(chromium, folder, "example.mjs", { imports }));
     },
     SLOW,
   );
@@ -60,16 +61,8 @@ describe("the README's example, from the packed package", () => {
   test(
     "gives the same losses in Deno",
     (context) => {
-      const home = join(root, ".cache/deno");
-      const deno = join(home, "node_modules/.bin/deno");
-      if (!existsSync(deno)) {
-        console.log("Installing Deno (92 MB) for its test into .cache/deno …");
-        try {
-          execFileSync("npm", ["install", "--prefix", home, "--no-save", "--no-audit", "--no-fund", "deno@2"]);
-        } catch (error) {
-          return context.skip(`Deno cannot be installed: ${(error as Error).message}`);
-        }
-      }
+      const deno = findDeno();
+      if (!deno) return context.skip("no Deno");
       expectSameLosses(run(deno, ["run", "-A", "--node-modules-dir=manual", "example.mjs"]));
     },
     SLOW,
@@ -79,11 +72,11 @@ describe("the README's example, from the packed package", () => {
 test(
   "the README's page runs in Chromium",
   async (context) => {
-    const browser = ensureBrowser();
-    if ("problem" in browser) return context.skip(browser.problem);
+    const chromium = findChromium();
+    if (!chromium) return context.skip("no Chromium");
     const { importMap, module } = readmePage();
     writeFileSync(join(folder, "page.mjs"), module);
-    expect(await runInBrowser(browser.path, folder, "page.mjs", importMap)).toBe("5");
+    expect(await runInBrowser(chromium, folder, "page.mjs", importMap)).toBe("5");
   },
   SLOW,
 );
@@ -91,8 +84,8 @@ test(
 test(
   "a page remembers what it tuned (IndexedDB)",
   async (context) => {
-    const browser = ensureBrowser();
-    if ("problem" in browser) return context.skip(browser.problem);
+    const chromium = findChromium();
+    if (!chromium) return context.skip("no Chromium");
     writeFileSync(
       join(folder, "tuning.mjs"),
       `import { init, rand, tune } from "shadegrad";
@@ -102,7 +95,7 @@ const first = await tune(product);
 await init({ backend: "webgpu" });
 console.log(JSON.stringify([first.length > 0, (await tune(product)).length]));`,
     );
-    const printed = await runInBrowser(browser.path, folder, "tuning.mjs", { imports });
+    const printed = await runInBrowser(chromium, folder, "tuning.mjs", { imports });
     expect(JSON.parse(printed.split("\n").at(-1)!)).toEqual([true, 0]);
   },
   SLOW,
