@@ -1,4 +1,4 @@
-import type { DType } from "./graph/dtype.ts";
+import { checkValue, type DType, holds } from "./graph/dtype.ts";
 import type { Shape } from "./graph/shape.ts";
 import { full as constant, iotaOp } from "./ops/constant.ts";
 import { where as select } from "./ops/elementwise.ts";
@@ -48,13 +48,11 @@ export function arange(...args: readonly (number | { dtype?: DType })[]): Tensor
   const size = Math.ceil((end - start) / step);
   if (!(size > 0) || !Number.isFinite(size))
     throw new RangeError(`arange: no values from ${start} to ${end} by ${step}`);
-  return apply(
-    iotaOp,
-    [],
-    { start, step },
-    [size],
-    options?.dtype ?? (numbers.every(Number.isInteger) ? "i32" : "f32"),
-  );
+  const ends = [start, step, start + step * (size - 1)];
+  const whole = [...numbers, ...ends].every((n) => holds("i32", n));
+  const dtype = options?.dtype ?? (whole ? "i32" : "f32");
+  for (const n of ends) checkValue("arange", n, dtype);
+  return apply(iotaOp, [], { start, step }, [size], dtype);
 }
 
 /** Identity matrix [n, n]. */
@@ -63,5 +61,8 @@ export const eye = (n: number, options?: { dtype?: DType }): Tensor =>
     .eq(positionsAlong(1, n, 2))
     .to(options?.dtype ?? "f32");
 
-/** a where cond, else b; all broadcast. */
+/**
+ * a where cond, else b; all broadcast. Two numbers give i32 if both are whole (and i32 has them), else f32; a boolean
+ * tensor and a number likewise.
+ */
 export const where = (cond: Tensor, a: Tensor | number, b: Tensor | number): Tensor => select(cond, a, b);

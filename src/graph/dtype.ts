@@ -18,6 +18,16 @@ export function promote(a: DType, b: DType): DType {
   return order[Math.max(order.indexOf(a), order.indexOf(b))];
 }
 
+/** @throws unless an integer dtype can hold `value`. Floats take every number (rounded), booleans too (not 0 is true). */
+export function checkValue(op: string, value: number, dtype: DType): void {
+  if ((dtype !== "i32" && dtype !== "u32") || holds(dtype, value)) return;
+  throw new RangeError(`${op}: ${value} is not a value of dtype ${dtype}: cast the tensor to a wider dtype first`);
+}
+
+/** Whether an integer dtype has this value. */
+export const holds = (dtype: "i32" | "u32", value: number): boolean =>
+  dtype === "i32" ? value === (value | 0) : value === value >>> 0;
+
 const f32 = new Float32Array(1);
 const u32 = new Uint32Array(f32.buffer);
 

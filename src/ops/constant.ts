@@ -1,5 +1,5 @@
 import { floatLiteral } from "../compile/codegen/emit.ts";
-import { type DType, isFloat } from "../graph/dtype.ts";
+import { checkValue, type DType, isFloat } from "../graph/dtype.ts";
 import { defineOp, type Op } from "../graph/op.ts";
 import { numel, type Shape } from "../graph/shape.ts";
 import { apply, type Tensor } from "../tensor/tensor.ts";
@@ -43,11 +43,10 @@ const specialOp = defineOp<{ value: number }>({
 
 /** A constant of the graph: its value is part of the plan's key. */
 export function full(shape: Shape, value: number, dtype: DType = "f32"): Tensor {
-  const special = isFloat(dtype) && !Number.isFinite(value);
-  if (!isFloat(dtype) && dtype !== "bool" && !Number.isInteger(value)) {
-    throw new TypeError(`full: ${value} is not a value of dtype ${dtype}`);
-  }
-  return apply(special ? specialOp : fullOp, [], { value }, shape, dtype);
+  checkValue("full", value, dtype);
+  const stored = dtype === "f32" && !Number.isFinite(Math.fround(value)) ? Math.fround(value) : value;
+  const special = isFloat(dtype) && !Number.isFinite(stored);
+  return apply(special ? specialOp : fullOp, [], { value: stored }, shape, dtype);
 }
 
 export const iotaOp = defineOp<{ start: number; step: number }>({

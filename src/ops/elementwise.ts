@@ -1,4 +1,4 @@
-import { type DType, fromHalf, isFloat, promote, toHalf } from "../graph/dtype.ts";
+import { checkValue, type DType, fromHalf, holds, isFloat, promote, toHalf } from "../graph/dtype.ts";
 import type { Attrs } from "../graph/node.ts";
 import { defineOp, type Op } from "../graph/op.ts";
 import { broadcastShapes, type Shape } from "../graph/shape.ts";
@@ -11,11 +11,18 @@ export type Operand = Tensor | number;
 /** The dtype that the operands are cast to (one, or one each) and that of the result. */
 type Rule = (x: readonly Operand[]) => { args: DType | readonly DType[]; out: DType };
 
-/** Highest dtype of the operands. A number follows the tensors, but makes integers float when it is not whole. */
-function common(x: readonly Operand[]): DType {
+/**
+ * Highest dtype of the operands. A number follows the tensors where it is of their kind: any number among floats, a whole
+ * one among integers. Otherwise (booleans, or numbers alone) a whole number counts as i32, any other as f32.
+ */
+export function common(x: readonly Operand[]): DType {
   let dtype: DType = "bool";
   for (const v of x) if (typeof v !== "number") dtype = promote(dtype, v.dtype);
-  return !isFloat(dtype) && x.some((v) => typeof v === "number" && !Number.isInteger(v)) ? "f32" : dtype;
+  if (isFloat(dtype)) return dtype;
+  const numbers = x.filter((v) => typeof v === "number");
+  if (numbers.some((v) => !Number.isInteger(v))) return "f32";
+  if (dtype !== "bool" || numbers.length === 0) return dtype;
+  return numbers.every((v) => holds("i32", v)) ? "i32" : "f32";
 }
 
 /** Booleans become i32. */
@@ -82,7 +89,9 @@ function broadcast(op: Op, rule: Rule, x: readonly Operand[], attrs: Attrs): Ten
   const { args, out } = rule(x);
   const sources = x.map((v, i) => {
     const dtype = typeof args === "string" ? args : args[i];
-    return typeof v === "number" ? full(shape, v, dtype) : expand(cast(v, dtype), shape);
+    if (typeof v !== "number") return expand(cast(v, dtype), shape);
+    checkValue(op.name, v, dtype);
+    return full(shape, v, dtype);
   });
   return apply(op, sources, attrs, shape, out);
 }
@@ -206,6 +215,9 @@ export const where = row({
   js: (c, a, b) => (c ? a : b),
   vjp: (g, _y, [c]) => [null, where(c, g, 0), where(c, 0, g)],
 });
+
+export const maskedFill = (x: Tensor, mask: Tensor, value: number): Tensor =>
+  where(mask, x.dtype === "bool" && (value === 0 || value === 1) ? full([], value, "bool") : value, x);
 
 const castOp = define<{ to: DType }>({
   name: "cast",

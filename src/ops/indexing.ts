@@ -194,5 +194,9 @@ export function triangle(x: Tensor, diagonal: number, part: "lower" | "upper"): 
     positionsAlong(x.ndim - 1, x.shape[x.ndim - 1], x.ndim),
   ];
   const distance = columns.sub(rows);
-  return where(expand(part === "lower" ? distance.le(diagonal) : distance.ge(diagonal), x.shape), x, 0);
+  return where(
+    expand(part === "lower" ? distance.le(diagonal) : distance.ge(diagonal), x.shape),
+    x,
+    full([], 0, x.dtype),
+  );
 }

@@ -1,3 +1,4 @@
+import { checkValue } from "../graph/dtype.ts";
 import type { Attrs } from "../graph/node.ts";
 import type { Op } from "../graph/op.ts";
 import { defineOp } from "../graph/op.ts";
@@ -237,7 +238,10 @@ export function pad(x: Tensor, pads: readonly (readonly [number, number])[], val
   const shape = cropped.shape.map((n, i) => n + grown[i][0] + grown[i][1]);
   if (!shape.every(Number.isInteger))
     throw new RangeError(`pad: amounts must be integers, got ${JSON.stringify(pads)}`);
-  return sameShape(shape, cropped.shape) ? cropped : apply(padOp, [cropped], { pads: grown, value }, shape, x.dtype);
+  if (sameShape(shape, cropped.shape)) return cropped;
+  checkValue("pad", value, x.dtype);
+  const fill = x.dtype === "bool" ? Number(value !== 0) : value;
+  return apply(padOp, [cropped], { pads: grown, value: fill }, shape, x.dtype);
 }
 
 /** Sliding windows of `dim` as a new last dim: [..., n, ...] -> [..., windows, ..., size]. */

@@ -1,6 +1,7 @@
+import { checkValue, isFloat } from "../graph/dtype.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { literal, suffix } from "./constant.ts";
-import { float, mul, numeric, type Operand, pow, row, rowWith, where } from "./elementwise.ts";
+import { cast, float, maximum, minimum, mul, numeric, type Operand, pow, row, rowWith, where } from "./elementwise.ts";
 import * as math from "./math.ts";
 
 // Elementwise ops of one operand.
@@ -61,7 +62,7 @@ export const rsqrt = row({
   vjp: (g, y) => [g.mul(y.square().mul(y)).mul(-0.5)],
   cost: 4,
 });
-export const clamp = rowWith<{ min?: number; max?: number }>({
+const clampTo = rowWith<{ min?: number; max?: number }>({
   name: "clamp",
   rule: numeric,
   wgsl: ([x], { min, max }, type) => {
@@ -73,9 +74,26 @@ export const clamp = rowWith<{ min?: number; max?: number }>({
   keyOf: ({ min, max }) => `${min},${max}`,
 });
 
+/** A limit that is not whole makes integers float, as in arithmetic. Infinite limits are none, unless nothing is inside. */
+export function clamp(x: Tensor, limits: { min?: number; max?: number }): Tensor {
+  const min = limits.min === -Infinity ? undefined : limits.min;
+  const max = limits.max === Infinity ? undefined : limits.max;
+  const given = [min, max].filter((v) => v !== undefined);
+  if (given.some(Number.isNaN)) return mul(x, NaN);
+  if (!given.every(Number.isFinite)) return bound(minimum, bound(maximum, x, min), max);
+  const dtype = numeric([x, ...given.filter((v) => !Number.isInteger(v))]).out;
+  if (isFloat(dtype)) return clampTo({ min, max }, cast(x, dtype));
+  const [least, most] = dtype === "u32" ? [0, 2 ** 32 - 1] : [-(2 ** 31), 2 ** 31 - 1];
+  if (min !== undefined && min > most) checkValue("clamp", min, dtype);
+  if (max !== undefined && max < least) checkValue("clamp", max, dtype);
+  const within = { min: min && Math.max(min, least), max: max && Math.min(max, most) };
+  return clampTo(within, cast(x, dtype));
+}
+const bound = (op: typeof maximum, x: Tensor, limit?: number): Tensor => (limit === undefined ? x : op(x, limit));
+
 /** pow with the common exponents as cheaper ops. */
 export function power(x: Tensor, b: Operand): Tensor {
-  if (b === 1) return x;
+  if (b === 1) return x.dtype === "bool" ? cast(x, "i32") : x;
   if (b === 2) return square(x);
   if (b === 3) return mul(square(x), x);
   if (b === 0.5) return sqrt(x);

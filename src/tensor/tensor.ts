@@ -148,7 +148,7 @@ export class Tensor {
   silu(): Tensor { return un.silu(this); }
   quickGelu(): Tensor { return un.quickGelu(this); }
   softplus(): Tensor { return un.softplus(this); }
-  clamp(limits: { min?: number; max?: number }): Tensor { return un.clamp(limits, this); }
+  clamp(limits: { min?: number; max?: number }): Tensor { return un.clamp(this, limits); }
   eq(b: Operand): Tensor { return ew.eq(this, b); }
   ne(b: Operand): Tensor { return ew.ne(this, b); }
   lt(b: Operand): Tensor { return ew.lt(this, b); }
@@ -158,7 +158,8 @@ export class Tensor {
   logicalNot(): Tensor { return ew.logicalNot(this); }
   logicalAnd(b: Tensor): Tensor { return ew.logicalAnd(this, b); }
   logicalOr(b: Tensor): Tensor { return ew.logicalOr(this, b); }
-  maskedFill(mask: Tensor, value: number): Tensor { return ew.where(mask, value, this); }
+  /** `value` where `mask`. The dtype stays if it can hold the value (0 and 1 in booleans); else as in `where`. */
+  maskedFill(mask: Tensor, value: number): Tensor { return ew.maskedFill(this, mask, value); }
   /** This where `cond`, else `other`. */
   where(cond: Tensor, other: Operand): Tensor { return ew.where(cond, this, other); }
 
