@@ -8,6 +8,7 @@ import { childEnvironment, listFiles, root } from "./environment.mjs";
 const DRIVER = "mesa-vulkan-drivers";
 /** Mesa 22.3, of Debian 12, gives Dawn no adapter. */
 const OLDEST_MESA = 23;
+const NEWER = "use a system that is known to work (Debian 12 or 13, Ubuntu 24.10 or later), or one of the ways below";
 
 /** Asks Dawn for an adapter in a child process, as a driver that fails can take its process along. */
 export function probeAdapter() {
@@ -42,7 +43,7 @@ export function ensureAdapter(machine = thisMachine, probe = probeAdapter, found
     if (second.description) return report(second.description);
     return explain(second.problem, {
       problem: `Mesa ${mesaVersion(machine)} is installed, and there is still no adapter`,
-      remedy: "use a system with Mesa 25 or later (Debian 13, Ubuntu 25.04), or one of the ways below",
+      remedy: NEWER,
     });
   }
   return explain(found.problem, { problem, remedy });
@@ -55,9 +56,7 @@ function report(description) {
 
 /** The one message that ends a set-up without an adapter. */
 function explain(reason, { problem, remedy }) {
-  console.error(
-    `\nNo WebGPU adapter (${reason}), and none was installed.\nWhy: ${problem}.\nWhat to do: ${remedy}.\n\n${routes()}`,
-  );
+  console.error(`\nNo WebGPU adapter: ${reason}.\nWhy: ${problem}\nWhat to do: ${remedy}\n\n${routes()}`);
   return false;
 }
 
@@ -78,7 +77,7 @@ function installDriver(machine) {
     if (candidate === undefined || Number.parseInt(candidate.replace(/^\d+:/, ""), 10) >= OLDEST_MESA) return undefined;
     return {
       problem: `${name || "this system"} offers Mesa ${candidate}, which is too old for WebGPU`,
-      remedy: "use a system with Mesa 25 or later (Debian 13, Ubuntu 25.04), or one of the ways below",
+      remedy: NEWER,
     };
   };
   const failure = aptInstall(machine, access.sudo, [DRIVER], { suite, check });

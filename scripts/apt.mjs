@@ -19,9 +19,8 @@ export const thisMachine = {
     const { status, stdout, stderr, error } = spawnSync(command[0], command.slice(1), { input, encoding: "utf8" });
     return { status: error ? undefined : status, stdout: String(stdout ?? ""), stderr: String(stderr ?? error) };
   },
-  /** Shows a command and its output; returns the status and what it wrote to stderr. */
+  /** Runs a command with its output shown; returns the status and what it wrote to stderr. */
   show(command) {
-    console.log(`$ ${command.join(" ")}`);
     const stdio = ["inherit", "inherit", "pipe"];
     const { status, stderr } = spawnSync(command[0], command.slice(1), {
       stdio,
@@ -80,14 +79,15 @@ export function aptAccess(machine = thisMachine) {
 /** apt-get with root's rights, quiet but for errors. Waits for a running upgrade, and at most 30 s for a dead mirror. */
 function aptGet(machine, sudo, ...args) {
   const settings = ["-qq", "-o", "DPkg::Lock::Timeout=120", "-o", "Acquire::http::Timeout=30", "-o", "Dpkg::Use-Pty=0"];
+  console.log(`$ ${[...sudo, "apt-get", ...args].join(" ")}`);
   // sudo drops variables, so env sets them.
   return machine.show([...sudo, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", ...settings, ...args]);
 }
 
-/** The lines in which apt says what went wrong, the first three in one. A source that does not answer is but a warning to it. */
+/** The lines in which apt says what went wrong, the first two in one. A source that does not answer is but a warning to it. */
 const aptErrors = (stderr) =>
   [...new Set([...stderr.matchAll(/^(?:E: *|W: (?=Failed to fetch))(.*)$/gm)].map((m) => m[1].trim()))]
-    .slice(0, 3)
+    .slice(0, 2)
     .join("; ") || "it gave no reason";
 
 /** What to do about a failure of apt, by what apt says. */
