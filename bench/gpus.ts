@@ -151,7 +151,7 @@ export function gpuSection(): string {
     }
   }
   return [
-    `| kernel | work | operations | bytes | operations per byte | lanes | array registers per lane | workgroup bytes | ${Object.keys(GPUS).join(" | ")} |`,
+    `| kernel | work | operations | bytes | operations a byte | lanes | array registers a lane | workgroup bytes | ${Object.keys(GPUS).join(" | ")} |`,
     `| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ${Object.keys(GPUS)
       .map(() => "---:")
       .join(" | ")} |`,

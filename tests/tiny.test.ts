@@ -5,7 +5,7 @@ import { generate, textPrompt } from "../src/generate/generate.ts";
 import { memoryFiles, saveSafetensors, TensorFiles } from "../src/io/index.ts";
 import { AdamW, Linear } from "../src/nn/index.ts";
 import { crossEntropy, grad, manualSeed, rand, tensor } from "../src/tensor/tensor.ts";
-import { openBackend } from "./backend.ts";
+import { openBackend } from "./support/backend.ts";
 
 beforeAll(async () => {
   await openBackend();

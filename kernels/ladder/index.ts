@@ -42,13 +42,13 @@ export const matmulSteps: readonly Step[] = [
     name: "matmul_3_workgroup",
     code: matmul3,
     change: "16 × 16 tiles in workgroup memory",
-    why: "the textbook: fewer storage loads on GPUs; on a CPU the same cache and two barriers per tile",
+    why: "the textbook: fewer storage loads on GPUs; on a CPU the same cache and two barriers a tile",
     tile: () => [16, 16],
   },
   {
     name: "matmul_4_registers",
     code: matmul4,
-    change: "4 × 4 sums per lane over those tiles",
+    change: "4 × 4 sums a lane over those tiles",
     why: "five loads for sixteen products instead of two for one",
     tile: () => [32, 32],
   },
@@ -95,7 +95,7 @@ export const attentionSteps: readonly Step[] = [
     name: "attention_4_workgroup",
     code: attention4,
     change: "blocks of 16 keys in workgroup memory, shared by 32 queries",
-    why: "fewer storage loads; o is rescaled once per block",
+    why: "fewer storage loads; o is rescaled once a block",
     tile: () => [32, 1],
   },
   {
@@ -113,13 +113,13 @@ export const best = {
   matmul: {
     name: "matmul",
     change: "16 or 32 rows, all loads before the arithmetic; any strides, split K, fused epilogue",
-    why: "twice the products per load of B; loads apart from arithmetic keep the sums in registers",
+    why: "twice the products a load of B; loads apart from arithmetic keep the sums in registers",
   },
   attention: {
     name: "attention",
     change:
-      "two queries per lane, blocks of 16 keys, q and o in the lane's own workgroup memory; masks, groups, any strides",
-    why: "half the loads of K and V per query; own slots are cheaper than registers that spill",
+      "two queries a lane, blocks of 16 keys, q and o in the lane's own workgroup memory; masks, groups, any strides",
+    why: "half the loads of K and V a query; own slots are cheaper than registers that spill",
   },
 } as const;
 

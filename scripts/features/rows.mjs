@@ -1,14 +1,14 @@
 // The rows of FEATURES.md that PyTorch's names do not cover. A row with a proof is there, a row without one is not.
 // A proof is an exported name (`Class.member` for a method), a kernel (`x.wgsl`) or a test file (`x.test.ts`), wherever it
-// lies (`folder/x.test.ts` where a name occurs twice). FEATURES.md cannot be written while one of them is missing.
+// lies: FEATURES.md cannot be written while one of them is missing.
 
 /** [title, rows]; a row is [what, proof or undefined, remark]. */
 export const groups = [
   [
     "Tensors",
     [
-      ["f32, f16, i32, u32 and bool", "Tensor.half", "f16 is computed natively where the adapter has `shader-f16`"],
-      ["broadcasting, views without copies", "Tensor.expand"],
+      ["f32, f16, i32, u32 and bool", "values.test.ts", "f16 is computed natively where the adapter has `shader-f16`"],
+      ["broadcasting, views without copies", "values.test.ts"],
       ["gradients of any order", "grad", "for ops made of ordinary ops"],
       ["tensors larger than the adapter binds at once", "large.test.ts", "they must still fit one buffer"],
       ["tensors larger than a buffer"],
@@ -101,7 +101,7 @@ export const groups = [
       ["QLoRA", "quantizeLinears"],
       ["PEFT adapter files", "saveAdapter"],
       ["recipes with the papers' presets: LLaVA, LLaVA-NeXT, mPLUG-Owl, mPLUG-Owl2", "trainRecipe"],
-      ["resume bit for bit, within a memory budget", "training/run.test.ts"],
+      ["resume bit for bit, within a memory budget", "run.test.ts"],
       ["more than one GPU"],
     ],
   ],

@@ -3,7 +3,7 @@ import { elementwiseKernels } from "../../src/compile/codegen/elementwise.ts";
 import { fromHalf, toHalf } from "../../src/graph/dtype.ts";
 import { currentDevice, flush, init } from "../../src/runtime/engine.ts";
 import { arange, full, type Tensor, tensor, where } from "../../src/tensor/tensor.ts";
-import { uniform } from "../helpers/f64.ts";
+import { uniform } from "../support/f64.ts";
 
 const half = (v: number): number => fromHalf(toHalf(v));
 const N = 4 * 37 + 3;

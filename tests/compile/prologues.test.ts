@@ -7,16 +7,15 @@ import { writeAt } from "../../src/ops/write.ts";
 import { assign, currentDevice, type EngineOptions, flush, init } from "../../src/runtime/engine.ts";
 import { type Tensor, tensor } from "../../src/tensor/tensor.ts";
 import { maxError, normals } from "../kernels/harness.ts";
+import { kernelLabels, labelsOf } from "../support/plans.ts";
 
 let seed = 0;
 const count = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
 const random = (...shape: number[]): Tensor => tensor(normals(count(shape), ++seed), { shape });
 
-const labels = (text: string): string[] => text.split("\n").map((line) => line.trim().split(/\s+/)[1]);
-const kernelsOf = async (...out: Tensor[]): Promise<string[]> => labels((await plan(...out))!.text);
 /** The kernel of the product, alone but for what adds up its parts. */
 const product = async (y: Tensor): Promise<string> => {
-  const found = (await kernelsOf(y)).filter((label) => !label.startsWith("sum_parts"));
+  const found = (await kernelLabels(y)).filter((label) => !label.startsWith("sum_parts"));
   expect(found.length, found.join()).toBe(1);
   return found[0];
 };
@@ -204,7 +203,7 @@ describe("packed weights", () => {
       const [x, g] = [random(M, K), random(M, 13)];
       const want = quantizedLinear(await stored(x.silu().mul(0.5)), q);
       const y = quantizedLinear(x.silu().mul(0.5), q);
-      expect((await kernelsOf(y))[0]).toMatch(/^silu·full·mul→(mat|quantize_rows)/);
+      expect((await kernelLabels(y))[0]).toMatch(/^silu·full·mul→(mat|quantize_rows)/);
       expect(maxError(await y.data(), await want.data())).toBeLessThan(1e-5);
       // dX = g · W, where work makes g
       const gradient = async (scaled: Tensor): Promise<HostArray> => {
@@ -238,25 +237,29 @@ describe("when an operand is made where it is read", () => {
   test("it is one dispatch less than if the operand is wanted, too", async () => {
     const [x, w] = [random(20, 36), random(36, 12)];
     const made = x.gelu();
-    expect(await kernelsOf(made.matmul(w))).toEqual(["gelu→matmul"].map((l) => expect.stringContaining(l)));
-    expect(await kernelsOf(made.matmul(w), made)).toEqual(["gelu", alone]);
+    expect(await kernelLabels(made.matmul(w))).toEqual(["gelu→matmul"].map((l) => expect.stringContaining(l)));
+    expect(await kernelLabels(made.matmul(w), made)).toEqual(["gelu", alone]);
   });
 
   test("others read it: it is stored", async () => {
     const [x, w] = [random(20, 36), random(36, 12)];
     const made = x.mul(3);
-    expect(await kernelsOf(made.matmul(w), made.matmul(w.neg()))).toEqual([expect.stringMatching("mul"), alone, fused]);
-    expect(await kernelsOf(made.matmul(t(made)))).toEqual([fused]); // both sides of one product
+    expect(await kernelLabels(made.matmul(w), made.matmul(w.neg()))).toEqual([
+      expect.stringMatching("mul"),
+      alone,
+      fused,
+    ]);
+    expect(await kernelLabels(made.matmul(t(made)))).toEqual([fused]); // both sides of one product
   });
 
   test("the rule: readings by price, against memory and a dispatch", async () => {
     const [x, y] = [random(512, 252), random(512, 252)];
     const by = (N: number): Tensor => random(252, N);
-    expect(await kernelsOf(x.mul(2).matmul(by(252)))).toEqual([fused]);
-    expect(await kernelsOf(x.add(y).matmul(by(32)))).toEqual([fused]);
-    expect(await kernelsOf(x.add(y).matmul(by(252)))).toEqual(["add", alone]);
-    expect(await kernelsOf(x.gelu().matmul(by(32)))).toEqual([fused]);
-    expect(await kernelsOf(x.gelu().matmul(by(252)))).toEqual(["gelu", alone]);
+    expect(await kernelLabels(x.mul(2).matmul(by(252)))).toEqual([fused]);
+    expect(await kernelLabels(x.add(y).matmul(by(32)))).toEqual([fused]);
+    expect(await kernelLabels(x.add(y).matmul(by(252)))).toEqual(["add", alone]);
+    expect(await kernelLabels(x.gelu().matmul(by(32)))).toEqual([fused]);
+    expect(await kernelLabels(x.gelu().matmul(by(252)))).toEqual(["gelu", alone]);
   });
 
   test("turning an operand reads it once, so that anything joins it", async () => {
@@ -265,7 +268,7 @@ describe("when an operand is made where it is read", () => {
     seed = 35;
     const [x, w, y] = [random(260, 36), random(256, 36), random(256, 1)];
     const made = (): Tensor => x.gelu().matmul(t(w.mul(y).add(1)));
-    expect(await kernelsOf(made())).toEqual(["gelu→transpose", "mul·full·add→transpose", alone]);
+    expect(await kernelLabels(made())).toEqual(["gelu→transpose", "mul·full·add→transpose", alone]);
     const want = await (await stored(x.gelu())).matmul(t(await stored(w.mul(y).add(1)))).data();
     expect(maxError(await made().data(), want)).toBeLessThan(1e-5);
   });
@@ -274,7 +277,7 @@ describe("when an operand is made where it is read", () => {
     const { info } = currentDevice()!;
     const zeros = (...shape: number[]): Tensor => tensor(new Float32Array(count(shape)), { shape });
     const down = (K: number, N: number): Promise<string[]> =>
-      kernelsOf(
+      kernelLabels(
         zeros(1, K)
           .silu()
           .mul(zeros(1, K))
@@ -300,13 +303,14 @@ describe("when an operand is made where it is read", () => {
     const by = random(5, 5);
     const sum = (n: number): Tensor => Array.from({ length: n }, () => random(130, 5)).reduce((a, b) => a.add(b));
     const { subgroupSize } = currentDevice()!.info;
-    expect(await kernelsOf(sum(2).matmul(by))).toEqual([fused]);
-    if (subgroupSize === 8) expect(await kernelsOf(sum(3).matmul(by))).toEqual([expect.stringMatching(/^add/), alone]);
+    expect(await kernelLabels(sum(2).matmul(by))).toEqual([fused]);
+    if (subgroupSize === 8)
+      expect(await kernelLabels(sum(3).matmul(by))).toEqual([expect.stringMatching(/^add/), alone]);
   });
 
   test("what follows the product joins it as well", async () => {
     const [x, w, b] = [random(20, 36), random(36, 12), random(12)];
-    expect(await kernelsOf(x.silu().matmul(w).add(b).relu())).toEqual([
+    expect(await kernelLabels(x.silu().matmul(w).add(b).relu())).toEqual([
       expect.stringMatching(/^silu→matmul.*→add·relu$/),
     ]);
   });
@@ -314,9 +318,9 @@ describe("when an operand is made where it is read", () => {
   test("within the bindings of default limits", async () => {
     await init({ defaultLimits: true, fuse: "always" });
     const sum = (n: number): Tensor => Array.from({ length: n }, () => random(8, 8)).reduce((a, b) => a.add(b));
-    expect(await kernelsOf(sum(5).matmul(random(8, 8)))).toEqual([fused]);
-    expect(await kernelsOf(sum(6).matmul(random(8, 8)))).toEqual([expect.stringMatching(/^add/), alone]);
-    expect(await kernelsOf(sum(3).matmul(sum(3)))).toEqual([expect.stringMatching(/^add/), fused]);
+    expect(await kernelLabels(sum(5).matmul(random(8, 8)))).toEqual([fused]);
+    expect(await kernelLabels(sum(6).matmul(random(8, 8)))).toEqual([expect.stringMatching(/^add/), alone]);
+    expect(await kernelLabels(sum(3).matmul(sum(3)))).toEqual([expect.stringMatching(/^add/), fused]);
     const y = await sum(2).matmul(sum(3)).data();
     expect(y.every(Number.isFinite)).toBe(true);
     await init({ fuse: "always" });
@@ -343,7 +347,7 @@ describe("gradients", () => {
     const out = x.silu().mul(y).matmul(w.mul(0.5)).tanh().matmul(v);
     out.mul(random(6, 12)).sum().backward();
     const text = (await plan(out, x.grad!))?.text ?? "";
-    return { values: [await out.data(), await x.grad!.data()], made: labels(text).filter((l) => /→mat/.test(l)) };
+    return { values: [await out.data(), await x.grad!.data()], made: labelsOf(text).filter((l) => /→mat/.test(l)) };
   };
   const trained = async (): Promise<HostArray[]> => {
     seed = 50;
@@ -403,7 +407,7 @@ describe("random chains in random products", () => {
     await init({ fuse: "always" });
     let joined = 0;
     for (const [i, p] of programs.entries()) {
-      if ((await kernelsOf(build(p))).some((l) => /→mat/.test(l))) joined++;
+      if ((await kernelLabels(build(p))).some((l) => /→mat/.test(l))) joined++;
       const got = await build(p).data();
       expect(maxError(got, want[i]), JSON.stringify(p)).toBeLessThan(5e-5);
       expect(await build(p).data()).toEqual(got);

@@ -1,15 +1,13 @@
 import { beforeAll, expect, test } from "vitest";
 import type { DeviceInfo } from "../../src/index.ts";
-import { init, plan, type Tensor, tensor } from "../../src/index.ts";
+import { init, tensor } from "../../src/index.ts";
 import { normals } from "../kernels/harness.ts";
+import { kernelLabels } from "../support/plans.ts";
 
 let kind: DeviceInfo["kind"];
 beforeAll(async () => {
   kind = (await init())!.kind;
 });
-
-const kernelsOf = async (...out: Tensor[]): Promise<string[]> =>
-  (await plan(...out))!.text.split("\n").map((line) => line.trim().split(/\s+/)[1]);
 
 test.each([
   [5, 8, 0, 5, ["sum_parts"]],
@@ -21,7 +19,7 @@ test.each([
   const sum = tensor(x, { shape: [rows, N] })
     .narrow(0, from, count)
     .sum(0);
-  if (kind === "software") expect(await kernelsOf(sum)).toEqual(kernels);
+  if (kind === "software") expect(await kernelLabels(sum)).toEqual(kernels);
   const got = await sum.data();
   for (let n = 0; n < N; n++) {
     let want = 0;
@@ -33,7 +31,7 @@ test.each([
 test.each([[1], [37], [512], [2047], [2048]])("%i numbers add up in one kernel, as exactly as in two", async (n) => {
   const x = normals(n).map((v) => 8 + Math.abs(v));
   const mean = tensor(x).sum(0, true).div(n);
-  if (kind === "software") expect((await kernelsOf(mean)).length).toBe(n === 2047 ? 2 : 1);
+  if (kind === "software") expect((await kernelLabels(mean)).length).toBe(n === 2047 ? 2 : 1);
   const want = x.reduce((a, b) => a + b, 0) / n;
   expect(Math.abs((await mean.data())[0] / want - 1)).toBeLessThan(1e-7);
 });
@@ -60,7 +58,7 @@ test.each([
 test("a few numbers spread over more are computed there", async () => {
   const [x, y] = [tensor([2]), tensor(normals(512))];
   const spread = x.maximum(1).sqrt().exp().expand([512]).mul(y);
-  expect((await kernelsOf(spread)).length).toBe(1);
+  expect((await kernelLabels(spread)).length).toBe(1);
   const large = tensor(normals(1024)).exp().sqrt().unsqueeze(1).expand([1024, 512]);
-  expect((await kernelsOf(large.mul(2))).length).toBe(2);
+  expect((await kernelLabels(large.mul(2))).length).toBe(2);
 });

@@ -1,7 +1,7 @@
 import { beforeAll, describe, expect, test } from "vitest";
 import * as sg from "../../src/functional.ts";
 import type { Tensor } from "../../src/tensor/tensor.ts";
-import { openBackend } from "../backend.ts";
+import { openBackend } from "../support/backend.ts";
 import { functions } from "./autograd-table.ts";
 import { listCases, mismatch, openCase } from "./cases.ts";
 import type { Inputs } from "./ops-table.ts";

@@ -20,7 +20,7 @@ import type { TensorFiles } from "../../src/io/tensors.ts";
 import { type Module, mergeLoRA } from "../../src/nn/index.ts";
 import { folder } from "../../src/runtime/node.ts";
 import { type Tensor, tensor } from "../../src/tensor/tensor.ts";
-import { openBackend } from "../backend.ts";
+import { openBackend } from "../support/backend.ts";
 import { type Case, gradientMismatch, idOf, listCases, mismatch, openCase, type Tolerance } from "./cases.ts";
 import { type ModelType, modelType } from "./model-types.ts";
 import { notYet } from "./not-yet.ts";

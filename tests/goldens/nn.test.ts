@@ -5,7 +5,7 @@ import { beforeAll, describe, expect, test } from "vitest";
 import * as sg from "../../src/functional.ts";
 import { saveSafetensors } from "../../src/io/index.ts";
 import { folder } from "../../src/runtime/node.ts";
-import { openBackend } from "../backend.ts";
+import { openBackend } from "../support/backend.ts";
 import { casesOf, listCases } from "./cases.ts";
 import { lackingModule, scenarioProblems } from "./nn-table.ts";
 

@@ -50,7 +50,6 @@ const groups: readonly Group[] = [
     names: `
       adaptive_avg_pool_ext: 1d 2d_one_dim
       avg_pool_ext: 1d 1d_exclude 2d_exclude 2d_ceil 2d_ceil_exclude 2d_divisor
-      clamp_ext: tensors lower_only
       conv2d_ext: same
       cross_entropy_ext: weight_mean weight_smooth_mean prob_mean weight_sum weight_smooth_sum prob_sum weight_none weight_smooth_none prob_none prob_smooth_weight ignore_weight_smooth spatial_prob unbatched
       div_mode: trunc trunc_i32 floor floor_i32

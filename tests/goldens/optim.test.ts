@@ -1,6 +1,6 @@
 import { beforeAll, describe, expect, test } from "vitest";
 import { tensor } from "../../src/tensor/tensor.ts";
-import { openBackend } from "../backend.ts";
+import { openBackend } from "../support/backend.ts";
 import { listCases, mismatch, openCase } from "./cases.ts";
 import { lacking, MLP, makeOptimizer, schedules } from "./optim-table.ts";
 

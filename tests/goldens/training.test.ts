@@ -3,7 +3,7 @@ import { Llava } from "../../models/llava.ts";
 import { AdamW } from "../../src/nn/index.ts";
 import { folder } from "../../src/runtime/node.ts";
 import { tensor } from "../../src/tensor/tensor.ts";
-import { openBackend } from "../backend.ts";
+import { openBackend } from "../support/backend.ts";
 import { listCases, mismatch, openCase } from "./cases.ts";
 
 const cases = listCases("training");

@@ -12,7 +12,7 @@ import {
   type Tensor,
   tensor,
 } from "../../src/tensor/tensor.ts";
-import { randomLeaf, valuesOf } from "../helpers/f64.ts";
+import { randomLeaf, valuesOf } from "../support/f64.ts";
 
 const list = (t: Tensor | null): number[] => [...valuesOf(t!)];
 

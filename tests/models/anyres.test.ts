@@ -8,7 +8,7 @@ import { jsonBytes, memoryFiles, writeFile } from "../../src/io/source.ts";
 import { cat, manualSeed, rand, type Tensor, tensor } from "../../src/tensor/tensor.ts";
 import { IMAGE_TOKEN_INDEX } from "../../src/text/conversation.ts";
 import { Tokenizer, type TokenizerJson } from "../../src/text/tokenizer.ts";
-import { openBackend } from "../backend.ts";
+import { openBackend } from "../support/backend.ts";
 import { goldenPath, readJson } from "./goldens.ts";
 
 const published: Size[] = [

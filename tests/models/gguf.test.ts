@@ -7,8 +7,8 @@ import { manualSeed } from "../../src/ops/random.ts";
 import { tensor } from "../../src/tensor/tensor.ts";
 import { trainBPE } from "../../src/text/bpe.ts";
 import { Tokenizer } from "../../src/text/tokenizer.ts";
-import { openBackend } from "../backend.ts";
 import { type GgufTensor, type GgufValue, ggufFile } from "../io/gguf.ts";
+import { openBackend } from "../support/backend.ts";
 import { llama2Json } from "./llama2.ts";
 
 beforeAll(async () => {

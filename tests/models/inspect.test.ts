@@ -4,7 +4,7 @@ import { Llava } from "../../models/llava.ts";
 import { Dropout, Linear, Module } from "../../src/nn/index.ts";
 import { memoryStats } from "../../src/runtime/engine.ts";
 import { manualSeed, rand, type Tensor, tensor } from "../../src/tensor/tensor.ts";
-import { openBackend } from "../backend.ts";
+import { openBackend } from "../support/backend.ts";
 import { softmax } from "./plain.ts";
 
 const IMAGE = 9;

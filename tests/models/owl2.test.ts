@@ -5,8 +5,8 @@ import { openCheckpoint } from "../../src/io/index.ts";
 import { memoryFiles } from "../../src/io/source.ts";
 import { setParameter } from "../../src/nn/index.ts";
 import { manualSeed, rand, type Tensor, tensor } from "../../src/tensor/tensor.ts";
-import { openBackend } from "../backend.ts";
-import { uniform } from "../helpers/f64.ts";
+import { openBackend } from "../support/backend.ts";
+import { uniform } from "../support/f64.ts";
 import {
   add,
   attention,

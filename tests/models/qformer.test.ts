@@ -5,7 +5,7 @@ import { Resampler, resamplerNames } from "../../models/resampler.ts";
 import { saveSafetensors, TensorFiles } from "../../src/io/index.ts";
 import { memoryFiles } from "../../src/io/source.ts";
 import { manualSeed, rand } from "../../src/tensor/tensor.ts";
-import { openBackend } from "../backend.ts";
+import { openBackend } from "../support/backend.ts";
 
 beforeAll(openBackend);
 

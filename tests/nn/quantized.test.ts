@@ -19,7 +19,7 @@ import {
 import { NF4 } from "../../src/ops/quantized.ts";
 import { flush, init } from "../../src/runtime/engine.ts";
 import { manualSeed, randn, type Tensor, tensor } from "../../src/tensor/tensor.ts";
-import { uniform } from "../helpers/f64.ts";
+import { uniform } from "../support/f64.ts";
 
 const formats: QuantOptions[] = [
   { format: "int8", group: 32 },

@@ -1,30 +1,11 @@
 import { describe, expect, test } from "vitest";
 import type { AttentionOptions } from "../../src/ops/attention.ts";
 import { int8Words, readInt8, writeInt8At } from "../../src/ops/int8.ts";
-import { explain, flush, init } from "../../src/runtime/engine.ts";
+import { explain, init } from "../../src/runtime/engine.ts";
 import * as sg from "../../src/tensor/tensor.ts";
-import { uniform } from "../helpers/f64.ts";
-
-/** The same tensors from the interpreter and from the kernels. */
-async function onBoth(build: () => sg.Tensor[]): Promise<{ want: number[][]; got: number[][] }> {
-  const values: number[][][] = [];
-  for (const backend of ["reference", "webgpu"] as const) {
-    await init({ backend });
-    const tensors = build();
-    await flush(tensors.map((t) => t.node));
-    const lists: number[][] = [];
-    for (const t of tensors) lists.push(Array.from(await t.data()));
-    values.push(lists);
-  }
-  return { want: values[0], got: values[1] };
-}
-
-function close({ want, got }: { want: number[][]; got: number[][] }, tolerance: number): void {
-  got.forEach((g, k) => {
-    const worst = Math.max(...g.map((x, i) => Math.abs(x - want[k][i]) / (1 + Math.abs(want[k][i]))));
-    expect(worst, `output ${k}`).toBeLessThan(tolerance);
-  });
-}
+import { onBoth } from "../support/backend.ts";
+import { expectClose } from "../support/compare.ts";
+import { uniform } from "../support/f64.ts";
 
 const leaf = (seed: number, shape: readonly number[], dtype: "f32" | "f16" = "f32"): sg.Tensor =>
   sg
@@ -68,9 +49,9 @@ describe("the kernels agree with the definition", () => {
     "a bias of halves": () => ({ bias: bias().to("f16") }),
   };
   for (const [name, options] of Object.entries(cases))
-    test(name, async () => close(await onBoth(attended(options)), 2e-5));
+    test(name, async () => expectClose(await onBoth(attended(options)), 2e-5));
 
-  test("halves", async () => close(await onBoth(attended(() => ({ isCausal: true }), "f16")), 2e-3));
+  test("halves", async () => expectClose(await onBoth(attended(() => ({ isCausal: true }), "f16")), 2e-3));
 
   test("a learned bias beside a mask", async () => {
     const both = await onBoth(() => {
@@ -80,7 +61,7 @@ describe("the kernels agree with the definition", () => {
       return [y, ...sg.grad(y.square().sum(), [q, k, b])];
     });
     expect(Math.max(...both.want[3].map(Math.abs))).toBeGreaterThan(0.01);
-    close(both, 2e-5);
+    expectClose(both, 2e-5);
   });
 });
 
@@ -141,7 +122,7 @@ test("int8 rows hold each number within half a step of its row's largest", async
       .narrow(0, 0, 1);
     return [readInt8(written, D), error.abs().amax().reshape([1])];
   });
-  close(both, 0.5 / 100); // ties may round either way
+  expectClose(both, 0.5 / 100); // ties may round either way
   expect(both.got[1][0]).toBeLessThan(3 / 254 + 1e-6);
   expect(both.got[1][0]).toBeGreaterThan(1e-3);
   await init({ backend: "reference" });
@@ -169,13 +150,13 @@ test("decoding over 8,000 keys: grouped heads, samples of different lengths, eve
     ];
   };
   const plain = await onBoth(build("f32"));
-  close(plain, 2e-6);
+  expectClose(plain, 2e-6);
   for (const [kind, tolerance] of [
     ["f16", 1e-4],
     ["int8", 1e-3],
   ] as const) {
     const both = await onBoth(build(kind));
-    close(both, 2e-6 + (kind === "int8" ? 1e-5 : 0));
-    close({ want: plain.want, got: both.got }, tolerance);
+    expectClose(both, 2e-6 + (kind === "int8" ? 1e-5 : 0));
+    expectClose({ want: plain.want, got: both.got }, tolerance);
   }
 });

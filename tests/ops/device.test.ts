@@ -1,110 +1,9 @@
 import { describe, expect, test } from "vitest";
-import { flush, init, memoryStats } from "../../src/runtime/engine.ts";
+import { init, memoryStats } from "../../src/runtime/engine.ts";
 import * as sg from "../../src/tensor/tensor.ts";
-import { uniform } from "../helpers/f64.ts";
-
-type Build = () => sg.Tensor[];
-
-/** The values of the same tensors on the interpreter and on the GPU. */
-async function onBoth(build: Build): Promise<{ want: ArrayLike<number>[]; got: ArrayLike<number>[] }> {
-  const [want, got] = [[], []] as ArrayLike<number>[][];
-  for (const [backend, out] of [
-    ["reference", want],
-    ["webgpu", got],
-  ] as const) {
-    await init({ backend });
-    sg.manualSeed(11);
-    const tensors = build();
-    await flush(tensors.map((t) => t.node));
-    for (const t of tensors) out.push(await t.data());
-  }
-  return { want, got };
-}
-
-/** Small, ordinary and extreme arguments; 4 k + 1 of them, so that both vector and scalar code run. */
-const wide = [
-  ...uniform(40, -1, 1, 3),
-  ...uniform(24, -8, 8, 4),
-  0,
-  1,
-  -1,
-  0.5,
-  -0.5,
-  1.5,
-  -1.5,
-  2.5,
-  1e-6,
-  -1e-6,
-  1e-3,
-  20,
-  -20,
-  60,
-  -60,
-  85,
-  -85,
-];
-const positive = wide.map((x) => Math.abs(x) + 1e-4);
-
-const unary: [name: string, f: (x: sg.Tensor) => sg.Tensor, domain?: number[]][] = [
-  ["neg", (x) => x.neg()],
-  ["abs", (x) => x.abs()],
-  ["sign", (x) => x.sign()],
-  ["floor", (x) => x.floor()],
-  ["ceil", (x) => x.ceil()],
-  ["round", (x) => x.round()],
-  ["exp", (x) => x.exp()],
-  ["log", (x) => x.log(), positive],
-  ["sqrt", (x) => x.sqrt(), positive],
-  ["rsqrt", (x) => x.rsqrt(), positive],
-  ["reciprocal", (x) => x.reciprocal(), positive],
-  ["square", (x) => x.square()],
-  ["sin", (x) => x.sin()],
-  ["cos", (x) => x.cos()],
-  ["tanh", (x) => x.tanh()],
-  ["sigmoid", (x) => x.sigmoid()],
-  ["erf", (x) => x.erf()],
-  ["relu", (x) => x.relu()],
-  ["gelu", (x) => x.gelu()],
-  ["gelu tanh", (x) => x.gelu({ approximate: "tanh" })],
-  ["silu", (x) => x.silu()],
-  ["quickGelu", (x) => x.quickGelu()],
-  ["softplus", (x) => x.softplus()],
-  ["clamp", (x) => x.clamp({ min: -0.5, max: 2 })],
-  ["clamp from below", (x) => x.clamp({ min: 0.25 })],
-  ["pow 3.5", (x) => x.pow(3.5), positive],
-  ["pow 5 of negatives", (x) => x.clamp({ min: -3, max: 3 }).pow(5)],
-  ["pow -2 of negatives", (x) => x.clamp({ max: -0.5 }).pow(-2)],
-  ["pow 0", (x) => x.pow(0)],
-  ["mod", (x) => x.mod(3)],
-  ["mod of negative integers", (x) => x.int().mod(3)],
-  ["cast to i32", (x) => x.int()],
-  ["cast to bool", (x) => x.to("bool")],
-  ["cast to f16", (x) => x.half()],
-  ["comparison", (x) => x.ge(0.5).logicalAnd(x.lt(8).logicalNot().logicalOr(x.ne(1)))],
-  ["where", (x) => sg.where(x.gt(0), x.mul(2), 7)],
-  ["maximum and minimum", (x) => x.maximum(-0.25).minimum(x.neg().add(1))],
-];
-
-test("every elementwise op is within 2e-6 + 2e-5 |y| of f64", async () => {
-  const build = (): sg.Tensor[] =>
-    unary.flatMap(([, f, domain = wide]) => {
-      const x = sg.tensor(domain, { requiresGrad: true });
-      const y = f(x);
-      return y.requiresGrad ? [y, sg.grad(y.sum(), [x], { allowUnused: true })[0] ?? y] : [y, y];
-    });
-  const { want, got } = await onBoth(build);
-  const bad: string[] = [];
-  unary.forEach(([name, , domain = wide], k) => {
-    ["value", "slope"].forEach((what, part) => {
-      for (let i = 0; i < domain.length; i++) {
-        const [g, w] = [got[2 * k + part][i], want[2 * k + part][i]];
-        if (!(Math.abs(g - w) <= 2e-6 + 2e-5 * Math.abs(w)))
-          bad.push(`${what} of ${name}(${domain[i]}): ${g}, expected ${w}`);
-      }
-    });
-  });
-  expect(bad).toEqual([]);
-});
+import { onBoth } from "../support/backend.ts";
+import { expectClose } from "../support/compare.ts";
+import { uniform } from "../support/f64.ts";
 
 test.each(["reference", "webgpu"] as const)(
   "on %s a value without gradient forgets what it was made of",
@@ -168,7 +67,7 @@ describe("special values", () => {
       return [y, sg.grad(y.square().sum(), [q])[0]];
     });
     expect(Array.from(got[0]).slice(0, 4)).toEqual([0, 0, 0, 0]);
-    got.forEach((g, k) => Array.from(g).forEach((x, i) => expect(x).toBeCloseTo(want[k][i], 5)));
+    expectClose({ got, want }, 5e-6);
   });
 });
 
@@ -190,10 +89,7 @@ test("composed and multi-output ops agree with the interpreter", async () => {
     const loss = outputs.map((y) => y.square().mean()).reduce((a, b) => a.add(b));
     return [...outputs, ...sg.grad(loss, [x, w])];
   });
-  got.forEach((g, k) => {
-    const worst = Math.max(...Array.from(g, (v, i) => Math.abs(v - want[k][i]) / (1 + Math.abs(want[k][i]))));
-    expect(worst, `output ${k}`).toBeLessThan(2e-5);
-  });
+  expectClose({ got, want }, 2e-5);
 });
 
 test("checkpoint saves a third of the memory of a deep network's gradients, which stay the same", async () => {

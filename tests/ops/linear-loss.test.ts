@@ -1,7 +1,7 @@
 import { beforeAll, describe, expect, test } from "vitest";
 import { flush, init, memoryStats, synchronize } from "../../src/runtime/engine.ts";
 import { crossEntropy, grad, linear, linearCrossEntropy, type Tensor, tensor } from "../../src/tensor/tensor.ts";
-import { uniform } from "../helpers/f64.ts";
+import { uniform } from "../support/f64.ts";
 
 const gpu = process.env.SHADEGRAD_BACKEND !== "reference";
 beforeAll(() => init({ backend: gpu ? "webgpu" : "reference" }));

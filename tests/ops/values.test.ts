@@ -3,7 +3,7 @@ import { beforeAll, describe, expect, test } from "vitest";
 import { erf } from "../../src/ops/math.ts";
 import { init } from "../../src/runtime/engine.ts";
 import * as sg from "../../src/tensor/tensor.ts";
-import { leaf, uniform, valuesOf } from "../helpers/f64.ts";
+import { leaf, uniform, valuesOf } from "../support/f64.ts";
 
 const { tensor } = sg;
 const i32 = (...values: number[]) => tensor(values, { dtype: "i32" });

@@ -6,8 +6,7 @@ import { childEnvironment, root } from "../../scripts/environment.mjs";
 import { bundle } from "../../scripts/run.mjs";
 import { list, read } from "./files.ts";
 
-// The log names what there was at the time.
-const pages = list(".", /\.md$/).filter((path) => path !== "docs/log.md");
+const pages = ["README.md", "CONTRIBUTING.md", ...list("docs", /\.md$/).filter((path) => path !== "docs/log.md")];
 
 describe.each(pages)("%s", (page) => {
   test("names only files that exist", () => {

@@ -11,7 +11,7 @@ import { trainRecipe } from "../../models/training/run.ts";
 import { CLIPVisionModel } from "../../models/vit.ts";
 import { folder } from "../../src/runtime/node.ts";
 import { manualSeed, rand, tensor } from "../../src/tensor/tensor.ts";
-import { openBackend } from "../backend.ts";
+import { openBackend } from "../support/backend.ts";
 import { config, png, tinyWorld, tokenizer } from "./tiny.ts";
 
 let world: string;

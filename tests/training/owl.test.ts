@@ -7,7 +7,7 @@ import { parseRecipe } from "../../models/training/recipe.ts";
 import { trainRecipe } from "../../models/training/run.ts";
 import { folder } from "../../src/runtime/node.ts";
 import { manualSeed, rand, tensor } from "../../src/tensor/tensor.ts";
-import { openBackend } from "../backend.ts";
+import { openBackend } from "../support/backend.ts";
 import { colourNames, imageOf, config as llava, tinyWorld, tokenizer } from "./tiny.ts";
 
 const config: MplugOwlConfig = {

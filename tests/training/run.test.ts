@@ -8,7 +8,7 @@ import { type RunFacts, trainRecipe } from "../../models/training/run.ts";
 import { memoryStats } from "../../src/runtime/engine.ts";
 import { folder } from "../../src/runtime/node.ts";
 import { rand, Tensor, tensor } from "../../src/tensor/tensor.ts";
-import { openBackend } from "../backend.ts";
+import { openBackend } from "../support/backend.ts";
 import { tinyWorld } from "./tiny.ts";
 
 let world: string;

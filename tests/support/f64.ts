@@ -52,22 +52,28 @@ export const probe = (y: Tensor): Tensor => y.mul(leaf(uniform(y.numel, 0.5, 1.5
 /** Largest difference between gradients and central differences, relative to 1 + |difference|. */
 export function gradientError(f: (...x: Tensor[]) => Tensor, inputs: readonly Tensor[], step = 1e-5): number {
   const scalar = (...x: Tensor[]): Tensor => probe(f(...x));
-  const got = grad(scalar(...inputs), inputs).map(valuesOf);
-  const want = differences(scalar, inputs, step);
-  return worst(got, want);
+  const got = gradients(scalar(...inputs), inputs);
+  return worst(got, differences(scalar, inputs, step));
 }
 
 /** As `gradientError`, for the gradient of the gradient. */
 export function secondOrderError(f: (...x: Tensor[]) => Tensor, inputs: readonly Tensor[], step = 1e-5): number {
   const slope = (...x: Tensor[]): Tensor => {
     const leaves = x.map((t) => (t.requiresGrad ? t : t.requiresGrad_()));
-    const grads = grad(probe(f(...leaves)), leaves, { createGraph: true });
-    return grads.map((g) => probe(g)).reduce((a, b) => a.add(b));
+    const grads = grad(probe(f(...leaves)), leaves, { createGraph: true, allowUnused: true });
+    return grads
+      .filter((g) => g !== null)
+      .map((g) => probe(g))
+      .reduce((a, b) => a.add(b), leaf([0], [], false));
   };
   const y = slope(...inputs);
-  const grads = y.requiresGrad ? grad(y, inputs, { allowUnused: true }) : inputs.map(() => null); // linear functions have none
-  const got = grads.map((g, i) => (g ? valuesOf(g) : new Float64Array(inputs[i].numel)));
-  return worst(got, differences(slope, inputs, step));
+  return worst(gradients(y, inputs), differences(slope, inputs, step));
+}
+
+/** Gradients of y; zeros where it does not depend on an input, or in a constant way. */
+function gradients(y: Tensor, inputs: readonly Tensor[]): Float64Array[] {
+  const grads = y.requiresGrad ? grad(y, inputs, { allowUnused: true }) : inputs.map(() => null);
+  return grads.map((g, i) => (g ? valuesOf(g) : new Float64Array(inputs[i].numel)));
 }
 
 function worst(got: readonly Float64Array[], want: readonly Float64Array[]): number {

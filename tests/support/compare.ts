@@ -1,0 +1,22 @@
+import { expect } from "vitest";
+
+/** Largest |got - want| / (1 + |want|); infinite where one is NaN or infinite and the other is not the same. */
+export function worstError(got: ArrayLike<number>, want: ArrayLike<number>): number {
+  if (got.length !== want.length) throw new Error(`${got.length} values, expected ${want.length}`);
+  let worst = 0;
+  for (let i = 0; i < want.length; i++) {
+    if (Object.is(got[i], want[i]) || got[i] === want[i]) continue;
+    const error = Math.abs(got[i] - want[i]) / (1 + Math.abs(want[i]));
+    worst = Math.max(worst, Number.isNaN(error) ? Infinity : error);
+  }
+  return worst;
+}
+
+/** Every value of every list is within `tolerance`, relative to 1 + |want|. */
+export function expectClose(
+  { got, want }: { got: readonly ArrayLike<number>[]; want: readonly ArrayLike<number>[] },
+  tolerance: number,
+): void {
+  expect(got.length).toBe(want.length);
+  got.forEach((values, k) => expect(worstError(values, want[k]), `output ${k}`).toBeLessThanOrEqual(tolerance));
+}
