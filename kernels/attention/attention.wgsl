@@ -1,62 +1,73 @@
-// Flash attention, forward: o = softmax(scale q.k^T + mask) v, and of every row a score near the largest and 1 / sum.
+// Flash attention, forward: o = softmax(scale q kᵀ + bias) v over the keys that mask, window and length leave, and the
+// softmax statistics of every row, which the backward kernels read.
 //
-// Paper: FlashAttention-2 (https://arxiv.org/abs/2307.08691), online softmax of https://arxiv.org/abs/1805.02867. Sums are
-// rescaled when a score is LAZY above what they are relative to, not at every new maximum: each time rounds them all.
-// Layout: q [B, H, T, D], k and v [B, H / group, S, D] with any strides but a unit one along D; o [B, H, T, D] and
-// stats [B, H, T, 2] contiguous: top, a score log2 e near the largest, and 1 / the sum of 2^(score log2 e - top). Apart, they
-// give backward each weight as it was here; one log-sum-exp would round 6 bits of it away. The modifier is a mask (u32, 0 = hidden) or an
-// additive bias (f32), read with strides that may be 0. lengths [B]: keys from there on are hidden, and never visited.
-// Rows: the `group` query heads of a key head times T, numbered head first, so that one token fills tiles with its heads.
-// Grid: x = tiles of 2 SG rows, y = key heads, z = batch. One subgroup per workgroup, two rows per lane.
-// A block of BLOCK keys is loaded once by the subgroup and spread by shuffles, so no row needs another lane: no barrier.
-// q and o lie in workgroup memory, which starts as zero, each lane in its own slot, so the loop over D stays rolled and D is data
-// (a constant D is unrolled by some drivers and compiles for 10 s and more).
-// A row that sees no key gives o = 0 and 1 / sum = 0 (torch gives NaN).
-// Caution: needs a fixed subgroup size of exactly SG; attention_tiled.wgsl is the same without subgroups.
+// Paper: FlashAttention-2 (https://arxiv.org/abs/2307.08691), with the online softmax of https://arxiv.org/abs/1805.02867.
+// Shapes: q [B, H, T, D], k and v [B, H / group, S, D], o [B, H, T, D]: any strides, but stride 1 along D.
+//   stats [B, H, T, 2], contiguous: top, a score · log2 e near the largest, and 1 / sum of 2^(score · log2 e - top).
+//   modifier: a mask (u32, 0 = hidden), a bias (f32, added to the scores), or both, each with strides that may be 0.
+//   lengths [B]: keys from lengths[b] on are hidden and never read.
+// Grid: x = tiles of 2 SG rows, y = key heads, z = batch. A workgroup is one subgroup; each lane owns two rows.
+//   A row is a query of one of the `group` heads that share a key head, numbered head first: one token fills a tile with
+//   its heads.
+// Special: the subgroup loads a block of BLOCK keys once and broadcasts it by shuffles: no barrier.
+//   The sums are rescaled only when a score exceeds `top` by LAZY, not at every new maximum: each rescaling rounds.
+//   Backward needs top and 1 / sum apart, to compute each weight as it was here: one log-sum-exp would lose 6 bits.
+//   q and o lie in workgroup memory, each lane in its own slots, so the loops over D stay rolled and D is data: some
+//   drivers unroll a constant D and compile for more than 10 s.
+// Caution: needs a subgroup size of exactly SG; attention_tiled.wgsl needs no subgroups. Workgroup memory must start as
+//   zero (WGSL guarantees it). A row that sees no key gives o = 0 and 1 / sum = 0 (torch gives NaN).
 enable subgroups;
-diagnostic(off, subgroup_uniformity); // the analysis does not know that subgroupAny gives all lanes the same
+diagnostic(off, subgroup_uniformity); // the analysis does not know that subgroupAny is uniform
 
 struct Dims {
+  // shared: dims
   H: u32,
   group: u32, // query heads per key head
   T: u32,
   S: u32,
   D: u32,
-  D4: u32, // vectors of 4 along D, rounded up
-  scale: f32, // times log2(e): exponentials are powers of 2
-  causal: u32, // 0 none, 1 top-left, 2 bottom-right
-  window: u32, // a causal row sees so many keys at most, its own the last
+  D4: u32, // ceil(D / 4)
+  scale: f32, // times log2 e, because weights are powers of 2
+  causal: u32, // 0 none, 1 upper left, 2 lower right, as torch names them
+  window: u32, // number of keys that a causal row may see, its own included
   has_lengths: u32,
   q_offset: u32, q_b: u32, q_h: u32, q_t: u32,
   k_offset: u32, k_b: u32, k_h: u32, k_t: u32,
   v_offset: u32, v_b: u32, v_h: u32, v_t: u32,
   m_offset: u32, m_b: u32, m_h: u32, m_t: u32, m_s: u32, // mask
   a_offset: u32, a_b: u32, a_h: u32, a_t: u32, a_s: u32, // bias
+  // end shared
   o_b: u32, o_h: u32, o_t: u32,
-  ahead: i32, // row t sees the keys before t + ahead (with causal 2 and lengths: fewer by what a length lacks to S)
-  block: u32, two: u32, // BLOCK and 2, for loops that must stay loops
+  ahead: i32, // row t sees the keys before t + ahead (causal 2 with lengths: minus S - length)
+  block: u32, two: u32, // BLOCK and 2: as data they keep loops rolled
 }
 
-const SG: u32 = 8u; // param
-const PER_LANE: u32 = 2u; // param
-const SLOTS: u32 = 256u; // param
+// shared: params
+const SG: u32 = 8u; // param: subgroup size, and the size of the workgroup
+const PER_LANE: u32 = 2u; // param: keys (in attention_dkv rows) that a lane loads per block
+const SLOTS: u32 = 256u; // param: vec4f of an array [D4, 2, SG] in workgroup memory
 const MODIFIER: u32 = 0u; // param: 0 none, 1 mask, 2 bias, 3 both
-const HALF: bool = false; // param: q are halves, two in a word
-const KV: u32 = 0u; // param: k and v are 0 f32, 1 halves, 2 int8: rows of D4 words and their largest absolute value
-const VEC: bool = false; // param: k and v are read as vec4u: f32, and D, offsets and strides are multiples of 4
+// end shared
+const HALF: bool = false; // param: q holds halves, two per word
+const KV: u32 = 0u; // param: k and v hold 0 f32, 1 halves, 2 int8 (rows of D4 words, then the largest absolute value)
+const VEC: bool = false; // param: read k and v as vec4u: they hold f32, and D, offsets and strides are multiples of 4
 alias K = u32; // param: vec4u with VEC
-const LAYOUT: u32 = 0u; // param: 0 strides from dims; else q, k, v and o are contiguous: 1 heads first, 2 tokens first
-const GROUPED: bool = true; // param: key heads serve more than one query head
-const LENGTHS: bool = true; // param
-const WINDOWED: bool = true; // param
+// shared: traits
+const LAYOUT: u32 = 0u; // param: 0 strides from dims; 1, 2: all tensors contiguous, as [B, H, T, D] or [B, T, H, D]
+const GROUPED: bool = true; // param: several query heads share a key head
+const LENGTHS: bool = true; // param: samples have lengths
+const WINDOWED: bool = true; // param: `window` limits the keys of a row
 const BLOCK: u32 = SG * PER_LANE;
+// end shared
 
+// shared: constants
 const LOG2E: f32 = 1.4426950408889634;
 const MASKED: bool = (MODIFIER & 1u) != 0u;
 const BIASED: bool = (MODIFIER & 2u) != 0u;
-const HIDDEN: f32 = -3.4e38; // score of a key that is not seen
-const LAZY: f32 = 8.0;
-const FLOOR: f32 = -1.7e38; // lowest maximum, so that exp2(HIDDEN - maximum) is 0 even in a row of hidden keys
+const HIDDEN: f32 = -3.4e38; // score of a hidden key
+// end shared
+const LAZY: f32 = 8.0; // rescaling waits until a score exceeds `top` by this
+const FLOOR: f32 = -1.7e38; // least `top`: exp2(HIDDEN - top) is 0 even in a row of hidden keys
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<storage, read> q: array<u32>;
@@ -70,17 +81,22 @@ const FLOOR: f32 = -1.7e38; // lowest maximum, so that exp2(HIDDEN - maximum) is
 var<workgroup> q_slots: array<vec4f, SLOTS>; // [D4, 2, SG], scaled
 var<workgroup> o_slots: array<vec4f, SLOTS>;
 
-/// Zeroes what lies past D.
+// shared: tail
+/// `x`, with zeros past D.
 fn tail(x: vec4f, d: u32) -> vec4f {
   return select(vec4f(), x, d * 4u + vec4u(0u, 1u, 2u, 3u) < vec4u(dims.D));
 }
+// end shared
 
+// shared: q_1
 /// One value of q.
 fn q_1(at: u32) -> f32 {
   if (HALF) { return unpack2x16float(q[at / 2u])[at % 2u]; }
   return bitcast<f32>(q[at]);
 }
+// end shared
 
+// shared: load_k_v_vectors
 fn k_word(i: u32) -> u32 { return vec4u(k[i]).x; }
 fn v_word(i: u32) -> u32 { return vec4u(v[i]).x; }
 
@@ -99,27 +115,33 @@ fn load_v(at: u32, d: u32) -> vec4f {
   if (KV == 1u) { return tail(vec4f(unpack2x16float(v_word(i / 2u)), unpack2x16float(v_word(i / 2u + 1u))), d); }
   return tail(bitcast<vec4f>(vec4u(v_word(i), v_word(i + 1u), v_word(i + 2u), v_word(i + 3u))), d);
 }
+// end shared
 
-/// What the values of a row of k or v are to be multiplied by; `word` is the one behind them.
+// shared: row_scale
+/// Factor of the values of a row of k or v; `word` is the one after them.
 fn row_scale(word: u32) -> f32 {
   if (KV == 2u) { return bitcast<f32>(word); }
   return 1.0;
 }
+// end shared
 
-/// Adds by pairs: dot() makes one chain, which rounds more.
+// shared: product
+/// Adds by pairs: dot() is one chain of additions, which rounds more. Backward rounds each score as forward.
 fn product(a: vec4f, b: vec4f) -> f32 {
   let p = a * b;
   return (p.x + p.y) + (p.z + p.w);
 }
+// end shared
 
-/// Which of the lane's rows see `key`; `firsts` and `limits` bound what each may see.
+// shared: visible_keys
+/// Which of the lane's two rows see `key`: from `firsts` on and below `limits`.
 fn sees(key: u32, firsts: vec2u, limits: vec2u) -> vec2<bool> {
   let before = vec2u(key) < limits;
   if (WINDOWED) { return before & (vec2u(key) >= firsts); }
   return before;
 }
 
-/// Keys that query row `t` may see come before this index, which may lie outside of the keys.
+/// Query row `t` sees keys below this index, which may be negative or past the last key.
 fn place(t: u32, length: u32) -> i32 {
   var ahead = dims.ahead;
   if (LENGTHS && dims.causal == 2u) { ahead += i32(length) - i32(dims.S); }
@@ -135,15 +157,19 @@ fn first_key(t: u32, length: u32) -> u32 {
   if (!WINDOWED) { return 0u; }
   return u32(max(place(t, length) - i32(dims.window), 0));
 }
+// end shared
 
-/// Where rows of a head begin, and how far apart they are.
+// shared: head
+/// Element at which the rows of head h of sample b begin, and their stride.
 fn head(b: u32, h: u32, heads: u32, rows: u32, strides: vec4u) -> vec2u {
   let D = select(dims.D, dims.D4 * 4u, VEC);
   if (LAYOUT == 1u) { return D * vec2u((b * heads + h) * rows, 1u); }
   if (LAYOUT == 2u) { return D * vec2u(b * rows * heads + h, heads); }
   return vec2u(strides.x + b * strides.y + h * strides.z, strides.w);
 }
+// end shared
 
+// shared: main
 @compute @workgroup_size(SG)
 fn main(
   @builtin(workgroup_id) group: vec3u,
@@ -152,11 +178,12 @@ fn main(
 ) {
   let D4 = dims.D4;
   let T = dims.T;
+// end shared
   let kv_head = group.y;
   let b = group.z;
   let heads = select(groups.y, dims.H, GROUPED);
   let rows = select(T, dims.group * T, GROUPED);
-  let mine = vec2u(group.x * 2u * SG + lane) + vec2u(0u, SG); // the lane's rows
+  let mine = vec2u(group.x * 2u * SG + lane) + vec2u(0u, SG); // rows of this lane
   let row = min(mine, vec2u(rows - 1u)); // rows past the end repeat the last one and are not stored
   var h = vec2u(kv_head);
   var t = row;
@@ -174,9 +201,9 @@ fn main(
   var length = dims.S;
   if (LENGTHS) { length = min(u32(max(lengths[b], 0)), dims.S); }
   let limits = vec2u(limit(t.x, length), limit(t.y, length));
-  let end = limit(last_t, length); // no row sees a key from here on
+  let end = limit(last_t, length); // no row of the tile sees a key from here on
   let firsts = vec2u(first_key(t.x, length), first_key(t.y, length));
-  let start = first_key(first_t, length) / BLOCK * BLOCK; // no row sees a key before it
+  let start = first_key(first_t, length) / BLOCK * BLOCK; // nor before this one
 
   let q_strides = vec4u(dims.q_offset, dims.q_b, dims.q_h, dims.q_t);
   let q_x = head(b, h.x, heads, T, q_strides);
@@ -193,18 +220,19 @@ fn main(
     if (VEC || d < dims.D) { q_slots[i / 4u * SG + lane][i % 4u] = q_1(q_at[r] + d) * scale; }
   }
 
-  var top = vec2f(FLOOR); // what the sums are relative to: at most LAZY below the running maximum of the scores
+  var top = vec2f(FLOOR); // reference of the sums: at most LAZY below the largest score so far
   var total = vec2f(); // sum of exp2(score - top)
   for (var base = start; base < end; base += BLOCK) {
+    // shared: key_block
     var k_at = array<u32, PER_LANE>();
     var v_at = array<u32, PER_LANE>();
     for (var j = 0u; j < PER_LANE; j++) {
-      let key = min(base + j * SG + lane, length - 1u); // never touches keys past the length
+      let key = min(base + j * SG + lane, length - 1u); // never reads keys past the length
       k_at[j] = k_head.x + key * k_head.y;
       v_at[j] = v_head.x + key * v_head.y;
     }
 
-    var bits = vec2u(0xffffffffu); // bit i: the mask shows key base + i to the row
+    var bits = vec2u(0xffffffffu); // bit i: the mask lets the row see key base + i
     if (MASKED) {
       bits = vec2u();
       for (var i = 0u; i < dims.block; i++) {
@@ -213,8 +241,9 @@ fn main(
       }
       if (!subgroupAny(any(bits != vec2u()))) { continue; }
     }
+    // end shared
 
-    var s = array<vec2f, BLOCK>();
+    var p = array<vec2f, BLOCK>(); // scores, then weights
     for (var d = 0u; d < D4; d++) {
       let slot = d * 2u * SG + lane;
       var x = array<vec4f, PER_LANE>();
@@ -224,7 +253,7 @@ fn main(
       for (var j = 0u; j < PER_LANE; j++) {
         for (var m = 0u; m < SG; m++) {
           let key = subgroupShuffle(x[j], m);
-          s[j * SG + m] += vec2f(product(q0, key), product(q1, key));
+          p[j * SG + m] += vec2f(product(q0, key), product(q1, key));
         }
       }
     }
@@ -232,37 +261,39 @@ fn main(
     if (KV == 2u) {
       for (var j = 0u; j < PER_LANE; j++) {
         let largest = row_scale(k_word(k_at[j] + D4));
-        for (var m = 0u; m < SG; m++) { s[j * SG + m] *= subgroupShuffle(largest, m); }
+        for (var m = 0u; m < SG; m++) { p[j * SG + m] *= subgroupShuffle(largest, m); }
       }
     }
+    // shared: bias
     if (BIASED) {
       var bias = array<vec2f, BLOCK>();
       for (var i = 0u; i < dims.block; i++) {
         let m = a_at + min(base + i, length - 1u) * dims.a_s;
         bias[i] = vec2f(bitcast<f32>(modifier[m.x]), bitcast<f32>(modifier[m.y])) * LOG2E;
       }
-      for (var i = 0u; i < BLOCK; i++) { s[i] = max(s[i] + bias[i], vec2f(HIDDEN)); }
+      for (var i = 0u; i < BLOCK; i++) { p[i] = max(p[i] + bias[i], vec2f(HIDDEN)); }
     }
+    // end shared
     for (var i = 0u; i < BLOCK; i++) {
       let seen = sees(base + i, firsts, limits) & ((bits & vec2u(1u << i)) != vec2u());
-      s[i] = select(vec2f(HIDDEN), s[i], seen);
+      p[i] = select(vec2f(HIDDEN), p[i], seen);
     }
 
     var new_top = top;
-    for (var i = 0u; i < BLOCK; i++) { new_top = max(new_top, s[i]); }
+    for (var i = 0u; i < BLOCK; i++) { new_top = max(new_top, p[i]); }
     new_top = select(top, new_top, new_top > top + LAZY);
     let shrink = exp2(top - new_top);
     top = new_top;
-    var part = vec2f(); // sums of a block first: shorter chains of additions round less
+    var part = vec2f(); // sum of a block: short chains of additions round less
     for (var i = 0u; i < BLOCK; i++) {
-      s[i] = exp2(s[i] - top);
-      part += s[i];
+      p[i] = exp2(p[i] - top);
+      part += p[i];
     }
     total = total * shrink + part;
     if (KV == 2u) {
       for (var j = 0u; j < PER_LANE; j++) {
         let largest = row_scale(v_word(v_at[j] + D4));
-        for (var m = 0u; m < SG; m++) { s[j * SG + m] *= subgroupShuffle(largest, m); }
+        for (var m = 0u; m < SG; m++) { p[j * SG + m] *= subgroupShuffle(largest, m); }
       }
     }
 
@@ -275,8 +306,8 @@ fn main(
       for (var j = 0u; j < PER_LANE; j++) {
         for (var m = 0u; m < SG; m++) {
           let value = subgroupShuffle(x[j], m);
-          o0 += s[j * SG + m].x * value;
-          o1 += s[j * SG + m].y * value;
+          o0 += p[j * SG + m].x * value;
+          o1 += p[j * SG + m].y * value;
         }
       }
       o_slots[slot] = o_slots[slot] * shrink.x + o0;

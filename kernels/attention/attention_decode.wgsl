@@ -1,51 +1,59 @@
-// Flash attention for few query rows, as in decoding with a cache: lanes share the keys, not the rows.
+// Flash attention for few query rows, as in decoding with a cache: the invocations of a workgroup share the keys, not the
+// rows.
 //
-// Paper: FlashAttention-2 (https://arxiv.org/abs/2307.08691); split over keys as in Flash-Decoding
-// (https://pytorch.org/blog/flash-decoding/). Layout as in attention.wgsl.
-// Rows: the `group` query heads of a key head times T, numbered head first; ROWS of them per workgroup.
-// Grid: x = splits, y = key heads x row chunks, z = batch. Split i takes the CHUNKs i, i + splits, … of the keys, so
-// splits stay balanced whatever part of a cache is filled, and none goes past the length. With one split o and stats are
-// the result; else they are partial, [splits, B, H, T, …], and attention_merge.wgsl joins them.
-// A chunk in three steps: scores, 4 keys per lane at a time; softmax; values, lanes along D (and, where there are more
-// lanes than vectors along D, slices of the keys, added up at the end). Barriers separate the steps, no subgroups needed.
+// Paper: FlashAttention-2 (https://arxiv.org/abs/2307.08691); the keys are split as in Flash-Decoding
+// (https://pytorch.org/blog/flash-decoding/).
+// Shapes: as in attention.wgsl. With one split, o and stats are the result; else they are partial,
+//   [splits, B, H, T, …], and attention_merge.wgsl combines them.
+// Grid: x = splits, y = key heads × row chunks, z = batch. A workgroup computes ROWS rows, numbered as in attention.wgsl.
+// Special: split i takes the chunks i, i + splits, … of CHUNK keys: splits stay balanced however full a cache is, and none
+//   reads past the length.
+//   A chunk takes three steps with barriers between them: scores, 4 keys per invocation at a time; softmax; values, with
+//   the invocations along D. If there are more invocations than vectors along D, groups of them take slices of the keys,
+//   which are added up at the end. No subgroups.
 struct Dims {
+  // shared: dims from attention
   H: u32,
   group: u32, // query heads per key head
   T: u32,
   S: u32,
   D: u32,
-  D4: u32, // vectors of 4 along D, rounded up
-  scale: f32, // times log2(e): exponentials are powers of 2
-  causal: u32, // 0 none, 1 top-left, 2 bottom-right
-  window: u32, // a causal row sees so many keys at most, its own the last
+  D4: u32, // ceil(D / 4)
+  scale: f32, // times log2 e, because weights are powers of 2
+  causal: u32, // 0 none, 1 upper left, 2 lower right, as torch names them
+  window: u32, // number of keys that a causal row may see, its own included
   has_lengths: u32,
   q_offset: u32, q_b: u32, q_h: u32, q_t: u32,
   k_offset: u32, k_b: u32, k_h: u32, k_t: u32,
   v_offset: u32, v_b: u32, v_h: u32, v_t: u32,
   m_offset: u32, m_b: u32, m_h: u32, m_t: u32, m_s: u32, // mask
   a_offset: u32, a_b: u32, a_h: u32, a_t: u32, a_s: u32, // bias
+  // end shared
   o_b: u32, o_h: u32, o_t: u32,
   row_chunks: u32,
   splits: u32,
   out: u32, // B H T
 }
 
-const LANES: u32 = 8u; // param
-const ROWS: u32 = 1u; // param
-const CHUNK: u32 = 256u; // param: a multiple of 4 LANES
-const Q_SLOTS: u32 = 64u; // param: at least ROWS D4
-const O_SLOTS: u32 = 64u; // param: at least ROWS max(LANES, D4)
-const STEP: u32 = max(1u, 4u / ROWS); // keys per turn of the loop over values
+const LANES: u32 = 8u; // param: size of the workgroup
+const ROWS: u32 = 1u; // param: rows of a workgroup
+const CHUNK: u32 = 256u; // param: keys of a chunk, a multiple of 4 LANES
+const Q_SLOTS: u32 = 64u; // param: vec4f of the q rows, at least ROWS D4
+const O_SLOTS: u32 = 64u; // param: vec4f of the o rows, at least ROWS max(LANES, D4)
+const STEP: u32 = max(1u, 4u / ROWS); // keys per iteration of the loop over values
 const MODIFIER: u32 = 0u; // param: 0 none, 1 mask, 2 bias, 3 both
-const HALF: bool = false; // param: q are halves, two in a word
-const KV: u32 = 0u; // param: k and v are 0 f32, 1 halves, 2 int8: rows of D4 words and their largest absolute value
+const HALF: bool = false; // param: q holds halves, two per word
+const KV: u32 = 0u; // param: k and v hold 0 f32, 1 halves, 2 int8 (rows of D4 words, then the largest absolute value)
 
+// shared: constants from attention
 const LOG2E: f32 = 1.4426950408889634;
 const MASKED: bool = (MODIFIER & 1u) != 0u;
 const BIASED: bool = (MODIFIER & 2u) != 0u;
-const HIDDEN: f32 = -3.4e38; // score of a key that is not seen
-const FLOOR: f32 = -1.7e38; // lowest maximum, so that exp2(HIDDEN - maximum) is 0 even in a row of hidden keys
+const HIDDEN: f32 = -3.4e38; // score of a hidden key
+// end shared
+const FLOOR: f32 = -1.7e38; // least `top`: exp2(HIDDEN - top) is 0 even in a row of hidden keys
 
+// shared: bindings from attention_tiled
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<storage, read> q: array<u32>;
 @group(0) @binding(2) var<storage, read> k: array<u32>;
@@ -54,27 +62,33 @@ const FLOOR: f32 = -1.7e38; // lowest maximum, so that exp2(HIDDEN - maximum) is
 @group(0) @binding(5) var<storage, read> lengths: array<i32>;
 @group(0) @binding(6) var<storage, read_write> o: array<f32>;
 @group(0) @binding(7) var<storage, read_write> stats: array<vec2f>;
+// end shared
 
 var<workgroup> q_rows: array<vec4f, Q_SLOTS>; // [D4, ROWS], scaled
 var<workgroup> o_rows: array<vec4f, O_SLOTS>; // [slices, ROWS, D4]
 var<workgroup> weights: array<f32, ROWS * CHUNK>;
 var<workgroup> lane_value: array<f32, ROWS * LANES>;
-// Of each row, every lane's own copy: loops over rows that are not hot stay loops, which compiles far faster.
-var<workgroup> top: array<f32, ROWS * LANES>; // running maximum of the scores
-var<workgroup> total: array<f32, ROWS * LANES>; // the lane's part of the sum of exp2(score - top)
-var<workgroup> shrink: array<f32, ROWS * LANES>; // what an older sum is worth after the maximum has risen
+// One copy per row and invocation, so that loops over rows which are not hot stay rolled: that compiles far faster.
+var<workgroup> top: array<f32, ROWS * LANES>; // largest score so far
+var<workgroup> total: array<f32, ROWS * LANES>; // this invocation's part of the sum of exp2(score - top)
+var<workgroup> shrink: array<f32, ROWS * LANES>; // factor of older sums after `top` has risen
 
-/// Zeroes what lies past D.
+// shared: tail from attention
+/// `x`, with zeros past D.
 fn tail(x: vec4f, d: u32) -> vec4f {
   return select(vec4f(), x, d * 4u + vec4u(0u, 1u, 2u, 3u) < vec4u(dims.D));
 }
+// end shared
 
+// shared: load_q from attention_tiled
 fn load_q(at: u32, d: u32) -> vec4f {
   let i = at + d * 4u;
   if (HALF) { return tail(vec4f(unpack2x16float(q[i / 2u]), unpack2x16float(q[i / 2u + 1u])), d); }
   return tail(bitcast<vec4f>(vec4u(q[i], q[i + 1u], q[i + 2u], q[i + 3u])), d);
 }
+// end shared
 
+// shared: load_k_v from attention_tiled
 fn load_k(at: u32, d: u32) -> vec4f {
   let i = at + d * 4u;
   if (KV == 2u) { return unpack4x8snorm(k[at + d]); }
@@ -88,14 +102,18 @@ fn load_v(at: u32, d: u32) -> vec4f {
   if (KV == 1u) { return tail(vec4f(unpack2x16float(v[i / 2u]), unpack2x16float(v[i / 2u + 1u])), d); }
   return tail(bitcast<vec4f>(vec4u(v[i], v[i + 1u], v[i + 2u], v[i + 3u])), d);
 }
+// end shared
 
-/// What the values of a row of k or v are to be multiplied by; `word` is the one behind them.
+// shared: row_scale from attention
+/// Factor of the values of a row of k or v; `word` is the one after them.
 fn row_scale(word: u32) -> f32 {
   if (KV == 2u) { return bitcast<f32>(word); }
   return 1.0;
 }
+// end shared
 
-/// Keys that query row `t` may see come before this index, which may lie outside of the keys.
+// shared: visible_keys from attention_tiled
+/// Query row `t` sees keys below this index, which may be negative or past the last key.
 fn place(t: u32, length: u32) -> i32 {
   return i32(t) + 1 + select(0, i32(length) - i32(dims.T), dims.causal == 2u);
 }
@@ -109,7 +127,9 @@ fn limit(t: u32, length: u32) -> u32 {
 fn first_key(t: u32, length: u32) -> u32 {
   return u32(max(place(t, length) - i32(dims.window), 0));
 }
+// end shared
 
+// shared: modify from attention_tiled
 /// Score after mask and bias at `mask_at` and `bias_at`.
 fn modify(score: f32, mask_at: u32, bias_at: u32) -> f32 {
   var x = score;
@@ -117,6 +137,7 @@ fn modify(score: f32, mask_at: u32, bias_at: u32) -> f32 {
   if (MASKED) { x = select(HIDDEN, x, modifier[mask_at] != 0u); }
   return x;
 }
+// end shared
 
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -142,7 +163,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     let at = dims.q_offset + b * dims.q_b + (kv_head * dims.group + row / dims.T) * dims.q_h + row % dims.T * dims.q_t;
     q_rows[i] = load_q(at, i / ROWS) * dims.scale;
   }
-  let width = min(LANES, dims.D4); // lanes along D
+  let width = min(LANES, dims.D4); // invocations along D
   let slices = LANES / width;
   let slice = lane / width;
   for (var i = lane; i < slices * ROWS * dims.D4; i += LANES) { o_rows[i] = vec4f(); }
@@ -150,7 +171,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
 
   for (var base = (start / CHUNK + group.x) * CHUNK; base < end; base += dims.splits * CHUNK) {
     let count = min(CHUNK, end - base);
-    let padded = (count + 4u * LANES - 1u) / (4u * LANES) * 4u * LANES; // with keys of weight 0
+    let padded = (count + 4u * LANES - 1u) / (4u * LANES) * 4u * LANES; // rounded up with keys of weight 0
     for (var j = lane; j < padded; j += 4u * LANES) {
       let at = k_base + min(base + j + LANES * vec4u(0u, 1u, 2u, 3u), vec4u(length - 1u)) * dims.k_t;
       var s = array<vec4f, ROWS>();

@@ -1,59 +1,69 @@
-// Attention backward, gradients of keys and values: dv = p^T dO, dk = scale ds^T q with ds = p (dO v^T - D).
+// Attention backward, gradients of keys and values: dv = pᵀ dO, dk = scale · dsᵀ q, with ds = p (dO vᵀ - rowsum(dO · o)).
 //
-// Paper: FlashAttention-2 (https://arxiv.org/abs/2307.08691), algorithm 2; p is recomputed from the log-sum-exp.
-// Layout as in attention_dq.wgsl; dk and dv [B, H / group, S, D] contiguous.
-// Grid: x = tiles of 2 SG keys, y = key heads, z = batch. Two keys per lane; blocks of BLOCK query rows are spread by
-// shuffles. The query heads that share a key head are a loop here: no atomics, and runs are repeatable.
-// dk, dv (and k, v, with CACHE) lie in workgroup memory, which starts as zero, each lane in its own slot: no barrier.
-// A block takes three loops over D, without branches, of which software adapters run both sides: scores; dO v^T and dv from
-// one load of dO; dk. What runs once a tile goes value by value: they compile each load lane by lane, at the price of 50
-// multiply-adds.
-// Caution: needs a fixed subgroup size of exactly SG; attention_dkv_tiled.wgsl is the same without subgroups.
+// Paper: FlashAttention-2 (https://arxiv.org/abs/2307.08691), algorithm 2; p is recomputed from top and 1 / sum.
+// Shapes: inputs as in attention_dq.wgsl; dk and dv [B, H / group, S, D], strided.
+// Grid: x = tiles of 2 SG keys, y = key heads, z = batch. A workgroup is one subgroup; each lane owns two keys.
+// Special: the subgroup loads blocks of BLOCK rows once and broadcasts them by shuffles. The query heads that share a key
+//   head are a loop: no atomics, and a fixed order of additions.
+//   dk, dv (and k, v, with CACHE) lie in workgroup memory, each lane in its own slots: no barrier.
+//   A block takes three loops over D without branches, because software adapters run both sides of a branch: scores;
+//   dO vᵀ and dv from one load of dO; dk. Loads outside of the loop over blocks go value by value: these adapters compile
+//   a load per lane, at the price of 50 multiply-adds.
+// Caution: needs a subgroup size of exactly SG; attention_dkv_tiled.wgsl needs no subgroups.
 enable subgroups;
-diagnostic(off, subgroup_uniformity); // the analysis does not know that subgroupAny gives all lanes the same
+diagnostic(off, subgroup_uniformity); // the analysis does not know that subgroupAny is uniform
 
 struct Dims {
+  // shared: dims from attention
   H: u32,
   group: u32, // query heads per key head
   T: u32,
   S: u32,
   D: u32,
-  D4: u32, // vectors of 4 along D, rounded up
-  scale: f32, // times log2(e): exponentials are powers of 2
-  causal: u32, // 0 none, 1 top-left, 2 bottom-right
-  window: u32, // a causal row sees so many keys at most, its own the last
+  D4: u32, // ceil(D / 4)
+  scale: f32, // times log2 e, because weights are powers of 2
+  causal: u32, // 0 none, 1 upper left, 2 lower right, as torch names them
+  window: u32, // number of keys that a causal row may see, its own included
   has_lengths: u32,
   q_offset: u32, q_b: u32, q_h: u32, q_t: u32,
   k_offset: u32, k_b: u32, k_h: u32, k_t: u32,
   v_offset: u32, v_b: u32, v_h: u32, v_t: u32,
   m_offset: u32, m_b: u32, m_h: u32, m_t: u32, m_s: u32, // mask
   a_offset: u32, a_b: u32, a_h: u32, a_t: u32, a_s: u32, // bias
+  // end shared
   g_offset: u32, g_b: u32, g_h: u32, g_t: u32, // gradient of o
   y_b: u32, y_h: u32, y_t: u32, // dk and dv
-  ahead: i32, // row t sees the keys before t + ahead (with causal 2 and lengths: fewer by what a length lacks to S)
-  block: u32, // BLOCK, for loops that must stay loops
+  ahead: i32, // row t sees the keys before t + ahead (causal 2 with lengths: minus S - length)
+  block: u32, // BLOCK: as data it keeps loops rolled
 }
 
-const SG: u32 = 8u; // param
-const PER_LANE: u32 = 2u; // param
-const SLOTS: u32 = 256u; // param
+// shared: params from attention
+const SG: u32 = 8u; // param: subgroup size, and the size of the workgroup
+const PER_LANE: u32 = 2u; // param: keys (in attention_dkv rows) that a lane loads per block
+const SLOTS: u32 = 256u; // param: vec4f of an array [D4, 2, SG] in workgroup memory
 const MODIFIER: u32 = 0u; // param: 0 none, 1 mask, 2 bias, 3 both
-const HALF: bool = false; // param: q, k and v are halves, two in a word
-const CACHE: bool = true; // param
-const VEC: bool = false; // param: q and g are read as vectors: f32, and D, offsets and strides are multiples of 4
+// end shared
+const HALF: bool = false; // param: q, k and v hold halves, two per word
+const KV: u32 = select(0u, 1u, HALF); // as in attention.wgsl
+const CACHE: bool = true; // param: keep k and v in workgroup memory
+const VEC: bool = false; // param: read q and g as vectors: they hold f32, and D, offsets and strides are multiples of 4
 alias Q = u32; // param: vec4u with VEC
 alias G = f32; // param: vec4f with VEC
-const LAYOUT: u32 = 0u; // param: 0 strides from dims; else all but k and v of [B, H / group, S, D] are contiguous: 1 heads first, 2 tokens first
-const GROUPED: bool = true; // param: key heads serve more than one query head
-const LENGTHS: bool = true; // param
-const WINDOWED: bool = true; // param
+// shared: traits from attention
+const LAYOUT: u32 = 0u; // param: 0 strides from dims; 1, 2: all tensors contiguous, as [B, H, T, D] or [B, T, H, D]
+const GROUPED: bool = true; // param: several query heads share a key head
+const LENGTHS: bool = true; // param: samples have lengths
+const WINDOWED: bool = true; // param: `window` limits the keys of a row
 const BLOCK: u32 = SG * PER_LANE;
+// end shared
 
+// shared: constants from attention
 const LOG2E: f32 = 1.4426950408889634;
-const LN2: f32 = 0.6931471805599453;
 const MASKED: bool = (MODIFIER & 1u) != 0u;
 const BIASED: bool = (MODIFIER & 2u) != 0u;
-const HIDDEN: f32 = -3.4e38; // score of a key that is not seen
+const HIDDEN: f32 = -3.4e38; // score of a hidden key
+// end shared
+const LN2: f32 = 0.6931471805599453;
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<storage, read> q: array<Q>;
@@ -68,10 +78,12 @@ const HIDDEN: f32 = -3.4e38; // score of a key that is not seen
 const PLANES: u32 = select(2u, 4u, CACHE);
 var<workgroup> slots: array<vec4f, SLOTS * PLANES>; // dk, dv, k (scaled), v: [PLANES, D4, 2, SG]
 
-/// Zeroes what lies past D.
+// shared: tail from attention
+/// `x`, with zeros past D.
 fn tail(x: vec4f, d: u32) -> vec4f {
   return select(vec4f(), x, d * 4u + vec4u(0u, 1u, 2u, 3u) < vec4u(dims.D));
 }
+// end shared
 
 fn q_word(i: u32) -> u32 { return vec4u(q[i]).x; }
 fn g_word(i: u32) -> f32 { return vec4f(g[i]).x; }
@@ -83,17 +95,21 @@ fn load_q(at: u32, d: u32) -> vec4f {
   return tail(bitcast<vec4f>(vec4u(q_word(i), q_word(i + 1u), q_word(i + 2u), q_word(i + 3u))), d);
 }
 
+// shared: load_k_v from attention_tiled
 fn load_k(at: u32, d: u32) -> vec4f {
   let i = at + d * 4u;
-  if (HALF) { return tail(vec4f(unpack2x16float(k[i / 2u]), unpack2x16float(k[i / 2u + 1u])), d); }
+  if (KV == 2u) { return unpack4x8snorm(k[at + d]); }
+  if (KV == 1u) { return tail(vec4f(unpack2x16float(k[i / 2u]), unpack2x16float(k[i / 2u + 1u])), d); }
   return tail(bitcast<vec4f>(vec4u(k[i], k[i + 1u], k[i + 2u], k[i + 3u])), d);
 }
 
 fn load_v(at: u32, d: u32) -> vec4f {
   let i = at + d * 4u;
-  if (HALF) { return tail(vec4f(unpack2x16float(v[i / 2u]), unpack2x16float(v[i / 2u + 1u])), d); }
+  if (KV == 2u) { return unpack4x8snorm(v[at + d]); }
+  if (KV == 1u) { return tail(vec4f(unpack2x16float(v[i / 2u]), unpack2x16float(v[i / 2u + 1u])), d); }
   return tail(bitcast<vec4f>(vec4u(v[i], v[i + 1u], v[i + 2u], v[i + 3u])), d);
 }
+// end shared
 
 fn load_g(at: u32, d: u32) -> vec4f {
   if (VEC) { return vec4f(g[at / 4u + d]); }
@@ -113,11 +129,13 @@ fn v_1(at: u32) -> f32 {
   return bitcast<f32>(v[at]);
 }
 
-/// Adds as forward does, which gives each score the same rounding.
+// shared: product from attention
+/// Adds by pairs: dot() is one chain of additions, which rounds more. Backward rounds each score as forward.
 fn product(a: vec4f, b: vec4f) -> f32 {
   let p = a * b;
   return (p.x + p.y) + (p.z + p.w);
 }
+// end shared
 
 /// Query row t sees the keys before t + this.
 fn ahead(length: u32) -> i32 {
@@ -130,20 +148,23 @@ fn first_row(key: u32, length: u32) -> u32 {
   return u32(max(i32(key) + 1 - ahead(length), 0));
 }
 
-/// Query row from which on `key` has left the window.
+/// Row after the last one whose window includes `key`.
 fn row_end(key: u32, length: u32) -> u32 {
   if (!WINDOWED) { return dims.T; }
   return min(u32(max(i32(key) + 1 + i32(dims.window) - ahead(length), 0)), dims.T);
 }
 
-/// Where rows of a head begin, and how far apart they are.
+// shared: head from attention
+/// Element at which the rows of head h of sample b begin, and their stride.
 fn head(b: u32, h: u32, heads: u32, rows: u32, strides: vec4u) -> vec2u {
   let D = select(dims.D, dims.D4 * 4u, VEC);
   if (LAYOUT == 1u) { return D * vec2u((b * heads + h) * rows, 1u); }
   if (LAYOUT == 2u) { return D * vec2u(b * rows * heads + h, heads); }
   return vec2u(strides.x + b * strides.y + h * strides.z, strides.w);
 }
+// end shared
 
+// shared: main from attention
 @compute @workgroup_size(SG)
 fn main(
   @builtin(workgroup_id) group: vec3u,
@@ -152,21 +173,22 @@ fn main(
 ) {
   let D4 = dims.D4;
   let T = dims.T;
+// end shared
   let S = dims.S;
   let kv_head = group.y;
   let kv_heads = groups.y;
   let b = group.z;
   let per_head = select(1u, dims.group, GROUPED);
   let H = kv_heads * per_head;
-  let t = vec2u(group.x * 2u * SG + lane) + vec2u(0u, SG); // the lane's keys
+  let t = vec2u(group.x * 2u * SG + lane) + vec2u(0u, SG); // keys of this lane
   var length = S;
   if (LENGTHS) { length = u32(stats[b * H * T].w); }
   let key = min(t, vec2u(max(length, 1u) - 1u)); // keys past the length repeat the last one and are hidden
   let first_key = group.x * 2u * SG; // of the tile
   let last_key = first_key + 2u * SG; // plus 1
   let first = vec2u(first_row(t.x, length), first_row(t.y, length));
-  let firsts = select(vec2u(0xffffffffu), first, t < vec2u(length)); // rows from here on see the lane's keys …
-  let ends = vec2u(row_end(t.x, length), row_end(t.y, length)); // … up to these
+  let firsts = select(vec2u(0xffffffffu), first, t < vec2u(length)); // first row that sees each key …
+  let ends = vec2u(row_end(t.x, length), row_end(t.y, length)); // … and the row after the last one
 
   let k_head = head(b, kv_head, kv_heads, S, vec4u(dims.k_offset, dims.k_b, dims.k_h, dims.k_t));
   let v_head = head(b, kv_head, kv_heads, S, vec4u(dims.v_offset, dims.v_b, dims.v_h, dims.v_t));
@@ -205,7 +227,7 @@ fn main(
         g_at[j] = g_head.x + at[j] * g_head.y;
       }
 
-      var bits = vec2u(0xffffffffu); // bit i: the mask shows the key to row base + i
+      var bits = vec2u(0xffffffffu); // bit i: the mask lets row base + i see the key
       if (MASKED) {
         bits = vec2u();
         for (var i = 0u; i < dims.block; i++) {
@@ -219,7 +241,7 @@ fn main(
       for (var d = 0u; d < D4; d++) {
         let slot = 2u * SLOTS + d * 2u * SG + lane;
         var x = array<vec4f, PER_LANE>();
-        // q takes the scale, as in the forward pass: the same rounding gives the same score.
+        // q is scaled, not the score, as in forward: the same rounding gives the same score.
         for (var j = 0u; j < PER_LANE; j++) { x[j] = load_q(q_at[j], d) * scale; }
         var k0 = vec4f();
         var k1 = vec4f();
@@ -246,9 +268,9 @@ fn main(
         for (var i = 0u; i < BLOCK; i++) { p[i] = max(p[i] + bias[i], vec2f(HIDDEN)); }
       }
 
-      var dots = array<f32, PER_LANE>(); // D = rowsum(dO * O)
+      var dots = array<f32, PER_LANE>(); // rowsum(dO · o)
       for (var j = 0u; j < PER_LANE; j++) {
-        let stat = stats[first_stat + at[j]].xyz; // largest score, 1 / sum, D
+        let stat = stats[first_stat + at[j]].xyz; // top, 1 / sum, rowsum(dO · o)
         dots[j] = stat.z;
         for (var m = 0u; m < SG; m++) {
           let i = j * SG + m;
@@ -259,7 +281,7 @@ fn main(
         }
       }
 
-      var w = array<vec2f, BLOCK>(); // dO v^T, then ds
+      var w = array<vec2f, BLOCK>(); // dO vᵀ, then ds
       for (var d = 0u; d < D4; d++) {
         let slot = SLOTS + d * 2u * SG + lane;
         var x = array<vec4f, PER_LANE>();
@@ -273,7 +295,7 @@ fn main(
           v0 = load_v(v_at.x, d);
           v1 = load_v(v_at.y, d);
         }
-        var a0 = vec4f(); // sums of a block first: shorter chains of additions round less
+        var a0 = vec4f(); // sum of a block: short chains of additions round less
         var a1 = vec4f();
         for (var j = 0u; j < PER_LANE; j++) {
           for (var m = 0u; m < SG; m++) {
@@ -317,7 +339,7 @@ fn main(
     let d = i / 8u * 4u + i % 4u;
     let slot = i / 4u * SG + lane;
     if (t[r] < S && (VEC || d < dims.D)) {
-      dk[y_at[r] + d] = slots[slot][i % 4u] * LN2; // q has the scale already
+      dk[y_at[r] + d] = slots[slot][i % 4u] * LN2; // q is scaled already
       dv[y_at[r] + d] = slots[SLOTS + slot][i % 4u];
     }
   }

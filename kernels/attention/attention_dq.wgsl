@@ -1,55 +1,66 @@
-// Attention backward, gradient of the queries: dq = scale ds k with ds = p (dO v^T - D).
+// Attention backward, gradient of the queries: dq = scale · ds k, with ds = p (dO vᵀ - rowsum(dO · o)).
 //
-// Paper: FlashAttention-2 (https://arxiv.org/abs/2307.08691), algorithm 2; p is recomputed from the saved maximum and sum.
-// Apart from dK and dV because WGSL has no f32 atomics: every dq row belongs to one lane, so runs are repeatable.
-// Layout and grid as in attention.wgsl; g = gradient of o, strided; stats and lengths from attention_stats.wgsl; dq contiguous.
-// q, dq (and g, with CACHE) lie in workgroup memory, which starts as zero, each lane in its own slot: no barrier.
-// The three products are loops of their own: software adapters run both sides of a branch.
-// Caution: needs a fixed subgroup size of exactly SG; attention_dq_tiled.wgsl is the same without subgroups.
+// Paper: FlashAttention-2 (https://arxiv.org/abs/2307.08691), algorithm 2; p is recomputed from top and 1 / sum.
+// Shapes: q, k, v, modifier as in attention.wgsl; g = dO [B, H, T, D], strided; dq [B, H, T, D], strided.
+//   stats [B, H, T, 4] from attention_stats.wgsl, the lengths included.
+// Grid: x = tiles of 2 SG rows, y = heads, z = batch. A workgroup is one subgroup; each lane owns two rows.
+// Special: a kernel apart from dk and dv, because WGSL has no f32 atomics: one lane adds up each row, in a fixed order.
+//   q, dq (and g, with CACHE) lie in workgroup memory, each lane in its own slots: no barrier.
+//   The three products are separate loops: software adapters run both sides of a branch.
+// Caution: needs a subgroup size of exactly SG; attention_dq_tiled.wgsl needs no subgroups.
 enable subgroups;
-diagnostic(off, subgroup_uniformity); // the analysis does not know that subgroupAny gives all lanes the same
+diagnostic(off, subgroup_uniformity); // the analysis does not know that subgroupAny is uniform
 
 struct Dims {
+  // shared: dims from attention
   H: u32,
   group: u32, // query heads per key head
   T: u32,
   S: u32,
   D: u32,
-  D4: u32, // vectors of 4 along D, rounded up
-  scale: f32, // times log2(e): exponentials are powers of 2
-  causal: u32, // 0 none, 1 top-left, 2 bottom-right
-  window: u32, // a causal row sees so many keys at most, its own the last
+  D4: u32, // ceil(D / 4)
+  scale: f32, // times log2 e, because weights are powers of 2
+  causal: u32, // 0 none, 1 upper left, 2 lower right, as torch names them
+  window: u32, // number of keys that a causal row may see, its own included
   has_lengths: u32,
   q_offset: u32, q_b: u32, q_h: u32, q_t: u32,
   k_offset: u32, k_b: u32, k_h: u32, k_t: u32,
   v_offset: u32, v_b: u32, v_h: u32, v_t: u32,
   m_offset: u32, m_b: u32, m_h: u32, m_t: u32, m_s: u32, // mask
   a_offset: u32, a_b: u32, a_h: u32, a_t: u32, a_s: u32, // bias
+  // end shared
   g_offset: u32, g_b: u32, g_h: u32, g_t: u32, // gradient of o
   y_b: u32, y_h: u32, y_t: u32, // dq
-  ahead: i32, // row t sees the keys before t + ahead (with causal 2 and lengths: fewer by what a length lacks to S)
-  block: u32, two: u32, // BLOCK and 2, for loops that must stay loops
+  ahead: i32, // row t sees the keys before t + ahead (causal 2 with lengths: minus S - length)
+  block: u32, two: u32, // BLOCK and 2: as data they keep loops rolled
 }
 
-const SG: u32 = 8u; // param
-const PER_LANE: u32 = 2u; // param
-const SLOTS: u32 = 256u; // param
+// shared: params from attention
+const SG: u32 = 8u; // param: subgroup size, and the size of the workgroup
+const PER_LANE: u32 = 2u; // param: keys (in attention_dkv rows) that a lane loads per block
+const SLOTS: u32 = 256u; // param: vec4f of an array [D4, 2, SG] in workgroup memory
 const MODIFIER: u32 = 0u; // param: 0 none, 1 mask, 2 bias, 3 both
-const HALF: bool = false; // param: q, k and v are halves, two in a word
-const CACHE: bool = true; // param
-const VEC: bool = false; // param: k and v are read as vec4u: f32, and D, offsets and strides are multiples of 4
+// end shared
+const HALF: bool = false; // param: q, k and v hold halves, two per word
+const KV: u32 = select(0u, 1u, HALF); // as in attention.wgsl
+const CACHE: bool = true; // param: keep g in workgroup memory
+const VEC: bool = false; // param: read k and v as vec4u: they hold f32, and D, offsets and strides are multiples of 4
 alias K = u32; // param: vec4u with VEC
-const LAYOUT: u32 = 0u; // param: 0 strides from dims; else all but k and v of [B, H / group, S, D] are contiguous: 1 heads first, 2 tokens first
-const GROUPED: bool = true; // param: key heads serve more than one query head
-const LENGTHS: bool = true; // param
-const WINDOWED: bool = true; // param
+// shared: traits from attention
+const LAYOUT: u32 = 0u; // param: 0 strides from dims; 1, 2: all tensors contiguous, as [B, H, T, D] or [B, T, H, D]
+const GROUPED: bool = true; // param: several query heads share a key head
+const LENGTHS: bool = true; // param: samples have lengths
+const WINDOWED: bool = true; // param: `window` limits the keys of a row
 const BLOCK: u32 = SG * PER_LANE;
+// end shared
 
+// shared: constants from attention
 const LOG2E: f32 = 1.4426950408889634;
-const LN2: f32 = 0.6931471805599453;
 const MASKED: bool = (MODIFIER & 1u) != 0u;
 const BIASED: bool = (MODIFIER & 2u) != 0u;
-const HIDDEN: f32 = -3.4e38; // score of a key that is not seen
+const HIDDEN: f32 = -3.4e38; // score of a hidden key
+// end shared
+const LN2: f32 = 0.6931471805599453;
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<storage, read> q: array<u32>;
@@ -63,53 +74,66 @@ const HIDDEN: f32 = -3.4e38; // score of a key that is not seen
 const PLANES: u32 = select(2u, 3u, CACHE);
 var<workgroup> slots: array<vec4f, SLOTS * PLANES>; // dq, q (scaled), g: [PLANES, D4, 2, SG]
 
-/// Zeroes what lies past D.
+// shared: tail from attention
+/// `x`, with zeros past D.
 fn tail(x: vec4f, d: u32) -> vec4f {
   return select(vec4f(), x, d * 4u + vec4u(0u, 1u, 2u, 3u) < vec4u(dims.D));
 }
+// end shared
 
+// shared: q_1 from attention
 /// One value of q.
 fn q_1(at: u32) -> f32 {
   if (HALF) { return unpack2x16float(q[at / 2u])[at % 2u]; }
   return bitcast<f32>(q[at]);
 }
+// end shared
 
+// shared: load_k_v_vectors from attention
 fn k_word(i: u32) -> u32 { return vec4u(k[i]).x; }
 fn v_word(i: u32) -> u32 { return vec4u(v[i]).x; }
 
 fn load_k(at: u32, d: u32) -> vec4f {
   if (VEC) { return bitcast<vec4f>(vec4u(k[at / 4u + d])); }
   let i = at + d * 4u;
-  if (HALF) { return tail(vec4f(unpack2x16float(k_word(i / 2u)), unpack2x16float(k_word(i / 2u + 1u))), d); }
+  if (KV == 2u) { return unpack4x8snorm(k_word(at + d)); }
+  if (KV == 1u) { return tail(vec4f(unpack2x16float(k_word(i / 2u)), unpack2x16float(k_word(i / 2u + 1u))), d); }
   return tail(bitcast<vec4f>(vec4u(k_word(i), k_word(i + 1u), k_word(i + 2u), k_word(i + 3u))), d);
 }
 
 fn load_v(at: u32, d: u32) -> vec4f {
   if (VEC) { return bitcast<vec4f>(vec4u(v[at / 4u + d])); }
   let i = at + d * 4u;
-  if (HALF) { return tail(vec4f(unpack2x16float(v_word(i / 2u)), unpack2x16float(v_word(i / 2u + 1u))), d); }
+  if (KV == 2u) { return unpack4x8snorm(v_word(at + d)); }
+  if (KV == 1u) { return tail(vec4f(unpack2x16float(v_word(i / 2u)), unpack2x16float(v_word(i / 2u + 1u))), d); }
   return tail(bitcast<vec4f>(vec4u(v_word(i), v_word(i + 1u), v_word(i + 2u), v_word(i + 3u))), d);
 }
+// end shared
 
+// shared: load_g from attention_dq_tiled
 fn load_g(at: u32, d: u32) -> vec4f {
   let i = at + d * 4u;
   return tail(vec4f(g[i], g[i + 1u], g[i + 2u], g[i + 3u]), d);
 }
+// end shared
 
-/// Adds as forward does, which gives each score the same rounding.
+// shared: product from attention
+/// Adds by pairs: dot() is one chain of additions, which rounds more. Backward rounds each score as forward.
 fn product(a: vec4f, b: vec4f) -> f32 {
   let p = a * b;
   return (p.x + p.y) + (p.z + p.w);
 }
+// end shared
 
-/// Which of the lane's rows see `key`; `firsts` and `limits` bound what each may see.
+// shared: visible_keys from attention
+/// Which of the lane's two rows see `key`: from `firsts` on and below `limits`.
 fn sees(key: u32, firsts: vec2u, limits: vec2u) -> vec2<bool> {
   let before = vec2u(key) < limits;
   if (WINDOWED) { return before & (vec2u(key) >= firsts); }
   return before;
 }
 
-/// Keys that query row `t` may see come before this index, which may lie outside of the keys.
+/// Query row `t` sees keys below this index, which may be negative or past the last key.
 fn place(t: u32, length: u32) -> i32 {
   var ahead = dims.ahead;
   if (LENGTHS && dims.causal == 2u) { ahead += i32(length) - i32(dims.S); }
@@ -125,15 +149,19 @@ fn first_key(t: u32, length: u32) -> u32 {
   if (!WINDOWED) { return 0u; }
   return u32(max(place(t, length) - i32(dims.window), 0));
 }
+// end shared
 
-/// Where rows of a head begin, and how far apart they are.
+// shared: head from attention
+/// Element at which the rows of head h of sample b begin, and their stride.
 fn head(b: u32, h: u32, heads: u32, rows: u32, strides: vec4u) -> vec2u {
   let D = select(dims.D, dims.D4 * 4u, VEC);
   if (LAYOUT == 1u) { return D * vec2u((b * heads + h) * rows, 1u); }
   if (LAYOUT == 2u) { return D * vec2u(b * rows * heads + h, heads); }
   return vec2u(strides.x + b * strides.y + h * strides.z, strides.w);
 }
+// end shared
 
+// shared: main from attention
 @compute @workgroup_size(SG)
 fn main(
   @builtin(workgroup_id) group: vec3u,
@@ -142,12 +170,13 @@ fn main(
 ) {
   let D4 = dims.D4;
   let T = dims.T;
+// end shared
   let H = groups.y;
   let h = group.y;
   let b = group.z;
   let kv_head = select(h, h / dims.group, GROUPED);
   let kv_heads = select(H, H / dims.group, GROUPED);
-  let t = vec2u(group.x * 2u * SG + lane) + vec2u(0u, SG); // the lane's rows
+  let t = vec2u(group.x * 2u * SG + lane) + vec2u(0u, SG); // rows of this lane
   let row = min(t, vec2u(T - 1u)); // rows past the end repeat the last one and are not stored
   let first_stat = (b * H + h) * T;
   var length = dims.S;
@@ -167,9 +196,9 @@ fn main(
   let g_at = g_head.x + row * g_head.y;
   let m_at = dims.m_offset + b * dims.m_b + h * dims.m_h + row * dims.m_t;
   let a_at = dims.a_offset + b * dims.a_b + h * dims.a_h + row * dims.a_t;
-  var top = vec2f(); // largest score
+  var top = vec2f(); // reference of the exponentials
   var norm = vec2f(); // 1 / sum
-  var dots = vec2f(); // D = rowsum(dO * O)
+  var dots = vec2f(); // rowsum(dO · o)
   for (var r = 0u; r < dims.two; r++) {
     let stat = stats[first_stat + row[r]];
     top[r] = stat.x;
@@ -188,15 +217,16 @@ fn main(
   }
 
   for (var base = start; base < end; base += BLOCK) {
+    // shared: key_block from attention
     var k_at = array<u32, PER_LANE>();
     var v_at = array<u32, PER_LANE>();
     for (var j = 0u; j < PER_LANE; j++) {
-      let key = min(base + j * SG + lane, length - 1u); // never touches keys past the length
+      let key = min(base + j * SG + lane, length - 1u); // never reads keys past the length
       k_at[j] = k_head.x + key * k_head.y;
       v_at[j] = v_head.x + key * v_head.y;
     }
 
-    var bits = vec2u(0xffffffffu); // bit i: the mask shows key base + i to the row
+    var bits = vec2u(0xffffffffu); // bit i: the mask lets the row see key base + i
     if (MASKED) {
       bits = vec2u();
       for (var i = 0u; i < dims.block; i++) {
@@ -205,6 +235,7 @@ fn main(
       }
       if (!subgroupAny(any(bits != vec2u()))) { continue; }
     }
+    // end shared
 
     var p = array<vec2f, BLOCK>(); // scores, then weights
     for (var d = 0u; d < D4; d++) {
@@ -220,6 +251,7 @@ fn main(
         }
       }
     }
+    // shared: bias from attention
     if (BIASED) {
       var bias = array<vec2f, BLOCK>();
       for (var i = 0u; i < dims.block; i++) {
@@ -228,12 +260,13 @@ fn main(
       }
       for (var i = 0u; i < BLOCK; i++) { p[i] = max(p[i] + bias[i], vec2f(HIDDEN)); }
     }
+    // end shared
     for (var i = 0u; i < BLOCK; i++) {
       let seen = sees(base + i, firsts, limits) & ((bits & vec2u(1u << i)) != vec2u());
       p[i] = exp2(select(vec2f(HIDDEN), p[i], seen) - top) * norm;
     }
 
-    var w = array<vec2f, BLOCK>(); // dO v^T
+    var w = array<vec2f, BLOCK>(); // dO vᵀ
     for (var d = 0u; d < D4; d++) {
       let slot = 2u * SLOTS + d * 2u * SG + lane;
       var x = array<vec4f, PER_LANE>();
@@ -260,7 +293,7 @@ fn main(
       let slot = d * 2u * SG + lane;
       var x = array<vec4f, PER_LANE>();
       for (var j = 0u; j < PER_LANE; j++) { x[j] = load_k(k_at[j], d); }
-      var a0 = vec4f(); // sums of a block first: shorter chains of additions round less
+      var a0 = vec4f(); // sum of a block: short chains of additions round less
       var a1 = vec4f();
       for (var j = 0u; j < PER_LANE; j++) {
         for (var m = 0u; m < SG; m++) {

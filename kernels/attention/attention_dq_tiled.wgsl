@@ -1,40 +1,48 @@
-// Attention backward, gradient of the queries, with tiles of keys in workgroup memory: needs no subgroups.
+// Attention backward, gradient of the queries, without subgroups: tiles of keys pass through workgroup memory.
 //
-// Paper, layout and statistics as in attention_dq.wgsl; grid, arrays and caution as in attention_tiled.wgsl.
+// Paper, shapes and statistics as in attention_dq.wgsl; grid, arrays and caution as in attention_tiled.wgsl.
 struct Dims {
+  // shared: dims from attention
   H: u32,
   group: u32, // query heads per key head
   T: u32,
   S: u32,
   D: u32,
-  D4: u32, // vectors of 4 along D, rounded up
-  scale: f32, // times log2(e): exponentials are powers of 2
-  causal: u32, // 0 none, 1 top-left, 2 bottom-right
-  window: u32, // a causal row sees so many keys at most, its own the last
+  D4: u32, // ceil(D / 4)
+  scale: f32, // times log2 e, because weights are powers of 2
+  causal: u32, // 0 none, 1 upper left, 2 lower right, as torch names them
+  window: u32, // number of keys that a causal row may see, its own included
   has_lengths: u32,
   q_offset: u32, q_b: u32, q_h: u32, q_t: u32,
   k_offset: u32, k_b: u32, k_h: u32, k_t: u32,
   v_offset: u32, v_b: u32, v_h: u32, v_t: u32,
   m_offset: u32, m_b: u32, m_h: u32, m_t: u32, m_s: u32, // mask
   a_offset: u32, a_b: u32, a_h: u32, a_t: u32, a_s: u32, // bias
+  // end shared
   g_offset: u32, g_b: u32, g_h: u32, g_t: u32, // gradient of o
   y_b: u32, y_h: u32, y_t: u32, // dq
-  keys: u32, // KEYS
+  keys: u32, // KEYS: as data it keeps loops rolled
 }
 
-const WG: u32 = 64u; // param
-const KEYS: u32 = 16u; // param
-const VECTORS: u32 = 16u; // param: at least D4
-const ROLLED: bool = true; // param: sizes of loops are data; false unrolls them, with VECTORS = D4
+// shared: params from attention_tiled
+const WG: u32 = 64u; // param: size of the workgroup
+const KEYS: u32 = 16u; // param: keys of a tile
+const VECTORS: u32 = 16u; // param: vec4f of a row, at least D4
+const ROLLED: bool = true; // param: loop bounds are data; false unrolls the loops, with VECTORS = D4
 const MODIFIER: u32 = 0u; // param: 0 none, 1 mask, 2 bias, 3 both
-const HALF: bool = false; // param: q, k and v are halves, two in a word
+// end shared
+const HALF: bool = false; // param: q, k and v hold halves, two per word
+const KV: u32 = select(0u, 1u, HALF); // as in attention.wgsl
 
+// shared: constants from attention
 const LOG2E: f32 = 1.4426950408889634;
-const LN2: f32 = 0.6931471805599453;
 const MASKED: bool = (MODIFIER & 1u) != 0u;
 const BIASED: bool = (MODIFIER & 2u) != 0u;
-const HIDDEN: f32 = -3.4e38; // score of a key that is not seen
+const HIDDEN: f32 = -3.4e38; // score of a hidden key
+// end shared
+const LN2: f32 = 0.6931471805599453;
 
+// shared: inputs
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<storage, read> q: array<u32>;
 @group(0) @binding(2) var<storage, read> k: array<u32>;
@@ -42,38 +50,49 @@ const HIDDEN: f32 = -3.4e38; // score of a key that is not seen
 @group(0) @binding(4) var<storage, read> modifier: array<u32>;
 @group(0) @binding(5) var<storage, read> g: array<f32>;
 @group(0) @binding(6) var<storage, read> stats: array<vec4f>;
+// end shared
 @group(0) @binding(7) var<storage, read_write> dq: array<f32>;
 
 var<workgroup> k_tile: array<vec4f, KEYS * VECTORS>; // [KEYS, D4]
 var<workgroup> v_tile: array<vec4f, KEYS * VECTORS>;
 
-/// Zeroes what lies past D.
+// shared: tail from attention
+/// `x`, with zeros past D.
 fn tail(x: vec4f, d: u32) -> vec4f {
   return select(vec4f(), x, d * 4u + vec4u(0u, 1u, 2u, 3u) < vec4u(dims.D));
 }
+// end shared
 
+// shared: load_q from attention_tiled
 fn load_q(at: u32, d: u32) -> vec4f {
   let i = at + d * 4u;
   if (HALF) { return tail(vec4f(unpack2x16float(q[i / 2u]), unpack2x16float(q[i / 2u + 1u])), d); }
   return tail(bitcast<vec4f>(vec4u(q[i], q[i + 1u], q[i + 2u], q[i + 3u])), d);
 }
+// end shared
 
+// shared: load_k_v from attention_tiled
 fn load_k(at: u32, d: u32) -> vec4f {
   let i = at + d * 4u;
-  if (HALF) { return tail(vec4f(unpack2x16float(k[i / 2u]), unpack2x16float(k[i / 2u + 1u])), d); }
+  if (KV == 2u) { return unpack4x8snorm(k[at + d]); }
+  if (KV == 1u) { return tail(vec4f(unpack2x16float(k[i / 2u]), unpack2x16float(k[i / 2u + 1u])), d); }
   return tail(bitcast<vec4f>(vec4u(k[i], k[i + 1u], k[i + 2u], k[i + 3u])), d);
 }
 
 fn load_v(at: u32, d: u32) -> vec4f {
   let i = at + d * 4u;
-  if (HALF) { return tail(vec4f(unpack2x16float(v[i / 2u]), unpack2x16float(v[i / 2u + 1u])), d); }
+  if (KV == 2u) { return unpack4x8snorm(v[at + d]); }
+  if (KV == 1u) { return tail(vec4f(unpack2x16float(v[i / 2u]), unpack2x16float(v[i / 2u + 1u])), d); }
   return tail(bitcast<vec4f>(vec4u(v[i], v[i + 1u], v[i + 2u], v[i + 3u])), d);
 }
+// end shared
 
+// shared: load_g
 fn load_g(at: u32, d: u32) -> vec4f {
   let i = at + d * 4u;
   return tail(vec4f(g[i], g[i + 1u], g[i + 2u], g[i + 3u]), d);
 }
+// end shared
 
 fn store_dq(at: u32, d: u32, value: vec4f) {
   let i = at + d * 4u;
@@ -83,6 +102,7 @@ fn store_dq(at: u32, d: u32, value: vec4f) {
   if (d * 4u + 3u < dims.D) { dq[i + 3u] = value.w; }
 }
 
+// shared: modify from attention_tiled
 /// Score after mask and bias at `mask_at` and `bias_at`.
 fn modify(score: f32, mask_at: u32, bias_at: u32) -> f32 {
   var x = score;
@@ -90,8 +110,10 @@ fn modify(score: f32, mask_at: u32, bias_at: u32) -> f32 {
   if (MASKED) { x = select(HIDDEN, x, modifier[mask_at] != 0u); }
   return x;
 }
+// end shared
 
-/// Keys that query row `t` may see come before this index, which may lie outside of the keys.
+// shared: visible_keys from attention_tiled
+/// Query row `t` sees keys below this index, which may be negative or past the last key.
 fn place(t: u32, length: u32) -> i32 {
   return i32(t) + 1 + select(0, i32(length) - i32(dims.T), dims.causal == 2u);
 }
@@ -105,7 +127,9 @@ fn limit(t: u32, length: u32) -> u32 {
 fn first_key(t: u32, length: u32) -> u32 {
   return u32(max(place(t, length) - i32(dims.window), 0));
 }
+// end shared
 
+// shared: main from attention_tiled
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
   let D4 = select(VECTORS, dims.D4, ROLLED);
@@ -113,6 +137,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   let h = group.y;
   let b = group.z;
   let row = min(group.x * WG + lane, dims.T - 1u); // rows past the end repeat the last one and are not stored
+// end shared
   let length = u32(stats[b * dims.H * dims.T].w);
   let row_start = first_key(row, length);
   let row_end = limit(row, length);
@@ -124,7 +149,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   let v_base = dims.v_offset + b * dims.v_b + h / dims.group * dims.v_h;
   let m_at = dims.m_offset + b * dims.m_b + h * dims.m_h + row * dims.m_t;
   let a_at = dims.a_offset + b * dims.a_b + h * dims.a_h + row * dims.a_t;
-  let stat = stats[(b * dims.H + h) * dims.T + row]; // largest score, 1 / sum, D = rowsum(dO * O)
+  let stat = stats[(b * dims.H + h) * dims.T + row]; // top, 1 / sum, rowsum(dO · o)
   var x = array<vec4f, VECTORS>(); // q, scaled
   var g_row = array<vec4f, VECTORS>();
   var y = array<vec4f, VECTORS>(); // dq
@@ -145,7 +170,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     var ds = array<f32, KEYS>();
     for (var j = 0u; j < keys; j++) {
       var sum = 0.0;
-      var dp = 0.0; // dO v^T
+      var dp = 0.0; // dO vᵀ
       for (var d = 0u; d < D4; d++) {
         sum += dot(x[d], k_tile[j * D4 + d]);
         dp += dot(g_row[d], v_tile[j * D4 + d]);

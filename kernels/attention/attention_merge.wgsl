@@ -1,8 +1,9 @@
-// Joins the splits of attention_decode.wgsl: o = sum of w_i o_i / sum of w_i, w_i = sum_i 2^(top_i - top).
+// Combines the splits of attention_decode.wgsl: o = sum of w_i o_i / sum of w_i, with w_i = sum_i · 2^(top_i - top).
 //
-// Layout: parts [splits, rows, D], part_stats [splits, rows, 2] = top_i and 1 / sum_i, rows = B H T; o strided, stats
-// [rows, 2].
-// Grid: x = elements of o in groups of WG, one lane per element. A split that saw no key has 1 / sum_i = 0 and weight 0.
+// Shapes: parts [splits, rows, D], part_stats [splits, rows, 2] = top_i and 1 / sum_i, rows = B H T; o strided,
+//   stats [rows, 2].
+// Grid: x (and y beyond its limit) = groups of WG elements of o, one per invocation.
+// A split that saw no key has 1 / sum_i = 0, hence weight 0.
 struct Dims {
   rows: u32, // B H T
   H: u32,
@@ -13,8 +14,8 @@ struct Dims {
   grid_x: u32,
 }
 
-const WG: u32 = 64u; // param
-const FLOOR: f32 = -1.7e38;
+const WG: u32 = 64u; // param: size of the workgroup
+const FLOOR: f32 = -1.7e38; // as in attention.wgsl
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<storage, read> parts: array<f32>;

@@ -1,10 +1,10 @@
-// First kernel of the attention backward: for every query row what the two that follow need of it.
+// First kernel of the attention backward: the statistics of every query row that dq and dk/dv need.
 //
 // Paper: FlashAttention-2 (https://arxiv.org/abs/2307.08691), section 3.1, algorithm 2, line 4.
-// Layout: saved [B, H, T, 2] (largest score, 1 / sum) contiguous, o and dO [B, H, T, D] strided (unit stride along D);
-// stats [B, H, T] of vec4f: largest score, 1 / sum, D = rowsum(dO * O), number of keys of the sample.
-// One buffer, so that the kernels bind at most 8.
-// Grid: x = rows in groups of ROWS, one lane per row, y = heads, z = batch. A row that saw no key has 1 / sum = 0, hence
+// Shapes: saved [B, H, T, 2] (top, 1 / sum), contiguous; o and g = dO [B, H, T, D], strided, stride 1 along D;
+//   stats [B, H, T, 4] = top, 1 / sum, rowsum(dO · o), number of keys of the sample.
+// Grid: x = groups of ROWS rows, one per invocation, y = heads, z = batch.
+// One buffer holds all four, so that the kernels that read it bind at most 8. A row that saw no key has 1 / sum = 0, hence
 // zero weights.
 struct Dims {
   T: u32,
@@ -14,9 +14,9 @@ struct Dims {
   o_b: u32, o_h: u32, o_t: u32,
 }
 
-const ROWS: u32 = 64u; // param
-const LAYOUT: u32 = 0u; // param: 0 strides from dims; else o and dO are contiguous: 1 heads first, 2 tokens first
-const LENGTHS: bool = true; // param
+const ROWS: u32 = 64u; // param: size of the workgroup
+const LAYOUT: u32 = 0u; // param: 0 strides from dims; 1, 2: o and g contiguous, as [B, H, T, D] or [B, T, H, D]
+const LENGTHS: bool = true; // param: samples have lengths
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<storage, read> o: array<f32>;
@@ -48,7 +48,7 @@ fn main(
     at = dims.g_offset + b * dims.g_b + h * dims.g_h + t * dims.g_t;
     o_at = b * dims.o_b + h * dims.o_h + t * dims.o_t;
   }
-  var sums = vec4f(); // four chains of additions: they round less than one
+  var sums = vec4f(); // four chains of additions round less than one
   for (var d = 0u; d < D; d++) { sums[d % 4u] += o[o_at + d] * g[at + d]; }
   stats[row] = vec4f(saved[row], (sums.x + sums.y) + (sums.z + sums.w), f32(length));
 }

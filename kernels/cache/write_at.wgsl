@@ -1,22 +1,24 @@
 // Writes rows into a cache in place: cache[b, h, position + t, :] = value[b, h, t, :].
 //
-// Layout: cache [B, H, S, D] contiguous, value [B, H, T, D] strided, position one i32 or one a sample (p_b = 0 or 1).
-// Everything counts 32-bit words; halves are written in pairs.
-// Grid: x = rows in groups of `rows`, y = heads, z = batch; lanes along D, so that no index needs a division.
-// Rows that would fall outside the cache are dropped, and, of a cache larger than a binding, those outside of the bound
-// rows `first` to first + count - 1, counted over batch and heads.
+// Shapes: cache [B, H, S, D], contiguous; value [B, H, T, D], strided; position i32, one or one per sample (p_b = 0 or 1).
+//   All counts are 32-bit words: halves are written in pairs.
+// Grid: x = groups of `rows` rows, y = heads, z = batch. The invocations lie along D, so that no index needs a division.
+// Rows outside of the cache are dropped. If a binding holds only a part of the cache, so are those outside of its rows
+// `first` to first + count - 1, counted over batch and heads.
 struct Dims {
+  // shared: dims
   H: u32,
   S: u32,
   T: u32,
   D: u32,
   x_offset: u32, x_b: u32, x_h: u32, x_t: u32, x_d: u32,
   p_offset: u32, p_b: u32,
-  first: u32, count: u32,
+  first: u32, count: u32, // rows of the cache that are bound
+  // end shared
   rows: u32,
 }
 
-const WG: u32 = 64u; // param
+const WG: u32 = 64u; // param: size of the workgroup
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<storage, read> value: array<u32>;
@@ -32,7 +34,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lo
   for (var t = group.x * dims.rows; t < end; t++) {
     let row = start + i32(t);
     if (row < 0 || row >= i32(dims.S)) { continue; }
-    let bound = to + u32(row) - dims.first; // wraps around before the first
+    let bound = to + u32(row) - dims.first; // wraps around if below `first`
     if (bound >= dims.count) { continue; }
     for (var d = local; d < dims.D; d += WG) {
       cache[bound * dims.D + d] = value[from_ + t * dims.x_t + d * dims.x_d];

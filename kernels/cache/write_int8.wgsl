@@ -1,10 +1,11 @@
-// Writes rows into an int8 cache in place: each value becomes round(127 x / m), m the largest absolute value of its row.
+// Writes rows into an int8 cache in place: each value becomes round(127 x / m), where m is the largest |x| of its row.
 //
-// Layout: cache [B, H, S, D4 + 1] contiguous words: four values each (zeros past D), then the bits of m; value
-// [B, H, T, D] strided, position one i32 or one a sample (p_b = 0 or 1).
-// Grid: x, y = rows (b, h, t) in groups of WG, one lane a row. Rows are dropped as in write_at.wgsl.
+// Shapes: cache [B, H, S, D4 + 1] words, contiguous: four values each (zeros past D), then the bits of m;
+//   value [B, H, T, D], strided; position i32, one or one per sample (p_b = 0 or 1).
+// Grid: y * grid_x + x = groups of WG rows (b, h, t), one per invocation. Rows are dropped as in write_at.wgsl.
 struct Dims {
   rows: u32, // B H T
+  // shared: dims from write_at
   H: u32,
   S: u32,
   T: u32,
@@ -12,10 +13,11 @@ struct Dims {
   x_offset: u32, x_b: u32, x_h: u32, x_t: u32, x_d: u32,
   p_offset: u32, p_b: u32,
   first: u32, count: u32, // rows of the cache that are bound
+  // end shared
   grid_x: u32,
 }
 
-const WG: u32 = 64u; // param
+const WG: u32 = 64u; // param: size of the workgroup
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<storage, read> value: array<f32>;
@@ -31,7 +33,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lo
   let b = i / dims.T / dims.H;
   let row = position[dims.p_offset + b * dims.p_b] + i32(t);
   if (row < 0 || row >= i32(dims.S)) { return; }
-  let bound = (b * dims.H + h) * dims.S + u32(row) - dims.first; // wraps around before the first
+  let bound = (b * dims.H + h) * dims.S + u32(row) - dims.first; // wraps around if below `first`
   if (bound >= dims.count) { return; }
   let at = dims.x_offset + b * dims.x_b + h * dims.x_h + t * dims.x_t;
   var largest = 0.0;

@@ -1,10 +1,14 @@
-// out[o, id, i] = x[o, id, i] + sum of source[o, n, i] over the positions n of id, in ascending order, for x and out
-// [outer, size, inner] and source [outer, count, inner]: the gradient of an embedding. LANES lanes share a row of out, so
-// that no lane divides by a size that is not constant; the lists of positions come from index_links.wgsl.
-const WG: u32 = 64u; // param
-const LANES: u32 = 64u; // param: lanes per row, a power of two that divides WG
-const ZERO: bool = false; // param: x is zero and not read
-alias V = f32; // param: also i32, u32, or a vec4 of them when inner is a multiple of 4
+// Rows added at ids, the gradient of an embedding: out[o, id, i] = x[o, id, i] + sum of source[o, n, i] over the positions n
+// with ids[n] = id, in ascending order.
+//
+// Shapes: x and out [outer, size, inner], source [outer, count, inner]; head [size] and next [count] from index_links.wgsl.
+// Grid: y * grid_x + x = groups of WG / LANES rows of out.
+// Special: LANES invocations share a row, so that none divides by a size that is not constant. The lists give a fixed order
+//   without float atomics.
+const WG: u32 = 64u; // param: size of the workgroup
+const LANES: u32 = 64u; // param: invocations per row, a power of two that divides WG
+const ZERO: bool = false; // param: x is zero and is not read
+alias V = f32; // param: also i32, u32, or a vec4 of them if inner is a multiple of 4
 
 struct Dims { outer: u32, size: u32, count: u32, inner: u32 } // inner in vectors
 

@@ -1,10 +1,12 @@
-// Links the positions of equal ids into lists in ascending order: head[id] is the first position, next[i] the following
-// one, and `count` ends a list. index_add.wgsl walks them, so that repeated ids add up in a fixed order without float
-// atomics. Two dispatches: step 0 fills head; in step 1 every position looks for its successor on its own and an atomicMin
-// finds the first: quadratic in count, but wide, and as deterministic. Ids out of range are left out.
-const WG: u32 = 64u; // param
+// Links the positions of equal ids into lists in ascending order, for index_add.wgsl: head[id] is the first position of id,
+// next[n] the position after n, and `count` ends a list.
+//
+// Shapes: ids and next [count], head [size]. Grid: y * grid_x + x = groups of WG positions.
+// Two dispatches: step 0 fills head with `count`. In step 1 every position searches its successor on its own, and atomicMin
+// finds the first one: quadratic in count, but parallel, and the same in every run. Ids out of range are skipped.
+const WG: u32 = 64u; // param: size of the workgroup
 
-struct Dims { count: u32, size: u32, step: u32 } // positions, ids
+struct Dims { count: u32, size: u32, step: u32 } // count of positions, size: number of ids
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<storage, read> ids: array<u32>;

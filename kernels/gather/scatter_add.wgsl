@@ -1,7 +1,9 @@
-// out = x, then out[.., index[.., j, ..], ..] += source[.., j, ..] along one dim: the transpose of gather. index and source
-// have one shape, whose other dims may be smaller than those of x. One lane owns a whole line of out along the dim and
-// adds in the order of j, so repeats add up in a fixed order. Ids out of range are left out.
-const WG: u32 = 64u; // param
+// The transpose of gather: out = x, then out[…, index[…, j, …], …] += source[…, j, …] along one dim.
+//
+// Shapes: out as x; index and source have one shape, whose other dims may be smaller than those of x.
+// Grid: y * grid_x + x = groups of WG lines of out along the dim, one line per invocation, which adds in the order of j:
+//   repeats add up in a fixed order. Ids out of range are skipped.
+const WG: u32 = 64u; // param: size of the workgroup
 alias T = f32; // param: also i32, u32
 
 // Up to six other dims, slowest first, padded with 1: size in x and in index, strides in x and in index.

@@ -1,12 +1,14 @@
-// o = softmax(q . k^T / sqrt(D)) . v, step 1 of the ladder: one lane per query, three passes over its keys.
+// Attention, step 1: o = softmax(q kᵀ / sqrt(D)) v from the definition. One invocation per query, three passes over its keys.
 //
-// q, o [H, T, D], k, v [H, S, D]. Scores are computed three times (largest, sum, values): there is no memory for them.
-// Grid: ceil(T / 16) x H.
+// Shapes: q and o [H, T, D], k and v [H, S, D]. Grid: ceil(T / 16) x H.
+// Scores are computed three times (maximum, sum, values), because there is no memory for them.
+// shared: dims
 struct Dims {
-  T: u32, S: u32, D4: u32, // queries, keys, head size in vec4f
-  causal: u32, // 1: query t sees the keys up to t
+  T: u32, S: u32, D4: u32, // queries, keys, head size / 4
+  causal: u32, // 1: query t sees the keys 0 … t
   scale: f32,
 }
+// end shared
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<storage, read> q: array<f32>;

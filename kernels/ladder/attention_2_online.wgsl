@@ -1,13 +1,15 @@
-// Attention, step 2: one pass. The largest score and the sum are kept as keys go by, and o is rescaled when they change.
+// Attention, step 2: one pass over the keys. Maximum and sum are updated with every key, and o is rescaled when they change.
 //
-// Online softmax [Milakov and Gimelshein 2018]; o stays with the lane until the end. Grid: ceil(T / 16) x H.
-const D_MAX: u32 = 64u; // param: room for D
+// Paper: online softmax (Milakov and Gimelshein 2018). Grid: ceil(T / 16) x H. o stays in private memory until the end.
+const D_MAX: u32 = 64u; // param: at least D
 
+// shared: dims from attention_1_naive
 struct Dims {
-  T: u32, S: u32, D4: u32, // queries, keys, head size in vec4f
-  causal: u32, // 1: query t sees the keys up to t
+  T: u32, S: u32, D4: u32, // queries, keys, head size / 4
+  causal: u32, // 1: query t sees the keys 0 … t
   scale: f32,
 }
+// end shared
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<storage, read> q: array<f32>;

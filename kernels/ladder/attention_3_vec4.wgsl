@@ -1,13 +1,15 @@
-// Attention, step 3: vec4f loads, and the query kept with its lane instead of read again for every key.
+// Attention, step 3: vec4f loads. The query stays in private memory instead of being read again for every key.
 //
 // Grid: ceil(T / 16) x H.
-const D4_MAX: u32 = 16u; // param: room for D / 4
+const D4_MAX: u32 = 16u; // param: at least D / 4
 
+// shared: dims from attention_1_naive
 struct Dims {
-  T: u32, S: u32, D4: u32, // queries, keys, head size in vec4f
-  causal: u32, // 1: query t sees the keys up to t
+  T: u32, S: u32, D4: u32, // queries, keys, head size / 4
+  causal: u32, // 1: query t sees the keys 0 … t
   scale: f32,
 }
+// end shared
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<storage, read> q: array<vec4f>;

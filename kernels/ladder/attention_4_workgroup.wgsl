@@ -1,15 +1,17 @@
-// Attention, step 4: blocks of 16 keys and values in workgroup memory, shared by 32 queries.
+// Attention, step 4: blocks of 16 keys and values in workgroup memory, which 32 queries share.
 //
-// FlashAttention [Dao et al. 2022]: a key is loaded from storage once per block of queries, and o is rescaled once per
-// block of keys. Grid: ceil(T / 32) x H.
-const D4_MAX: u32 = 16u; // param: room for D / 4
+// Paper: FlashAttention (Dao et al. 2022). Grid: ceil(T / 32) x H.
+// A key is loaded from storage once per block of queries, and o is rescaled once per block of keys.
+const D4_MAX: u32 = 16u; // param: at least D / 4
 const KEYS: u32 = 16u;
 
+// shared: dims from attention_1_naive
 struct Dims {
-  T: u32, S: u32, D4: u32, // queries, keys, head size in vec4f
-  causal: u32, // 1: query t sees the keys up to t
+  T: u32, S: u32, D4: u32, // queries, keys, head size / 4
+  causal: u32, // 1: query t sees the keys 0 … t
   scale: f32,
 }
+// end shared
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<storage, read> q: array<vec4f>;
@@ -29,7 +31,7 @@ fn main(
   let t = min(id.x, dims.T - 1u);
   let query = (group.y * dims.T + t) * dims.D4;
   let first = group.y * dims.S * dims.D4;
-  // All lanes of the workgroup walk as far as its last query sees.
+  // All invocations go as far as the last query of the workgroup sees.
   let count = select(dims.S, min(group.x * 32u + 32u, dims.S), dims.causal == 1u);
   var row = array<vec4f, D4_MAX>();
   for (var d = 0u; d < dims.D4; d++) { row[d] = q[query + d] * dims.scale; }

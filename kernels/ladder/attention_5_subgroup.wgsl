@@ -1,16 +1,18 @@
-// Attention, step 5: one subgroup is a block of queries. Each lane loads one key of a block, shuffles spread it.
+// Attention, step 5: a subgroup is a block of queries. Each lane loads one key of a block, and shuffles broadcast it.
 //
-// No workgroup memory is shared and no barrier needed; K and V are loaded once per subgroup. Grid: ceil(T / SG) x H.
+// Grid: ceil(T / SG) x H. No workgroup memory, no barrier: the subgroup loads k and v once.
 enable subgroups;
 
 const SG: u32 = 8u; // param: subgroup size, and the size of the workgroup
-const D4_MAX: u32 = 16u; // param: room for D / 4
+const D4_MAX: u32 = 16u; // param: at least D / 4
 
+// shared: dims from attention_1_naive
 struct Dims {
-  T: u32, S: u32, D4: u32, // queries, keys, head size in vec4f
-  causal: u32, // 1: query t sees the keys up to t
+  T: u32, S: u32, D4: u32, // queries, keys, head size / 4
+  causal: u32, // 1: query t sees the keys 0 … t
   scale: f32,
 }
+// end shared
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<storage, read> q: array<vec4f>;

@@ -1,4 +1,4 @@
-/** From the definition to the kernels of this library, one idea a step. The last step of each is the library's own. */
+/** From the definition to the kernels of this library, one idea per step. The last step of each is the library's own. */
 import attention1 from "./attention_1_naive.wgsl";
 import attention2 from "./attention_2_online.wgsl";
 import attention3 from "./attention_3_vec4.wgsl";
@@ -27,42 +27,42 @@ export const matmulSteps: readonly Step[] = [
   {
     name: "matmul_1_naive",
     code: matmul1,
-    change: "one lane per element of C",
+    change: "one invocation per element of C",
     why: "the definition",
     tile: () => [8, 8],
   },
   {
     name: "matmul_2_vec4",
     code: matmul2,
-    change: "a lane computes four columns, B as vec4f",
-    why: "a value of A is loaded once for four products",
+    change: "an invocation computes four columns, B as vec4f",
+    why: "one load of A serves four products",
     tile: () => [8, 32],
   },
   {
     name: "matmul_3_workgroup",
     code: matmul3,
     change: "16 × 16 tiles in workgroup memory",
-    why: "the textbook: fewer storage loads on GPUs; on a CPU the same cache and two barriers a tile",
+    why: "the textbook: fewer storage loads on GPUs; on a CPU the same cache and two barriers per tile",
     tile: () => [16, 16],
   },
   {
     name: "matmul_4_registers",
     code: matmul4,
-    change: "4 × 4 sums a lane over those tiles",
+    change: "4 × 4 sums per invocation over those tiles",
     why: "five loads for sixteen products instead of two for one",
     tile: () => [32, 32],
   },
   {
     name: "matmul_5_direct",
     code: matmul5,
-    change: "the same sums straight from storage",
-    why: "caches replace the tile; no barrier",
+    change: "the same sums directly from storage",
+    why: "the cache replaces the tile; no barrier",
     tile: () => [32, 32],
   },
   {
     name: "matmul_6_subgroup",
     code: matmul6,
-    change: "A loaded once per subgroup and spread by shuffles",
+    change: "A loaded once per subgroup and broadcast by shuffles",
     why: "a shuffle costs a fraction of a load",
     subgroups: true,
     tile: (SG) => [Math.min(SG, 8), 4 * SG],
@@ -73,35 +73,35 @@ export const attentionSteps: readonly Step[] = [
   {
     name: "attention_1_naive",
     code: attention1,
-    change: "one lane per query, three passes over the keys",
+    change: "one invocation per query, three passes over the keys",
     why: "the definition, without memory for the scores",
     tile: () => [16, 1],
   },
   {
     name: "attention_2_online",
     code: attention2,
-    change: "online softmax: one pass, o rescaled on the way",
+    change: "online softmax: one pass, o rescaled when the maximum changes",
     why: "scores are computed once instead of three times",
     tile: () => [16, 1],
   },
   {
     name: "attention_3_vec4",
     code: attention3,
-    change: "vec4f loads, q kept with its lane",
-    why: "half of the loads of a score were those of q",
+    change: "vec4f loads, q in private memory",
+    why: "half of the loads of a score were of q",
     tile: () => [16, 1],
   },
   {
     name: "attention_4_workgroup",
     code: attention4,
     change: "blocks of 16 keys in workgroup memory, shared by 32 queries",
-    why: "fewer storage loads; o is rescaled once a block",
+    why: "fewer storage loads; o is rescaled once per block",
     tile: () => [32, 1],
   },
   {
     name: "attention_5_subgroup",
     code: attention5,
-    change: "each lane loads a key, shuffles spread it",
+    change: "each lane loads a key, shuffles broadcast it",
     why: "K and V are loaded once per subgroup, without barriers",
     subgroups: true,
     tile: (SG) => [SG, 1],
@@ -113,13 +113,12 @@ export const best = {
   matmul: {
     name: "matmul",
     change: "16 or 32 rows, all loads before the arithmetic; any strides, split K, fused epilogue",
-    why: "twice the products a load of B; loads apart from arithmetic keep the sums in registers",
+    why: "twice the products per load of B; loads before the arithmetic keep the sums in registers",
   },
   attention: {
     name: "attention",
-    change:
-      "two queries a lane, blocks of 16 keys, q and o in the lane's own workgroup memory; masks, groups, any strides",
-    why: "half the loads of K and V a query; own slots are cheaper than registers that spill",
+    change: "two queries per lane, blocks of 16 keys, q and o in workgroup memory; masks, groups, any strides",
+    why: "half the loads of K and V per query; workgroup memory is cheaper than registers that spill",
   },
 } as const;
 

@@ -1,10 +1,12 @@
-// C = A . B, step 1 of the ladder: one lane per element of C, straight from the definition.
+// C = A B, step 1: from the definition. One invocation per element of C.
 //
-// A [M, K], B [K, N], C [M, N]. Grid: ceil(N / 8) x ceil(M / 8).
+// Shapes: A [M, K], B [K, N], C [M, N]. Grid: ceil(N / 8) x ceil(M / 8).
+// shared: dims
 struct Dims {
   M: u32, N: u32, K: u32,
-  a_row: u32, b_row: u32, c_row: u32, // elements from row to row, multiples of 4; A and B are padded with zeros to them
+  a_row: u32, b_row: u32, c_row: u32, // row strides in elements, multiples of 4; A and B have zeros up to them
 }
+// end shared
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<storage, read> a: array<f32>;

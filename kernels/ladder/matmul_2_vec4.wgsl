@@ -1,10 +1,12 @@
-// C = A . B, step 2: a lane computes four columns, so that one loaded value of A serves four products.
+// C = A B, step 2: an invocation computes four columns, so that one load of A serves four products.
 //
 // Grid: ceil(N / 32) x ceil(M / 8).
+// shared: dims from matmul_1_naive
 struct Dims {
   M: u32, N: u32, K: u32,
-  a_row: u32, b_row: u32, c_row: u32, // elements from row to row, multiples of 4; A and B are padded with zeros to them
+  a_row: u32, b_row: u32, c_row: u32, // row strides in elements, multiples of 4; A and B have zeros up to them
 }
+// end shared
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<storage, read> a: array<f32>;

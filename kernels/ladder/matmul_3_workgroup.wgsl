@@ -1,11 +1,13 @@
-// C = A . B, step 3: the textbook tile. 16 x 16 lanes share a tile of A and one of B in workgroup memory.
+// C = A B, step 3: the textbook tile. 16 x 16 invocations share a tile of A and one of B in workgroup memory.
 //
-// Each value is loaded from storage once per tile instead of once per lane, at the price of two barriers a tile.
 // Grid: ceil(N / 16) x ceil(M / 16).
+// Each value is loaded from storage once per tile instead of once per invocation, at the price of two barriers per tile.
+// shared: dims from matmul_1_naive
 struct Dims {
   M: u32, N: u32, K: u32,
-  a_row: u32, b_row: u32, c_row: u32, // elements from row to row, multiples of 4; A and B are padded with zeros to them
+  a_row: u32, b_row: u32, c_row: u32, // row strides in elements, multiples of 4; A and B have zeros up to them
 }
+// end shared
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<storage, read> a: array<f32>;

@@ -1,18 +1,20 @@
-// C = A . B, step 4: register tiles. A lane holds 4 x 4 sums, 8 x 8 lanes share tiles in workgroup memory.
+// C = A B, step 4: register tiles. An invocation holds 4 x 4 sums; 8 x 8 invocations share tiles in workgroup memory.
 //
-// Five loads from workgroup memory serve sixteen products: the shape on which GPU kernels converge.
 // Grid: ceil(N / 32) x ceil(M / 32).
+// Five loads from workgroup memory serve sixteen products: the shape on which GPU kernels converge.
+// shared: dims from matmul_1_naive
 struct Dims {
   M: u32, N: u32, K: u32,
-  a_row: u32, b_row: u32, c_row: u32, // elements from row to row, multiples of 4; A and B are padded with zeros to them
+  a_row: u32, b_row: u32, c_row: u32, // row strides in elements, multiples of 4; A and B have zeros up to them
 }
+// end shared
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<storage, read> a: array<vec4f>;
 @group(0) @binding(2) var<storage, read> b: array<vec4f>;
 @group(0) @binding(3) var<storage, read_write> c: array<vec4f>;
 
-const DEPTH: u32 = 16u; // k a tile
+const DEPTH: u32 = 16u; // k per tile
 var<workgroup> a_tile: array<f32, 32 * DEPTH>;
 var<workgroup> b_tile: array<vec4f, DEPTH * 8>;
 

@@ -1,10 +1,12 @@
-// C = A . B, step 5: register tiles straight from storage. No workgroup memory, no barrier.
+// C = A B, step 5: register tiles directly from storage. No workgroup memory, no barrier.
 //
-// Caches do what the tile did. Eight vec4f loads serve 64 multiply-adds. Grid: ceil(N / 32) x ceil(M / 32).
+// Grid: ceil(N / 32) x ceil(M / 32). Caches replace the tile. Eight vec4f loads serve 64 multiply-adds.
+// shared: dims from matmul_1_naive
 struct Dims {
   M: u32, N: u32, K: u32,
-  a_row: u32, b_row: u32, c_row: u32, // elements from row to row, multiples of 4; A and B are padded with zeros to them
+  a_row: u32, b_row: u32, c_row: u32, // row strides in elements, multiples of 4; A and B have zeros up to them
 }
+// end shared
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<storage, read> a: array<vec4f>;
@@ -19,7 +21,7 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
     var va = array<vec4f, 4>();
     for (var r = 0u; r < 4u; r++) { va[r] = a[(min(id.y * 4u + r, dims.M - 1u) * dims.a_row + k) / 4u]; }
     var vb = array<vec4f, 4>();
-    for (var j = 0u; j < 4u; j++) { vb[j] = b[(k + j) * dims.b_row / 4u + n]; } // padded with zeros beyond K
+    for (var j = 0u; j < 4u; j++) { vb[j] = b[(k + j) * dims.b_row / 4u + n]; } // B has zeros past K
     for (var r = 0u; r < 4u; r++) {
       sums[r] += va[r].x * vb[0] + va[r].y * vb[1] + va[r].z * vb[2] + va[r].w * vb[3];
     }

@@ -1,15 +1,17 @@
-// C = A . B, step 6: the subgroup as the vector unit. Values of A are loaded once per subgroup and spread by shuffles.
+// C = A B, step 6: the subgroup as the vector unit. It loads values of A once and broadcasts them by shuffles.
 //
-// A subgroup computes up to 8 rows x 4 SG columns; lane r loads four k of row r. Grid: ceil(N / (4 SG)) x ceil(M / TM).
+// Grid: ceil(N / (4 SG)) x ceil(M / TM). A subgroup computes up to 8 rows x 4 SG columns; lane r loads four k of row r.
 enable subgroups;
 
 const SG: u32 = 8u; // param: subgroup size, and the size of the workgroup
 const TM: u32 = min(SG, 8u); // rows of a tile
 
+// shared: dims from matmul_1_naive
 struct Dims {
   M: u32, N: u32, K: u32,
-  a_row: u32, b_row: u32, c_row: u32, // elements from row to row, multiples of 4; A and B are padded with zeros to them
+  a_row: u32, b_row: u32, c_row: u32, // row strides in elements, multiples of 4; A and B have zeros up to them
 }
+// end shared
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<storage, read> a: array<vec4f>;

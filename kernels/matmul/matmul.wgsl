@@ -1,29 +1,31 @@
-// Batched matrix product C = A . B with strided operands, in f32 whatever they are stored in.
+// Batched matrix product C = A B with strided operands, in f32 whatever format the operands are stored in.
 //
-// One subgroup computes TM rows x (4 * SG) columns: a lane owns four columns, and the values of A are spread over
-// the lanes by subgroupShuffle, so that each value of A and B is loaded once per subgroup (the register tile of
-// GotoBLAS [Goto and van de Geijn 2008], with the subgroup as the vector unit). All loads of a turn come before
-// its multiply-adds: software adapters allocate registers in text order.
-//
-// A[batch, m, k] is at a_offset + batch strides + m * a_m + k * a_k, B[batch, k, n] at b_offset + … + k * b_k + n * b_n,
-// all in elements, so transposed, permuted and broadcast operands (stride 0) need no copy. C is contiguous
-// [splits, batch, M, N]; with splits > 1 each split sums k_chunk products and sum_parts.wgsl adds them up.
-// Grid: row tiles and column tiles (in the order that row_step and column_step give), then slices (batch, split), in one number
-// y * grid_x + x.
+// Paper: register tiles of GotoBLAS (Goto and van de Geijn 2008), with the subgroup as the vector unit.
+// Shapes: A [batch, M, K] with element (m, k) at a_offset + batch strides + m * a_m + k * a_k; B [batch, K, N] alike with
+//   b_k and b_n. Strides count elements, so transposed, permuted and broadcast operands (stride 0) need no copy.
+//   C [splits, batch, M, N], contiguous. With splits > 1 each split sums k_chunk products; sum_parts.wgsl adds up the splits.
+// Grid: y * grid_x + x = row and column tiles, in the order of row_step and column_step, then slices (batch, split).
+// Special: a subgroup computes TM rows x (4 * SG) columns, four columns per lane. The subgroup loads each value of A and B
+//   once and broadcasts A by shuffles. All loads of an iteration precede its multiply-adds, because software adapters
+//   allocate registers in program order.
+// Caution: needs a subgroup size of exactly SG; matmul_tiled.wgsl needs no subgroups.
 enable subgroups;
 
 const SG: u32 = 8u; // param: subgroup size, and the size of the workgroup
 const TM: u32 = 16u; // param: rows of a tile: 4, 8, 16 or 32
-const KS: u32 = 4u; // param: k per turn, a multiple of 4, or 2 where neither operand is read along k
-const K_GUARD: bool = true; // param: false when K and k_chunk are multiples of KS
-const A_VEC: u32 = 0u; // param: A is read as vec4f along k (1) or m (2): stride 1 there, all else multiples of 4; 0 = scalars
-const B_VEC: u32 = 0u; // param: B is read as vec4f along k (1) or n (2)
-const B_GROUP: u32 = 0u; // param: with B_VEC = 1, neighbours along k that share what b_scale gives, a multiple of KS; 0 = nothing
-alias A = f32; // param: what a_1 or, with A_VEC, a_4 reads: vec4f
-alias B = f32; // param: the same of B
-alias C = f32; // param: what store writes
-const SLICED: bool = true; // param: false when C is one product in one piece, and the grid its tiles, rows on x where row_step is 1
+const KS: u32 = 4u; // param: k per iteration, a multiple of 4, or 2 if no operand is read along k
+const K_GUARD: bool = true; // param: false if K and k_chunk are multiples of KS
+// shared: operand_params
+const A_VEC: u32 = 0u; // param: read A as scalars (0), or as vec4f along k (1) or m (2): stride 1 there, all else multiples of 4
+const B_VEC: u32 = 0u; // param: the same of B, along k (1) or n (2)
+alias A = f32; // param: element type of `a`, which a_1 or, with A_VEC, a_4 reads: vec4f
+alias B = f32; // param: element type of `b`, the same
+// end shared
+const B_GROUP: u32 = 0u; // param: with B_VEC = 1, neighbours along k that share a scale (b_scale), a multiple of KS; 0 = no scales
+alias C = f32; // param: element type of `c`
+const SLICED: bool = true; // param: several batches or splits; false: the grid is the tiles of one product, with rows on x if row_step is 1
 
+// shared: dims
 struct Dims {
   M: u32, N: u32, K: u32, k_chunk: u32,
   row_tiles: u32, column_tiles: u32, row_step: u32, column_step: u32, first: u32, slices: u32,
@@ -31,35 +33,41 @@ struct Dims {
   a_offset: u32, a_0: u32, a_1: u32, a_2: u32, a_m: u32, a_k: u32,
   b_offset: u32, b_0: u32, b_1: u32, b_2: u32, b_k: u32, b_n: u32,
 }
+// end shared
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<storage, read> a: array<A>;
 @group(0) @binding(2) var<storage, read> b: array<B>;
 @group(0) @binding(3) var<storage, read_write> c: array<C>;
 
-const HALF: u32 = min(TM, 16u); // rows of an array of sums: loops of more than 16 rows are not unrolled everywhere
+const HALF: u32 = min(TM, 16u); // rows of an array of sums: not every driver unrolls loops of more than 16
 const BLOCK: u32 = 64u; // products that are added up before they join the total
-const FEW: bool = TM == 4u && B_VEC == 1u; // loads along k leave time for four blocks to be added up apart
+const FEW: bool = TM == 4u && B_VEC == 1u; // loads along k leave time to add up four blocks apart
 const WIDE: u32 = min(KS, 4u); // k that are added up before they join the sums
-const CHUNKS: u32 = TM * KS / 4u; // vec4f of A a turn
-const T: u32 = (CHUNKS + SG - 1u) / SG; // of which a lane loads chunks lane, lane + SG, …
+const CHUNKS: u32 = TM * KS / 4u; // vec4f of A per iteration
+const T: u32 = (CHUNKS + SG - 1u) / SG; // chunks per lane: lane, lane + SG, …
 const ROWS: u32 = select(1u, 4u, A_VEC == 2u); // a chunk is ROWS x DEPTH values of A
 const DEPTH: u32 = 4u / ROWS;
 const CHUNK_ROWS: u32 = TM / ROWS; // chunk = k / DEPTH * CHUNK_ROWS + row / ROWS
 
-// `i` = batch, row, first column. Columns from N on are dropped afterwards.
+// shared: epilogue
+// Four columns of C at `i` = batch, row, first column, with the elementwise ops that follow. Columns from N on are dropped.
 fn epilogue(value: vec4f, i: vec3u) -> vec4f { // hook
   return value;
 }
-// Columns of C from `column` on, the first of them at element `at`. May be replaced to store halves.
+// end shared
+// shared: store
+// Stores four columns of C from `column` on, the first one at element `at`. May store halves.
 fn store(at: u32, value: vec4f, column: u32) { // hook
   if (column < dims.N) { c[at] = value.x; }
   if (column + 1u < dims.N) { c[at + 1u] = value.y; }
   if (column + 2u < dims.N) { c[at + 2u] = value.z; }
   if (column + 3u < dims.N) { c[at + 3u] = value.w; }
 }
+// end shared
 
-// One element, and four from a multiple of 4 on. Lowerings replace these to read what is stored otherwise (halves, packed weights).
+// shared: operands
+// One element, and four from a multiple of 4 on. Lowerings put formats here (halves, packed weights), the compiler prologues.
 fn a_1(at: u32) -> f32 { // hook
   return vec4f(a[at]).x;
 }
@@ -72,7 +80,8 @@ fn b_1(at: u32) -> f32 { // hook
 fn b_4(at: u32) -> vec4f { // hook
   return vec4f(b[at / 4u]);
 }
-// With B_GROUP: what b_4 gives is (value - y) * x.
+// end shared
+// With B_GROUP: scale x and zero-point y of the group at `at`. The weight is (b_4 - y) * x.
 fn b_scale(at: u32) -> vec2f { // hook
   return vec2f(1.0, 0.0);
 }
@@ -103,13 +112,13 @@ fn load_b(columns: vec4u, k: u32, end: u32) -> vec4f {
   return v;
 }
 
-// The chunk with row r of the tile and k of the turn, from the lane that holds it.
+// The chunk with row `r` of the tile and `k` of the iteration, from the lane that holds it.
 fn spread(va: ptr<function, array<vec4f, T>>, k: u32, r: u32) -> vec4f {
   let chunk = k / DEPTH * CHUNK_ROWS + r / ROWS;
   return subgroupShuffle((*va)[chunk / SG], chunk % SG);
 }
 
-// Adds the products of a turn to the HALF rows from `first` on.
+// Adds the products of an iteration to the HALF rows from `first` on.
 fn accumulate(sums: ptr<function, array<vec4f, HALF>>, first: u32, va: ptr<function, array<vec4f, T>>, vb: ptr<function, array<vec4f, KS>>) {
   for (var j = 0u; j < KS; j += 4u) {
     for (var r = 0u; r < HALF; r += 4u) {
@@ -150,7 +159,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   }
   let row = tile.x * TM;
   let column = (tile.y * SG + lane) * 4u;
-  // Strides that are known keep their uniforms from being read.
+  // A known stride saves the read of its uniform.
   let a_m = select(dims.a_m, 1u, A_VEC == 2u);
   let a_k = select(dims.a_k, 1u, A_VEC == 1u);
   let b_k = select(dims.b_k, 1u, B_VEC == 1u);
@@ -164,10 +173,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     chunks[t] = a_first + min(row + chunk % CHUNK_ROWS * ROWS, dims.M - ROWS) * a_m + chunk / CHUNK_ROWS * DEPTH * a_k;
   }
 
-  // Sums of BLOCK products are rounded among themselves before they join the total, which keeps errors small. The total is
-  // indexed by a rolled loop below, so it lies in memory; the sums stay in registers.
+  // Sums of BLOCK products join the total as one value, which keeps rounding errors small. A rolled loop below indexes the
+  // total, so that it lies in memory; the sums stay in registers.
   var total = array<vec4f, TM>();
-  var blocks = array<vec4f, HALF>(); // with FEW: of up to four blocks, and of those before
+  var blocks = array<vec4f, HALF>(); // with FEW: sums of up to four blocks, and of the earlier blocks
   var before = array<vec4f, HALF>();
   var scale = vec4f(1.0); // of the group, for each column
   var zero = vec4f();
@@ -221,7 +230,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     for (var r = 0u; r < HALF; r++) { total[r] = before[r] + blocks[r]; }
   }
 
-  // Counting rows of C keeps drivers from unrolling this loop, which holds the epilogue, to the length of the array.
+  // The loop counts rows of C, so that drivers do not unroll it and its epilogue to the length of the array.
   for (var m = row; m < min(row + TM, dims.M); m++) {
     let v = epilogue(total[m - row], vec3u(i.x, m, column));
     let at = (c_row + m) * dims.N + column;

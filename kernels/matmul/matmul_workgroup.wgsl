@@ -1,22 +1,25 @@
-// Batched matrix product as matmul.wgsl, for GPUs: the lanes of a workgroup share what they load through workgroup memory, and
-// each computes many products of it in registers (Volkov and Demmel 2008; so do TensorFlow.js, ONNX Runtime and TVM).
+// Batched matrix product as matmul.wgsl, for GPUs: tiles of A and B in workgroup memory, products in registers.
 //
-// LX x LY lanes compute LY * TM rows x LX * 4 * TN columns; a lane owns TM rows and TN times four columns, and reads
-// TM / 4 + TN vectors for 16 times their product of multiply-adds. A and B pass in blocks of 4 x 4, turned on the way when
-// they lie along k, so any strides and formats will do; values beyond the edges of k are zeros.
+// Paper: Volkov and Demmel 2008; TensorFlow.js, ONNX Runtime and TVM do the same.
 // Operands, splits and grid as in matmul.wgsl.
-const LX: u32 = 8u; // param: lanes across
-const LY: u32 = 8u; // param: lanes down
-const TM: u32 = 4u; // param: rows a lane, a multiple of 4
-const TN: u32 = 1u; // param: vec4f of columns a lane
-const KS: u32 = 16u; // param: k per turn, a multiple of 4
-const K_GUARD: bool = true; // param: false when K and k_chunk are multiples of KS
-const A_VEC: u32 = 0u; // param: A is read as vec4f along k (1) or m (2): stride 1 there, all else multiples of 4; 0 = scalars
-const B_VEC: u32 = 0u; // param: B is read as vec4f along k (1) or n (2)
-alias A = f32; // param: what a_1 or, with A_VEC, a_4 reads: vec4f
-alias B = f32; // param: the same of B
-alias C = f32; // param: what store writes
+// Special: LX x LY invocations compute LY * TM rows x LX * 4 * TN columns. Each owns TM rows and TN vec4f of columns: it
+//   reads TM / 4 + TN vectors for 16 times their product of multiply-adds. A and B pass in blocks of 4 x 4, transposed on
+//   the way if they lie along k, so that all strides and formats work. Values past the end of k are zeros.
+const LX: u32 = 8u; // param: invocations across
+const LY: u32 = 8u; // param: invocations down
+const TM: u32 = 4u; // param: rows per invocation, a multiple of 4
+const TN: u32 = 1u; // param: vec4f of columns per invocation
+const KS: u32 = 16u; // param: k per iteration, a multiple of 4
+const K_GUARD: bool = true; // param: false if K and k_chunk are multiples of KS
+// shared: operand_params from matmul
+const A_VEC: u32 = 0u; // param: read A as scalars (0), or as vec4f along k (1) or m (2): stride 1 there, all else multiples of 4
+const B_VEC: u32 = 0u; // param: the same of B, along k (1) or n (2)
+alias A = f32; // param: element type of `a`, which a_1 or, with A_VEC, a_4 reads: vec4f
+alias B = f32; // param: element type of `b`, the same
+// end shared
+alias C = f32; // param: element type of `c`
 
+// shared: dims from matmul
 struct Dims {
   M: u32, N: u32, K: u32, k_chunk: u32,
   row_tiles: u32, column_tiles: u32, row_step: u32, column_step: u32, first: u32, slices: u32,
@@ -24,6 +27,7 @@ struct Dims {
   a_offset: u32, a_0: u32, a_1: u32, a_2: u32, a_m: u32, a_k: u32,
   b_offset: u32, b_0: u32, b_1: u32, b_2: u32, b_k: u32, b_n: u32,
 }
+// end shared
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<storage, read> a: array<A>;
@@ -31,25 +35,30 @@ struct Dims {
 @group(0) @binding(3) var<storage, read_write> c: array<C>;
 
 const WG: u32 = LX * LY;
-const ROWS: u32 = LY * TM / 4u; // of a tile, in fours, as all below
+const ROWS: u32 = LY * TM / 4u; // rows of a tile / 4; COLUMNS and DEPTH alike
 const COLUMNS: u32 = LX * TN;
 const DEPTH: u32 = KS / 4u;
 var<workgroup> tile_a: array<vec4f, KS * ROWS>; // [k, rows]
 var<workgroup> tile_b: array<vec4f, KS * COLUMNS>; // [k, columns]
 
-// `i` = batch, row, first column. Columns from N on are dropped afterwards.
+// shared: epilogue from matmul
+// Four columns of C at `i` = batch, row, first column, with the elementwise ops that follow. Columns from N on are dropped.
 fn epilogue(value: vec4f, i: vec3u) -> vec4f { // hook
   return value;
 }
-// Columns of C from `column` on, the first of them at element `at`, as in matmul.wgsl.
+// end shared
+// shared: store from matmul
+// Stores four columns of C from `column` on, the first one at element `at`. May store halves.
 fn store(at: u32, value: vec4f, column: u32) { // hook
   if (column < dims.N) { c[at] = value.x; }
   if (column + 1u < dims.N) { c[at + 1u] = value.y; }
   if (column + 2u < dims.N) { c[at + 2u] = value.z; }
   if (column + 3u < dims.N) { c[at + 3u] = value.w; }
 }
+// end shared
 
-// One element, and four from a multiple of 4 on, as in matmul.wgsl.
+// shared: operands from matmul
+// One element, and four from a multiple of 4 on. Lowerings put formats here (halves, packed weights), the compiler prologues.
 fn a_1(at: u32) -> f32 { // hook
   return vec4f(a[at]).x;
 }
@@ -62,8 +71,9 @@ fn b_1(at: u32) -> f32 { // hook
 fn b_4(at: u32) -> vec4f { // hook
   return vec4f(b[at / 4u]);
 }
+// end shared
 
-// Four neighbours from `first` on that exist, of `count`; vectors along them start at multiples of 4.
+// Four neighbours from `first` on, clamped to `count`; `vectors`: as a vec4f from a multiple of 4 on.
 fn neighbours(first: u32, count: u32, vectors: bool) -> vec4u {
   if (vectors) { return vec4u(min(first, count - 4u)) + vec4u(0u, 1u, 2u, 3u); }
   return min(vec4u(first) + vec4u(0u, 1u, 2u, 3u), vec4u(count - 1u));
@@ -112,17 +122,19 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   if (slice >= dims.slices) { return; }
   let tile_row = tile / dims.row_step % dims.row_tiles * ROWS * 4u;
   let tile_column = tile / dims.column_step % dims.column_tiles * COLUMNS * 4u;
+  // shared: slice
   let batch = slice % dims.batches;
   let i = vec3u(batch / dims.size_2 / dims.size_1, batch / dims.size_2 % dims.size_1, batch % dims.size_2);
   let begin = slice / dims.batches * dims.k_chunk;
   let end = min(begin + dims.k_chunk, dims.K);
   let a_batch = dims.a_offset + i.x * dims.a_0 + i.y * dims.a_1 + i.z * dims.a_2;
   let b_batch = dims.b_offset + i.x * dims.b_0 + i.y * dims.b_1 + i.z * dims.b_2;
+  // end shared
 
   var sums = array<vec4f, TM * TN>(); // [row, vec4f of columns]
   for (var k = begin; k < end; k += KS) {
     for (var chunk = index; chunk < DEPTH * (ROWS + COLUMNS); chunk += WG) {
-      // Neighbouring lanes load what lies together: along k or across it.
+      // Neighbouring invocations load neighbouring values: along k or across it.
       var block = mat4x4f();
       if (chunk < DEPTH * ROWS) {
         let place = select(vec2u(chunk / ROWS, chunk % ROWS), vec2u(chunk % DEPTH, chunk / DEPTH), A_VEC == 1u) * 4u; // k, row
@@ -153,7 +165,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     workgroupBarrier();
   }
 
-  // A copy, and a loop that counts rows of C, for the reasons given in matmul_tiled.wgsl.
+  // A copy, and a loop that counts rows of C: see matmul_tiled.wgsl.
   var results = sums;
   let row = tile_row + lane.y * TM;
   for (var m = row; m < min(row + TM, dims.M); m++) {

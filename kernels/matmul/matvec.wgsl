@@ -1,15 +1,19 @@
-// Few rows times a transposed matrix: c[batch, m, n] = sum over k of a[batch, m, k] * b[batch, n, k], b with stride 1 along k
-// (decoding with weights stored [N, K], as nn.Linear does). One subgroup computes COLUMNS columns of all rows: its lanes lie
-// along k, so that every row of b is read in whole lines, once for all rows of a, and subgroupAdd gathers the sums.
-// Grid: blocks of columns along x (and y beyond its limit), batch along z.
+// Few rows times a transposed matrix: c[batch, m, n] = sum over k of a[batch, m, k] b[batch, n, k]. This is decoding with
+// weights stored as [N, K], as nn.Linear does.
+//
+// Shapes: a [batch, M, K], strided; b [batch, N, K], stride 1 along k; c [batch, M, N], contiguous.
+// Grid: x (and y beyond its limit) = blocks of COLUMNS columns, z = batch.
+// Special: a subgroup computes COLUMNS columns of all rows. Its lanes lie along k, so that it reads each row of b in whole
+//   cache lines, once for all rows of a; subgroupAdd adds up the lanes.
+// Caution: needs a subgroup size of exactly SG.
 enable subgroups;
 
 const SG: u32 = 8u; // param: subgroup size, and the size of the workgroup
 const TM: u32 = 1u; // param: rows of a: at least M
 const COLUMNS: u32 = 4u; // param: columns of a subgroup, a multiple of 4
-const VEC: bool = false; // param: K, offsets and strides are multiples of 4: both sides are read four at a time
-alias A = f32; // param: what a_1 or, with VEC, a_4 reads: vec4f
-alias B = f32; // param: the same of b
+const VEC: bool = false; // param: read both sides by vec4f: K, offsets and strides are multiples of 4
+alias A = f32; // param: element type of `a`, which a_1 or, with VEC, a_4 reads: vec4f
+alias B = f32; // param: element type of `b`, the same
 
 struct Dims {
   M: u32, N: u32, K: u32, batches: u32, size_1: u32, size_2: u32, // batch = (i0 * size_1 + i1) * size_2 + i2
@@ -24,12 +28,15 @@ struct Dims {
 
 const STEP: u32 = select(1u, 4u, VEC);
 
-// `i` = batch, row, first column. Columns from N on are dropped afterwards.
+// shared: epilogue from matmul
+// Four columns of C at `i` = batch, row, first column, with the elementwise ops that follow. Columns from N on are dropped.
 fn epilogue(value: vec4f, i: vec3u) -> vec4f { // hook
   return value;
 }
+// end shared
 
-// One element, and four from a multiple of 4 on, as in matmul.wgsl.
+// shared: operands from matmul
+// One element, and four from a multiple of 4 on. Lowerings put formats here (halves, packed weights), the compiler prologues.
 fn a_1(at: u32) -> f32 { // hook
   return vec4f(a[at]).x;
 }
@@ -42,8 +49,9 @@ fn b_1(at: u32) -> f32 { // hook
 fn b_4(at: u32) -> vec4f { // hook
   return vec4f(b[at / 4u]);
 }
+// end shared
 
-// With VEC four values, else one in x.
+// Four values with VEC, else one in x.
 fn load_a(at: u32) -> vec4f {
   if (VEC) { return a_4(at); }
   return vec4f(a_1(at), 0.0, 0.0, 0.0);
@@ -76,7 +84,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
         for (var m = 0u; m < TM; m++) { sums[m * COLUMNS + n] += dot(x[m], w); }
       }
     }
-    // A copy, as in matmul.wgsl: the sums stay in registers although this loop, which has the epilogue, is rolled.
+    // The rolled loop indexes a copy, so that the sums stay in registers.
     var results = sums;
     for (var m = 0u; m < dims.M; m++) {
       for (var n = column; n < min(column + COLUMNS, dims.N); n += 4u) {

@@ -1,19 +1,22 @@
-// c = sum of partial results over their first dim, in ascending order, so that it does not depend on timing: the second
-// half of split-K products (matmul.wgsl) and of column sums by slabs (norm_backward.wgsl). One lane per vector of c.
-const WG: u32 = 64u; // param
-const WIDTH: u32 = 1u; // param: 4 with V = vec4f
-alias V = f32; // param: vec4f when rows are multiples of 4
+// Sum of partial results over their first dim, in ascending order, so that it does not depend on timing: the second half of
+// split-K products (matmul.wgsl) and of column sums (norm_backward.wgsl).
+//
+// Shapes: parts [parts, count], c [count]. Grid: y * grid_x + x = groups of WG vectors of c, one per invocation.
+const WG: u32 = 64u; // param: size of the workgroup
+const WIDTH: u32 = 1u; // param: elements of a vector: 4 with V = vec4f
+alias V = f32; // param: vec4f if rows are multiples of 4
 
-struct Dims { parts: u32, count: u32 } // count of vectors in c
+struct Dims { parts: u32, count: u32 } // count: vectors of c
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<storage, read> parts: array<V>; // [parts, count]
 @group(0) @binding(2) var<storage, read_write> c: array<V>; // [count]
 
-// `i` = 0, 0, first element.
+// The sum at `i` = 0, 0, first element, with the elementwise ops that follow.
 fn epilogue(value: V, i: vec3u) -> V { // hook
   return value;
 }
+// Stores the sum. May store halves.
 fn store(at: u32, value: V) { // hook
   c[at] = value;
 }

@@ -1,13 +1,15 @@
-// y = a matrix turned, in f32 whatever it is stored in: y [batch, R, C] from x, which is contiguous along R and read four
-// values at a time. Packing an operand this way lets matmul.wgsl read it along its lanes (GotoBLAS [Goto and van de Geijn 2008]).
+// Transposed copy of a matrix, in f32 whatever format it is stored in: y[batch, r, c] = x[batch, r, c], with x contiguous
+// along r and y along c.
 //
-// x[batch, r, c] is at x_offset + batch strides + r + c * x_c, in elements, all multiples of 4, as are R and C.
-// A lane turns STEPS squares of 4 x 4, one below the other in y: as much as lies in one line of a cache.
-// Grid: (C / 4 / WG, R / 4 / STEPS, batches).
-const WG: u32 = 64u; // param
-const BATCHED: bool = true; // param: false when the grid's z is 1
-const STEPS: u32 = 4u; // param
-alias X = vec4f; // param: what x_4 reads
+// Paper: packing of GotoBLAS (Goto and van de Geijn 2008): matmul.wgsl then reads the operand along its lanes.
+// Shapes: y [batch, R, C], contiguous; x[batch, r, c] at x_offset + batch strides + r + c * x_c, in elements. R, C and all
+//   strides are multiples of 4.
+// Grid: (C / 4 / WG, R / 4 / STEPS, batches). An invocation transposes STEPS blocks of 4 x 4, one below the other in y:
+//   together they use whole cache lines of x.
+const WG: u32 = 64u; // param: size of the workgroup
+const BATCHED: bool = true; // param: false if the grid's z is 1
+const STEPS: u32 = 4u; // param: blocks per invocation
+alias X = vec4f; // param: element type of `x`
 
 struct Dims {
   R: u32, C: u32, x_offset: u32, x_c: u32,
@@ -18,7 +20,7 @@ struct Dims {
 @group(0) @binding(1) var<storage, read> x: array<X>;
 @group(0) @binding(2) var<storage, read_write> y: array<vec4f>;
 
-// Four elements from `at` on. Lowerings replace this to read halves.
+// Four elements from `at` on. Lowerings put formats here (halves), the compiler prologues.
 fn x_4(at: u32) -> vec4f { // hook
   return vec4f(x[at / 4u]);
 }

@@ -1,15 +1,18 @@
-// One step of AdamW (Loshchilov and Hutter 2019, torch's order: decay first) over flat vectors, in place:
-// p, m, v and the gradient g are f32 [n], the numbers that change from step to step come in a buffer of 8 words.
-// A lane does PER vec4f of each vector, WG vectors apart. Buffers hold whole vec4f: the words beyond n are padding.
-const WG: u32 = 64u; // param
-const PER: u32 = 4u; // param: vec4f a lane
+// One step of AdamW over flat vectors, in place.
+//
+// Paper: Loshchilov and Hutter 2019 (https://arxiv.org/abs/1711.05101), in torch's order: decay first.
+// Shapes: p, m, v and the gradient g, f32 [n]. Buffers hold whole vec4f: the words past n are padding. `hyper` holds the 8
+//   numbers that change from step to step.
+// Grid: y * grid_x + x = groups of WG * PER vec4f; an invocation updates PER of them, WG apart.
+const WG: u32 = 64u; // param: size of the workgroup
+const PER: u32 = 4u; // param: vec4f per invocation
 
 struct Dims { vectors: u32 } // ceil(n / 4)
 struct Hyper { lr: f32, beta1: f32, beta2: f32, eps: f32, decay: f32, correction1: f32, correction2: f32, scale: f32 }
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<storage, read> g: array<vec4f>;
-@group(0) @binding(2) var<storage, read> hyper: Hyper; // corrections are 1 - beta^t, scale multiplies g (clipping)
+@group(0) @binding(2) var<storage, read> hyper: Hyper; // correction1, 2 = 1 - beta1, 2 ^ step; scale multiplies g (clipping)
 @group(0) @binding(3) var<storage, read_write> p: array<vec4f>;
 @group(0) @binding(4) var<storage, read_write> m: array<vec4f>;
 @group(0) @binding(5) var<storage, read_write> v: array<vec4f>;

@@ -1,12 +1,15 @@
-// One step of AdamW as in adamw.wgsl, with moments of 8 bits a parameter after Dettmers et al. (2022), "8-bit Optimizers
-// via Block-wise Quantization": blocks of 256 parameters share a scale, the largest magnitude in them. Codes are
-// logarithmic between octal digits and linear within: value(c) = 8^(d - D) (1/8 + 7/8 f) for c + 1 = 2^d (1 + f) and 0 for
-// c = 0, so that 1 is a code and small values keep digits. m has 7 bits and a sign, v its square root in 8 bits, never
-// rounded to 0: a step would be divided by it. The update itself uses the moments before rounding.
+// One step of AdamW as in adamw.wgsl, with moments of 8 bits per parameter.
 //
-// LANES lanes share a block. In place: p f32 [n], m and v [n / 4] words of four codes, scales [blocks] of (m, sqrt(v)).
-const WG: u32 = 64u; // param: lanes of a workgroup
-const LANES: u32 = 64u; // param: lanes per block, a power of two up to 64 that divides WG
+// Paper: Dettmers et al. 2022, "8-bit Optimizers via Block-wise Quantization" (https://arxiv.org/abs/2110.02861): blocks of
+// 256 parameters share a scale, the largest magnitude of the block.
+// Shapes: p f32 [n]; m and v [n / 4] words of four codes; scales [blocks] of (m, sqrt(v)). All in place.
+// Grid: y * grid_x + x = groups of WG / LANES blocks; LANES invocations share a block.
+// Special: codes are logarithmic between octal digits and linear within. For c + 1 = 2^d (1 + f), value(c) =
+//   8^(d - D) (1/8 + 7/8 f); c = 0 means 0. So 1 has a code, and small values keep digits. m has 7 bits and a sign. v is
+//   stored as its square root in 8 bits, never rounded to 0, because the step divides by it. The update uses the moments
+//   before rounding.
+const WG: u32 = 64u; // param: size of the workgroup
+const LANES: u32 = 64u; // param: invocations per block, a power of two up to 64 that divides WG
 
 struct Dims { vectors: u32, blocks: u32 } // n / 4, ceil(n / 256)
 struct Hyper { lr: f32, beta1: f32, beta2: f32, eps: f32, decay: f32, correction1: f32, correction2: f32, scale: f32 }
@@ -67,7 +70,7 @@ fn largest(x: vec4f) -> f32 { return max(max(x.x, x.y), max(x.z, x.w)); }
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
   let h = hyper;
   let wanted = ((group.y * groups.x + group.x) * WG + lane) / LANES;
-  let block = min(wanted, dims.blocks - 1u); // surplus lanes must reach the barriers
+  let block = min(wanted, dims.blocks - 1u); // surplus invocations repeat the last block: all must reach the barriers
   let begin = block * BLOCK;
   let end = select(begin, min(begin + BLOCK, dims.vectors), wanted == block);
   let first = begin + lane % LANES;

@@ -1,15 +1,16 @@
-// C [M, N] = A · Bᵀ of two int8 matrices with a scale for each group of neighbours along k, summed in integers within a group
-// and in f32 between groups (W8A8, as LLM.int8() [https://arxiv.org/abs/2208.07339]; the dot products are DP4A's).
+// Product of two int8 matrices, C = A Bᵀ, each with one scale per group of neighbours along k: integer sums within a group,
+// f32 sums of the groups.
 //
-// a [M, quads] holds signed codes (quantize_rows.wgsl), a_scales f32 [M, groups]; b [N, quads] holds codes around 128
-// (src/ops/quantized.ts), b_scales halves [N, groups]; 16 codes a vec4u. C is contiguous [splits, M, N]; with splits > 1
-// each split sums `chunk` groups and sum_parts.wgsl adds them up.
-// A workgroup of 8 x 8 lanes computes 8 * TM rows x 32 columns; a lane holds TM rows x 4 columns in registers.
-// Grid: row tiles first, then column tiles, then splits, in one number y * grid_x + x.
-const TM: u32 = 4u; // param: rows per lane
+// Paper: W8A8 as in LLM.int8() (https://arxiv.org/abs/2208.07339), with DP4A dot products.
+// Shapes, with 16 codes per vec4u: a [M, groups * quads], signed codes of quantize_rows.wgsl; a_scales f32 [M, groups];
+//   b [N, groups * quads], codes around 128 (src/ops/quantized.ts); b_scales, halves [N, groups];
+//   c [splits, M, N], contiguous. With splits > 1 each split sums `chunk` groups; sum_parts.wgsl adds up the splits.
+// Grid: y * grid_x + x = row tiles first, then column tiles, then splits. A workgroup of 8 x 8 invocations computes
+//   8 * TM rows x 32 columns; each holds TM rows x 4 columns in registers.
+const TM: u32 = 4u; // param: rows per invocation
 
 struct Dims {
-  M: u32, N: u32, groups: u32, quads: u32, // vec4u of a group
+  M: u32, N: u32, groups: u32, quads: u32, // quads: vec4u of a group
   chunk: u32, row_tiles: u32, column_tiles: u32, splits: u32,
 }
 
@@ -20,12 +21,12 @@ struct Dims {
 @group(0) @binding(4) var<storage, read> b_scales: array<u32>;
 @group(0) @binding(5) var<storage, read_write> c: array<f32>;
 
-// `i` = 0, row, first column. Columns from N on are dropped afterwards.
+// Four columns of C at `i` = 0, row, first column, with the elementwise ops that follow. Columns from N on are dropped.
 fn epilogue(value: vec4f, i: vec3u) -> vec4f { // hook
   return value;
 }
 
-// Sum of four products of signed bytes. Replaced where WGSL lacks packed_4x8_integer_dot_product.
+// Sum of four products of signed bytes. The lowering writes it out if WGSL lacks packed_4x8_integer_dot_product.
 fn dot4(x: u32, y: u32) -> i32 { // hook
   return dot4I8Packed(x, y);
 }
@@ -59,7 +60,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     for (var r = 0u; r < TM; r++) { sums[r] += vec4f(dots[r]) * (a_scales[rows[r] + g] * scale); }
   }
 
-  var results = sums; // as in matmul_tiled.wgsl
+  var results = sums; // a copy: see matmul_tiled.wgsl
   for (var m = row; m < min(row + TM, dims.M); m++) {
     let v = epilogue(results[m - row], vec3u(0u, m, column));
     let at = (slice * dims.M + m) * dims.N + column;

@@ -1,23 +1,26 @@
-// Few rows times a packed matrix: c[m, n] = sum over k of a[m, k] * w[n, k], w in int8, int4 or nf4 with a scale a group
-// (src/ops/quantized.ts has the layout). One subgroup computes ROWS columns: its lanes lie along k, each takes 32 values
-// at a time, which share a scale.
+// Few rows times a packed matrix: c[m, n] = sum over k of a[m, k] w[n, k], with w in int8, int4 or nf4 and one scale per
+// group (layout: src/ops/quantized.ts).
 //
-// Codes are masked, not shifted into place: the i-th field of 16 bits is code * 2^(bits * i), exact in f32, and the
-// activations carry the inverse, once for all columns (after the integer kernels of bitnet.cpp and llama.cpp, which do
-// the same with bytes). A zero-point needs no arithmetic per weight: it leaves the sum as zero * (sum of a).
-// Grid: tiles along x (and y beyond its limit), TM rows of c by ROWS columns, rows first, so that they find w in the cache.
+// Source: the integer kernels of bitnet.cpp and llama.cpp mask codes in place; here with fields of 16 bits, not bytes.
+// Shapes: a [M, K]; w [N, chunks * WORDS] vec4u, 32 values per chunk; scales, halves [N, groups]; c [M, N], contiguous.
+// Grid: x (and y beyond its limit) = tiles of TM rows x ROWS columns, rows first, so that w stays in the cache.
+// Special: a subgroup computes ROWS columns. Its lanes lie along k; each takes 32 values at a time, which share a scale.
+//   Codes are masked, not shifted: field i of 16 bits reads as code * 2^(bits * i), exact in f32, and the activations
+//   carry the inverse factor, once for all columns. A zero-point costs nothing per weight: zero * (sum of a) is subtracted
+//   from the sum.
+// Caution: needs a subgroup size of exactly SG.
 enable subgroups;
 
 const SG: u32 = 8u; // param: subgroup size, and the size of the workgroup
 const TM: u32 = 1u; // param: rows of a tile
-const ROWS: u32 = 8u; // param: columns of c, rows of w, of a subgroup: a multiple of 4
+const ROWS: u32 = 8u; // param: columns of c (rows of w) of a subgroup, a multiple of 4
 const FORMAT: u32 = 4u; // param: 8 = int8, 4 = int4, 0 = nf4
-const ZEROS: bool = false; // param: a zero-point behind each scale
-const VEC: bool = false; // param: K is a multiple of 4
-alias A = f32; // param: vec4f with VEC
+const ZEROS: bool = false; // param: a zero-point after each scale
+const VEC: bool = false; // param: read a by vec4f: K is a multiple of 4
+alias A = f32; // param: element type of `a`: vec4f with VEC
 
 struct Dims {
-  M: u32, N: u32, K: u32, row_tiles: u32, chunks: u32, groups: u32, shift: u32, // chunks of 32 in a row of w, groups, chunk >> shift = group
+  M: u32, N: u32, K: u32, row_tiles: u32, chunks: u32, groups: u32, shift: u32, // chunks, groups: per row of w; group = chunk >> shift
 }
 
 @group(0) @binding(0) var<uniform> dims: Dims;
@@ -26,12 +29,12 @@ struct Dims {
 @group(0) @binding(3) var<storage, read> scales: array<u32>; // halves
 @group(0) @binding(4) var<storage, read_write> c: array<f32>;
 
-// `i` = 0, row, first column. Columns from N on are dropped afterwards.
+// Four columns of C at `i` = 0, row, first column, with the elementwise ops that follow. Columns from N on are dropped.
 fn epilogue(value: vec4f, i: vec3u) -> vec4f { // hook
   return value;
 }
 
-// Values of nf4 codes: a tree of selections by their bits, since arrays with computed indices lie in memory on every adapter.
+// Values of nf4 codes: a tree of selections by their bits, because an array with computed indices lies in memory.
 fn nf4(codes: vec4u) -> vec4f {
   let b0 = (codes & vec4u(1u)) != vec4u();
   let b1 = (codes & vec4u(2u)) != vec4u();
@@ -55,7 +58,7 @@ fn a_4(at: u32) -> vec4f { // hook
   return vec4f(a[at / 4u]);
 }
 
-// Four activations from k on, 0 from K on. Replaced to read what quantize_rows.wgsl has rounded.
+// Four activations from `k` on, 0 from K on. The lowering may read codes of quantize_rows.wgsl here.
 fn load_a(row: u32, k: u32) -> vec4f { // hook
   let at = row * dims.K + k;
   if (VEC) { return select(vec4f(), a_4(at), k < dims.K); }
@@ -63,7 +66,7 @@ fn load_a(row: u32, k: u32) -> vec4f { // hook
   return select(vec4f(), vec4f(a_1(at), a_1(at + 1u), a_1(at + 2u), a_1(at + 3u)), exists);
 }
 
-// Values of four neighbouring codes, up to the factors that `factors` takes back.
+// Four neighbouring codes as masked, times powers of 2 that `factors` inverts.
 fn fields(word: u32, quad: u32) -> vec4f {
   if (FORMAT == 8u) {
     let high = word >> 16u;
@@ -74,6 +77,7 @@ fn fields(word: u32, quad: u32) -> vec4f {
   return nf4(vec4u(half) >> vec4u(0u, 4u, 8u, 12u));
 }
 
+// Inverse factors of `fields`.
 fn factors() -> vec4f {
   if (FORMAT == 8u) { return vec4f(1.0, 0.00390625, 1.0, 0.00390625); }
   if (FORMAT == 4u) { return vec4f(1.0, 0.0625, 0.00390625, 0.000244140625); }
@@ -107,7 +111,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
         x[m * 8u + j] = v * factors();
       }
     }
-    for (var row = column; row < last; row++) { // rolled: sums lie in memory, but compiling takes a tenth
+    for (var row = column; row < last; row++) { // rolled: sums lie in memory, but compilation takes a tenth
       let scale = load_scale(row * dims.groups + (chunk >> dims.shift));
       var part = array<f32, TM>();
       for (var j = 0u; j < WORDS; j++) {

@@ -1,15 +1,15 @@
-// Rounds rows to int8, each group of neighbours with a scale of its own: codes[m, k] = round(x[m, k] / scale), scale = the largest
-// |x| of the group / 127 (activations of products in integers, as LLM.int8() [https://arxiv.org/abs/2208.07339] and the Q8_0
-// blocks of llama.cpp round them).
+// Rounds rows to int8, with one scale per group of neighbours: codes[m, k] = round(x[m, k] / scale), where scale is the
+// largest |x| of the group / 127.
 //
-// codes [M, groups * group / 4] words of four, zeros from K on; scales [M, groups].
-// Grid: one lane a group, y * grid_x + x.
-const WG: u32 = 64u; // param
-const VEC: bool = false; // param: K is a multiple of 4
-alias X = f32; // param: vec4f with VEC
+// Source: activations of LLM.int8() (https://arxiv.org/abs/2208.07339), blocks as Q8_0 of llama.cpp.
+// Shapes: x [M, K]; codes [M, groups * words], four codes per word, zeros from K on; scales [M, groups].
+// Grid: y * grid_x + x = groups of WG scale groups, one per invocation.
+const WG: u32 = 64u; // param: size of the workgroup
+const VEC: bool = false; // param: read x by vec4f: K is a multiple of 4
+alias X = f32; // param: element type of `x`: vec4f with VEC
 
 struct Dims {
-  M: u32, K: u32, groups: u32, words: u32, // words of four codes in a group
+  M: u32, K: u32, groups: u32, words: u32, // words: of a group, four codes each
 }
 
 @group(0) @binding(0) var<uniform> dims: Dims;
@@ -17,7 +17,7 @@ struct Dims {
 @group(0) @binding(2) var<storage, read_write> codes: array<u32>;
 @group(0) @binding(3) var<storage, read_write> scales: array<f32>;
 
-// One value, and four from a multiple of 4 on. May be replaced to compute them.
+// One value, and four from a multiple of 4 on. Lowerings put formats here (halves), the compiler prologues.
 fn x_1(at: u32) -> f32 { // hook
   return vec4f(x[at]).x;
 }
@@ -25,7 +25,7 @@ fn x_4(at: u32) -> vec4f { // hook
   return vec4f(x[at / 4u]);
 }
 
-// Four values from k on, 0 from K on.
+// Four values from `k` on, 0 from K on.
 fn load(row: u32, k: u32) -> vec4f {
   let at = row * dims.K + min(k, dims.K - 1u);
   if (VEC) { return select(vec4f(), x_4(at), k < dims.K); }

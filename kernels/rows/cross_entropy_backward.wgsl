@@ -1,10 +1,14 @@
-// Gradient of cross_entropy.wgsl: dx = (softmax(x) - wanted) * g with wanted = (1 - s) [column = target] + s / cols; 0 where
-// the target is ignored, NaN where it is no class. The statistics are found again, so that nothing of size
-// [rows, cols] but dx is ever stored. Schedules as in softmax.wgsl.
-const WG: u32 = 64u; // param: lanes of a workgroup
-const LANES: u32 = 64u; // param: lanes per row, a power of two that divides WG
-const WIDTH: u32 = 1u; // param: 4 with V = vec4f
+// Gradient of cross_entropy.wgsl: dx = (softmax(x) - wanted) · g, with wanted = (1 - s) [column = target] + s / cols.
+// 0 for an ignored target, NaN for a target out of range.
+//
+// Shapes: x and dx [rows, cols], g and targets [rows]. Grid and LANES as in softmax.wgsl.
+// Special: the maximum and the sum of a row are computed again, so that dx is the only array of size [rows, cols].
+// shared: params from softmax
+const WG: u32 = 64u; // param: size of the workgroup
+const LANES: u32 = 64u; // param: invocations per row, a power of two that divides WG
+const WIDTH: u32 = 1u; // param: columns of a vector: 4 with V = vec4f
 alias V = f32; // param: vec4f when cols is a multiple of 4
+// end shared
 
 struct Dims { rows: u32, vectors: u32, ignored: i32, smoothing: f32, invalid: f32 } // vectors = cols / WIDTH, invalid = NaN
 
@@ -14,9 +18,10 @@ struct Dims { rows: u32, vectors: u32, ignored: i32, smoothing: f32, invalid: f3
 @group(0) @binding(3) var<storage, read> targets: array<i32>; // [rows]
 @group(0) @binding(4) var<storage, read_write> dx: array<V>;
 
-const LOWEST: f32 = -3.4028234e38; // see softmax.wgsl
+const LOWEST: f32 = -3.4028234e38; // not -inf: exp(-inf - LOWEST) is 0, exp(-inf + inf) is NaN
 var<workgroup> scratch: array<f32, WG>;
 
+// shared: reductions from softmax
 fn largest(v: V) -> f32 {
   let w = vec4f(v);
   return max(max(w.x, w.y), max(w.z, w.w));
@@ -27,7 +32,7 @@ fn total(v: V) -> f32 {
   return select(w.x, (w.x + w.y) + (w.z + w.w), WIDTH == 4u);
 }
 
-// Largest value or sum over the lanes of a row.
+// Maximum or sum over the invocations of a row.
 fn across(v: f32, lane: u32, maximum: bool) -> f32 {
   if (LANES == 1u) { return v; }
   scratch[lane] = v;
@@ -43,6 +48,7 @@ fn across(v: f32, lane: u32, maximum: bool) -> f32 {
   workgroupBarrier();
   return result;
 }
+// end shared
 
 // The first columns of a vector. Lowerings return all of them for V = vec4f.
 fn columns(v: vec4f) -> V { // hook
@@ -51,25 +57,31 @@ fn columns(v: vec4f) -> V { // hook
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
+  // shared: row from softmax
   let wanted = ((group.y * groups.x + group.x) * WG + lane) / LANES;
-  let row = min(wanted, dims.rows - 1u); // surplus lanes must reach the barriers
+  let row = min(wanted, dims.rows - 1u); // surplus invocations repeat the last row: all must reach the barriers
   let begin = row * dims.vectors;
   let end = select(begin, begin + dims.vectors, wanted == row);
-  let first = begin + lane % LANES;
+  let start = begin + lane % LANES;
+  // end shared
+  // shared: target from cross_entropy
   let cols = dims.vectors * WIDTH;
   let class_ = targets[row];
   let counts = class_ != dims.ignored;
   let valid = class_ >= 0 && u32(class_) < cols;
+  // end shared
 
   var high = LOWEST;
   var sums = V();
-  for (var at = first; at < end; at += LANES) {
+  for (var at = start; at < end; at += LANES) {
+    // shared: raise from cross_entropy
     let v = x[at];
     let m = largest(v);
     if (m > high) { // rare after the first few columns
       sums *= exp(high - m);
       high = m;
     }
+    // end shared
     sums += exp(v - high);
   }
   let row_high = across(high, lane, true);
@@ -79,7 +91,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let rest = dims.smoothing / f32(cols);
   let share = select(vec4f(), vec4f((1.0 - dims.smoothing) * factor), vec4u(0u, 1u, 2u, 3u) == vec4u(u32(class_) % WIDTH));
   let hit = begin + u32(class_) / WIDTH;
-  for (var at = first; at < end; at += LANES) {
+  for (var at = start; at < end; at += LANES) {
     let v = (exp(x[at] - row_high) * scale - rest) * factor - select(V(), columns(share), valid && at == hit);
     dx[at] = select(V(), v, counts);
   }

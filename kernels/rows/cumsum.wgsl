@@ -1,8 +1,11 @@
-// Running sum over the last dim of x [rows, cols]. LANES lanes share a row, each with its own stretch of columns: they sum
-// their stretches, scan the totals in workgroup memory [Hillis and Steele 1986], and run over the stretch again.
-const WG: u32 = 64u; // param: lanes of a workgroup
-const LANES: u32 = 64u; // param: lanes per row, a power of two that divides WG
-const BLOCK: u32 = 64u; // param
+// Running sum over the last dim: y[row, c] = sum of x[row, 0 … c].
+//
+// Paper: Hillis and Steele 1986. LANES invocations share a row, each with a stretch of columns. They sum their stretches,
+// scan the totals in workgroup memory, and go over the stretch again.
+// Shapes: x and y [rows, cols]. Grid: y * grid_x + x = groups of WG / LANES rows.
+const WG: u32 = 64u; // param: size of the workgroup
+const LANES: u32 = 64u; // param: invocations per row, a power of two that divides WG
+const BLOCK: u32 = 64u; // param: columns that are added up before they join the sum
 alias T = f32; // param: also i32, u32
 
 struct Dims { rows: u32, cols: u32 }
@@ -16,7 +19,7 @@ var<workgroup> scratch: array<T, WG>;
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
   let wanted = ((group.y * groups.x + group.x) * WG + lane) / LANES;
-  let row = min(wanted, dims.rows - 1u); // surplus lanes must reach the barriers
+  let row = min(wanted, dims.rows - 1u); // surplus invocations repeat the last row: all must reach the barriers
   let part = lane % LANES;
   let stretch = (dims.cols + LANES - 1u) / LANES;
   let begin = row * dims.cols + min(part * stretch, dims.cols);

@@ -1,17 +1,23 @@
-// Softmax or log-softmax over the last dim of x [rows, cols] in two readings of a row: an online normaliser (Milakov and
-// Gimelshein 2018), whose factor is exactly 1 while there is no new largest value, and the results.
+// Softmax or log-softmax over the last dim: y = exp(x - max) / sum exp(x - max), or the logarithm of it.
 //
-// LANES lanes share a row and reduce through workgroup memory. LANES = 1 (no barrier) is the schedule of software
-// adapters with many rows; GPUs want neighbouring lanes on neighbouring columns. A row of -inf alone gives NaN, as in torch.
-const WG: u32 = 64u; // param: lanes of a workgroup
-const LANES: u32 = 64u; // param: lanes per row, a power of two that divides WG
-const TURN: u32 = 1u; // param: vectors a lane does in a turn of its loops; TURN * LANES divides their number
-const LOG: bool = false; // param
-const WIDTH: u32 = 1u; // param: 4 with V = vec4f
+// Paper: online normaliser (Milakov and Gimelshein 2018, https://arxiv.org/abs/1805.02867). One pass over a row finds its
+// maximum and sum together, a second one writes the results.
+// Shapes: x and y [rows, cols].
+// Grid: y * grid_x + x = groups of WG / LANES rows. LANES invocations share a row and reduce through workgroup memory.
+//   Software adapters with many rows use LANES = 1: no barrier. GPUs want neighbouring invocations on neighbouring columns.
+// Special: with exp(0) = 1 exactly, the factor of the online normaliser is exactly 1 while the maximum stays.
+// Caution: a row of -inf alone gives NaN, as in torch.
+// shared: params
+const WG: u32 = 64u; // param: size of the workgroup
+const LANES: u32 = 64u; // param: invocations per row, a power of two that divides WG
+const WIDTH: u32 = 1u; // param: columns of a vector: 4 with V = vec4f
 alias V = f32; // param: vec4f when cols is a multiple of 4
-alias U = u32; // param: vec4u then
+// end shared
+const UNROLL: u32 = 1u; // param: vectors per iteration of the loops; UNROLL * LANES divides their number
+const LOG: bool = false; // param: log-softmax
+alias U = u32; // param: vec4u with V = vec4f
 
-struct Dims { rows: u32, vectors: u32, block: u32 } // vectors = cols / WIDTH; block as in norm.wgsl
+struct Dims { rows: u32, vectors: u32, block: u32 } // vectors = cols / WIDTH; block: as in norm.wgsl
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<storage, read> x: array<V>;
@@ -20,20 +26,27 @@ struct Dims { rows: u32, vectors: u32, block: u32 } // vectors = cols / WIDTH; b
 const LOWEST: f32 = -3.4028234e38; // not -inf: exp(-inf - LOWEST) is 0, exp(-inf + inf) is NaN
 var<workgroup> scratch: array<f32, WG>;
 
-// x[at] for the first time, and again, as in norm.wgsl. `i` = 0, row, first column.
-fn first(at: u32, i: vec3u) -> V { // hook
+// shared: hooks from norm
+// The first read of x[at]. A prologue (a residual added) computes x here, and stores it if others need it or if computing it
+// again costs more. `i` = 0, row, first column.
+fn load(at: u32, i: vec3u) -> V { // hook
   return x[at];
 }
-fn again(at: u32, i: vec3u) -> V { // hook
+// Later reads of x[at].
+fn reload(at: u32, i: vec3u) -> V { // hook
   return x[at];
 }
+// The result at `i`, with the elementwise ops that follow.
 fn epilogue(value: V, i: vec3u) -> V { // hook
   return value;
 }
+// Stores the result. May store halves.
 fn store(at: u32, value: V) { // hook
   y[at] = value;
 }
+// end shared
 
+// shared: reductions
 fn largest(v: V) -> f32 {
   let w = vec4f(v);
   return max(max(w.x, w.y), max(w.z, w.w));
@@ -44,7 +57,7 @@ fn total(v: V) -> f32 {
   return select(w.x, (w.x + w.y) + (w.z + w.w), WIDTH == 4u);
 }
 
-// Largest value or sum over the lanes of a row.
+// Maximum or sum over the invocations of a row.
 fn across(v: f32, lane: u32, maximum: bool) -> f32 {
   if (LANES == 1u) { return v; }
   scratch[lane] = v;
@@ -60,44 +73,49 @@ fn across(v: f32, lane: u32, maximum: bool) -> f32 {
   workgroupBarrier();
   return result;
 }
+// end shared
 
-// e^v for v <= 0. The errors of exp are several units, and on some adapters most of them have one sign, which a sum keeps.
+// shared: power
+// e^v for v <= 0. exp errs by several units in the last place, on some adapters mostly with one sign, which a sum keeps.
 fn power(v: V) -> V {
   let t = v * 1.442695;
   let k = round(t);
   let f = t - k;
   let p = ((((f * 1.32647273e-3 + 9.67151299e-3) * f + 5.55073359e-2) * f + 0.240222424) * f + 0.693147004) * f + 1.0;
-  return select(p * bitcast<V>(bitcast<U>(k + 12583039.0) << U(23u)), V(), v < V() - 87.0); // 1.5 2^23 + 127 + k ends in k's exponent
+  return select(p * bitcast<V>(bitcast<U>(k + 12583039.0) << U(23u)), V(), v < V() - 87.0); // the last bits of 1.5 · 2^23 + 127 + k are the exponent of 2^k
 }
+// end shared
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
+  // shared: row
   let wanted = ((group.y * groups.x + group.x) * WG + lane) / LANES;
-  let row = min(wanted, dims.rows - 1u); // surplus lanes repeat the last row: they must reach the barriers
+  let row = min(wanted, dims.rows - 1u); // surplus invocations repeat the last row: all must reach the barriers
   let begin = row * dims.vectors;
   let end = select(begin, begin + dims.vectors, wanted == row);
   let start = begin + lane % LANES;
+  // end shared
 
-  var high = LOWEST; // largest value so far, to which the sums are relative
+  var high = LOWEST; // largest value so far, reference of the sums
   var tops = V() + LOWEST;
   var sums = V();
   for (var block = start; block < end; block += dims.block) {
     var part = V();
-    for (var base = block; base < min(block + dims.block, end); base += TURN * LANES) {
-      var v = array<V, TURN>();
-      for (var t = 0u; t < TURN; t++) {
+    for (var base = block; base < min(block + dims.block, end); base += UNROLL * LANES) {
+      var v = array<V, UNROLL>();
+      for (var t = 0u; t < UNROLL; t++) {
         let at = base + t * LANES;
-        v[t] = first(at, vec3u(0u, row, (at - begin) * WIDTH));
+        v[t] = load(at, vec3u(0u, row, (at - begin) * WIDTH));
         tops = max(tops, v[t]);
       }
       let top = largest(tops);
-      let factor = power(V() + (high - top)); // 1 after the first few turns
+      let factor = power(V() + (high - top)); // 1 after the first few iterations
       high = top;
       sums *= factor;
       part *= factor;
-      var turn = V();
-      for (var t = 0u; t < TURN; t++) { turn += power(v[t] - high); }
-      part += turn;
+      var sum = V();
+      for (var t = 0u; t < UNROLL; t++) { sum += power(v[t] - high); }
+      part += sum;
     }
     sums += part;
   }
@@ -106,7 +124,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let shift = log(sum);
   for (var at = start; at < end; at += LANES) {
     let i = vec3u(0u, row, (at - begin) * WIDTH);
-    var v = again(at, i) - row_high;
+    var v = reload(at, i) - row_high;
     if (LOG) { v -= shift; } else { v = power(v) / sum; }
     store(at, epilogue(v, i));
   }

@@ -1,19 +1,20 @@
-// Draws one token id a row from logits: temperature, then top-k, top-p and min-p, then the inverse of the cumulative
-// distribution over the kept ids in ascending order. Temperature 0 takes the first largest logit.
+// Draws one token id per row of logits: temperature, then top-k, top-p and min-p, then inversion of the cumulative
+// distribution over the kept ids in ascending order. Temperature 0 takes the first of the largest logits.
 //
-// Keep-sets as in Hugging Face: top-k keeps logits equal to the k-th; top-p (https://arxiv.org/abs/1904.09751) keeps the
-// smallest set of the remaining ids whose mass reaches p, at least one, lower ids first among equals; min-p
-// (https://arxiv.org/abs/2407.01082) drops weights below minP times the largest.
-// Layout: logits [B, V], params [B or 1, 4] = temperature, topK, topP, minP (0, 1, 0 = off), uniform [B]; ids [B].
-// Grid: x = rows. Nothing is sorted: both thresholds come from a radix select on the logits' bits, BITS at a time, over
-// counts or over masses. Every lane has its own bins, so sums need no atomics and are the same in every run.
+// Papers: top-p (https://arxiv.org/abs/1904.09751), min-p (https://arxiv.org/abs/2407.01082). The kept ids as in Hugging
+// Face: top-k keeps logits equal to the k-th; top-p keeps the smallest set of the remaining ids whose mass reaches p, at
+// least one, lower ids first among equals; min-p drops weights below minP times the largest.
+// Shapes: logits [B, V]; params [B or 1, 4] = temperature, topK, topP, minP (0, 1, 0 = off); uniform [B]; ids [B].
+// Grid: x = rows.
+// Special: no sort. A radix select on the bits of the logits, BITS at a time, finds both thresholds from counts or masses.
+//   Every invocation has its own bins, so that sums need no atomics and are the same in every run.
 struct Dims {
   V: u32,
   params_stride: u32, // 0: all rows share the parameters
 }
 
-const LANES: u32 = 8u; // param
-const BITS: u32 = 8u; // param: divides 32
+const LANES: u32 = 8u; // param: size of the workgroup
+const BITS: u32 = 8u; // param: bits of a digit of the radix select; divides 32
 const BINS: u32 = 1u << BITS;
 
 @group(0) @binding(0) var<uniform> dims: Dims;
@@ -26,16 +27,16 @@ var<workgroup> bins: array<f32, BINS * LANES>;
 var<workgroup> lane_value: array<f32, LANES>;
 var<workgroup> lane_index: array<u32, LANES>;
 
-/// Unsigned integer in the order of the floats.
+/// An unsigned integer with the order of the floats.
 fn key_of(x: f32) -> u32 {
   let bits = bitcast<u32>(x);
   return bits ^ select(0x80000000u, 0xffffffffu, (bits >> 31u) == 1u);
 }
 
-/// A threshold: the largest key such that the measure of all keys from it on reaches the target.
+/// The largest key such that the measure of all keys from it on reaches the target.
 struct Threshold {
   key: u32,
-  above: f32, // measure of the keys beyond it
+  above: f32, // measure of the larger keys
 }
 
 /// Measure = count of all logits, or (`mass`) weight of those from key `least` on.
@@ -46,7 +47,7 @@ fn threshold(base: u32, lane: u32, mass: bool, target_: f32, best: f32, temperat
     for (var i = lane; i < dims.V; i += LANES) {
       let x = logits[base + i];
       let key = key_of(x);
-      // The digits before this one must be those found; a shift by 32 is none, so the first turn is special.
+      // The higher digits must be those found. A shift by 32 is undefined, so the first iteration is special.
       let same = shift == 32u || (key >> (shift & 31u)) == (found.key >> (shift & 31u));
       if (same && key >= least) {
         bins[((key >> (shift - BITS)) & (BINS - 1u)) * LANES + lane] += select(1.0, exp((x - best) / temperature), mass);
@@ -86,7 +87,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   let top_p = params[at + 2u];
   let min_p = params[at + 3u];
 
-  // Each lane walks one stretch of ids, in order.
+  // Each invocation takes one stretch of ids, in order.
   let stretch = (dims.V + LANES - 1u) / LANES;
   let first = min(lane * stretch, dims.V);
   let end = min(first + stretch, dims.V);
@@ -136,7 +137,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     equals = u32(clamp(count, 1.0, f32(dims.V)));
   }
 
-  // Mass of the kept ids of each stretch; those equal to the cut are counted, and kept from the front.
+  // Mass of the kept ids of each stretch; those equal to the cut are counted, and kept from the lowest id on.
   var sum = 0.0;
   var here = 0u;
   var weight = 0.0; // of an id at the cut

@@ -1,10 +1,13 @@
-// Positions of the k largest of each row of x [rows, cols], descending; equal values in ascending order of position, NaN
-// before all numbers. Turn t finds the largest element that comes after the one of turn t - 1, so nothing is marked or
-// moved: k reads of the row. LANES lanes share a row. y: i32 [rows, k].
-const WG: u32 = 64u; // param: lanes of a workgroup
-const LANES: u32 = 64u; // param: lanes per row, a power of two that divides WG
+// Positions of the k largest of each row, in descending order; equal values in ascending order of position, NaN before all
+// numbers.
+//
+// Shapes: x [rows, cols], y i32 [rows, k]. Grid: y * grid_x + x = groups of WG / LANES rows; LANES invocations share a row.
+// Special: iteration t finds the largest element that comes after the one of iteration t - 1. Nothing is marked or moved;
+//   the row is read k times.
+const WG: u32 = 64u; // param: size of the workgroup
+const LANES: u32 = 64u; // param: invocations per row, a power of two that divides WG
 const KIND: u32 = 0u; // param: 0 = f32, 1 = i32, 2 = u32
-alias T = f32; // param
+alias T = f32; // param: the type that KIND names
 
 struct Dims { rows: u32, cols: u32, k: u32 }
 
@@ -14,7 +17,7 @@ struct Dims { rows: u32, cols: u32, k: u32 }
 
 var<workgroup> scratch: array<vec2u, WG>;
 
-// A u32 that orders as the value does.
+// A u32 with the order of the values.
 fn key(v: T) -> u32 {
   let bits = bitcast<u32>(v);
   if (KIND == 2u) { return bits; }
@@ -32,7 +35,7 @@ fn before(a: vec2u, b: vec2u) -> bool {
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
   let wanted = ((group.y * groups.x + group.x) * WG + lane) / LANES;
-  let row = min(wanted, dims.rows - 1u); // surplus lanes must reach the barriers
+  let row = min(wanted, dims.rows - 1u); // surplus invocations repeat the last row: all must reach the barriers
   let end = select(0u, dims.cols, wanted == row);
   let none = vec2u(0u, 0xffffffffu);
   var last = none;

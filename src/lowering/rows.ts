@@ -82,12 +82,12 @@ function covering(rows: number, cols: number, { WG, LANES, WIDTH }: Schedule): R
   };
 }
 
-/** Row kernels read their first source through `fn first` and `fn again`. */
+/** Row kernels read their first source through `fn load`, later times through `fn reload`. */
 const prologue = (space: HookSpace, readings: number): Prologue => ({
   ...space,
   source: 0,
-  first: "first",
-  again: "again",
+  first: "load",
+  again: "reload",
   readings,
   copies: readings,
 });
@@ -96,11 +96,11 @@ const prologue = (space: HookSpace, readings: number): Prologue => ({
  * Vectors a lane does in a turn of its loops, and in a block of their sums: √n of n turns. A turn costs as much as a load, but
  * two vectors a turn compile longer on software adapters: small tensors never earn it.
  */
-function turns({ rows, cols, vectors, params }: Rows, device: DeviceInfo): { TURN: number; block: number } {
+function unrolling({ rows, cols, vectors, params }: Rows, device: DeviceInfo): { UNROLL: number; block: number } {
   const pays = device.kind !== "software" || rows * cols >= 2 ** 20;
-  const TURN = pays && vectors % (2 * params.LANES) === 0 ? 2 : 1;
-  const step = TURN * params.LANES;
-  return { TURN, block: Math.ceil(Math.sqrt(vectors / step)) * step };
+  const UNROLL = pays && vectors % (2 * params.LANES) === 0 ? 2 : 1;
+  const step = UNROLL * params.LANES;
+  return { UNROLL, block: Math.ceil(Math.sqrt(vectors / step)) * step };
 }
 
 function softmaxKernel(kernel: "softmax" | "softmax_backward", LOG: number): Lower {
@@ -108,11 +108,11 @@ function softmaxKernel(kernel: "softmax" | "softmax_backward", LOG: number): Low
     const r = chosen(kernel, node.shape, cx);
     if (r.rows === 0) return [];
     const forward = kernel === "softmax";
-    const { TURN, block } = turns(r, cx.device);
+    const { UNROLL, block } = unrolling(r, cx.device);
     return [
       {
         kernel,
-        params: { ...r.params, LOG, ...(forward && { TURN, U: r.params.WIDTH === 4 ? "vec4u" : "u32" }) },
+        params: { ...r.params, LOG, ...(forward && { UNROLL, U: r.params.WIDTH === 4 ? "vec4u" : "u32" }) },
         dims: [r.rows, r.vectors, ...(forward ? [block] : [])],
         bind: [...node.src.map((_, i) => cx.operand(i).buffer), cx.output()],
         grid: r.grid,
@@ -138,11 +138,11 @@ function lowerNorm(node: Node, cx: LowerContext, center: boolean): KernelCall[] 
   const r = chosen("norm", node.shape, cx);
   if (r.rows === 0) return [];
   const [x, weight, bias] = node.src.map((_, i) => cx.operand(i).buffer);
-  const { TURN, block } = turns(r, cx.device);
+  const { UNROLL, block } = unrolling(r, cx.device);
   return [
     {
       kernel: "norm",
-      params: { ...r.params, TURN, CENTER: Number(center), WEIGHT: Number(!!weight), BIAS: Number(!!bias) },
+      params: { ...r.params, UNROLL, CENTER: Number(center), WEIGHT: Number(!!weight), BIAS: Number(!!bias) },
       dims: [r.rows, r.vectors, block, floatBits(node.attrs.eps as number)],
       bind: [x, weight ?? x, bias ?? weight ?? x, cx.output()],
       grid: r.grid,
@@ -186,8 +186,8 @@ const subgroupHooks = (ROWS: number): KernelCall["reads"] => ({
   directives: "enable subgroups;",
   hooks:
     ROWS === 1
-      ? { across: "return subgroupAdd(v);", share: "", told: "return v;" }
-      : { across: "return v;", share: "", told: "return subgroupShuffle(v, r);" },
+      ? { across: "return subgroupAdd(v);", share_stats: "", row_stat: "return v;" }
+      : { across: "return v;", share_stats: "", row_stat: "return subgroupShuffle(v, r);" },
 });
 
 function lowerNormBackward(node: Node, cx: LowerContext, center: boolean): KernelCall[] | undefined {
