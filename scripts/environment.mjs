@@ -39,6 +39,10 @@ function ownedAlone(path) {
   return process.getuid === undefined || (info.uid === process.getuid() && (info.mode & 0o077) === 0);
 }
 
+/** As in src/runtime/node.ts, which cannot hold these lines back where stderr is a socket or a file on disk. */
+export const LIMIT_WARNING =
+  /^Warning: maxDynamic(?:Uniform|Storage)BuffersPerPipelineLayout artificially reduced from \d+ to \d+ to fit dynamic offset allocation limit\.\r?\n/gm;
+
 const foreign = new Set(["node_modules", "dist", ".build", ".cache", ".git", "goldens", "results"]);
 
 /** The project's own files below `folder` whose names match `pattern`: paths from the checkout with `/`, sorted. */

@@ -1,9 +1,10 @@
 // Runs a TypeScript file with Node: `node scripts/run.mjs file.ts [arguments]`.
 import { spawn } from "node:child_process";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, fstatSync, readFileSync } from "node:fs";
 import { join, relative, resolve } from "node:path";
+import { isatty } from "node:tty";
 import { pathToFileURL } from "node:url";
-import { childEnvironment, root } from "./environment.mjs";
+import { childEnvironment, LIMIT_WARNING, root } from "./environment.mjs";
 
 /** The sources behind the entry points of package.json, by the name that a user imports; long names first. */
 function sourcesOf(name) {
@@ -44,16 +45,30 @@ export async function bundle(file) {
 /** Runs `file` in a child process and returns its exit code. */
 export async function run(file, args = [], nodeOptions = []) {
   const outfile = await bundle(file);
+  const filter = !isatty(2) && !fstatSync(2).isFIFO();
   const child = spawn(process.execPath, ["--enable-source-maps", ...nodeOptions, outfile, ...args], {
-    stdio: "inherit",
+    stdio: ["inherit", "inherit", filter ? "pipe" : "inherit"],
     env: childEnvironment(),
   });
+  if (filter) withoutLimitWarnings(child.stderr);
   process.on("SIGINT", () => {}); // the terminal sends it to the child too, which decides
   process.on("SIGTERM", () => child.kill("SIGTERM"));
   return new Promise((done, fail) => {
     child.on("error", fail);
-    child.on("exit", (code, signal) => done(code ?? (signal === "SIGINT" ? 130 : 1)));
+    child.on("close", (code, signal) => done(code ?? (signal === "SIGINT" ? 130 : 1)));
   });
+}
+
+/** Writes what a child writes to our stderr, line by line, without Dawn's limit warnings. */
+function withoutLimitWarnings(stream) {
+  let rest = "";
+  stream.setEncoding("utf8");
+  stream.on("data", (text) => {
+    const lines = (rest + text).split(/(?<=\n)/);
+    rest = lines.at(-1).endsWith("\n") ? "" : lines.pop();
+    process.stderr.write(lines.join("").replace(LIMIT_WARNING, ""));
+  });
+  stream.on("end", () => process.stderr.write(rest));
 }
 
 if (process.argv[1] && import.meta.url === pathToFileURL(resolve(process.argv[1])).href) {

@@ -119,6 +119,7 @@ const MATRICES = "chromium-experimental-subgroup-matrix";
 
 /** Dawn's instance must stay alive while its devices work: collecting it aborts the process. */
 let dawnGpu: GPU | undefined;
+let opening: Promise<GPU> | undefined;
 
 /** navigator.gpu where there is one (browsers, Deno), else the npm package `webgpu` (Node). */
 async function findGpu(): Promise<GPU | undefined> {
@@ -130,7 +131,14 @@ async function findGpu(): Promise<GPU | undefined> {
   const dawn = await import(/* @vite-ignore */ name).catch(() => undefined);
   if (!dawn) return undefined;
   Object.assign(globalThis, dawn.globals);
-  return (dawnGpu ??= dawn.create([]) as GPU);
+  return (opening ??= openDawn(dawn.create([]) as GPU));
+}
+
+/** Has Dawn look for drivers, which it does in the first request; later ones answer from what it found. */
+async function openDawn(gpu: GPU): Promise<GPU> {
+  dawnGpu = gpu;
+  await (await import("./node.ts")).withoutLimitWarnings(() => gpu.requestAdapter());
+  return gpu;
 }
 
 /** WGSL's features belong to the implementation, not to a device. */

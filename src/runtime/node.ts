@@ -1,10 +1,12 @@
 /** Everything that needs Node: no other file of the library imports a Node module. */
-import { writeFileSync } from "node:fs";
+import { closeSync, constants, fstatSync, openSync, readFileSync, unlinkSync, writeFileSync, writeSync } from "node:fs";
 import { mkdir, open, realpath, rename, rm, stat } from "node:fs/promises";
-import { homedir } from "node:os";
+import { homedir, tmpdir } from "node:os";
 import { basename, dirname, isAbsolute, join, relative, sep } from "node:path";
+import { isatty } from "node:tty";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
+import { isMainThread } from "node:worker_threads";
 import { namedPath } from "../io/path.ts";
 import type { FileSource, NewFiles } from "../io/source.ts";
 
@@ -118,4 +120,74 @@ async function syncFolder(path: string): Promise<void> {
   const folder = await open(path).catch(() => undefined); // Windows opens no folders
   await folder?.sync().catch(() => undefined);
   await folder?.close();
+}
+
+/** Dawn's two lines for a driver that allows more dynamic buffers than Dawn: nothing is wrong, and Dawn has no switch. */
+export const LIMIT_WARNING =
+  /^Warning: maxDynamic(?:Uniform|Storage)BuffersPerPipelineLayout artificially reduced from \d+ to \d+ to fit dynamic offset allocation limit\.\r?\n/gm;
+
+/**
+ * Calls `discover`, in which Dawn looks for drivers, without its limit warnings on stderr. Everything else that is
+ * written there meanwhile appears when it returns. Terminals and pipes on Linux only, where Dawn's Vulkan writes these
+ * lines: other kinds of files cannot be opened a second time without losing their position. SHADEGRAD_DEBUG shows all.
+ */
+export async function withoutLimitWarnings<T>(discover: () => T): Promise<T> {
+  // Native code writes to descriptor 2 itself, so that one has to point elsewhere. Between closing and opening it, a
+  // file that another thread opens would take its number: not while requests are on their way.
+  for (let i = 0; i < 100 && filesInFlight(); i++) await new Promise((done) => setTimeout(done, 1));
+  const release = filesInFlight() || Number(process.env.SHADEGRAD_DEBUG) > 0 ? undefined : captureStderr();
+  if (!release) return discover();
+  try {
+    return discover();
+  } finally {
+    const text = release().replace(LIMIT_WARNING, "");
+    if (text !== "") writeSync(STDERR, text);
+  }
+}
+
+const STDERR = 2;
+const { O_WRONLY, O_RDWR, O_CREAT, O_EXCL, O_NONBLOCK, O_NOCTTY } = constants;
+
+const filesInFlight = (): boolean =>
+  process.getActiveResourcesInfo().some((name) => /^FSReq|^GetAddrInfo|^GetNameInfo/.test(name));
+
+/** Points stderr to a file. Returns what points it back and gives the text; undefined where that is not possible. */
+function captureStderr(): (() => string) | undefined {
+  if (process.platform !== "linux" || !isMainThread) return undefined;
+  let stderr: number | undefined;
+  try {
+    if (!isatty(STDERR) && !fstatSync(STDERR).isFIFO()) return undefined;
+    stderr = reopened(STDERR);
+    const path = join(tmpdir(), `shadegrad-${process.pid}-${Date.now()}.stderr`);
+    const file = openSync(path, O_RDWR | O_CREAT | O_EXCL, 0o600);
+    unlinkSync(path);
+    pointStderr(`/proc/self/fd/${file}`);
+    return () => {
+      pointStderr(canWrite(stderr!) ? `/proc/self/fd/${stderr}` : "/dev/null");
+      const text = readFileSync(file, "utf8");
+      for (const descriptor of [stderr!, file]) closeSync(descriptor);
+      return text;
+    };
+  } catch {
+    if (stderr !== undefined) closeSync(stderr);
+    return undefined; // no /proc, no temporary folder, or a terminal of another user: the lines stay
+  }
+}
+
+/** The file of a descriptor, opened once more. Without blocking: it throws for a pipe that nobody reads. */
+const reopened = (descriptor: number): number =>
+  openSync(`/proc/self/fd/${descriptor}`, O_WRONLY | O_NONBLOCK | O_NOCTTY);
+
+function canWrite(descriptor: number): boolean {
+  try {
+    closeSync(reopened(descriptor));
+    return true;
+  } catch {
+    return false; // the reader of the pipe has gone
+  }
+}
+
+function pointStderr(path: string): void {
+  closeSync(STDERR);
+  openSync(path, O_WRONLY | O_NOCTTY); // takes the lowest free number
 }
