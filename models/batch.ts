@@ -1,10 +1,9 @@
-/** What models work out on the host before a forward pass: ids, labels, where images go, who sees whom. */
-
+/** The layout of a batch, computed on the host before a forward pass: ids, labels, image positions, segments. */
 import { bucket } from "../src/generate/index.ts";
 import { type HostArray, type Tensor, tensor } from "../src/index.ts";
 import { IGNORE_INDEX } from "../src/text/index.ts";
 
-/** The values of a matrix that must come from the host, because the graph's shape depends on them. */
+/** The values of a matrix that decide the shape of the graph. @throws if they were computed, not given from the host. */
 export function requireHost(op: string, name: string, ids: Tensor): HostArray {
   const data = ids.hostData;
   if (ids.ndim !== 2 || !data) {
@@ -18,8 +17,8 @@ export function requireHost(op: string, name: string, ids: Tensor): HostArray {
 export const ids2d = (rows: number, data: Int32Array): Tensor => tensor(data, { shape: [rows, data.length / rows] });
 
 /**
- * Where the loss is taken: rows of the hidden states (flattened to [B*T, D]) whose next token has a label, and
- * those labels. Padded to a bucketed count by row 0 with the ignored label.
+ * Rows of the hidden states, flattened to [B*T, D], whose next token has a label, and those labels. Both are padded to a
+ * `bucket` length, by row 0 with the ignored label.
  */
 export function answerRows(labels: Tensor, vocabulary: number): { rows: Tensor; targets: Tensor } {
   const data = requireHost("loss", "labels", labels);
@@ -47,10 +46,7 @@ export function answerRows(labels: Tensor, vocabulary: number): { rows: Tensor; 
   return { rows: tensor(Int32Array.from({ length: count }, (_, i) => rows[i] ?? 0)), targets: tensor(targets) };
 }
 
-/** Segments from a 0/1 attention mask: 0 for tokens, -1 for padding. */
-export const segmentsOfMask = (mask: ArrayLike<number>): Int32Array => Int32Array.from(mask, (m) => (m ? 0 : -1));
-
-/** Positions: for each token the number of earlier tokens that it sees. Data i32 [B, T], row-major. */
+/** The position of each token: the number of earlier tokens that it sees. Segments are [B, T], row-major. */
 export function positionsOf(segments: Int32Array, length: number): Int32Array {
   const positions = new Int32Array(segments.length);
   for (let start = 0; start < segments.length; start += length) {
@@ -64,40 +60,40 @@ export function positionsOf(segments: Int32Array, length: number): Int32Array {
   return positions;
 }
 
-/** Whether causal order alone keeps every token from seeing what it should not: only padding behind the tokens. */
+/** Whether a causal mask is enough: one segment a sample, with padding only after the tokens. */
 export function isPlainCausal(segments: Int32Array, length: number): boolean {
   return segments.every((s, i) => s === 0 || (s === -1 && (i % length === length - 1 || segments[i + 1] === -1)));
 }
 
-/** A batch in which image placeholders stand for several positions, laid out. All arrays are row-major [B, T']. */
+/** A batch with one position for each image embedding. All arrays are row-major [B, T']. */
 export interface Layout {
   readonly batch: number;
   readonly length: number;
-  /** Token ids; 0 where an image feature stands. */
+  /** Token ids; 0 at image positions. */
   readonly ids: Int32Array;
-  /** Row of the flattened features [images * tokens] that stands there; -1 for text. */
+  /** Row of the flattened image embeddings; -1 for text. */
   readonly features: Int32Array;
   readonly segments: Int32Array;
   readonly labels?: Int32Array;
 }
 
 export interface LayoutOptions {
-  /** Positions that each image given takes. */
+  /** Number of positions of each image. */
   counts: readonly number[];
   isImage: (id: number) => boolean;
   segments: Int32Array;
   labels?: ArrayLike<number>;
-  /** Every sample without an image skips one of the images given, as the original LLaVA batches have it. */
+  /** Each sample without an image skips one of the images given, as in batches of the original LLaVA. */
   textTakesImage?: boolean;
-  /** Length to pad the result to, given the longest sample. Default: the longest, or that of the input if images are expanded. */
+  /** Length of the result, from that of the longest sample. Default: the longest; the input's if it has a token for each image position. */
   padTo?: (longest: number) => number;
-  /** Move padding behind the tokens, wherever it was. */
+  /** Move padding after the tokens. */
   padRight?: boolean;
 }
 
 /**
- * Puts images in their places. A placeholder is one id for a whole image, or one id for each of its positions
- * (`tokensPerImage` in a row); which of the two follows from the counts. Padding stays on its side.
+ * Gives every image its positions. A prompt has one image token for each image, or one for each of its positions: the counts
+ * tell which. Padding stays on its side.
  */
 export function layOut(inputIds: Tensor, options: LayoutOptions): Layout {
   const { counts, isImage, segments, labels, padRight = false } = options;
@@ -124,8 +120,8 @@ export function layOut(inputIds: Tensor, options: LayoutOptions): Layout {
   const keepPadding = expanded && !padRight;
   const samples: { id: number; feature: number; segment: number; label: number }[][] = [];
   let image = 0;
-  let next = 0; // row of the flattened features
-  let end = 0; // where those of the images begun end
+  let next = 0; // row of the flattened embeddings
+  let end = 0; // of the rows of the images so far
   for (let s = 0; s < b; s++) {
     const sample: (typeof samples)[number] = [];
     for (let i = s * t; i < (s + 1) * t; i++) {

@@ -3,9 +3,9 @@
 import { cat, crossEntropy, interpolate, type Tensor } from "../src/index.ts";
 import { type FileSource, openCheckpoint, openFolder, type SaveOptions } from "../src/io/index.ts";
 import { Conv2d, LayerNorm, Linear, Module, truncatedNormal } from "../src/nn/index.ts";
+import { completeVisionConfig } from "./checkpoints/defaults.ts";
 import { type LoadOptions, loadModel, saveModel } from "./checkpoints/load.ts";
-import { completeVisionConfig } from "./tower.ts";
-import { checkConfig, checkPixels, type VisionConfig, VisionLayer } from "./vit.ts";
+import { checkConfig, checkPixels, type VisionConfig, VisionLayer } from "./clip.ts";
 
 export interface ViTConfig extends VisionConfig {
   /** The names of the classes by number; their count is the width of the head. */

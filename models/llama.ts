@@ -1,11 +1,9 @@
 /**
- * LLaMA: decoder of pre-norm blocks with RMSNorm, rotary positions, grouped-query attention and SwiGLU
- * (arXiv 2302.13971, 2307.09288). Weight names, config keys and maths are those of Hugging Face. Covers Qwen2, which
- * has biases on q, k, v alone, Mistral, whose tokens see a sliding window (arXiv 2310.06825), and the modality-adaptive
- * decoder of mPLUG-Owl2.
+ * LLaMA: a decoder of pre-norm blocks with RMSNorm, rotary positions, grouped-query attention and SwiGLU
+ * (arXiv 2302.13971, 2307.09288). Weight names, config keys and maths are those of Hugging Face. Mistral, Qwen2 and
+ * mPLUG-Owl2 are subclasses in their own files.
  */
-
-import { type CacheType, KVCache } from "../src/generate/index.ts";
+import { type CacheType, type CausalLM, KVCache } from "../src/generate/index.ts";
 import {
   arange,
   checkpoint,
@@ -16,12 +14,10 @@ import {
   scaledDotProductAttention,
   type Tensor,
   tensor,
-  where,
 } from "../src/index.ts";
-import { type FileSource, openCheckpoint, openFolder } from "../src/io/index.ts";
-import { type Activation, activation, Embedding, type Layer, Linear, Module, RMSNorm } from "../src/nn/index.ts";
+import { type Activation, activation, Embedding, Linear, Module, RMSNorm } from "../src/nn/index.ts";
 import { answerRows, ids2d, positionsOf, requireHost } from "./batch.ts";
-import { type LoadOptions, loadModel, type Rename } from "./checkpoints/load.ts";
+import { inverseFrequencies, type RopeScaling } from "./rope.ts";
 
 /** The keys of config.json; those with `?` have the defaults of the reference class. */
 export interface LlamaConfig {
@@ -40,9 +36,9 @@ export interface LlamaConfig {
   max_position_embeddings?: number;
   tie_word_embeddings?: boolean;
   attention_bias?: boolean;
-  /** A token sees itself and the sliding_window - 1 tokens before it (Mistral); null or absent = all. */
-  sliding_window?: number | null;
   mlp_bias?: boolean;
+  /** Mistral: a token sees itself and the sliding_window - 1 tokens before it; null or absent = all. */
+  sliding_window?: number | null;
   /** Logits are multiplied by this (default 1). */
   logit_scale?: number;
   bos_token_id?: number;
@@ -50,72 +46,45 @@ export interface LlamaConfig {
   pad_token_id?: number | null;
 }
 
-export interface RopeScaling {
-  rope_type?: string;
-  type?: string;
-  factor?: number;
-  low_freq_factor?: number;
-  high_freq_factor?: number;
-  original_max_position_embeddings?: number;
-  /** For "factors": what the frequency of each pair of channels is divided by. */
-  factors?: readonly number[];
-}
-
-/** What one forward pass reads. Either `inputIds` or `inputsEmbeds`. */
+/** Input of one forward pass: either `inputIds` or `inputsEmbeds`. */
 export interface DecoderInput {
   inputIds?: Tensor; // i32 [B, T]
   inputsEmbeds?: Tensor; // f32 [B, T, D]
-  /** Place of each token for the rotary embedding, i32 [B, T]. Default: the number of earlier tokens that it sees. */
+  /** Position of each token for the rotary embedding, i32 [B, T]. Default: the number of earlier tokens that it sees. */
   positions?: Tensor;
   /**
-   * Which tokens see each other, i32 [B, T]: a token sees earlier tokens of segment 0 and of its own segment.
-   * Turns that share one image are segments 1, 2, … behind it; padding is -1. Default: one causal sequence.
+   * Which tokens see each other, i32 [B, T]: a token sees earlier tokens of segment 0 and of its own segment. Question
+   * and answer pairs about one image are segments 1, 2, … after it; padding is -1. Default: one causal sequence.
    */
   segments?: Tensor;
-  /** Where image features stand, bool [B, T]: read by mPLUG-Owl2's modality-adaptive layers. Default: nowhere. */
+  /** Positions of image features, bool [B, T], for parts that depend on it (mPLUG-Owl2). Default: none. */
   modality?: Tensor;
   /** Keys and values of earlier tokens; the new ones are added. Excludes `segments`. */
   cache?: KVCache;
 }
 
-/** Keys that published config.json files leave out: the defaults of the reference class. */
-export const llamaDefaults = {
-  vocab_size: 32000,
-  hidden_size: 4096,
-  intermediate_size: 11008,
-  num_hidden_layers: 32,
-  num_attention_heads: 32,
-  max_position_embeddings: 2048,
-} as const;
+/** A norm or a projection of a block. Plain layers ignore `modality`, bool [B, T, 1]. */
+export interface DecoderPart extends Module {
+  forward(x: Tensor, modality?: Tensor): Tensor;
+}
 
-/** Rotary frequencies of each pair of channels, [head_dim / 2]. */
-export function inverseFrequencies(config: LlamaConfig): Float32Array {
-  const dim = headDim(config);
-  const { rope_theta: theta = 10000, rope_scaling: scaling } = config;
-  const plain = Float32Array.from({ length: dim / 2 }, (_, i) => theta ** ((-2 * i) / dim));
-  const type = scaling?.rope_type ?? scaling?.type ?? "default";
-  if (!scaling || type === "default") return plain;
-  const { factor = 1 } = scaling;
-  if (type === "factors") return plain.map((f, i) => f / scaling.factors![i]);
-  if (type === "linear") return plain.map((f) => f / factor);
-  if (type !== "llama3")
-    throw new Error(`rope_scaling type "${type}" is not supported; known are default, linear, llama3, factors`);
-  // Long wavelengths are stretched by `factor`, short ones kept, those between interpolated (Llama 3.1).
-  const {
-    low_freq_factor: low = 1,
-    high_freq_factor: high = 4,
-    original_max_position_embeddings: length = 8192,
-  } = scaling;
-  return plain.map((f) => {
-    const turns = (length * f) / (2 * Math.PI); // within the original context
-    const keep = Math.min(1, Math.max(0, (turns - low) / (high - low)));
-    return (1 - keep) * (f / factor) + keep * f;
-  });
+/** What a family of decoders changes in LLaMA. */
+export interface DecoderFamily {
+  /** The `model_type` of its configs. */
+  readonly type: string;
+  /** Biases on q, k and v, whatever `attention_bias` says. */
+  readonly qkvBias?: boolean;
+  /** A token sees this many tokens, itself included. Default: all. */
+  readonly window?: number;
+  /** Makes the norms before attention and MLP. Default: RMSNorm. */
+  readonly norm?: (make: () => RMSNorm) => DecoderPart;
+  /** Makes the projections of keys and values. Default: Linear. */
+  readonly keyValue?: (make: () => Linear) => DecoderPart;
 }
 
 const headDim = (config: LlamaConfig): number => config.head_dim ?? config.hidden_size / config.num_attention_heads;
 
-/** What the attention of every layer shares in one forward pass. */
+/** Inputs of one forward pass that all layers share. */
 interface Context {
   positions: Tensor; // i32 [B, T]
   frequencies: Tensor; // [head_dim / 2]
@@ -125,32 +94,10 @@ interface Context {
   window?: number;
 }
 
-/** One layer for text and one for image features, as mPLUG-Owl2 has it (arXiv 2311.04257). */
-class Multiway extends Module {
-  multiway: Layer[];
-
-  constructor(make: () => Layer) {
-    super();
-    this.multiway = [make(), make()];
-  }
-
-  forward(x: Tensor, modality?: Tensor): Tensor {
-    const [text, image] = this.multiway;
-    return modality ? where(modality, image.forward(x), text.forward(x)) : text.forward(x);
-  }
-}
-
-/** A layer, or one a modality where the architecture has them. */
-const perModality = <L extends Layer>(config: LlamaConfig, make: () => L): L | Multiway =>
-  config.model_type === "mplug_owl2" ? new Multiway(make) : make();
-
-const apply = (layer: Layer | Multiway, x: Tensor, modality?: Tensor): Tensor =>
-  layer instanceof Multiway ? layer.forward(x, modality) : layer.forward(x);
-
 class LlamaAttention extends Module {
   q_proj: Linear;
-  k_proj: Linear | Multiway;
-  v_proj: Linear | Multiway;
+  k_proj: DecoderPart;
+  v_proj: DecoderPart;
   o_proj: Linear;
   readonly #heads: number;
   readonly #kvHeads: number;
@@ -158,33 +105,29 @@ class LlamaAttention extends Module {
 
   constructor(
     config: LlamaConfig,
+    { qkvBias = false, keyValue = (make) => make() }: DecoderFamily,
     readonly layer: number,
   ) {
     super();
-    const {
-      hidden_size: d,
-      num_attention_heads: heads,
-      num_key_value_heads: kv = heads,
-      attention_bias: bias = false,
-    } = config;
-    const qwen = config.model_type === "qwen2";
+    const { hidden_size: d, num_attention_heads: heads, num_key_value_heads: kv = heads } = config;
+    const { attention_bias: bias = false } = config;
     this.#heads = heads;
     this.#kvHeads = kv;
     this.#headDim = headDim(config);
-    this.q_proj = new Linear(d, heads * this.#headDim, { bias: bias || qwen });
-    const keys = () => new Linear(d, kv * this.#headDim, { bias: bias || qwen });
-    this.k_proj = perModality(config, keys);
-    this.v_proj = perModality(config, keys);
+    const qkv = { bias: bias || qkvBias };
+    this.q_proj = new Linear(d, heads * this.#headDim, qkv);
+    this.k_proj = keyValue(() => new Linear(d, kv * this.#headDim, qkv));
+    this.v_proj = keyValue(() => new Linear(d, kv * this.#headDim, qkv));
     this.o_proj = new Linear(heads * this.#headDim, d, { bias });
   }
 
   forward(x: Tensor, { positions, frequencies, mask, modality, cache, window }: Context): Tensor {
     const [b, t] = x.shape;
     const split = (y: Tensor, heads: number) => y.reshape([b, t, heads, this.#headDim]).transpose(1, 2); // [B, H, T, D/H]
-    const turn = (y: Tensor) => rope(y, positions, { inverseFrequencies: frequencies });
-    const q = turn(split(this.q_proj.forward(x), this.#heads));
-    const k = turn(split(apply(this.k_proj, x, modality), this.#kvHeads));
-    const v = split(apply(this.v_proj, x, modality), this.#kvHeads);
+    const rotate = (y: Tensor) => rope(y, positions, { inverseFrequencies: frequencies });
+    const q = rotate(split(this.q_proj.forward(x), this.#heads));
+    const k = rotate(split(this.k_proj.forward(x, modality), this.#kvHeads));
+    const v = split(this.v_proj.forward(x, modality), this.#kvHeads);
     const y = cache
       ? cache.attend(this.layer, { q, k, v, window })
       : scaledDotProductAttention(q, k, v, { isCausal: true, mask, window });
@@ -214,22 +157,22 @@ class LlamaMLP extends Module {
 class LlamaLayer extends Module {
   self_attn: LlamaAttention;
   mlp: LlamaMLP;
-  input_layernorm: RMSNorm | Multiway;
-  post_attention_layernorm: RMSNorm | Multiway;
+  input_layernorm: DecoderPart;
+  post_attention_layernorm: DecoderPart;
 
-  constructor(config: LlamaConfig, layer: number) {
+  constructor(config: LlamaConfig, family: DecoderFamily, layer: number) {
     super();
-    this.self_attn = new LlamaAttention(config, layer);
+    const { norm = (make) => make() } = family;
+    this.self_attn = new LlamaAttention(config, family, layer);
     this.mlp = new LlamaMLP(config);
-    const norm = () => new RMSNorm(config.hidden_size, config.rms_norm_eps);
-    this.input_layernorm = perModality(config, norm);
-    this.post_attention_layernorm = perModality(config, norm);
+    this.input_layernorm = norm(() => new RMSNorm(config.hidden_size, config.rms_norm_eps));
+    this.post_attention_layernorm = norm(() => new RMSNorm(config.hidden_size, config.rms_norm_eps));
   }
 
   forward(x: Tensor, context: Context): Tensor {
     const { modality } = context;
-    const y = x.add(this.self_attn.forward(apply(this.input_layernorm, x, modality), context)); // [B, T, D]
-    return y.add(this.mlp.forward(apply(this.post_attention_layernorm, y, modality)));
+    const y = x.add(this.self_attn.forward(this.input_layernorm.forward(x, modality), context)); // [B, T, D]
+    return y.add(this.mlp.forward(this.post_attention_layernorm.forward(y, modality)));
   }
 }
 
@@ -237,21 +180,26 @@ class LlamaModel extends Module {
   embed_tokens: Embedding;
   layers: LlamaLayer[];
   norm: RMSNorm;
-  /** Whether backward computes each layer again instead of keeping what is inside it: less memory, a third more work. */
+  /** Backward computes each layer again instead of keeping its activations: less memory, a third more work. */
   checkpointing = false;
-  /** What the layers compute on, when no cache is given. Halves take half the memory, and gradients that need a `LossScaler`. */
+  /** Dtype of the activations without a cache. f16 takes half the memory, and its gradients need a `LossScaler`. */
   activations: "f32" | "f16" = "f32";
+  readonly window?: number;
   readonly #frequencies: Tensor; // follows from the config: no part of the state
 
-  constructor(readonly config: LlamaConfig) {
+  constructor(
+    readonly config: LlamaConfig,
+    family: DecoderFamily,
+  ) {
     super();
+    this.window = family.window;
     this.#frequencies = tensor(inverseFrequencies(config));
     this.embed_tokens = new Embedding(config.vocab_size, config.hidden_size);
-    this.layers = Array.from({ length: config.num_hidden_layers }, (_, i) => new LlamaLayer(config, i));
+    this.layers = Array.from({ length: config.num_hidden_layers }, (_, i) => new LlamaLayer(config, family, i));
     this.norm = new RMSNorm(config.hidden_size, config.rms_norm_eps);
   }
 
-  /** Rows of the embedding table, f32 [B, T, D]; ids that come from the host are checked. */
+  /** Token ids, i32 [B, T], to embeddings, f32 [B, T, D]. @throws if an id from the host is outside the vocabulary. */
   embed(ids: Tensor): Tensor {
     ids.hostData?.forEach((id, i) => {
       if (id < 0 || id >= this.config.vocab_size) {
@@ -263,7 +211,7 @@ class LlamaModel extends Module {
     return this.embed_tokens.forward(ids);
   }
 
-  /** The embedding, the output of each layer, and last the normalised output in place of the last layer's. */
+  /** Hidden states, each [B, T, D]: the embedding, then each layer's output, the last one normalised. */
   forward(input: DecoderInput): Tensor[] {
     const { inputIds, inputsEmbeds, segments, cache } = input;
     if (!inputIds === !inputsEmbeds) throw new Error("Llama: give either inputIds or inputsEmbeds");
@@ -273,17 +221,16 @@ class LlamaModel extends Module {
     if (x.ndim !== 3 || d !== this.config.hidden_size) {
       throw new Error(`Llama: embeddings have shape [${x.shape}], expected [B,T,${this.config.hidden_size}]`);
     }
-    const window = slidingWindow(this.config);
     const seen =
       segments && !input.positions && positionsOf(Int32Array.from(requireHost("Llama", "segments", segments)), t);
-    const places = seen ? ids2d(b, seen) : cache ? cache.begin(b, t) : arange(t).expand([b, t]);
+    const positions = seen ? ids2d(b, seen) : cache ? cache.begin(b, t) : arange(t).expand([b, t]);
     const context: Context = {
-      positions: input.positions ?? places,
+      positions: input.positions ?? positions,
       frequencies: this.#frequencies,
       mask: segments && together(segments),
       modality: input.modality?.reshape([b, t, 1]),
       cache,
-      window,
+      window: this.window,
     };
     const half = this.activations === "f16" && !cache;
     const states = [half ? x.half() : x];
@@ -297,34 +244,32 @@ class LlamaModel extends Module {
   }
 }
 
-/** Which keys a query may see besides the causal order: those of segment 0 and of its own, bool [B, 1, T, T]. */
+/** Keys that a query may see besides the causal order: those of segment 0 and of its own, bool [B, 1, T, T]. */
 function together(segments: Tensor): Tensor {
   const [b, t] = segments.shape;
   const keys = segments.reshape([b, 1, 1, t]);
   return keys.eq(0).logicalOr(keys.eq(segments.reshape([b, 1, t, 1])));
 }
 
-/** Whether a layer is a product with its weight and nothing else. */
-const isPlain = (layer: Linear): boolean => layer instanceof Linear && !layer.bias && !layer.lora;
-
-const slidingWindow = ({ model_type, sliding_window }: LlamaConfig): number | undefined =>
-  model_type === "mistral" ? (sliding_window ?? undefined) : undefined;
-
-export class LlamaForCausalLM extends Module {
+/** LLaMA with its output layer. `languageModel(config)` makes the class that `model_type` names. */
+export class LlamaForCausalLM extends Module implements CausalLM {
   model: LlamaModel;
-  /** Absent when the embedding table serves as output layer too. */
+  /** Absent when the embedding table is the output layer too. */
   lm_head?: Linear;
-  /** What ends a generated text; default the config's. */
+  /** Ids that end a generated text. Default: the config's. */
   eosTokenId?: number | readonly number[];
 
-  constructor(readonly config: LlamaConfig) {
+  constructor(
+    readonly config: LlamaConfig,
+    family: DecoderFamily = { type: "llama" },
+  ) {
     super();
-    checkConfig(config);
-    this.model = new LlamaModel(config);
+    checkConfig(config, family);
+    this.model = new LlamaModel(config, family);
     if (!config.tie_word_embeddings) this.lm_head = new Linear(config.hidden_size, config.vocab_size, { bias: false });
   }
 
-  /** logits [B, T, V] and all hidden states [B, T, D]. */
+  /** logits [B, T, V] and all hidden states, each [B, T, D]. */
   forward(input: DecoderInput): { logits: Tensor; hiddenStates: Tensor[] } {
     const hiddenStates = this.model.forward(input);
     return { logits: this.logits(hiddenStates[hiddenStates.length - 1]), hiddenStates };
@@ -351,8 +296,8 @@ export class LlamaForCausalLM extends Module {
     const answers = hidden.reshape([b * t, d]).indexSelect(0, rows); // [N, D]
     const { logit_scale: scale } = this.config;
     const head = this.lm_head ?? this.model.embed_tokens;
-    // A plain output layer joins the loss part by part: large vocabularies never have all their logits in memory.
-    if (head instanceof Embedding || isPlain(head))
+    // A plain output layer is fused with the loss, part by part: the logits are never in memory all at once.
+    if (head instanceof Embedding || (head instanceof Linear && !head.bias && !head.lora))
       return linearCrossEntropy(scale === undefined ? answers : answers.mul(scale), head.weight, targets);
     return crossEntropy(this.logits(answers), targets);
   }
@@ -364,29 +309,14 @@ export class LlamaForCausalLM extends Module {
   }
 }
 
-const architectures = ["llama", "qwen2", "mistral", "mplug_owl2", "llava_llama", "llava"];
-
-function checkConfig(config: LlamaConfig & { use_sliding_window?: boolean }): void {
-  const {
-    model_type: type = "llama",
-    hidden_size: d,
-    num_attention_heads: heads,
-    num_key_value_heads: kv = heads,
-  } = config;
-  if (!architectures.includes(type))
-    throw new Error(`Llama: model_type "${type}" is not supported; known are ${architectures.join(", ")}`);
-  if (config.use_sliding_window) throw new Error("Llama: use_sliding_window of Qwen2 is not supported");
+function checkConfig(config: LlamaConfig, { type }: DecoderFamily): void {
+  const { hidden_size: d, num_attention_heads: heads, num_key_value_heads: kv = heads } = config;
+  if ((config.model_type ?? type) !== type)
+    throw new Error(
+      `Llama: a config of model_type "${config.model_type}" for a decoder of type "${type}"; languageModel(config) chooses by model_type`,
+    );
   if (config.head_dim === undefined && d % heads)
     throw new RangeError(`Llama: ${heads} heads do not divide hidden size ${d}`);
   if (headDim(config) % 2) throw new RangeError(`Llama: head_dim ${headDim(config)} must be even for rotary positions`);
   if (heads % kv) throw new RangeError(`Llama: ${kv} key/value heads do not divide ${heads} heads`);
-}
-
-/** A decoder alone: LLaMA, or a model of the same maths. */
-export async function loadLlama(where: string | FileSource, options?: LoadOptions): Promise<LlamaForCausalLM> {
-  const source = await openFolder(where);
-  const { config: given, tensors } = await openCheckpoint(source);
-  const config = { ...llamaDefaults, ...given };
-  const renames: Rename[] = config.tie_word_embeddings ? [[/^lm_head\./, null]] : [];
-  return loadModel(source, () => new LlamaForCausalLM(config), [tensors], renames, options);
 }

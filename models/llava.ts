@@ -1,73 +1,25 @@
 /**
- * LLaVA (arXiv 2304.08485, 2310.03744): a vision tower, a projector, and a LLaMA that reads image features among
- * its word embeddings. With `image_grid_pinpoints` LLaVA-NeXT: images of any resolution, in tiles. Loads the Hugging
- * Face layout (files from before and after transformers 4.52) and the original one (model.mm_projector, the tower in
- * a folder of its own).
+ * LLaVA (arXiv 2304.08485, 2310.03744): a vision tower, a projector, and a LLaMA that reads image features among its word
+ * embeddings. With `image_grid_pinpoints` it is LLaVA-NeXT: images of any resolution, in tiles.
  */
-
-import { Processor } from "../src/generate/index.ts";
-import { anyresRows, type Size, type TileLayout, tileGrid } from "../src/image/index.ts";
+import type { TileLayout } from "../src/image/index.ts";
 import { cat, type Tensor } from "../src/index.ts";
-import {
-  type FileSource,
-  openCheckpoint,
-  openFolder,
-  openWeights,
-  pathInside,
-  readJson,
-  type SaveOptions,
-  saveCheckpoint,
-  subfolder,
-} from "../src/io/index.ts";
-import { normal, withoutInit } from "../src/nn/index.ts";
+import type { FileSource, SaveOptions } from "../src/io/index.ts";
+import { type Activation, activation, type Layer, Linear, Module, normal, withoutInit } from "../src/nn/index.ts";
 import { IMAGE_TOKEN_INDEX } from "../src/text/index.ts";
-import { type Adapter, Projector, SlotEmbedding } from "./adapter.ts";
 import {
-  denseState,
-  folderOf,
-  type LoadOptions,
-  loadModel,
-  noteFolder,
-  type Rename,
-  saveModel,
-} from "./checkpoints/load.ts";
-import { noteProjectorNames } from "./checkpoints/projector.ts";
-import { type LlamaConfig, LlamaForCausalLM, llamaDefaults } from "./llama.ts";
-import { besideVision, completeVisionConfig, visionTower } from "./tower.ts";
-import type { VisionConfig, VisionTower } from "./vit.ts";
+  assembledConfigs,
+  type LlavaConfig,
+  type LlavaLoadOptions,
+  loadLlava,
+  saveLlava,
+} from "./checkpoints/llava.ts";
+import type { VisionTower } from "./clip.ts";
+import { languageModel } from "./language.ts";
+import type { LlamaForCausalLM } from "./llama.ts";
+import { SlotEmbedding, tiledRows, tileLayout } from "./tiles.ts";
+import { visionTower } from "./tower.ts";
 import { type ImageRows, type VisionLanguageInput, VisionLanguageModel } from "./vlm.ts";
-
-/** The keys of config.json, those of Hugging Face where it has them. */
-export interface LlavaConfig {
-  model_type?: string;
-  text_config: LlamaConfig;
-  vision_config: VisionConfig;
-  /** Id that stands for an image: a token of the vocabulary, or -200 as in the original code. */
-  image_token_index: number;
-  /** Which hidden state of the tower is read: -1 the last, -2 the one before the last layer. Default -2. */
-  vision_feature_layer?: number;
-  /** "default" leaves out the class token, "full" keeps it. */
-  vision_feature_select_strategy?: "default" | "full";
-  projector_hidden_act?: string;
-  multimodal_projector_bias?: boolean;
-  /** identity, linear or mlp{n}x_gelu. Default mlp2x_gelu. */
-  mm_projector_type?: string;
-  /** LLaVA-NeXT: the resolutions that images are cut into tiles at. */
-  image_grid_pinpoints?: readonly Size[];
-  /** How the tokens of tiles are joined. Default spatial_unpad. */
-  mm_patch_merge_type?: TileLayout["merge"];
-  /** Squares of this many tokens a side are merged before the projector. */
-  projector_pixel_shuffle?: number;
-  /** The mean of an image's (or tile's) tokens is one more token. */
-  projector_mean_token?: boolean;
-  /** Learned vectors added to the tokens of an image by their place; needed when images have several tiles. */
-  projector_slots?: number;
-}
-
-export interface LlavaLoadOptions extends LoadOptions {
-  /** Folder of the vision tower of a checkpoint in the original layout. Default: the subfolder `vision_tower`. */
-  readonly visionTower?: string | FileSource;
-}
 
 export class Llava extends VisionLanguageModel {
   vision_tower: VisionTower;
@@ -76,8 +28,6 @@ export class Llava extends VisionLanguageModel {
   /** Ends each row of an image in tiles. */
   image_newline?: Tensor; // [D']
   language_model: LlamaForCausalLM;
-  /** The configs of the original layout, when the model came in it. */
-  #original?: { readonly config: object; readonly tower: object };
 
   constructor(readonly config: LlavaConfig) {
     super();
@@ -87,7 +37,7 @@ export class Llava extends VisionLanguageModel {
     if (config.projector_slots) this.image_slots = new SlotEmbedding(config.projector_slots, text.hidden_size);
     if (config.image_grid_pinpoints && (config.mm_patch_merge_type ?? "spatial_unpad") === "spatial_unpad")
       this.image_newline = newNewline(config);
-    this.language_model = new LlamaForCausalLM(text);
+    this.language_model = languageModel(text);
   }
 
   override get imageToken(): number {
@@ -124,112 +74,43 @@ export class Llava extends VisionLanguageModel {
     return this.image_slots ? this.image_slots.forward(images) : images;
   }
 
-  /** LLaVA-NeXT: how tiles of `per` tokens each make an image; undefined for a model that takes images whole. */
+  /** LLaVA-NeXT: how the tiles of an image are joined, for tiles of `per` tokens; undefined if images are taken whole. */
   tileLayout(per: number): TileLayout | undefined {
-    const {
-      image_grid_pinpoints: pinpoints,
-      vision_config,
-      mm_patch_merge_type: merge = "spatial_unpad",
-    } = this.config;
-    return pinpoints && { pinpoints, tile: vision_config.image_size, side: Math.sqrt(per), merge };
+    return tileLayout(this.config, per);
   }
 
   /** LLaVA-NeXT: the tokens of each image's tiles in the order of the image, its rows ended by the newline. */
   protected override imageRows(features: Tensor, input: VisionLanguageInput): ImageRows {
-    const { image_grid_pinpoints: pinpoints, vision_config: vision } = this.config;
-    if (!pinpoints) return super.imageRows(features, input);
-    if (!input.imageSizes) throw new Error("Llava: a model that cuts images into tiles needs imageSizes");
-    const tokens = this.project(features); // [tiles, P, D']
-    const [tiles, per, d] = tokens.shape;
-    const layout = this.tileLayout(per)!;
-    let first = 0; // tile
-    const images = input.imageSizes.map((size) => {
-      const rows = anyresRows(size, layout).map((row) => (row < 0 ? tiles * per : first * per + row));
-      const [high, wide] = tileGrid(size, pinpoints, vision.image_size);
-      first += 1 + high * wide;
-      return rows;
-    });
-    if (first !== tiles)
-      throw new Error(`Llava: images of [${input.imageSizes.flat()}] have ${first} tiles, pixelValues ${tiles}`);
-    const flat = tokens.reshape([tiles * per, d]);
-    return {
-      embeddings: this.image_newline ? cat([flat, this.image_newline.reshape([1, d])], 0) : flat,
-      counts: images.map((rows) => rows.length),
-      rows: images.flat(),
-    };
+    if (!this.config.image_grid_pinpoints) return super.imageRows(features, input);
+    return tiledRows(this.config, this.project(features), input.imageSizes, this.image_newline);
   }
 
   /**
-   * A language model and a tower of their own with a new projector between them: where LLaVA's first stage begins. `keys`
-   * are those of the original config.json (mm_projector_type, …); the model is saved in that layout.
+   * A language model and a vision tower, each trained apart, with a new projector between them: the start of LLaVA's first
+   * stage. The model is saved in the original layout.
+   * @param keys of the original config.json: mm_projector_type, mm_vision_select_layer, …
    */
   static assemble(language: LlamaForCausalLM, tower: ReturnType<typeof visionTower>, keys: object): Llava {
-    const original = {
-      ...language.config,
-      model_type: originalTypes[language.config.model_type ?? "llama"] ?? "llava_llama",
-      mm_vision_tower: "vision_tower",
-      mm_hidden_size: tower.config.hidden_size,
-      use_mm_proj: true,
-      mm_use_im_start_end: false,
-      mm_use_im_patch_token: false,
-      ...keys,
-    };
-    const config = fromOriginal(original, tower.config);
-    const model = withoutInit(() => new Llava(config)); // its large parts come
+    const { config, note } = assembledConfigs(language.config, tower.config, keys);
+    const model = withoutInit(() => new Llava(config)); // its large parts are replaced
     model.language_model = language;
     model.vision_tower = tower;
     model.multi_modal_projector = newProjector(config);
     if (model.image_newline) model.image_newline = newNewline(config);
-    noteProjectorNames(model);
-    model.#original = { config: original, tower: tower.config };
-    return model;
+    return note(model);
   }
 
-  /** Loads a folder (path, URL or FileSource) with config.json and weights. */
-  static async fromPretrained(where: string | FileSource, options: LlavaLoadOptions = {}): Promise<Llava> {
-    const source = await openFolder(where);
-    const { config, tensors } = await openCheckpoint(source);
-    if (config.text_config) {
-      const complete = completeConfig(config);
-      const tied: Rename[] = complete.text_config.tie_word_embeddings ? [[/^(language_model\.)?lm_head\./, null]] : [];
-      const model = await loadModel(source, () => new Llava(complete), [tensors], [...tied, ...renames], options);
-      const { text_config: text, vision_config: vision, image_grid_pinpoints: pinpoints } = complete;
-      model.processor = await Processor.open(source, text, plainImages(vision), { pinpoints });
-      return model;
-    }
-    const tower = await openTower(source, config, options.visionTower);
-    const make = () => new Llava(fromOriginal(config, tower.config));
-    const model = await loadModel(source, make, [tower.tensors, tensors], renames, options);
-    model.#original = { config, tower: tower.config };
-    noteFolder(model.vision_tower, tower.source);
-    model.processor = await Processor.open(source, config, tower.images, {
-      aspect: config.image_aspect_ratio === "pad" ? "pad" : undefined,
-      imStartEnd: config.mm_use_im_start_end,
-      addedTokens: imageTokens(config),
-      pinpoints: model.config.image_grid_pinpoints,
-      template: config.model_type === "llava_mistral" ? "mistral_instruct" : "vicuna_v1",
-    });
-    return model;
+  /** Loads a folder (path, URL or FileSource) with config.json and weights, in any of the layouts of checkpoints/llava.ts. */
+  static fromPretrained(where: string | FileSource, options: LlavaLoadOptions = {}): Promise<Llava> {
+    return loadLlava(where, options, (config) => new Llava(config));
   }
 
   /** Writes config.json and safetensors in the layout that the model was loaded from, else that of Hugging Face. */
-  async savePretrained(where: string | FileSource, options?: SaveOptions): Promise<void> {
-    const original = this.#original;
-    const type = this.config.image_grid_pinpoints ? "llava_next" : "llava";
-    if (!original) return saveModel(this, { ...this.config, model_type: type }, where, options);
-    const state = Object.entries(denseState(this));
-    const apart = (name: string) => name.startsWith("vision_tower.");
-    const parts = [state.filter(([name]) => apart(name)), state.filter(([name]) => !apart(name))];
-    const [tower, rest] = parts.map((part) => Object.fromEntries(part));
-    const folder = await openFolder(where);
-    const companions = folderOf(this.vision_tower);
-    await saveCheckpoint(subfolder(folder, "vision_tower"), original.tower, tower, { companions, ...options });
-    await saveModel(this, original.config, folder, options, rest);
+  savePretrained(where: string | FileSource, options?: SaveOptions): Promise<void> {
+    return saveLlava(this, where, options);
   }
 }
 
-/** CLIP's settings at a tower's size. */
-const plainImages = ({ image_size: size }: VisionConfig) => ({ size, crop_size: size });
 const newProjector = ({ vision_config: vision, text_config: text, ...config }: LlavaConfig): Projector =>
   new Projector(vision.hidden_size, text.hidden_size, {
     type: config.mm_projector_type ?? "mlp2x_gelu",
@@ -242,108 +123,73 @@ const newProjector = ({ vision_config: vision, text_config: text, ...config }: L
 const newNewline = ({ text_config: { hidden_size } }: LlavaConfig): Tensor =>
   normal([hidden_size], hidden_size ** -0.5);
 
-/** Weight names of all layouts to those of this module, first match wins. */
-const renames: Rename[] = [
-  ...besideVision, // a tower's folder may hold the text encoder that it was trained with
-  [/^model\.vision_tower\.vision_tower\./, "vision_tower."], // original, tower stored with the model
-  [/^model\.mm_projector\.(\d+)\./, (_, n) => `multi_modal_projector.linear_${Number(n) / 2 + 1}.`],
-  [/^model\.mm_projector\./, "multi_modal_projector.linear_1."],
-  [/^model\.(embed_tokens|layers|norm)\./, "language_model.model.$1."],
-  [/^model\.language_model\./, "language_model.model."], // transformers 4.52 and later
-  [/^lm_head\./, "language_model.lm_head."],
-  [/^model\.(vision_tower|multi_modal_projector)\./, "$1."],
-  [/^model\.image_newline$/, "image_newline"],
-  [/^vision_model\./, "vision_tower.vision_model."], // a tower in its own folder
-];
+/** features [N, P, D] of N images to embeddings [N, tokens(P), D']. */
+export interface Adapter extends Module {
+  tokens(patches: number): number;
+  forward(features: Tensor): Tensor;
+}
 
-/** The vision tower of an original checkpoint: in the folder given, a subfolder that the config names, or `vision_tower`. */
-async function openTower(source: FileSource, config: any, given?: string | FileSource) {
-  const name = config.mm_vision_tower;
-  if (typeof name !== "string")
-    throw new Error(`${source.location}: config.json has neither text_config nor mm_vision_tower: not a LLaVA model`);
-  // Checkpoints trained from a folder of their author's disk name it here; it is not looked for outside of this folder.
-  const named = [name, "vision_tower"].filter((folder) => pathInside(folder) !== undefined);
-  const places = given ? [await openFolder(given)] : named.map((folder) => subfolder(source, folder));
-  for (const inside of places) {
-    if ((await inside.size("config.json")) === undefined) continue;
-    const found = await readJson(inside, "config.json");
-    const config: VisionConfig = found.vision_config ?? found;
-    const settings = "preprocessor_config.json";
-    const images = (await inside.size(settings)) === undefined ? plainImages(config) : await readJson(inside, settings);
-    return { source: inside, config, tensors: await openWeights(inside), images };
+export interface ProjectorOptions {
+  /** "identity", "linear", or "mlp{n}x_gelu": n linear layers with activations between them. */
+  type: string;
+  bias?: boolean;
+  act?: string;
+  /** Merges squares of this many tokens a side into one wider token (space to depth). Default 1. */
+  pixelShuffle?: number;
+  /** Appends the mean of the tokens as one more. */
+  meanToken?: boolean;
+}
+
+/** One linear layer or an MLP, the same for every token; weights are named linear_1, linear_2, … */
+export class Projector extends Module implements Adapter {
+  readonly #layers: Layer[] = []; // Linear, or what replaced it
+  readonly #act: Activation;
+  readonly #shuffle: number;
+  readonly #meanToken: boolean;
+
+  constructor(inDim: number, outDim: number, options: ProjectorOptions) {
+    super();
+    const { type, bias = true, act = "gelu", pixelShuffle = 1, meanToken = false } = options;
+    const depth = type === "identity" ? 0 : type === "linear" ? 1 : Number(/^mlp(\d+)x_gelu$/.exec(type)?.[1] ?? NaN);
+    if (Number.isNaN(depth))
+      throw new Error(`projector type "${type}" is not supported; known are identity, linear, mlp<n>x_gelu`);
+    const wide = inDim * pixelShuffle ** 2;
+    if (depth === 0 && wide !== outDim)
+      throw new Error(`projector identity: features are ${wide} wide, the language model ${outDim}`);
+    for (let i = 0; i < depth; i++) this.#layers.push(new Linear(i ? outDim : wide, outDim, { bias }));
+    this.#act = activation(act);
+    this.#shuffle = pixelShuffle;
+    this.#meanToken = meanToken;
   }
-  throw new Error(
-    `${source.location}: the vision tower "${name}" is not ${given ? `in ${places[0].location}` : "here"}: give its folder as visionTower, or put its config.json and weights in the subfolder vision_tower`,
-  );
+
+  protected override fields(): Iterable<[string, unknown]> {
+    return this.#layers.map((layer, i) => [`linear_${i + 1}`, layer]);
+  }
+
+  override replaceChild(name: string, child: Layer): void {
+    this.#layers[Number(name.slice("linear_".length)) - 1] = child;
+  }
+
+  tokens(patches: number): number {
+    return patches / this.#shuffle ** 2 + (this.#meanToken ? 1 : 0);
+  }
+
+  forward(features: Tensor): Tensor {
+    const merged = pixelShuffle(features, this.#shuffle);
+    const tokens = this.#meanToken ? cat([merged, merged.mean(1, true)], 1) : merged; // [N, P', D f²]
+    return this.#layers.reduce((x, layer, i) => layer.forward(i ? this.#act(x) : x), tokens);
+  }
 }
 
-const defaultPinpoints: Size[] = [
-  [336, 672],
-  [672, 336],
-  [672, 672],
-  [1008, 336],
-  [336, 1008],
-];
-
-/** A config as published, with the defaults of the reference classes where it leaves keys out. */
-export function completeConfig(config: any): LlavaConfig {
-  const { vision_feature_layer: layer = -2 } = config;
-  if (typeof layer !== "number")
-    throw new Error(`vision_feature_layer ${JSON.stringify(layer)} is not supported: one layer expected`);
-  return {
-    ...config,
-    image_grid_pinpoints:
-      config.image_grid_pinpoints ?? (config.model_type === "llava_next" ? defaultPinpoints : undefined),
-    image_token_index: config.image_token_index ?? config.image_token_id ?? 32000,
-    text_config: { ...llamaDefaults, ...config.text_config },
-    vision_config: completeVisionConfig(config.vision_config ?? {}),
-  };
-}
-
-/**
- * Tokens that LLaVA's code adds to the tokenizer, in this order. In its first version (model_type "llava", as in
- * Chinese-LLaVA) the patch token is in the vocabulary and stands for each patch of an image.
- */
-function imageTokens(config: any): string[] {
-  const patch = config.mm_use_im_patch_token ?? config.model_type === "llava";
-  return [...(patch ? ["<im_patch>"] : []), ...(config.mm_use_im_start_end ? ["<im_start>", "<im_end>"] : [])];
-}
-
-/** The model_type of the original layout by that of the language model. */
-const originalTypes: Readonly<Record<string, string>> = {
-  llama: "llava_llama",
-  mistral: "llava_mistral",
-  qwen2: "llava_qwen",
-};
-const languageTypes = Object.fromEntries(Object.entries(originalTypes).map(([type, llava]) => [llava, type]));
-
-/** The original flat config as one with text_config and vision_config. */
-function fromOriginal(config: any, vision: VisionConfig): LlavaConfig {
-  const {
-    mm_projector_type: type = "linear",
-    mm_vision_select_layer: layer = -2,
-    mm_vision_select_feature: feature = "patch",
-    ...text
-  } = config;
-  if (!["patch", "cls_patch"].includes(feature))
-    throw new Error(`mm_vision_select_feature "${feature}" is not supported; known are patch, cls_patch`);
-  const tokens = imageTokens(config);
-  const inVocabulary = config.model_type === "llava" && tokens[0] === "<im_patch>";
-  return {
-    model_type: "llava",
-    text_config: { ...llamaDefaults, ...text, model_type: languageTypes[config.model_type] ?? "llama" },
-    vision_config: completeVisionConfig(vision),
-    image_token_index: inVocabulary ? config.vocab_size - tokens.length : IMAGE_TOKEN_INDEX,
-    vision_feature_layer: layer,
-    vision_feature_select_strategy: feature === "patch" ? "default" : "full",
-    mm_projector_type: type,
-    image_grid_pinpoints: config.image_aspect_ratio === "anyres" ? originalPinpoints(config) : undefined,
-    mm_patch_merge_type: config.mm_patch_merge_type ?? "flat",
-  };
-}
-
-/** Lists of [width, height] there, also written as text with Python's brackets. */
-function originalPinpoints({ image_grid_pinpoints: given }: any): Size[] {
-  const list = typeof given === "string" ? JSON.parse(given.replaceAll("(", "[").replaceAll(")", "]")) : given;
-  return list.map(([width, height]: number[]) => [height, width]);
+/** Space to depth on a square grid of tokens: [N, P, D] to [N, P/f², D f²]. */
+export function pixelShuffle(x: Tensor, factor: number): Tensor {
+  if (factor === 1) return x;
+  const [n, p, d] = x.shape;
+  const side = Math.sqrt(p);
+  if (!Number.isInteger(side) || side % factor) {
+    throw new Error(`pixelShuffle: [${x.shape}] is not a square grid of tokens that ${factor} divides`);
+  }
+  const out = side / factor;
+  const grid = x.reshape([n, out, factor, out, factor, d]).permute([0, 1, 3, 2, 4, 5]); // [N, h, w, f, f, D]
+  return grid.reshape([n, out * out, factor * factor * d]);
 }

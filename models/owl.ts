@@ -7,10 +7,12 @@ import { Processor } from "../src/generate/index.ts";
 import { cat, scaledDotProductAttention, type Tensor } from "../src/index.ts";
 import { type FileSource, openCheckpoint, openFolder, type SaveOptions } from "../src/io/index.ts";
 import { Conv2d, LayerNorm, Linear, Module, truncatedNormal } from "../src/nn/index.ts";
-import { Abstractor, type AbstractorConfig } from "./adapter.ts";
+import { Abstractor, type AbstractorConfig } from "./abstractor.ts";
+import { llamaDefaults } from "./checkpoints/defaults.ts";
 import { type LoadOptions, loadModel, saveModel } from "./checkpoints/load.ts";
-import { type LlamaConfig, LlamaForCausalLM, llamaDefaults } from "./llama.ts";
-import { checkPixels, type VisionConfig, VisionMLP } from "./vit.ts";
+import { checkPixels, type VisionConfig, VisionMLP } from "./clip.ts";
+import { languageModel } from "./language.ts";
+import type { LlamaConfig, LlamaForCausalLM } from "./llama.ts";
 import { VisionLanguageModel } from "./vlm.ts";
 
 export interface MplugOwlConfig {
@@ -143,7 +145,7 @@ export class MplugOwl extends VisionLanguageModel {
     this.vision_model = new OwlVisionModel(config.vision_config);
     this.query_tokens = truncatedNormal([1, config.num_query_tokens, abstractor.hidden_size], 0.02);
     this.abstractor = new Abstractor(abstractor, text.hidden_size);
-    this.language_model = new LlamaForCausalLM(text);
+    this.language_model = languageModel(text);
   }
 
   protected isImageToken(id: number): boolean {

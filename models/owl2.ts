@@ -4,14 +4,15 @@
  */
 
 import { Processor } from "../src/generate/index.ts";
-import type { Tensor } from "../src/index.ts";
+import { type Tensor, where } from "../src/index.ts";
 import { type FileSource, openCheckpoint, openFolder, type SaveOptions } from "../src/io/index.ts";
-import { truncatedNormal } from "../src/nn/index.ts";
-import { Abstractor, type AbstractorConfig } from "./adapter.ts";
+import { type Layer, Module, truncatedNormal } from "../src/nn/index.ts";
+import { Abstractor, type AbstractorConfig } from "./abstractor.ts";
+import { llamaDefaults } from "./checkpoints/defaults.ts";
 import { denseState, type LoadOptions, loadModel, type Rename, saveModel } from "./checkpoints/load.ts";
-import { type LlamaConfig, LlamaForCausalLM, llamaDefaults } from "./llama.ts";
+import type { VisionConfig } from "./clip.ts";
+import { type DecoderPart, type LlamaConfig, LlamaForCausalLM } from "./llama.ts";
 import { OwlVisionModel, owlDefaults } from "./owl.ts";
-import type { VisionConfig } from "./vit.ts";
 import { VisionLanguageModel } from "./vlm.ts";
 
 /** The keys of config.json: LLaMA's, and the visual parts'. */
@@ -39,10 +40,33 @@ class VisualAbstractor extends Abstractor {
   }
 }
 
+/** One layer for text and one for image features. */
+class Multiway extends Module implements DecoderPart {
+  multiway: Layer[]; // text, image
+
+  constructor(make: () => Layer) {
+    super();
+    this.multiway = [make(), make()];
+  }
+
+  forward(x: Tensor, modality?: Tensor): Tensor {
+    const [text, image] = this.multiway;
+    return modality ? where(modality, image.forward(x), text.forward(x)) : text.forward(x);
+  }
+}
+
+/** LLaMA whose norms, keys and values are learned apart for text and for image features. */
+export class MplugOwl2Decoder extends LlamaForCausalLM {
+  constructor(config: LlamaConfig) {
+    const twoWays = (make: () => Layer) => new Multiway(make);
+    super(config, { type: "mplug_owl2", norm: twoWays, keyValue: twoWays });
+  }
+}
+
 export class MplugOwl2 extends VisionLanguageModel {
   vision_model: OwlVisionModel;
   visual_abstractor: VisualAbstractor;
-  language_model: LlamaForCausalLM;
+  language_model: MplugOwl2Decoder;
   readonly config: MplugOwl2Config;
 
   constructor(config: MplugOwl2Config) {
@@ -52,7 +76,7 @@ export class MplugOwl2 extends VisionLanguageModel {
     this.config = { ...config, model_type: "mplug_owl2" };
     this.vision_model = new OwlVisionModel(vision);
     this.visual_abstractor = new VisualAbstractor({ ...abstractor, grid_size: grid }, config.hidden_size);
-    this.language_model = new LlamaForCausalLM(this.config);
+    this.language_model = new MplugOwl2Decoder(this.config);
   }
 
   protected isImageToken(id: number): boolean {

@@ -6,9 +6,9 @@
 import { cat, scaledDotProductAttention, type Tensor } from "../src/index.ts";
 import { type FileSource, openCheckpoint, openFolder, type SaveOptions } from "../src/io/index.ts";
 import { Conv2d, LayerNorm, Linear, Module, truncatedNormal } from "../src/nn/index.ts";
-import { multiHead } from "./adapter.ts";
+import { multiHead } from "./abstractor.ts";
 import { type LoadOptions, loadModel, saveModel } from "./checkpoints/load.ts";
-import { checkConfig, checkPixels, type VisionConfig, VisionMLP } from "./vit.ts";
+import { checkConfig, checkPixels, type VisionConfig, VisionMLP } from "./clip.ts";
 
 /** The keys of qformer_config in config.json. */
 export interface QFormerConfig {

@@ -5,8 +5,9 @@
 
 import { interpolate, type Tensor, tensor } from "../src/index.ts";
 import { constant, LayerNorm, Linear, Module, truncatedNormal } from "../src/nn/index.ts";
-import { type Adapter, multiHead, sinCos } from "./adapter.ts";
+import { multiHead, sinCos } from "./abstractor.ts";
 import type { Rename } from "./checkpoints/load.ts";
+import type { Adapter } from "./llava.ts";
 
 export interface ResamplerConfig {
   /** Queries a side. */

@@ -5,7 +5,7 @@
 
 import { linear, scaledDotProductAttention, type Tensor } from "../src/index.ts";
 import { Conv2d, Embedding, LayerNorm, Linear, Module, truncatedNormal, uniform } from "../src/nn/index.ts";
-import { checkConfig, checkPixels, Encoder, type VisionConfig, VisionMLP, type VisionTower } from "./vit.ts";
+import { checkConfig, checkPixels, Encoder, type VisionConfig, VisionMLP, type VisionTower } from "./clip.ts";
 
 export interface SiglipConfig extends VisionConfig {
   /** Whether there is a pooling head. Default true. */

@@ -1,5 +1,4 @@
-/** What all vision-language models share: image embeddings among word embeddings, read by a LLaMA. */
-
+/** The base of all vision-language models: image embeddings among word embeddings, read by a decoder. */
 import {
   bucket,
   type ChatMessage,
@@ -7,20 +6,21 @@ import {
   chat,
   type Processor,
   type Prompt,
+  paddedPrompt,
 } from "../src/generate/index.ts";
 import type { Size } from "../src/image/index.ts";
 import { cat, type Shape, type Tensor, tensor } from "../src/index.ts";
 import { Module } from "../src/nn/index.ts";
 import { IMAGE_TOKEN_INDEX } from "../src/text/index.ts";
-import { ids2d, isPlainCausal, type Layout, layOut, positionsOf, requireHost, segmentsOfMask } from "./batch.ts";
+import { ids2d, isPlainCausal, type Layout, layOut, positionsOf, requireHost } from "./batch.ts";
 import type { DecoderInput, LlamaForCausalLM } from "./llama.ts";
 
-/** A batch as the user has it. Ids, masks and labels come from the host; lengths are those of the text. */
+/** A batch before images are put in place. Ids, masks and labels come from the host. */
 export interface VisionLanguageInput {
   inputIds: Tensor; // i32 [B, T]
   /** All images of the batch in order, [N, C, H, W]; absent in a text-only batch. */
   pixelValues?: Tensor;
-  /** In place of pixelValues: what `visionFeatures` makes of them, [N, P, D], computed earlier. */
+  /** In place of pixelValues: the output of `model.visionFeatures`, [N, P, D], computed earlier. */
   visionFeatures?: Tensor;
   /** i32 [B, T]: 1 for tokens, 0 for padding on either side. */
   attentionMask?: Tensor;
@@ -29,16 +29,16 @@ export interface VisionLanguageInput {
   labels?: Tensor; // i32 [B, T]
   /** Height and width of each image in pixels, for models that cut images into tiles by their shape (LLaVA-NeXT). */
   imageSizes?: readonly Size[];
-  /** Tiles of each image: `tilesPerImage` consecutive entries of pixelValues are one image. Default 1. */
+  /** Each image is this many consecutive entries of pixelValues. Default 1. */
   tilesPerImage?: number;
-  /** Pad every sample to this length (images included): one length for all batches means one plan. */
+  /** Pad every sample to this length, images included. Batches of one length share one plan. */
   padTo?: number;
 }
 
 /** Embeddings of a batch's images, [N, P, D'] or [R, D']. */
 export interface ImageRows {
   embeddings: Tensor;
-  /** Positions that each image takes. */
+  /** Number of positions of each image. */
   counts: readonly number[];
   /** The row of the embeddings for each position. Default: all rows in order. */
   rows?: readonly number[];
@@ -49,33 +49,33 @@ export interface MergedInput {
   decoder: Required<Pick<DecoderInput, "inputsEmbeds" | "positions">> & DecoderInput;
   labels?: Tensor; // i32 [B, T']
   attentionMask: Tensor; // i32 [B, T']
-  /** For each position, row-major [B, T']: which of the batch's image positions stands there, -1 for text. */
+  /** For each position, row-major [B, T']: the index of the image position there, -1 for text. */
   imagePositions: Int32Array;
 }
 
 export abstract class VisionLanguageModel extends Module {
   abstract language_model: LlamaForCausalLM;
-  /** Tokenizer and image settings, when the checkpoint folder has them: what `chat` needs. */
+  /** Tokenizer and image settings of the checkpoint folder, if it has them. `chat` needs them. */
   processor?: Processor;
 
-  /** The id that stands for an image in prompts. */
+  /** The token id of an image in prompts. */
   get imageToken(): number {
     return IMAGE_TOKEN_INDEX;
   }
 
-  /** Whether a token id stands for an image, or for one position of it. */
+  /** Whether a token id marks an image, or one position of it. */
   protected abstract isImageToken(id: number): boolean;
-  /** Whether a sample without images skips one of those given, as batches of the original LLaVA have it. */
+  /** Whether each sample without images skips one of the images given, as in batches of the original LLaVA. */
   protected get textTakesImage(): boolean {
     return false;
   }
 
-  /** Whether the language model treats image features apart from text. */
+  /** Whether the decoder has weights of its own for image features. */
   protected get modalityAdaptive(): boolean {
     return false;
   }
 
-  /** What the adapter reads: pixels [N, C, H, W] to [N, P, D]. */
+  /** Input of the adapter: pixels [N, C, H, W] to [N, P, D]. */
   abstract visionFeatures(pixels: Tensor): Tensor;
   /** The adapter: [N, P, D] to embeddings of images [N / tiles, positions of an image, D']. */
   abstract project(features: Tensor, tilesPerImage?: number): Tensor;
@@ -85,26 +85,22 @@ export abstract class VisionLanguageModel extends Module {
     return this.project(this.visionFeatures(pixels), tilesPerImage);
   }
 
-  /** What stands for each image of the batch; features [N, P, D] are what the adapter reads. */
+  /** Embeddings for the images of a batch, from features [N, P, D]. */
   protected imageRows(features: Tensor, { tilesPerImage }: VisionLanguageInput): ImageRows {
     const embeddings = this.project(features, tilesPerImage);
     return { embeddings, counts: new Array<number>(embeddings.shape[0]).fill(embeddings.shape[1]) };
   }
 
-  /** Lays the batch out and puts image features between the word embeddings. */
+  /** Lays the batch out and puts image embeddings between word embeddings. */
   merge(input: VisionLanguageInput, padding?: { right: boolean; to: (longest: number) => number }): MergedInput {
     const { inputIds, pixelValues, visionFeatures, labels } = input;
     if (pixelValues && visionFeatures) throw new Error("batch: give pixelValues or visionFeatures, not both");
     const seen = visionFeatures ?? (pixelValues && this.visionFeatures(pixelValues));
     const images = seen && this.imageRows(seen, input);
-    for (const [name, other] of Object.entries({
-      attentionMask: input.attentionMask,
-      segments: input.segments,
-      labels,
-    })) {
-      if (other && String(other.shape) !== String(inputIds.shape)) {
-        throw new Error(`batch: ${name} has shape [${other.shape}], inputIds [${inputIds.shape}]`);
-      }
+    for (const name of ["attentionMask", "segments", "labels"] as const) {
+      const shape = input[name]?.shape ?? inputIds.shape;
+      if (String(shape) !== String(inputIds.shape))
+        throw new Error(`batch: ${name} has shape [${shape}], inputIds [${inputIds.shape}]`);
     }
     const layout = layOut(inputIds, {
       counts: images?.counts ?? [],
@@ -140,7 +136,7 @@ export abstract class VisionLanguageModel extends Module {
     const rows = order ? places.map((place) => (place < 0 ? -1 : order[place])) : places;
     const start = order ? undefined : commonRun(rows, batch, features.shape);
     if (start === undefined) return splice(words(ids), features, rows);
-    // One image a sample, in one place: joined without a gather, and no gradient is scattered back.
+    // One image a sample, all at one position: concatenation needs no gather, and its gradient no scatter.
     const text = words(ids.filter((_, i) => rows[i] < 0));
     const rest = text.shape[1] - start;
     const parts = [start > 0 && text.narrow(1, 0, start), features, rest > 0 && text.narrow(1, start, rest)];
@@ -156,41 +152,34 @@ export abstract class VisionLanguageModel extends Module {
     return { ...merged, ...this.language_model.forward(merged.decoder) };
   }
 
-  /** Mean cross-entropy over the labels that are not -100, images never among them. */
+  /** Mean cross-entropy over the labels that are not -100. Image positions have none. */
   loss(input: VisionLanguageInput & { labels: Tensor }): Tensor {
     const merged = this.merge(input);
     return this.language_model.loss(merged.decoder, merged.labels!);
   }
 
-  /** Answers the last of `messages`, the user's, in pieces of text as they are generated. */
+  /** Answers the last message, which is the user's. Yields pieces of text as they are generated. */
   chat(messages: readonly ChatMessage[], options?: ChatOptions): AsyncGenerator<string> {
     if (!this.processor)
       throw new Error("chat: the model was made without a folder that has a tokenizer.json or tokenizer.model");
     return chat(this, this.processor, messages, options);
   }
 
-  /** What `generate` continues: the batch with its padding behind the tokens. */
+  /** The prompt that `generate` continues: the batch with padding after the tokens. */
   prompt(input: VisionLanguageInput): Prompt {
     const { decoder, attentionMask } = this.merge(input, { right: true, to: bucket });
-    const [b, t] = attentionMask.shape;
-    const mask = requireHost("batch", "attentionMask", attentionMask);
-    const lengths = new Array<number>(b).fill(0);
-    mask.forEach((m, i) => (lengths[Math.floor(i / t)] += m));
-    const history: number[][] = lengths.map(() => []);
     const segments = segmentsOf(input);
-    requireHost("batch", "inputIds", input.inputIds).forEach((id, i) => {
-      if (segments[i] !== -1 && !this.isImageToken(id)) history[Math.floor((i * b) / segments.length)].push(id);
-    });
-    return { embeds: decoder.inputsEmbeds, modality: decoder.modality, lengths, history };
+    const ids = requireHost("batch", "inputIds", input.inputIds);
+    const text = Array.from(ids, (id, i) => (segments[i] === -1 || this.isImageToken(id) ? -1 : id));
+    return paddedPrompt(decoder, attentionMask.hostData!, text);
   }
 }
 
 function segmentsOf({ inputIds, attentionMask, segments }: VisionLanguageInput): Int32Array {
   if (segments && attentionMask) throw new Error("batch: give segments or attentionMask, not both");
   if (segments) return Int32Array.from(requireHost("batch", "segments", segments));
-  return attentionMask
-    ? segmentsOfMask(requireHost("batch", "attentionMask", attentionMask))
-    : new Int32Array(inputIds.shape[0] * inputIds.shape[1]);
+  if (!attentionMask) return new Int32Array(inputIds.shape[0] * inputIds.shape[1]);
+  return Int32Array.from(requireHost("batch", "attentionMask", attentionMask), (token) => (token ? 0 : -1));
 }
 
 const whereImages = ({ batch, length, features }: Layout): Tensor =>
@@ -199,7 +188,7 @@ const whereImages = ({ batch, length, features }: Layout): Tensor =>
     { shape: [batch, length], dtype: "bool" },
   );
 
-/** Where the one image of every sample begins, if all begin at the same position and are whole; else undefined. */
+/** Start of the image, if every sample has one whole image at the same position; else undefined. */
 function commonRun(rows: Int32Array, batch: number, [images, per]: Shape): number | undefined {
   const length = rows.length / batch;
   const start = rows.indexOf(0);

@@ -3,10 +3,11 @@
 import { type ChatMessage, type GenerateOptions, Processor } from "../../src/generate/index.ts";
 import { type FileSource, openFolder, readJson } from "../../src/io/index.ts";
 import { checkTokenizer, loadTokenizer } from "../../src/text/index.ts";
+import type { LlavaLoadOptions } from "../checkpoints/llava.ts";
 import { loadAdapter } from "../checkpoints/peft.ts";
 import { loadProjector } from "../checkpoints/projector.ts";
 import { LlamaForCausalLM } from "../llama.ts";
-import { Llava, type LlavaLoadOptions } from "../llava.ts";
+import { Llava } from "../llava.ts";
 import { fromPretrained } from "../registry.ts";
 import { openModel } from "../training/model.ts";
 import { parseRecipe, type Recipe } from "../training/recipe.ts";

@@ -5,7 +5,8 @@
 
 import { type FileSource, type HostTensor, openFolder, TensorFiles } from "../../src/io/index.ts";
 import { sentencePieceJson, Tokenizer, type TokenizerJson } from "../../src/text/index.ts";
-import type { LlamaConfig, RopeScaling } from "../llama.ts";
+import type { LlamaConfig } from "../llama.ts";
+import type { RopeScaling } from "../rope.ts";
 import { type Rename, rename, type Sources } from "./load.ts";
 
 type Metadata = Readonly<Record<string, any>>;

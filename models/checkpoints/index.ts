@@ -14,4 +14,4 @@ export {
   saveModel,
 } from "./load.ts";
 export { type AdapterOptions, loadAdapter, saveAdapter } from "./peft.ts";
-export { loadProjector, noteProjectorNames, type ProjectorFileOptions, saveProjector } from "./projector.ts";
+export { loadProjector, type ProjectorFileOptions, saveProjector } from "./projector.ts";

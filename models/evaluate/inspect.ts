@@ -2,7 +2,8 @@
 
 import type { Image } from "../../src/image/index.ts";
 import { arange, noGrad, rope, type Tensor, tensor, where } from "../../src/index.ts";
-import { type DecoderInput, inverseFrequencies, LlamaForCausalLM } from "../llama.ts";
+import { type DecoderInput, LlamaForCausalLM } from "../llama.ts";
+import { inverseFrequencies } from "../rope.ts";
 import type { VisionLanguageInput, VisionLanguageModel } from "../vlm.ts";
 
 export interface LensToken {
@@ -63,7 +64,7 @@ export async function attentionMaps(model: LlamaForCausalLM, input: DecoderInput
   }
   const [b, t] = seen[0].q!.shape;
   const segments = input.segments && (await input.segments.data());
-  const window = (config.model_type === "mistral" && config.sliding_window) || Infinity;
+  const { window = Infinity } = model.model;
   const visible = Uint32Array.from({ length: b * t * t }, (_, n) => {
     const [s, i, j] = [Math.floor(n / (t * t)), Math.floor(n / t) % t, n % t];
     const together = !segments || segments[s * t + j] === 0 || segments[s * t + j] === segments[s * t + i];

@@ -8,7 +8,7 @@ import { addLoRA, LayerNorm, type ParameterGroup, RMSNorm } from "../../src/nn/i
 import { noteFolder } from "../checkpoints/load.ts";
 import { saveAdapter } from "../checkpoints/peft.ts";
 import { loadProjector, PROJECTOR_FILE, saveProjector } from "../checkpoints/projector.ts";
-import { loadLlama } from "../llama.ts";
+import { loadLlama } from "../language.ts";
 import { Llava } from "../llava.ts";
 import { MplugOwl } from "../owl.ts";
 import { MplugOwl2 } from "../owl2.ts";

@@ -35,6 +35,27 @@ export function textPrompt(model: CausalLM, ids: readonly (readonly number[])[])
 }
 
 /**
+ * A prompt from embeddings of a batch, padded after the tokens.
+ * @param mask [B, T], row-major: 1 for tokens, 0 for padding
+ * @param history ids of the batch, [B, T'], row-major; negative ones do not count as seen
+ */
+export function paddedPrompt(
+  { inputsEmbeds: embeds, modality }: { inputsEmbeds: Tensor; modality?: Tensor },
+  mask: ArrayLike<number>,
+  history: ArrayLike<number>,
+): Prompt {
+  const b = embeds.shape[0];
+  const rows = <T>(list: ArrayLike<T>): T[][] =>
+    Array.from({ length: b }, (_, s) => Array.from(list).slice((s * list.length) / b, ((s + 1) * list.length) / b));
+  return {
+    embeds,
+    modality,
+    lengths: rows(mask).map((row) => row.reduce((n, m) => n + m, 0)),
+    history: rows(history).map((row) => row.filter((id) => id >= 0)),
+  };
+}
+
+/**
  * Launches steps one by one; the caller decides when to await their ids. `keepLogits` makes them readable.
  * Beams, prompt lookup and stop strings are not for single steps.
  */

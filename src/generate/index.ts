@@ -12,6 +12,6 @@ export {
   type ProcessorOptions,
 } from "./chat.ts";
 export type { NewToken } from "./draw.ts";
-export { generate, generateText, generateTokens, type Step, steps, textPrompt } from "./generate.ts";
+export { generate, generateText, generateTokens, paddedPrompt, type Step, steps, textPrompt } from "./generate.ts";
 export type { CausalLM, ImageTextModel, ModelInputs } from "./model.ts";
 export type { GenerateOptions, Prompt } from "./options.ts";

@@ -1,8 +1,7 @@
 /** Projectors of every type against plain arithmetic, under the names of both of LLaVA's layouts. */
 import { beforeAll, expect, test } from "vitest";
-import { Projector } from "../../models/adapter.ts";
 import { loadProjector, saveProjector } from "../../models/checkpoints/projector.ts";
-import { Llava } from "../../models/llava.ts";
+import { Llava, Projector } from "../../models/llava.ts";
 import { memoryFiles } from "../../src/io/source.ts";
 import { TensorFiles } from "../../src/io/tensors.ts";
 import { setParameter } from "../../src/nn/index.ts";

@@ -1,5 +1,6 @@
 import { beforeAll, describe, expect, test } from "vitest";
-import { Llava, type LlavaConfig } from "../../models/llava.ts";
+import type { LlavaConfig } from "../../models/checkpoints/llava.ts";
+import { Llava } from "../../models/llava.ts";
 import { Processor } from "../../src/generate/chat.ts";
 import { anyresRows, anyresTiles, bestResolution, type Size, tileGrid } from "../../src/image/anyres.ts";
 import { resize } from "../../src/image/image.ts";

@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
-import { Llava, type LlavaConfig } from "../../models/llava.ts";
+import type { LlavaConfig } from "../../models/checkpoints/llava.ts";
+import { Llava } from "../../models/llava.ts";
 import { AdamW, decayMatrices } from "../../src/nn/index.ts";
 import { init } from "../../src/runtime/engine.ts";
 import { manualSeed, tensor } from "../../src/tensor/tensor.ts";

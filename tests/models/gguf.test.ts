@@ -1,6 +1,8 @@
 import { beforeAll, describe, expect, test } from "vitest";
-import { inverseFrequencies, LlamaForCausalLM } from "../../models/llama.ts";
+import { languageModel } from "../../models/language.ts";
+import type { LlamaForCausalLM } from "../../models/llama.ts";
 import { loadGguf } from "../../models/registry.ts";
+import { inverseFrequencies } from "../../models/rope.ts";
 import { toHalf } from "../../src/graph/dtype.ts";
 import { memoryFiles } from "../../src/io/source.ts";
 import { manualSeed } from "../../src/ops/random.ts";
@@ -108,7 +110,7 @@ describe("GGUF models", () => {
     ["qwen2", false],
   ] as const)("%s (tied %s): the same logits as the model that was written", async (type, tied) => {
     manualSeed(3);
-    const model = new LlamaForCausalLM({ ...config, model_type: type, tie_word_embeddings: tied });
+    const model = languageModel({ ...config, model_type: type, tie_word_embeddings: tied });
     const files = place(ggufFile(metadata(type), await stored(model, type, false)));
     const { model: read, tokenizer } = await loadGguf(files, { file: "m.gguf" });
     expect(tokenizer).toBeUndefined();
@@ -119,7 +121,7 @@ describe("GGUF models", () => {
   test("Q8_0 and the factors of rotary frequencies", async () => {
     manualSeed(4);
     const factors = Array.from({ length: 8 }, (_, i) => 1 + i / 4);
-    const model = new LlamaForCausalLM({ ...config, rope_scaling: { rope_type: "factors", factors } });
+    const model = languageModel({ ...config, rope_scaling: { rope_type: "factors", factors } });
     const freqs = {
       name: "rope_freqs.weight",
       shape: [8],
@@ -136,7 +138,7 @@ describe("GGUF models", () => {
   });
 
   test("what does not fit is named", async () => {
-    const model = new LlamaForCausalLM(config);
+    const model = languageModel(config);
     const tensors = await stored(model, "llama", false);
     const without = tensors.filter(({ name }) => name !== "output_norm.weight");
     const load = (meta: Record<string, GgufValue>, all = tensors) =>
@@ -154,7 +156,7 @@ describe("GGUF models", () => {
 
 describe("GGUF tokenizers", () => {
   const read = async (meta: Record<string, GgufValue>) => {
-    const model = new LlamaForCausalLM(config);
+    const model = languageModel(config);
     const file = ggufFile({ ...metadata("llama"), ...meta }, await stored(model, "llama", false));
     return (await loadGguf(place(file), { file: "m.gguf" })).tokenizer!;
   };

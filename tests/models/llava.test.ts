@@ -1,6 +1,7 @@
 import { beforeAll, describe, expect, test } from "vitest";
 import { layOut, positionsOf } from "../../models/batch.ts";
-import { completeConfig, Llava, type LlavaConfig } from "../../models/llava.ts";
+import { completeConfig, type LlavaConfig } from "../../models/checkpoints/llava.ts";
+import { Llava } from "../../models/llava.ts";
 import { openCheckpoint, saveCheckpoint } from "../../src/io/huggingface.ts";
 import { memoryFiles, subfolder } from "../../src/io/source.ts";
 import { init } from "../../src/runtime/engine.ts";

@@ -1,92 +1,9 @@
 /**
- * Adapters: what turns the features of a vision tower into embeddings of a language model.
- * - `Projector`: linear or MLP on every token (LLaVA, arXiv 2304.08485 and 2310.03744)
- * - `Abstractor`: learnable queries that read the image by cross-attention (mPLUG-Owl, arXiv 2304.14178; with fixed
- *   positions mPLUG-Owl2, arXiv 2311.04257)
+ * The visual abstractor of mPLUG-Owl (arXiv 2304.14178): learnable queries read the image by cross-attention. With fixed
+ * positions it is that of mPLUG-Owl2 (arXiv 2311.04257).
  */
-
 import { cat, scaledDotProductAttention, type Tensor, tensor } from "../src/index.ts";
-import {
-  type Activation,
-  activation,
-  constant,
-  type Layer,
-  LayerNorm,
-  Linear,
-  Module,
-  truncatedNormal,
-} from "../src/nn/index.ts";
-
-/** features [N, P, D] of N images to embeddings [N, tokens(P), D']. */
-export interface Adapter extends Module {
-  tokens(patches: number): number;
-  forward(features: Tensor): Tensor;
-}
-
-export interface ProjectorOptions {
-  /** "identity", "linear", or "mlp{n}x_gelu": n linear layers with activations between them. */
-  type: string;
-  bias?: boolean;
-  act?: string;
-  /** Merges squares of this many tokens a side into one wider token (space to depth). Default 1. */
-  pixelShuffle?: number;
-  /** Appends the mean of the tokens as one more. */
-  meanToken?: boolean;
-}
-
-/** One linear layer or an MLP, the same for every token; weights are named linear_1, linear_2, … */
-export class Projector extends Module implements Adapter {
-  readonly #layers: Layer[] = []; // Linear, or what replaced it
-  readonly #act: Activation;
-  readonly #shuffle: number;
-  readonly #meanToken: boolean;
-
-  constructor(inDim: number, outDim: number, options: ProjectorOptions) {
-    super();
-    const { type, bias = true, act = "gelu", pixelShuffle = 1, meanToken = false } = options;
-    const depth = type === "identity" ? 0 : type === "linear" ? 1 : Number(/^mlp(\d+)x_gelu$/.exec(type)?.[1] ?? NaN);
-    if (Number.isNaN(depth))
-      throw new Error(`projector type "${type}" is not supported; known are identity, linear, mlp<n>x_gelu`);
-    const wide = inDim * pixelShuffle ** 2;
-    if (depth === 0 && wide !== outDim)
-      throw new Error(`projector identity: features are ${wide} wide, the language model ${outDim}`);
-    for (let i = 0; i < depth; i++) this.#layers.push(new Linear(i ? outDim : wide, outDim, { bias }));
-    this.#act = activation(act);
-    this.#shuffle = pixelShuffle;
-    this.#meanToken = meanToken;
-  }
-
-  protected override fields(): Iterable<[string, unknown]> {
-    return this.#layers.map((layer, i) => [`linear_${i + 1}`, layer]);
-  }
-
-  override replaceChild(name: string, child: Layer): void {
-    this.#layers[Number(name.slice("linear_".length)) - 1] = child;
-  }
-
-  tokens(patches: number): number {
-    return patches / this.#shuffle ** 2 + (this.#meanToken ? 1 : 0);
-  }
-
-  forward(features: Tensor): Tensor {
-    const merged = pixelShuffle(features, this.#shuffle);
-    const tokens = this.#meanToken ? cat([merged, merged.mean(1, true)], 1) : merged; // [N, P', D f²]
-    return this.#layers.reduce((x, layer, i) => layer.forward(i ? this.#act(x) : x), tokens);
-  }
-}
-
-/** Space to depth on a square grid of tokens: [N, P, D] to [N, P/f², D f²]. */
-export function pixelShuffle(x: Tensor, factor: number): Tensor {
-  if (factor === 1) return x;
-  const [n, p, d] = x.shape;
-  const side = Math.sqrt(p);
-  if (!Number.isInteger(side) || side % factor) {
-    throw new Error(`pixelShuffle: [${x.shape}] is not a square grid of tokens that ${factor} divides`);
-  }
-  const out = side / factor;
-  const grid = x.reshape([n, out, factor, out, factor, d]).permute([0, 1, 3, 2, 4, 5]); // [N, h, w, f, f, D]
-  return grid.reshape([n, out * out, factor * factor * d]);
-}
+import { LayerNorm, Linear, Module, truncatedNormal } from "../src/nn/index.ts";
 
 /** The keys of visual_abstractor_config in config.json. */
 export interface AbstractorConfig {
@@ -270,25 +187,5 @@ export class Abstractor extends Module {
     let x = queries.expand([n, q, d]);
     for (const { crossattention } of this.encoder.layers) x = crossattention.forward(x, features);
     return cat([this.visual_fc.forward(x), this.vit_eos.expand([n, 1, this.outDim])], 1);
-  }
-}
-
-/** Learned vectors added to the tokens of an image by their place, for images of several tiles. */
-export class SlotEmbedding extends Module {
-  weight: Tensor; // [slots, D']
-
-  constructor(
-    readonly slots: number,
-    dim: number,
-  ) {
-    super();
-    this.weight = constant([slots, dim], 0);
-  }
-
-  /** x [N, T, D'] with T at most the number of slots. */
-  forward(x: Tensor): Tensor {
-    const [, t] = x.shape;
-    if (t > this.slots) throw new Error(`SlotEmbedding: an image of ${t} tokens for ${this.slots} slots`);
-    return x.add(this.weight.narrow(0, 0, t));
   }
 }
