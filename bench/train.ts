@@ -42,8 +42,9 @@ export async function overheadChild(dispatches = 300, rounds = 150): Promise<voi
   const run = Plan.prototype.run;
   Plan.prototype.run = function (...args) {
     const started = performance.now();
-    run.apply(this, args);
+    const running = run.apply(this, args);
     replay = performance.now() - started;
+    return running;
   };
   const [build, flushes, replays]: number[][] = [[], [], []];
   for (let i = 0; i < rounds * AHEAD; i++) {

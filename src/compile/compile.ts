@@ -123,14 +123,15 @@ export async function compile(layout: Layout, device: Device): Promise<Plan> {
     return { at, bytes: Math.max(16, Math.ceil(w.length / 4) * 16) };
   };
   const uniforms = kernels.map((k) => k.bind.map((b) => ("words" in b ? uniformAt(b.words) : undefined)));
-  const buffer = device.pool.permanent(Math.max(words.length * 4, 256), 0x40 | 0x08 /* UNIFORM | COPY_DST */);
-  device.gpu.queue.writeBuffer(buffer, 0, new Uint32Array(words));
-
-  const steps = await Promise.all(
-    kernels.map(
-      async (k, i): Promise<Step> => ({
+  const pipelines = await Promise.all(kernels.map(({ code, label }) => device.pipelines.get(code, label)));
+  const { finishes, temps, uploads, uploadBytes, peakBytes } = places;
+  return device.guard(() => {
+    const buffer = device.pool.permanent(Math.max(words.length * 4, 256), 0x40 | 0x08 /* UNIFORM | COPY_DST */);
+    device.gpu.queue.writeBuffer(buffer, 0, new Uint32Array(words));
+    const steps = kernels.map(
+      (k, i): Step => ({
         label: k.label,
-        pipeline: await device.pipelines.get(k.code, k.label),
+        pipeline: pipelines[i],
         grid: k.grid,
         flops: k.flops,
         bytes: k.at.reduce((sum, at) => sum + (at?.bytes ?? 0), 0),
@@ -139,14 +140,10 @@ export async function compile(layout: Layout, device: Device): Promise<Plan> {
           return at ?? { in: "fixed", buffer, offset: uniform!.at, bytes: uniform!.bytes };
         }),
       }),
-    ),
-  );
-  const { finishes, temps, uploads, uploadBytes, peakBytes } = places;
-  return new Plan(
-    device,
-    { steps, finishes, temps, uploads, uploadBytes, uniforms: buffer, peakBytes, text: textOf(kernels) },
-    leaves,
-  );
+    );
+    const parts = { steps, finishes, temps, uploads, uploadBytes, uniforms: buffer, peakBytes, text: textOf(kernels) };
+    return new Plan(device, parts, leaves);
+  });
 }
 
 const scopeOf = (plan: Schedule): ExprScope => ({ isBuffer: (n) => plan.buffers.has(n) });

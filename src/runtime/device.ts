@@ -61,26 +61,25 @@ export interface InitOptions {
   limits?: { maxStorageBufferBindingSize?: number };
 }
 
+/** Error scopes of `guard`, from the outermost to the innermost. */
+const ERRORS = ["internal", "validation", "out-of-memory"] as const;
+
 /** A GPU with its caches. Values of one device do not mix with those of another. */
 export class Device {
   readonly pipelines: PipelineCache;
   readonly pool: Pool;
   /** Why the device is gone, once it is. */
   lost?: string;
-  private error?: string;
 
   constructor(
     readonly gpu: GPUDevice,
     readonly info: DeviceInfo,
     public tuner = new Tuner(),
   ) {
-    this.pipelines = new PipelineCache(gpu, (ask) => this.wait(ask));
+    this.pipelines = new PipelineCache(this);
     this.pool = new Pool(gpu, gpu.limits.maxBufferSize);
     void gpu.lost.then((reason) => {
       this.lost = reason.message || reason.reason || "unknown reason";
-    });
-    gpu.addEventListener?.("uncapturederror", (event) => {
-      this.error ??= (event as GPUUncapturedErrorEvent).error.message;
     });
   }
 
@@ -94,15 +93,37 @@ export class Device {
     return this.wait(() => this.gpu.queue.onSubmittedWorkDone());
   }
 
-  /** Throws if the device was lost or a GPU call failed since the last check. */
+  /**
+   * Makes GPU calls, all of them before `calls` returns, and resolves to its result once the device has validated them.
+   * WebGPU reports errors later and names no caller: error scopes keep those of one flush out of the next.
+   * @throws the first error of these calls. Buffers that they made are destroyed then, as some may be invalid.
+   */
+  async guard<T>(calls: () => T): Promise<T> {
+    const { gpu, pool } = this;
+    for (const filter of ERRORS) gpu.pushErrorScope(filter);
+    const watched = pool.watch();
+    let result: { value: T } | { thrown: unknown };
+    try {
+      result = { value: calls() };
+    } catch (thrown) {
+      result = { thrown };
+    }
+    const made = watched();
+    // `wait` here too: a poll that is not paced makes all polls after it unpaced (polling.ts).
+    const errors = await this.wait(() => Promise.all(ERRORS.map(() => gpu.popErrorScope()))).catch(() => []);
+    const memory = errors[0]; // the innermost scope: what fails for want of memory makes later calls invalid
+    const error = memory ?? errors.find((found) => found);
+    if ("value" in result && !error && this.lost === undefined) return result.value;
+    pool.forget(made);
+    this.check();
+    if ("thrown" in result) throw result.thrown;
+    throw new Error(`WebGPU: ${memory ? "the GPU is out of memory: " : ""}${error?.message}`);
+  }
+
+  /** Throws if the device was lost. */
   check(): void {
     if (this.lost !== undefined)
       throw new Error(`the GPU device was lost (${this.lost}); call init() again and reload your weights`);
-    if (this.error !== undefined) {
-      const message = this.error;
-      this.error = undefined;
-      throw new Error(`WebGPU: ${message}`);
-    }
   }
 }
 

@@ -133,11 +133,15 @@ function run(keep: readonly Node[], reads: readonly Node[]): Promise<void> {
     await ready();
     const flushed = beginFlush();
     try {
-      if (device) await runOnDevice(device, keep, [...reads, ...scalars], assigns);
-      else
-        evaluate(
-          [...new Set([...keep, ...reads, ...scalars, ...assigns.map((a) => a.node)])].filter((n) => !n.realized),
-        );
+      try {
+        await compute(keep, [...reads, ...scalars], assigns);
+      } catch (error) {
+        // A 0-d value that nobody asked for yet must not fail what was asked for. It reports its own error when it is read.
+        const asked = new Set([...keep, ...reads]);
+        if (device?.lost !== undefined || assigns.length || asked.size === 0 || scalars.every((n) => asked.has(n)))
+          throw error;
+        await compute(keep, reads, assigns);
+      }
     } catch (error) {
       for (const { leaf, node } of assigns) if (!node.realized) undo(leaf, node);
       throw error;
@@ -148,6 +152,15 @@ function run(keep: readonly Node[], reads: readonly Node[]): Promise<void> {
   });
   tail = result.catch(() => undefined); // a failed flush must not fail later ones
   return result;
+}
+
+async function compute(
+  keep: readonly Node[],
+  reads: readonly Node[],
+  assigns: readonly { leaf: Node; node: Node }[],
+): Promise<void> {
+  if (device) return runOnDevice(device, keep, reads, assigns);
+  evaluate([...new Set([...keep, ...reads, ...assigns.map((a) => a.node)])].filter((n) => !n.realized));
 }
 
 /** A failed flush leaves every in-place value as it was. */
@@ -173,6 +186,7 @@ async function runOnDevice(
   assigns: readonly { leaf: Node; node: Node }[],
 ): Promise<void> {
   device.check();
+  promotions.length = 0; // of a flush that failed before it awaited them
   for (const { leaf } of assigns) if (!leaf.realized) await execute(device, [{ node: leaf, mode: "keep" }]);
   for (const { leaf } of assigns) promote(device, leaf);
   const roots: Root[] = [
@@ -203,10 +217,17 @@ async function execute(device: Device, roots: Root[]): Promise<void> {
     moved ||= graph.fed[i] && leaf.storage !== undefined;
   });
   if (moved) graph = collect(wanted);
+  await Promise.all(promotions.splice(0));
   if (device.pool.wantsCollection()) await collectGarbage();
   const plan = await planFor(device, graph);
   if (inFlight.length >= MAX_IN_FLIGHT) await inFlight.shift();
-  await profile(device, plan, graph);
+  try {
+    await profile(device, plan, graph);
+  } catch (error) {
+    plans.delete(graph.key); // some of its buffers or bind groups may be invalid
+    plan.dispose();
+    throw error;
+  }
   inFlight.push(device.idle().catch(() => undefined));
   device.check();
 }
@@ -227,7 +248,10 @@ async function planFor(device: Device, graph: Graph): Promise<Plan> {
   if (plans.size > MAX_PLANS) {
     const [oldest, plan] = plans.entries().next().value!;
     plans.delete(oldest);
-    void plan.then((p) => p.dispose());
+    void plan.then(
+      (p) => p.dispose(),
+      () => undefined,
+    );
   }
   try {
     const plan = await made;
@@ -253,10 +277,25 @@ function countUse(device: Device, leaf: Node): void {
 
 function promote(device: Device, node: Node): void {
   if (node.storage || !node.host) return;
-  node.storage = device.pool.own(byteSize(node.dtype, numel(node.shape)));
-  const words = toWords(node) as Uint32Array<ArrayBuffer>;
-  if (allZero(words)) clear(device, node.storage.buffer);
-  else device.gpu.queue.writeBuffer(node.storage.buffer, 0, words);
+  const promoted = place(device, node, toWords(node));
+  promoted.catch(() => undefined); // the flush that awaits it reports it
+  promotions.push(promoted);
+}
+/** Values on their way to buffers of their own; awaited by the flush that sent them. */
+const promotions: Promise<void>[] = [];
+
+/** Gives a node a buffer with these words at once; withdraws it if the GPU refuses. */
+async function place(device: Device, node: Node, words: Uint32Array): Promise<void> {
+  try {
+    await device.guard(() => {
+      node.storage = device.pool.own(byteSize(node.dtype, numel(node.shape)));
+      if (allZero(words)) clear(device, node.storage.buffer);
+      else device.gpu.queue.writeBuffer(node.storage.buffer, 0, words as Uint32Array<ArrayBuffer>);
+    });
+  } catch (error) {
+    node.storage = undefined;
+    throw error;
+  }
 }
 
 /** Zeros, such as an optimizer's first moments, need no upload. */
@@ -278,8 +317,7 @@ let uploaded = 0;
 export async function upload(leaf: Node, words: Uint32Array): Promise<boolean> {
   await (started ??= start({}));
   if (!device) return false;
-  leaf.storage = device.pool.own(byteSize(leaf.dtype, numel(leaf.shape)));
-  device.gpu.queue.writeBuffer(leaf.storage.buffer, 0, words as Uint32Array<ArrayBuffer>);
+  await place(device, leaf, words);
   uploaded += words.byteLength;
   if (uploaded > MAX_UPLOADED) {
     uploaded = 0;
@@ -359,17 +397,27 @@ export async function packParameters(tensors: readonly Tensor[]): Promise<void> 
     nodes.every(({ storage }, i) => storage?.shared && storage.buffer === first && storage.offset === offsets[i] * 4)
   )
     return;
-  const buffer = device.pool.permanent(total * 4);
-  const encoder = device.gpu.createCommandEncoder();
-  tensors.forEach((t, i) => {
-    const { storage } = nodes[i];
-    const bytes = byteSize("f32", t.numel);
-    encoder.copyBufferToBuffer(storage!.buffer, storage!.offset, buffer, offsets[i] * 4, bytes);
-    nodes[i].storage = { buffer, offset: offsets[i] * 4, bytes, shared: true };
-    nodes[i].host = undefined;
-    if (!storage!.shared) device!.pool.disown(storage!);
-  });
-  device.gpu.queue.submit([encoder.finish()]);
+  const { gpu, pool } = device;
+  const old = nodes.map((n) => n.storage!);
+  try {
+    await device.guard(() => {
+      const buffer = pool.permanent(total * 4);
+      const encoder = gpu.createCommandEncoder();
+      for (const [i, n] of nodes.entries()) {
+        const bytes = byteSize("f32", numel(n.shape));
+        encoder.copyBufferToBuffer(old[i].buffer, old[i].offset, buffer, offsets[i] * 4, bytes);
+        n.storage = { buffer, offset: offsets[i] * 4, bytes, shared: true };
+      }
+      gpu.queue.submit([encoder.finish()]);
+    });
+  } catch (error) {
+    for (const [i, n] of nodes.entries()) n.storage = old[i];
+    throw error;
+  }
+  for (const [i, n] of nodes.entries()) {
+    n.host = undefined;
+    if (!old[i].shared) pool.disown(old[i]);
+  }
 }
 
 /** Compiles everything anew from now on. */

@@ -50,6 +50,26 @@ export interface PlanParts {
   readonly text: string;
 }
 
+/** Puts timestamps around the passes of a plan. */
+interface Timer {
+  pass(index: number): GPUComputePassDescriptor;
+  resolve(encoder: GPUCommandEncoder): void;
+}
+
+/** A value that is copied to the staging buffer. */
+interface Read {
+  readonly node: Node;
+  readonly at: number;
+  readonly bytes: number;
+}
+
+/** Work that the GPU has: buffers of the roots that are kept, and what is read back. */
+interface Submission {
+  readonly outputs: ReadonlyMap<number, Storage>;
+  readonly staging?: GPUBuffer;
+  readonly reads: readonly Read[];
+}
+
 /** Compiled work: replaying it writes the host inputs, encodes one pass and submits once. */
 export class Plan {
   runs = 0;
@@ -99,11 +119,32 @@ export class Plan {
     return this.parts.peakBytes;
   }
 
-  /** Runs the plan on a graph with its key. Host values of `read` roots arrive later, in `node.reading`. */
-  run(
-    graph: Graph,
-    timer?: { pass(index: number): GPUComputePassDescriptor; resolve(encoder: GPUCommandEncoder): void },
-  ): void {
+  /**
+   * Runs the plan on a graph with its key; encodes and submits before it returns. Host values of `read` roots arrive
+   * later, in `node.reading`. If the GPU refuses the work, no node has changed.
+   */
+  async run(graph: Graph, timer?: Timer): Promise<void> {
+    let staging: GPUBuffer | undefined;
+    try {
+      const { outputs, reads, mapped } = await this.device.guard(() => {
+        const submitted = this.submit(graph, timer);
+        staging = submitted.staging;
+        const mapped = staging && this.device.wait(() => staging!.mapAsync(1 /* GPUMapMode.READ */));
+        mapped?.catch(() => undefined); // reported by the guard, or to whoever awaits the values
+        return { ...submitted, mapped };
+      });
+      for (const [i, storage] of outputs) {
+        graph.roots[i].node.storage = storage;
+        graph.roots[i].node.forgetSources();
+      }
+      if (mapped) this.readBack(staging!, mapped, reads);
+    } catch (error) {
+      if (staging) this.device.pool.destroy(staging);
+      throw error;
+    }
+  }
+
+  private submit(graph: Graph, timer?: Timer): Submission {
     const { gpu, pool } = this.device;
     this.runs++;
     const leaves = this.placeLeaves(graph);
@@ -127,7 +168,7 @@ export class Plan {
       pass.end();
     }
     const resolve = (at: Location): Storage => this.resolve(at, leaves, outputs);
-    const reads: { node: Node; at: number; bytes: number }[] = [];
+    const reads: Read[] = [];
     let readBytes = 0;
     for (const f of this.parts.finishes) {
       if (f.mode === "read") {
@@ -150,11 +191,7 @@ export class Plan {
       }
     }
     gpu.queue.submit([encoder.finish()]);
-    for (const [i, storage] of outputs) {
-      graph.roots[i].node.storage = storage;
-      graph.roots[i].node.forgetSources();
-    }
-    if (staging) this.readBack(staging, readBytes, reads);
+    return { outputs, staging, reads };
   }
 
   private encode(pass: GPUComputePassEncoder, from: number, to: number): void {
@@ -235,28 +272,22 @@ export class Plan {
     }
   }
 
-  private readBack(
-    staging: GPUBuffer,
-    bytes: number,
-    reads: readonly { node: Node; at: number; bytes: number }[],
-  ): void {
-    const arrived = this.device
-      .wait(() => staging.mapAsync(1 /* GPUMapMode.READ */, 0, bytes))
-      .then(
-        () => {
-          const mapped = staging.getMappedRange(0, bytes);
-          for (const { node, at } of reads) {
-            node.host = fromBytes(node, mapped, at);
-            node.forgetSources();
-          }
-          staging.unmap();
-          this.device.pool.returnStaging(staging);
-        },
-        (error: Error) => {
-          this.device.check();
-          throw error;
-        },
-      );
+  private readBack(staging: GPUBuffer, mapped: Promise<unknown>, reads: readonly Read[]): void {
+    const arrived = mapped.then(
+      () => {
+        const bytes = staging.getMappedRange();
+        for (const { node, at } of reads) {
+          node.host = fromBytes(node, bytes, at);
+          node.forgetSources();
+        }
+        staging.unmap();
+        this.device.pool.returnStaging(staging);
+      },
+      (error: Error) => {
+        this.device.check();
+        throw error;
+      },
+    );
     for (const { node } of reads) {
       node.reading = arrived.finally(() => (node.reading = undefined));
       node.reading.catch(() => {}); // reported to whoever awaits it

@@ -5,6 +5,8 @@ const LONG = 1 / 64; // the share once that is more, as for seconds of compilati
 type Immediate = (poll: () => void) => unknown;
 
 let since = 0;
+/** Brings a poll forward that waits for a timer. */
+let hasten: (() => void) | undefined;
 let cell: Int32Array<SharedArrayBuffer> | undefined; // made where something polls: pages have no shared memory
 
 /**
@@ -15,7 +17,9 @@ let cell: Int32Array<SharedArrayBuffer> | undefined; // made where something pol
  */
 export function patiently<T>(ask: () => T): T {
   since = performance.now();
-  return paced(ask);
+  const asked = paced(ask);
+  hasten?.(); // a short wait must not take as long as the long one before it
+  return asked;
 }
 
 /** Runs `call` with Dawn's next poll, if it asks for one, coming later. */
@@ -27,7 +31,7 @@ function paced<T>(call: () => T): T {
     const next = (): void => paced(poll);
     const waited = performance.now() - since;
     const pause = Math.max(LEAST, Math.min(MOST, SHARE * waited));
-    if (pause >= MOST) return setTimeout(next, Math.max(MOST, LONG * waited));
+    if (pause >= MOST) return later(next, Math.max(MOST, LONG * waited), immediate);
     // Timers are too coarse: the thread itself sleeps, some milliseconds in all.
     return immediate(() => {
       Atomics.wait((cell ??= new Int32Array(new SharedArrayBuffer(4))), 0, 0, pause);
@@ -39,4 +43,17 @@ function paced<T>(call: () => T): T {
   } finally {
     scope.setImmediate = immediate;
   }
+}
+
+function later(next: () => void, pause: number, immediate: Immediate): unknown {
+  const timer = setTimeout(() => {
+    hasten = undefined;
+    next();
+  }, pause);
+  hasten = () => {
+    hasten = undefined;
+    clearTimeout(timer);
+    immediate(next);
+  };
+  return timer;
 }

@@ -28,8 +28,10 @@ export class Pool {
   private short = false;
   private readonly free = new Map<number, GPUBuffer[]>();
   private readonly staging = new Map<number, GPUBuffer[]>();
-  private readonly scratch: GPUBuffer[] = [];
+  private scratch: GPUBuffer[] = [];
   private readonly arenas = new Map<string, GPUBuffer>();
+  private watched?: GPUBuffer[];
+  private readonly gone = new WeakSet<GPUBuffer>();
   private readonly owners = new FinalizationRegistry<GPUBuffer>((buffer) => this.release(buffer));
 
   constructor(
@@ -46,7 +48,30 @@ export class Pool {
     this.liveBytes += bytes;
     this.liveBuffers++;
     this.peakBytes = Math.max(this.peakBytes, this.liveBytes);
-    return this.device.createBuffer({ size: bytes, usage });
+    const buffer = this.device.createBuffer({ size: bytes, usage });
+    this.watched?.push(buffer);
+    return buffer;
+  }
+
+  /** Notes the buffers made from now on, until the function that it returns is called: that gives them. */
+  watch(): () => GPUBuffer[] {
+    const [outer, made] = [this.watched, [] as GPUBuffer[]];
+    this.watched = made;
+    return () => {
+      this.watched = outer;
+      return made;
+    };
+  }
+
+  /** Destroys buffers and gives them to nobody any more. */
+  forget(buffers: readonly GPUBuffer[]): void {
+    if (buffers.length === 0) return;
+    for (const buffer of buffers) this.destroy(buffer);
+    const alive = (buffer: GPUBuffer): boolean => !this.gone.has(buffer);
+    for (const lists of [this.free, this.staging])
+      for (const [size, list] of lists) lists.set(size, list.filter(alive));
+    this.scratch = this.scratch.filter(alive);
+    for (const [layout, buffer] of this.arenas) if (!alive(buffer)) this.arenas.delete(layout);
   }
 
   /**
@@ -81,6 +106,7 @@ export class Pool {
   }
 
   private release(buffer: GPUBuffer): void {
+    if (this.gone.has(buffer)) return;
     const list = this.free.get(buffer.size);
     if (list) list.push(buffer);
     else this.free.set(buffer.size, [buffer]);
@@ -93,6 +119,8 @@ export class Pool {
 
   /** Ends a permanent buffer; work already submitted may still use it. */
   destroy(buffer: GPUBuffer): void {
+    if (this.gone.has(buffer)) return;
+    this.gone.add(buffer);
     this.liveBytes -= buffer.size;
     this.liveBuffers--;
     buffer.destroy();

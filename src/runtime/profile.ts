@@ -37,8 +37,9 @@ export async function profile(device: Device, plan: Plan, graph: Graph): Promise
   const wanted = listener || debugLevel >= 2 || tracing();
   const encoded = begin("encode");
   if (!wanted || plan.steps.length === 0 || !device.info.timestamps) {
-    plan.run(graph);
+    const running = plan.run(graph);
     encoded({ kernels: plan.steps.length });
+    await running;
     if (tracing()) await waitUntimed(device, plan);
     return;
   }
@@ -49,7 +50,7 @@ export async function profile(device: Device, plan: Plan, graph: Graph): Promise
   );
   const resolved = gpu.createBuffer({ size: 16 * count, usage: 0x200 | 0x04 }); // QUERY_RESOLVE | COPY_SRC
   const staging = gpu.createBuffer({ size: 16 * count, usage: 0x01 | 0x08 }); // MAP_READ | COPY_DST
-  plan.run(graph, {
+  const running = plan.run(graph, {
     pass: (i) => {
       const at = 2 * (i % SET);
       const querySet = sets[Math.floor(i / SET)];
@@ -61,6 +62,7 @@ export async function profile(device: Device, plan: Plan, graph: Graph): Promise
     },
   });
   encoded({ kernels: count });
+  await running;
   const submitted = performance.now();
   const waited = begin("wait");
   await device.wait(() => staging.mapAsync(1));

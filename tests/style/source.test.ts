@@ -14,7 +14,7 @@ const code = [
 const texts = [...code, ...list("docs", /\.md$/), ...list("kernels", /\.md$/), "README.md", "CONTRIBUTING.md"];
 
 describe("line budgets", () => {
-  const MAX_FILE = 420;
+  const MAX_FILE = 470;
   /** Lines of all files below a folder. Raise one deliberately, in the commit that needs it. */
   const budgets = { src: 18600, models: 11000, kernels: 7500 };
 

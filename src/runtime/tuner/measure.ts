@@ -122,19 +122,21 @@ function clockOf(device: Device): Clock {
   return async ({ dispatches }, repeats) => {
     const stamps = !work.cpu && info.timestamps ? new Stamps(gpu) : undefined;
     const started = work.now();
-    const encoder = gpu.createCommandEncoder();
-    const pass = encoder.beginComputePass(stamps?.pass);
-    for (let i = 0; i < repeats; i++) {
-      for (const { pipeline, group, grid } of dispatches) {
-        pass.setPipeline(pipeline.pipeline);
-        pass.setBindGroup(0, group);
-        pass.dispatchWorkgroups(...grid);
+    const checked = device.guard(() => {
+      const encoder = gpu.createCommandEncoder();
+      const pass = encoder.beginComputePass(stamps?.pass);
+      for (let i = 0; i < repeats; i++) {
+        for (const { pipeline, group, grid } of dispatches) {
+          pass.setPipeline(pipeline.pipeline);
+          pass.setBindGroup(0, group);
+          pass.dispatchWorkgroups(...grid);
+        }
       }
-    }
-    pass.end();
-    stamps?.resolve(encoder);
-    gpu.queue.submit([encoder.finish()]);
-    await device.idle();
+      pass.end();
+      stamps?.resolve(encoder);
+      gpu.queue.submit([encoder.finish()]);
+    });
+    await Promise.all([checked, device.idle()]);
     return stamps ? stamps.read() : work.now() - started;
   };
 }
@@ -175,15 +177,15 @@ async function prepare(
   buffers: Buffers,
 ): Promise<Contestant["dispatches"] | undefined> {
   try {
-    return await Promise.all(
-      kernels.map(async ({ code, label, bind, grid }) => {
-        const pipeline = await device.pipelines.get(code, label);
+    const pipelines = await Promise.all(kernels.map(({ code, label }) => device.pipelines.get(code, label)));
+    return await device.guard(() =>
+      kernels.map(({ bind, grid }, i) => {
         const bound = bind.map((b) => ("words" in b ? buffers.uniform(b.words) : buffers.of(b.ref)));
         const group = device.gpu.createBindGroup({
-          layout: pipeline.layout,
+          layout: pipelines[i].layout,
           entries: bound.map((buffer, binding) => ({ binding, resource: { buffer } })),
         });
-        return { pipeline, group, grid };
+        return { pipeline: pipelines[i], group, grid };
       }),
     );
   } catch (error) {
