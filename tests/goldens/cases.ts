@@ -44,12 +44,9 @@ export const roots = named.filter(({ path }) => existsSync(path));
 /** Roots that were asked for and are not there. */
 export const missingRoots = named.filter(({ path }) => !existsSync(path));
 
-/** The folder of a case in the first root that has it. */
-export const findCase = (name: string): string | undefined =>
-  roots.map(({ path }) => join(path, name)).find((path) => existsSync(path));
-
-/** The first root: the one with conversations, tokenizers and images. */
-export const goldens = roots[0]?.path ?? here;
+/** A file or folder of the first root that has it, else of the copies in this folder. */
+export const goldenFile = (...path: string[]): string | undefined =>
+  [...roots.map((root) => root.path), here].map((root) => join(root, ...path)).find((found) => existsSync(found));
 
 const kinds = [
   "ops",

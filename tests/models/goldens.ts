@@ -1,12 +1,8 @@
-import { existsSync, readFileSync } from "node:fs";
-import { join } from "node:path";
-import { goldens } from "../goldens/cases.ts";
+import { readFileSync } from "node:fs";
+import { goldenFile } from "../goldens/cases.ts";
 
-/** A file of the golden data, or null when this copy has no such case. */
-export function goldenPath(...path: string[]): string | null {
-  const file = join(goldens, ...path);
-  return existsSync(file) ? file : null;
-}
+/** A file of the golden data, or null when no root and no copy has such a case. */
+export const goldenPath = (...path: string[]): string | null => goldenFile(...path) ?? null;
 
 export function readJson<T>(file: string): T {
   return JSON.parse(readFileSync(file, "utf8")) as T;

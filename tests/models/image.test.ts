@@ -35,7 +35,7 @@ describe.skipIf(!file)("image preprocessing", () => {
       const size = Number(/\d+/.exec(kind)?.[0]);
       const resized = outputs[`${name}/resized`];
       const pixels = outputs[`${name}/pixel_values`];
-      expect(resized ?? pixels).toBeDefined();
+      expect(Object.keys(outputs)).toContain(kind === "pil" ? `${name}/resized` : `${name}/pixel_values`);
       if (resized) {
         const got = kind === "pil" ? resize(image, 17, 23, filter as Filter) : resizeShortestEdge(image, size);
         expect([got.height, got.width, 3]).toEqual(resized.shape);

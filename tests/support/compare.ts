@@ -12,6 +12,12 @@ export function worstError(got: ArrayLike<number>, want: ArrayLike<number>): num
   return worst;
 }
 
+/** As many numbers, each the same to so many decimal places. */
+export function expectDigits(got: readonly number[], want: readonly number[], digits = 6): void {
+  expect(got.length).toBe(want.length);
+  got.forEach((x, i) => expect(x, `element ${i}`).toBeCloseTo(want[i], digits));
+}
+
 /** Every value of every list is within `tolerance`, relative to 1 + |want|. */
 export function expectClose(
   { got, want }: { got: readonly ArrayLike<number>[]; want: readonly ArrayLike<number>[] },
