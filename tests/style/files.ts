@@ -5,5 +5,3 @@ import { listFiles, root } from "../../scripts/environment.mjs";
 export const list: (folder: string, pattern: RegExp) => string[] = listFiles;
 
 export const read = (path: string): string => readFileSync(join(root, path), "utf8");
-
-export const lines = (path: string): number => read(path).replace(/\n$/, "").split("\n").length;

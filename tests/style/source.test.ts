@@ -1,6 +1,6 @@
 import { builtinModules } from "node:module";
 import { describe, expect, test } from "vitest";
-import { lines, list, read } from "./files.ts";
+import { list, read } from "./files.ts";
 
 const library = [...list("src", /\.ts$/), ...list("models", /\.ts$/)];
 const code = [
@@ -12,22 +12,6 @@ const code = [
   ...list("scripts", /\.mjs$/),
 ];
 const texts = [...code, ...list("docs", /\.md$/), ...list("kernels", /\.md$/), "README.md", "CONTRIBUTING.md"];
-
-describe("line budgets", () => {
-  const MAX_FILE = 470;
-  /** Lines of all files below a folder. Raise one deliberately, in the commit that needs it. */
-  const budgets = { src: 18600, models: 11000, kernels: 7500 };
-
-  test(`every file has at most ${MAX_FILE} lines`, () => {
-    expect(code.filter((path) => lines(path) > MAX_FILE)).toEqual([]);
-  });
-
-  test.each(Object.entries(budgets))("%s/ has at most %i lines", (folder, most) => {
-    const total = list(folder, /\.(ts|wgsl)$/).reduce((sum, path) => sum + lines(path), 0);
-    expect(total).toBeGreaterThan(0);
-    expect(total).toBeLessThanOrEqual(most);
-  });
-});
 
 describe("the library runs anywhere", () => {
   const NODE_ONLY = "src/runtime/node.ts";
