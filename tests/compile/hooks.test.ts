@@ -2,7 +2,8 @@ import { beforeAll, describe, expect, test } from "vitest";
 import { plan } from "../../src/index.ts";
 import { explain, init } from "../../src/runtime/engine.ts";
 import { layerNorm, rmsNorm, type Tensor, tensor } from "../../src/tensor/tensor.ts";
-import { maxError, normals } from "../kernels/harness.ts";
+import { worstError } from "../support/compare.ts";
+import { normals } from "../support/random.ts";
 
 /** Inputs by shape; all are trained. */
 type Case = {
@@ -117,7 +118,7 @@ describe("elementwise work inside of template kernels", () => {
     expect(found.length, planned!.text).toBe(kernels.length);
     kernels.forEach((k, i) => expect(found[i]).toMatch(new RegExp(`^${k}$`)));
     const got = await run(cases[name]);
-    want.get(name)!.forEach((w, i) => expect(maxError(got[i], w), `value ${i}`).toBeLessThan(2e-5));
+    want.get(name)!.forEach((w, i) => expect(worstError(got[i], w), `value ${i}`).toBeLessThan(2e-5));
     expect(await run(cases[name])).toEqual(got); // replayed
   });
 });
@@ -161,7 +162,7 @@ describe.each(["storage", "native"] as const)("halves, %s arithmetic", (f16) => 
     expect(y.dtype).toBe("f16");
     const found = labels((await plan(y))!.text);
     expect(found.at(-1)).toMatch(new RegExp(`^${kernel}$`));
-    expect(maxError(await y.data(), want)).toBeLessThan(4e-3); // of values up to 4: two units in the last place
+    expect(worstError(await y.data(), want)).toBeLessThan(4e-3); // of values up to 4: two units in the last place
   });
 });
 

@@ -6,8 +6,9 @@ import { quantize, quantizedLinear } from "../../src/nn/index.ts";
 import { writeAt } from "../../src/ops/write.ts";
 import { assign, currentDevice, type EngineOptions, flush, init } from "../../src/runtime/engine.ts";
 import { type Tensor, tensor } from "../../src/tensor/tensor.ts";
-import { maxError, normals } from "../kernels/harness.ts";
+import { worstError } from "../support/compare.ts";
 import { kernelLabels, labelsOf } from "../support/plans.ts";
+import { normals } from "../support/random.ts";
 
 let seed = 0;
 const count = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
@@ -151,7 +152,7 @@ describe("work that makes operands of products", () => {
       const label = await product(make(c));
       expect(label).toMatch(c.side === "both" ? /^[^&]+&[^&]+→mat/ : /^[^&]+→mat/);
       const got = await make(c).data();
-      expect(maxError(got, want.get(name)!)).toBeLessThan(2e-5);
+      expect(worstError(got, want.get(name)!)).toBeLessThan(2e-5);
       expect(await make(c).data()).toEqual(got); // replayed
     });
   });
@@ -175,7 +176,7 @@ describe("halves", () => {
       const want = await (await ready(cases[name])).data();
       await init({ f16, fuse: "always" });
       expect(await product((await ready(cases[name])).float())).toMatch(/→matmul/);
-      expect(maxError(await (await ready(cases[name])).data(), want)).toBeLessThan(1e-2); // of values up to 10
+      expect(worstError(await (await ready(cases[name])).data(), want)).toBeLessThan(1e-2); // of values up to 10
     },
   );
   afterAll(() => init({ fuse: "always" }));
@@ -204,14 +205,14 @@ describe("packed weights", () => {
       const want = quantizedLinear(await stored(x.silu().mul(0.5)), q);
       const y = quantizedLinear(x.silu().mul(0.5), q);
       expect((await kernelLabels(y))[0]).toMatch(/^silu·full·mul→(mat|quantize_rows)/);
-      expect(maxError(await y.data(), await want.data())).toBeLessThan(1e-5);
+      expect(worstError(await y.data(), await want.data())).toBeLessThan(1e-5);
       // dX = g · W, where work makes g
       const gradient = async (scaled: Tensor): Promise<HostArray> => {
         const z = random(M, K).requiresGrad_();
         quantizedLinear(z, q).mul(scaled).sum().backward();
         return z.grad!.data();
       };
-      expect(maxError(await gradient(g.mul(2)), await gradient(await stored(g.mul(2))))).toBeLessThan(1e-5);
+      expect(worstError(await gradient(g.mul(2)), await gradient(await stored(g.mul(2))))).toBeLessThan(1e-5);
     }
   });
 
@@ -222,7 +223,7 @@ describe("packed weights", () => {
     const made = (): Tensor => x.silu().mul(y);
     const want = await quantizedLinear(await stored(made()), q).data();
     expect(await product(quantizedLinear(made(), q))).toMatch(/^silu·mul→mat/);
-    expect(maxError(await quantizedLinear(made(), q).data(), want)).toBeLessThan(1e-5);
+    expect(worstError(await quantizedLinear(made(), q).data(), want)).toBeLessThan(1e-5);
   });
   afterAll(() => init({ fuse: "always" }));
 });
@@ -270,7 +271,7 @@ describe("when an operand is made where it is read", () => {
     const made = (): Tensor => x.gelu().matmul(t(w.mul(y).add(1)));
     expect(await kernelLabels(made())).toEqual(["gelu→transpose", "mul·full·add→transpose", alone]);
     const want = await (await stored(x.gelu())).matmul(t(await stored(w.mul(y).add(1)))).data();
-    expect(maxError(await made().data(), want)).toBeLessThan(1e-5);
+    expect(worstError(await made().data(), want)).toBeLessThan(1e-5);
   });
 
   test("silu·gate of one token into the down projection, by adapter class", async () => {
@@ -333,7 +334,7 @@ describe("when an operand is made where it is read", () => {
     const before = cache.mul(2);
     assign(cache, writeAt(cache, rows, tensor([1], { dtype: "i32" })));
     const y = before.reshape([4, 8]).matmul(w);
-    expect(maxError(await y.data(), want)).toBeLessThan(1e-5);
+    expect(worstError(await y.data(), want)).toBeLessThan(1e-5);
     expect((await cache.data()).slice(8, 24)).toEqual(await rows.reshape([-1]).data());
   });
 });
@@ -363,7 +364,7 @@ describe("gradients", () => {
     await init({ fuse: "always" });
     const { values, made } = await run();
     expect(made.length).toBeGreaterThanOrEqual(1);
-    [...values, ...(await trained())].forEach((got, i) => expect(maxError(got, want[i]), `${i}`).toBeLessThan(2e-5));
+    [...values, ...(await trained())].forEach((got, i) => expect(worstError(got, want[i]), `${i}`).toBeLessThan(2e-5));
   });
 });
 
@@ -409,7 +410,7 @@ describe("random chains in random products", () => {
     for (const [i, p] of programs.entries()) {
       if ((await kernelLabels(build(p))).some((l) => /→mat/.test(l))) joined++;
       const got = await build(p).data();
-      expect(maxError(got, want[i]), JSON.stringify(p)).toBeLessThan(5e-5);
+      expect(worstError(got, want[i]), JSON.stringify(p)).toBeLessThan(5e-5);
       expect(await build(p).data()).toEqual(got);
     }
     expect(joined).toBeGreaterThan(programs.length / 2);

@@ -1,8 +1,8 @@
 import { beforeAll, expect, test } from "vitest";
 import type { DeviceInfo } from "../../src/index.ts";
 import { init, tensor } from "../../src/index.ts";
-import { normals } from "../kernels/harness.ts";
 import { kernelLabels } from "../support/plans.ts";
+import { normals } from "../support/random.ts";
 
 let kind: DeviceInfo["kind"];
 beforeAll(async () => {

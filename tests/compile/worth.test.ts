@@ -2,8 +2,8 @@ import { describe, expect, test } from "vitest";
 import { type Fusion, fuseWorthy, judgement } from "../../src/compile/schedule/compile-cost.ts";
 import { Node } from "../../src/graph/node.ts";
 import { init, type Tensor, tensor } from "../../src/index.ts";
-import { normals } from "../kernels/harness.ts";
 import { kernelLabels } from "../support/plans.ts";
+import { normals } from "../support/random.ts";
 
 const random = (...shape: number[]): Tensor => tensor(normals(shape.reduce((a, b) => a * b, 1)), { shape });
 describe("what a text of its own costs, against what it saves in 50 runs", () => {

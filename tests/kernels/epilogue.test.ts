@@ -3,7 +3,8 @@ import { layerNorm, linear, rmsNorm } from "../../src/functional.ts";
 import type { HostArray } from "../../src/graph/dtype.ts";
 import { init } from "../../src/runtime/engine.ts";
 import { type Tensor, tensor } from "../../src/tensor/tensor.ts";
-import { maxError, normals } from "./harness.ts";
+import { worstError } from "../support/compare.ts";
+import { normals } from "../support/random.ts";
 
 let seed = 0;
 const random = (...shape: number[]): Tensor =>
@@ -75,7 +76,7 @@ describe("elementwise work after a template kernel", () => {
     "%s, then %s",
     async (core, tail) => {
       const got = await run(core, tail);
-      want.get(core + tail)!.forEach((w, i) => expect(maxError(got[i], w), `shape ${shapes[i]}`).toBeLessThan(2e-5));
+      want.get(core + tail)!.forEach((w, i) => expect(worstError(got[i], w), `shape ${shapes[i]}`).toBeLessThan(2e-5));
     },
   );
 });

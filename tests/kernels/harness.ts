@@ -73,7 +73,7 @@ export async function pipeline(code: string): Promise<GPUComputePipeline> {
 let nothing: GPU | undefined; // kept, as `gpu`
 let compiler: GPUDevice | undefined;
 
-/** What Dawn's null backend, which lists features that no adapter here has, says against a text; with `make` as a pipeline. */
+/** The error of a shader on Dawn's null backend, which has features that no adapter here has; `make`: of its pipeline. */
 export async function refusal(code: string, make = false): Promise<string | undefined> {
   nothing ??= create(["backend=null", "enable-dawn-features=allow_unsafe_apis"]);
   const requiredFeatures = ["chromium-experimental-subgroup-matrix", "shader-f16"] as GPUFeatureName[];
@@ -151,7 +151,7 @@ export async function submit(dispatches: readonly Dispatch[]): Promise<void> {
   await device.queue.onSubmittedWorkDone();
 }
 
-/** Median and minimum CPU milliseconds of several jobs, run in turn so that load hits all alike. */
+/** Median and minimum CPU milliseconds of several jobs, interleaved so that load affects all alike. */
 export async function compare(
   jobs: Record<string, readonly Dispatch[]>,
   runs = 9,
@@ -295,39 +295,4 @@ export async function runTwice(...args: Parameters<typeof lowerOp>): Promise<Hos
     if (at >= 0) throw new Error(`output ${i} differs between two runs at ${at}: ${a[at]} and ${second[i][at]}`);
   });
   return first;
-}
-
-/** Largest absolute difference, relative to max(1, |expected|); NaN where only one side is NaN counts as infinite. */
-export function maxError(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
-  if (actual.length !== expected.length) throw new Error(`${actual.length} values, expected ${expected.length}`);
-  let worst = 0;
-  for (let i = 0; i < expected.length; i++) {
-    if (actual[i] === expected[i] || (Number.isNaN(actual[i]) && Number.isNaN(expected[i]))) continue;
-    const error = Math.abs(actual[i] - expected[i]) / Math.max(1, Math.abs(expected[i]));
-    worst = Math.max(worst, Number.isNaN(error) ? Infinity : error);
-  }
-  return worst;
-}
-
-/** A · B in f64 of [M, K] and [K, N]. */
-export function product(a: ArrayLike<number>, b: ArrayLike<number>, M: number, N: number, K: number): Float64Array {
-  const out = new Float64Array(M * N);
-  for (let m = 0; m < M; m++)
-    for (let k = 0; k < K; k++) for (let n = 0; n < N; n++) out[m * N + n] += a[m * K + k] * b[k * N + n];
-  return out;
-}
-
-/** Seeded standard normals (mulberry32 and Box-Muller). */
-export function normals(count: number, seed = 1): Float32Array {
-  let state = seed >>> 0;
-  const uniform = (): number => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return (((t ^ (t >>> 14)) >>> 0) + 0.5) / 4294967296;
-  };
-  return Float32Array.from(
-    { length: count },
-    () => Math.sqrt(-2 * Math.log(uniform())) * Math.cos(2 * Math.PI * uniform()),
-  );
 }

@@ -2,7 +2,9 @@ import { describe, expect, test } from "vitest";
 import { contiguousStrides, numel } from "../../src/graph/shape.ts";
 import { lowerCumsum, lowerIndexAdd, lowerIndexSum, lowerScatterAdd, lowerTopk } from "../../src/lowering/gather.ts";
 import type { DeviceInfo } from "../../src/runtime/device.ts";
-import { maxError, normals, runTwice } from "./harness.ts";
+import { worstError } from "../support/compare.ts";
+import { normals } from "../support/random.ts";
+import { runTwice } from "./harness.ts";
 
 /** Pseudo-random ids in [0, size) with repeats. */
 const ids = (count: number, size: number, seed = 1): Int32Array =>
@@ -37,11 +39,11 @@ describe.each<[string, Partial<DeviceInfo>]>([
         for (let i = 0; i < inner; i++) want[(o * shape[dim] + id) * inner + i] += source[(o * count + n) * inner + i];
       });
     }
-    expect(maxError(got, want)).toBeLessThan(1e-5);
+    expect(worstError(got, want)).toBeLessThan(1e-5);
     const size = shape[dim];
     const [sum] = await runTwice(lowerIndexSum, sources.slice(1), { dim, size }, { shape, dtype: "f32" }, { info });
     const added = want.map((v, i) => v - x[i]);
-    expect(maxError(sum, added)).toBeLessThan(1e-5);
+    expect(worstError(sum, added)).toBeLessThan(1e-5);
   });
 
   test("index_add of integers, and one id for all", async () => {
@@ -81,7 +83,7 @@ describe.each<[string, Partial<DeviceInfo>]>([
         at += (d === dim ? index[i] : Math.floor(i / partStrides[d]) % part[d]) * strides[d];
       want[at] += source[i];
     }
-    expect(maxError(got, want)).toBeLessThan(1e-5);
+    expect(worstError(got, want)).toBeLessThan(1e-5);
   });
 
   test.each([
@@ -102,7 +104,7 @@ describe.each<[string, Partial<DeviceInfo>]>([
     );
     const want = Float64Array.from(x);
     for (let i = 0; i < want.length; i++) if (i % cols) want[i] += want[i - 1];
-    expect(maxError(got, want)).toBeLessThan(2e-6 * (1 + Math.sqrt(cols))); // sums near zero after large ones
+    expect(worstError(got, want)).toBeLessThan(2e-6 * (1 + Math.sqrt(cols))); // sums near zero after large ones
     const whole = Int32Array.from(x, (v) => Math.trunc(100 * v));
     const [exact] = await runTwice(
       lowerCumsum,
@@ -144,7 +146,7 @@ describe.each<[string, Partial<DeviceInfo>]>([
           .slice(0, k))
           want.push(c);
       }
-      expect(maxError(got, want)).toBe(0);
+      expect(worstError(got, want)).toBe(0);
     }
   });
 

@@ -3,7 +3,9 @@ import { kernelSource } from "../../kernels/index.ts";
 import { specialize } from "../../src/compile/codegen/template.ts";
 import { lowerQuantizedMatmul } from "../../src/lowering/quantized.ts";
 import type { QuantLayout } from "../../src/ops/quantized.ts";
-import { download, lowerOp, maxError, normals, open, prepare, runTwice, submit, upload } from "./harness.ts";
+import { worstError } from "../support/compare.ts";
+import { normals } from "../support/random.ts";
+import { download, lowerOp, open, prepare, runTwice, submit, upload } from "./harness.ts";
 
 /** The codes and scales that quantize_rows.wgsl gives. */
 async function rounded(x: Float32Array, M: number, K: number, group: number) {
@@ -117,7 +119,7 @@ describe.each([{ dot4: true }, { dot4: false }, { dot4: true, subgroupSize: 0 }]
       const used = new Set<string>();
       for (const candidate of [0, 1, 2, 3]) {
         const [got] = await runTwice(lowerQuantizedMatmul, sources, attrs, spec, { info, candidate });
-        expect(maxError(got, want)).toBeLessThan(3e-7 * largest); // sums of integers are exact, those of groups round
+        expect(worstError(got, want)).toBeLessThan(3e-7 * largest); // sums of integers are exact, those of groups round
         const { calls } = await lowerOp(lowerQuantizedMatmul, sources, attrs, spec, { info, candidate });
         expect(calls[0].kernel).toBe("quantize_rows");
         for (const { kernel } of calls.slice(1)) used.add(kernel);

@@ -1,61 +1,13 @@
 import { describe, expect, test } from "vitest";
 import { lowerLayerNorm, lowerLayerNormBackward, lowerRmsNorm, lowerRmsNormBackward } from "../../src/lowering/rows.ts";
 import type { DeviceInfo } from "../../src/runtime/device.ts";
-import { lowerOp, maxError, normals, runTwice, submit } from "./harness.ts";
+import { worstError } from "../support/compare.ts";
+import { normals } from "../support/random.ts";
+import { norm, normGradients } from "../support/reference.ts";
+import { lowerOp, runTwice, submit } from "./harness.ts";
 
 const eps = 1e-5;
 const spec = (shape: number[]) => ({ shape, dtype: "f32" as const });
-
-function reference(
-  x: ArrayLike<number>,
-  cols: number,
-  center: boolean,
-  weight?: ArrayLike<number>,
-  bias?: ArrayLike<number>,
-) {
-  const [y, normal, scales] = [
-    new Float64Array(x.length),
-    new Float64Array(x.length),
-    new Float64Array(x.length / cols),
-  ];
-  for (let r = 0; r < x.length / cols; r++) {
-    let [mean, square] = [0, 0];
-    if (center) for (let c = 0; c < cols; c++) mean += x[r * cols + c] / cols;
-    for (let c = 0; c < cols; c++) square += (x[r * cols + c] - mean) ** 2 / cols;
-    scales[r] = 1 / Math.sqrt(square + eps);
-    for (let c = 0; c < cols; c++) {
-      normal[r * cols + c] = (x[r * cols + c] - mean) * scales[r];
-      y[r * cols + c] = normal[r * cols + c] * (weight?.[c] ?? 1) + (bias?.[c] ?? 0);
-    }
-  }
-  return { y, normal, scales };
-}
-
-function referenceBackward(
-  g: ArrayLike<number>,
-  x: ArrayLike<number>,
-  cols: number,
-  center: boolean,
-  weight?: ArrayLike<number>,
-) {
-  const { normal, scales } = reference(x, cols, center);
-  const [dx, dw, db] = [new Float64Array(x.length), new Float64Array(cols), new Float64Array(cols)];
-  for (let r = 0; r < scales.length; r++) {
-    let [shift, slope] = [0, 0];
-    for (let c = 0; c < cols; c++) {
-      const at = r * cols + c;
-      if (center) shift += (g[at] * (weight?.[c] ?? 1)) / cols;
-      slope += (g[at] * (weight?.[c] ?? 1) * normal[at]) / cols;
-      dw[c] += g[at] * normal[at];
-      db[c] += g[at];
-    }
-    for (let c = 0; c < cols; c++) {
-      const at = r * cols + c;
-      dx[at] = scales[r] * (g[at] * (weight?.[c] ?? 1) - shift - normal[at] * slope);
-    }
-  }
-  return [dx, dw, db];
-}
 
 const shapes = [
   [1, 1],
@@ -76,7 +28,7 @@ const norms = [
   { name: "rms norm", center: false, forward: lowerRmsNorm, backward: lowerRmsNormBackward },
 ];
 
-/** Gradients with barriers compile for seconds on a software adapter: shapes for each width and number of lanes. */
+/** Gradients with barriers compile for seconds on a software adapter: shapes for each width and number of invocations per row. */
 const fewShapes = [
   [3, 5],
   [37, 64],
@@ -96,9 +48,15 @@ describe.each<[string, Partial<DeviceInfo>, number[][]]>([
       const sources = [X, { data: weight, shape: [cols] }, { data: bias, shape: [cols] }];
       for (let count = 1; count <= 3; count++) {
         const [y] = await runTwice(forward, sources.slice(0, count), { eps }, spec([rows, cols]), { info });
-        const want = reference(x, cols, center, count > 1 ? weight : undefined, count > 2 ? bias : undefined).y;
+        const want = norm(x, {
+          cols,
+          eps,
+          center,
+          weight: count > 1 ? weight : undefined,
+          bias: count > 2 ? bias : undefined,
+        }).y;
         // With three columns a row may have nearly equal values: its rounding is then scaled up by 1 / sqrt(eps).
-        expect(maxError(y, want)).toBeLessThan(cols < 8 ? 1e-4 : 2e-6);
+        expect(worstError(y, want)).toBeLessThan(cols < 8 ? 1e-4 : 2e-6);
       }
     });
 
@@ -106,9 +64,9 @@ describe.each<[string, Partial<DeviceInfo>, number[][]]>([
       const [rows, cols] = [67, 16_384];
       const x = normals(rows * cols, 9);
       const [y] = await runTwice(forward, [{ data: x, shape: [rows, cols] }], { eps }, spec([rows, cols]), { info });
-      const want = reference(x, cols, center).y;
+      const want = norm(x, { cols, eps, center }).y;
       const worst = want.reduce((w, e, i) => Math.max(w, Math.abs(y[i] - e) / Math.max(1, Math.abs(e))), 0);
-      expect(worst).toBeLessThan(3e-7); // one chain of additions a lane: 7e-7
+      expect(worst).toBeLessThan(3e-7); // one chain of additions per invocation: 7e-7
     });
 
     test.each(backwardShapes)("backward of %i x %i", async (rows, cols) => {
@@ -127,16 +85,17 @@ describe.each<[string, Partial<DeviceInfo>, number[][]]>([
       for (const [count, outputs] of forms.slice(0, backwardShapes === shapes ? 4 : 1)) {
         const specs = [spec([rows, cols]), spec([cols]), spec([cols])].slice(0, outputs);
         const got = await runTwice(backward, sources.slice(0, count), { eps }, specs, { info });
-        const want = referenceBackward(g, x, cols, center, count > 2 ? weight : undefined);
-        expect(maxError(got[0], want[0])).toBeLessThan(cols < 8 ? 0.02 : 1e-5); // as above, with the square of the scale
-        for (let i = 1; i < outputs; i++) expect(maxError(got[i], want[i])).toBeLessThan(1e-6 * (1 + Math.sqrt(rows)));
+        const want = normGradients(g, x, { cols, eps, center, weight: count > 2 ? weight : undefined });
+        expect(worstError(got[0], want[0])).toBeLessThan(cols < 8 ? 0.02 : 1e-5); // as above, with the square of the scale
+        for (let i = 1; i < outputs; i++)
+          expect(worstError(got[i], want[i])).toBeLessThan(1e-6 * (1 + Math.sqrt(rows)));
       }
     });
 
     test("a mean far from zero costs no digits", async () => {
       const x = normals(20 * 96).map((v) => v + 1000);
       const [y] = await runTwice(forward, [{ data: x, shape: [20, 96] }], { eps }, spec([20, 96]), { info });
-      expect(maxError(y, reference(x, 96, center).y)).toBeLessThan(2e-4); // the mean itself rounds to 6e-5; one-pass variance is wrong by 0.1
+      expect(worstError(y, norm(x, { cols: 96, eps, center }).y)).toBeLessThan(2e-4); // the mean itself rounds to 6e-5; one-pass variance is wrong by 0.1
     });
 
     test("an epilogue sees row and column", async () => {
@@ -149,7 +108,7 @@ describe.each<[string, Partial<DeviceInfo>, number[][]]>([
       });
       await submit(op.dispatches);
       expect(
-        maxError(
+        worstError(
           await op.read(),
           Float64Array.from({ length: 240 }, (_, i) => Math.floor(i / 12) * 100 + (i % 12)),
         ),

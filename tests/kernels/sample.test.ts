@@ -1,7 +1,8 @@
 import { describe, expect, test } from "vitest";
 import { lowerSample } from "../../src/lowering/sample.ts";
 import { sampleOp } from "../../src/ops/sample.ts";
-import { normals, runTwice } from "./harness.ts";
+import { normals } from "../support/random.ts";
+import { runTwice } from "./harness.ts";
 
 const OFF = { temperature: 1, topK: 0, topP: 1, minP: 0 };
 type Params = typeof OFF;

@@ -6,30 +6,12 @@ import {
   lowerSoftmaxBackward,
 } from "../../src/lowering/rows.ts";
 import type { DeviceInfo } from "../../src/runtime/device.ts";
-import { lowerOp, maxError, normals, runTwice, submit } from "./harness.ts";
+import { worstError } from "../support/compare.ts";
+import { normals } from "../support/random.ts";
+import { softmax, softmaxGradient } from "../support/reference.ts";
+import { lowerOp, runTwice, submit } from "./harness.ts";
 
 const spec = (shape: number[]) => ({ shape, dtype: "f32" as const });
-
-function reference(x: ArrayLike<number>, cols: number, log: boolean): Float64Array {
-  const y = new Float64Array(x.length);
-  for (let r = 0; r < x.length; r += cols) {
-    let [high, sum] = [-Infinity, 0];
-    for (let c = r; c < r + cols; c++) high = Math.max(high, x[c]);
-    for (let c = r; c < r + cols; c++) sum += Math.exp(x[c] - high);
-    for (let c = r; c < r + cols; c++) y[c] = log ? x[c] - high - Math.log(sum) : Math.exp(x[c] - high) / sum;
-  }
-  return y;
-}
-
-function referenceBackward(g: ArrayLike<number>, y: ArrayLike<number>, cols: number, log: boolean): Float64Array {
-  const dx = new Float64Array(y.length);
-  for (let r = 0; r < y.length; r += cols) {
-    let sum = 0;
-    for (let c = r; c < r + cols; c++) sum += log ? g[c] : g[c] * y[c];
-    for (let c = r; c < r + cols; c++) dx[c] = log ? g[c] - Math.exp(y[c]) * sum : y[c] * (g[c] - sum);
-  }
-  return dx;
-}
 
 const shapes = [
   [1, 1],
@@ -60,7 +42,7 @@ describe.each<[string, Partial<DeviceInfo>]>([
         spec([rows, cols]),
         { info },
       );
-      expect(maxError(y, reference(x, cols, log))).toBeLessThan(1e-6);
+      expect(worstError(y, softmax(x, cols, log))).toBeLessThan(1e-6);
       const g = normals(rows * cols, 2);
       const sources = [
         { data: g, shape: [rows, cols] },
@@ -73,7 +55,7 @@ describe.each<[string, Partial<DeviceInfo>]>([
         spec([rows, cols]),
         { info },
       );
-      expect(maxError(dx, referenceBackward(g, y, cols, log))).toBeLessThan(log ? 1e-5 : 1e-6); // log: the sum of g cancels
+      expect(worstError(dx, softmaxGradient(g, y, cols, log))).toBeLessThan(log ? 1e-5 : 1e-6); // log: the sum of g cancels
     }
   });
 
@@ -81,7 +63,7 @@ describe.each<[string, Partial<DeviceInfo>]>([
     const [rows, cols] = [257, 4096];
     const x = normals(rows * cols, 7);
     const [y] = await runTwice(lowerSoftmax, [{ data: x, shape: [rows, cols] }], {}, spec([rows, cols]), { info });
-    const want = reference(x, cols, false);
+    const want = softmax(x, cols, false);
     const [worst, largest] = [
       want.reduce((w, e, i) => Math.max(w, Math.abs(y[i] - e)), 0),
       want.reduce((w, e) => Math.max(w, e), 0),
@@ -92,7 +74,7 @@ describe.each<[string, Partial<DeviceInfo>]>([
       for (let c = r * cols; c < (r + 1) * cols; c++) sum += y[c];
       return sum;
     });
-    expect(maxError(sums, new Array(rows).fill(1))).toBeLessThan(5e-7);
+    expect(worstError(sums, new Array(rows).fill(1))).toBeLessThan(5e-7);
   });
 
   test("NaN spoils its row alone; values far below the largest are exactly 0", async () => {
@@ -110,7 +92,7 @@ describe.each<[string, Partial<DeviceInfo>]>([
       const [y] = await runTwice(log ? lowerLogSoftmax : lowerSoftmax, [{ data: x, shape: [4, 4] }], {}, spec([4, 4]), {
         info,
       });
-      expect(maxError(y, reference(x, 4, log))).toBeLessThan(1e-6);
+      expect(worstError(y, softmax(x, 4, log))).toBeLessThan(1e-6);
     }
   });
 
@@ -142,7 +124,7 @@ describe.each<[string, Partial<DeviceInfo>]>([
       );
       await submit(op.dispatches);
       expect(
-        maxError(
+        worstError(
           await op.read(),
           Float64Array.from({ length: rows * cols }, (_, i) => Math.floor(i / cols) * 100 + (i % cols)),
         ),

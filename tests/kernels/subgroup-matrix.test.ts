@@ -12,7 +12,10 @@ import { type Device, type DeviceInfo, type MatrixUnit, matrixParams } from "../
 import { currentDevice, init } from "../../src/runtime/engine.ts";
 import { Tuner } from "../../src/runtime/tuner/tuner.ts";
 import { type Tensor, tensor } from "../../src/tensor/tensor.ts";
-import { lowerOp, maxError, normals, open, refusal, runTwice, type Source, submit } from "./harness.ts";
+import { worstError } from "../support/compare.ts";
+import { normals } from "../support/random.ts";
+import { product } from "../support/reference.ts";
+import { lowerOp, open, refusal, runTwice, type Source, submit } from "./harness.ts";
 
 const F32: MatrixUnit = { component: "f32", M: 8, N: 8, K: 8 }; // Apple
 const UNITS: MatrixUnit[] = [
@@ -76,16 +79,6 @@ function stored(shape: readonly [number, number], seed: number, transposed: bool
   };
 }
 
-function product(a: Source, b: Source, M: number, N: number, K: number): Float64Array {
-  const [[am, ak], [bk, bn]] = [a.strides!, b.strides!];
-  const at = (x: Source, i: number): number => x.data[(x.offset ?? 0) + i];
-  return Float64Array.from({ length: M * N }, (_, i) => {
-    let sum = 0;
-    for (let k = 0; k < K; k++) sum += at(a, Math.floor(i / N) * am + k * ak) * at(b, k * bk + (i % N) * bn);
-    return sum;
-  });
-}
-
 describe("with subgroup matrices written out", () => {
   test.each([
     // scalars, both along k and n, both along m and n in tiles of 64 rows, both along k and split, scalars of transposed
@@ -101,7 +94,7 @@ describe("with subgroup matrices written out", () => {
       const spec = { shape: [M, N], dtype: "f32" as const };
       const options = { info: { matrixUnits: [F32], f16: true }, candidate, rewrite: emulatedIn };
       const [got] = await runTwice(lowerMatmul, [a, b], {}, spec, options);
-      expect(maxError(got, product(a, b, M, N, K))).toBeLessThan(2e-6 * (1 + Math.sqrt(K)));
+      expect(worstError(got, product(a, b))).toBeLessThan(2e-6 * (1 + Math.sqrt(K)));
       const { calls } = await lowerOp(lowerMatmul, [a, b], {}, spec, options);
       expect(calls.map((c) => c.kernel)).toEqual(["matmul_subgroup_matrix", ...(K > 512 ? ["sum_parts"] : [])]);
       expect(calls[0].params!.TM).toBe(candidate ? 8 : 4);
@@ -125,7 +118,7 @@ describe("with subgroup matrices written out", () => {
         { data: a, shape: [M, K], strides: [K, 1] },
         { data: b, shape: [K, N], strides: [N, 1] },
       ];
-      expect(maxError(got, product(dense[0], dense[1], M, N, K))).toBeLessThan(1e-5);
+      expect(worstError(got, product(dense[0], dense[1]))).toBeLessThan(1e-5);
       const { calls } = await lowerOp(lowerMatmul, sources, {}, spec, options);
       expect(calls[0].params).toMatchObject({ T: "f16", SM: unit.M, SN: unit.N, SK: unit.K });
     }
@@ -156,14 +149,14 @@ describe("with subgroup matrices written out", () => {
       { length: 2 * M * N },
       (_, i) => Math.floor(i / N / M) * 10000 + (Math.floor(i / N) % M) * 100 + (i % N),
     );
-    expect(maxError(await op.read(), want)).toBe(0);
+    expect(worstError(await op.read(), want)).toBe(0);
   });
 });
 
 /** Other kernels, such as those that add up splits, stay as they are. */
 const emulatedIn = (code: string): string => (code.includes("subgroup_matrix;") ? emulated(code) : code);
 
-describe("work that makes operands of the product", () => {
+describe("prologues of the product", () => {
   let seed = 0;
   const random = (...shape: number[]): Tensor => tensor(normals(numel(shape), ++seed), { shape });
   const t = (x: Tensor): Tensor => x.transpose(-1, -2);
@@ -172,13 +165,13 @@ describe("work that makes operands of the product", () => {
       .silu()
       .mul(random(...shape));
   const [f32, f16] = ["f32", "f16"] as const;
-  /** What units multiply, and the product: read by vec4f along k, n or m, or by scalars where sizes are odd. */
+  /** The type of the factors, and the product: read by vec4f along k, n or m, or by scalars where sizes are odd. */
   const cases: Record<string, readonly [MatrixUnit["component"], () => Tensor]> = {
     "a scale of A": [f32, () => random(33, 44).mul(0.5).matmul(random(44, 36))],
     "a scale of B": [f32, () => random(33, 44).matmul(random(44, 36).mul(0.5))],
     "silu gate": [f32, () => gated(70, 44).matmul(t(random(36, 44)))],
     "silu gate, scalars": [f32, () => gated(37, 43).matmul(t(random(35, 43)))],
-    "silu gate, turned": [f32, () => t(gated(44, 72)).matmul(random(44, 36))],
+    "silu gate, transposed": [f32, () => t(gated(44, 72)).matmul(random(44, 36))],
     "silu gate, K split": [f32, () => gated(33, 1100).matmul(random(1100, 35))],
     "a factor a row of A, a bias of B": [
       f32,
@@ -255,7 +248,7 @@ describe("work that makes operands of the product", () => {
       labels.join(),
     ).toHaveLength(1);
     const got = await make(name).data();
-    expect(maxError(got, want)).toBeLessThan(cases[name][0] === "f16" ? 5e-3 : 5e-5);
+    expect(worstError(got, want)).toBeLessThan(cases[name][0] === "f16" ? 5e-3 : 5e-5);
     expect(await make(name).data()).toEqual(got);
   });
 });

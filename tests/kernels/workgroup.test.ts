@@ -1,9 +1,11 @@
-/** matmul_workgroup.wgsl through the engine, as on a GPU: formats, and work before and behind it. */
+/** matmul_workgroup.wgsl through the engine, as on a GPU: formats, prologues and epilogues. */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { init, plan, type Tensor, tensor } from "../../src/index.ts";
 import { dequantize, quantize, quantizedLinear } from "../../src/nn/index.ts";
 import { currentDevice } from "../../src/runtime/engine.ts";
-import { maxError, normals, product } from "./harness.ts";
+import { worstError } from "../support/compare.ts";
+import { normals } from "../support/random.ts";
+import { product, view } from "../support/reference.ts";
 
 const [M, N, K] = [37, 36, 96];
 const x = normals(M * K, 1);
@@ -33,11 +35,13 @@ async function values(out: Tensor, name = ""): Promise<ArrayLike<number>> {
 test("halves on either side", async () => {
   const [ah, bh] = [await half(a()), await half(b())];
   const [xh, yh] = [await ah.data(), await bh.data()];
-  expect(maxError(await values(a().matmul(bh)), product(x, yh, M, N, K))).toBeLessThan(1e-5);
-  expect(maxError(await values(ah.matmul(b())), product(xh, y, M, N, K))).toBeLessThan(1e-5);
-  expect(maxError(await values(ah.matmul(bh)), product(xh, yh, M, N, K))).toBeLessThan(2e-3); // rounded to f16
-  const turned = await half(b().t());
-  expect(maxError(await values(a().matmul(turned.t())), product(x, yh, M, N, K))).toBeLessThan(1e-5);
+  expect(worstError(await values(a().matmul(bh)), product(view(x, M, K), view(yh, K, N)))).toBeLessThan(1e-5);
+  expect(worstError(await values(ah.matmul(b())), product(view(xh, M, K), view(y, K, N)))).toBeLessThan(1e-5);
+  expect(worstError(await values(ah.matmul(bh)), product(view(xh, M, K), view(yh, K, N)))).toBeLessThan(2e-3); // rounded to f16
+  const transposed = await half(b().t());
+  expect(worstError(await values(a().matmul(transposed.t())), product(view(x, M, K), view(yh, K, N)))).toBeLessThan(
+    1e-5,
+  );
 });
 
 test.each(["int8", "int4", "nf4"] as const)("%s weights, and the gradient of what they multiply", async (format) => {
@@ -45,20 +49,20 @@ test.each(["int8", "int4", "nf4"] as const)("%s weights, and the gradient of wha
   const dense = await dequantize(q).t().mul(1).data(); // [K, N]
   const input = a().requiresGrad_();
   const out = quantizedLinear(input, q);
-  expect(maxError(await values(out), product(x, dense, M, N, K))).toBeLessThan(1e-5);
+  expect(worstError(await values(out), product(view(x, M, K), view(dense, K, N)))).toBeLessThan(1e-5);
   const upstream = normals(M * N, 4);
   out.backward(tensor(upstream, { shape: [M, N] }));
   const rows = await dequantize(q).mul(1).data(); // [N, K]
-  const want = product(upstream, rows, M, K, N);
-  expect(maxError(await values(input.grad!), want)).toBeLessThan(1e-5);
+  const want = product(view(upstream, M, N), view(rows, N, K));
+  expect(worstError(await values(input.grad!), want)).toBeLessThan(1e-5);
 });
 
-test("work in front of it and behind it", async () => {
+test("prologue and epilogue", async () => {
   const gate = tensor(normals(M * K, 5), { shape: [M, K] });
   const bias = tensor(normals(N, 6));
   const made = Float64Array.from(await gate.silu().mul(a()).data());
   const shift = await bias.data();
-  const want = product(made, y, M, N, K).map((v, i) => Math.max(0, v + shift[i % N]));
+  const want = product(view(made, M, K), view(y, K, N)).map((v, i) => Math.max(0, v + shift[i % N]));
   const got = await values(gate.silu().mul(a()).matmul(b()).add(bias).relu(), "silu·mul→matmul_workgroup→add·relu");
-  expect(maxError(got, want)).toBeLessThan(1e-5);
+  expect(worstError(got, want)).toBeLessThan(1e-5);
 });

@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import { lowerWriteAt } from "../../src/lowering/cache-write.ts";
-import { lowerOp, normals, type Source, submit } from "./harness.ts";
+import { normals } from "../support/random.ts";
+import { lowerOp, type Source, submit } from "./harness.ts";
 
 async function write(
   cache: Source,

@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { figuresOf } from "../../bench/gpus.ts";
 import { kernelNames, kernelSource } from "../../kernels/index.ts";
 
-test("figures of a kernel are read from its text", () => {
+test("figures of a kernel are read from its WGSL", () => {
   const code = `
 alias V = vec4f;
 const WG: u32 = 64u;

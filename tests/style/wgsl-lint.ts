@@ -1,6 +1,6 @@
 /**
- * Lines of `var` declarations inside loops that have no initialiser. WGSL gives them zero on every turn; Dawn keeps the
- * value of the turn before (webgpu 0.6.2), so the library never relies on the rule.
+ * Lines of `var` declarations inside loops that have no initialiser. WGSL sets them to zero in every iteration; Dawn
+ * (webgpu 0.6.2) keeps the value of the iteration before, so the library never relies on the rule.
  */
 export function uninitialisedLoopVariables(code: string): number[] {
   const text = code.replace(/\/\/.*$|\/\*[\s\S]*?\*\//gm, (comment) => comment.replace(/[^\n]/g, " "));
