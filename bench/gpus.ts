@@ -1,12 +1,14 @@
 import { kernelSource } from "../kernels/index.ts";
 import { specialize } from "../src/compile/codegen/template.ts";
-import { contextOf } from "../src/compile/lower/expand.ts";
+import { lowerContext } from "../src/compile/lower/context.ts";
+import type { DeviceInfo } from "../src/graph/device-info.ts";
 import { byteSize } from "../src/graph/dtype.ts";
 import type { KernelCall } from "../src/graph/kernel-call.ts";
 import { Node } from "../src/graph/node.ts";
 import { numel } from "../src/graph/shape.ts";
 import { crossEntropy, rand, rmsNorm, scaledDotProductAttention, type Tensor, tensor } from "../src/index.ts";
-import type { Device, DeviceInfo } from "../src/runtime/device.ts";
+import { loweringOf } from "../src/lowering/index.ts";
+import type { Device } from "../src/runtime/device.ts";
 import { Tuner } from "../src/runtime/tuner/tuner.ts";
 
 /** A discrete GPU as the lowerings see one. */
@@ -77,8 +79,8 @@ function callsOf(outputs: readonly Tensor[]): { node: Node; call: KernelCall }[]
     if (seen.has(node)) return;
     seen.add(node);
     node.src.forEach(walk);
-    if (node.op.kind !== "kernel" || !node.op.lower) return;
-    for (const call of node.op.lower(node, contextOf(node, device)) ?? []) found.push({ node, call });
+    const lower = node.op.kind === "kernel" ? loweringOf(node.op.name) : undefined;
+    for (const call of lower?.(node, lowerContext(node, device)) ?? []) found.push({ node, call });
   };
   for (const { node } of outputs) walk(node);
   return found;

@@ -2,7 +2,7 @@ import { cpus } from "node:os";
 import { attentionSteps, best, matmulDims, matmulSteps, type Step } from "../kernels/ladder/index.ts";
 import { bindings, specialize } from "../src/compile/codegen/template.ts";
 import { floatBits } from "../src/graph/dtype.ts";
-import { currentDevice } from "../src/runtime/engine.ts";
+import { currentDevice } from "../src/runtime/session.ts";
 import { median, round, timed } from "./clock.ts";
 import type { Ours } from "./ours.ts";
 import { type Input, normal } from "./workloads/workload.ts";
@@ -85,7 +85,11 @@ async function prepared(
     steps.map(async (step): Promise<Run> => {
       if (step.subgroups && SG === 0) return undefined;
       const code = specialize(step.code, { params: step.subgroups ? { SG } : {} });
-      const { pipeline, layout } = await pipelines.get(code, step.name);
+      const { pipeline, layout } = await pipelines.get({
+        code,
+        label: step.name,
+        kinds: bindings(code).map((b) => b.kind),
+      });
       const entries = bindings(code).map(({ index }) => ({ binding: index, resource: { buffer: buffers[index] } }));
       const group = gpu.createBindGroup({ layout, entries });
       const [x, y] = grid(step.tile(SG)).map(Math.ceil);

@@ -1,8 +1,8 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { parseArgs } from "node:util";
-import { currentDevice } from "../src/runtime/engine.ts";
 import { measureRoofline } from "../src/runtime/roofline.ts";
+import { currentDevice } from "../src/runtime/session.ts";
 import { round } from "./clock.ts";
 import { benchGeneration } from "./generate.ts";
 import { header, type Machine } from "./harness.ts";

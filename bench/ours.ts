@@ -1,6 +1,6 @@
 import * as sg from "../src/index.ts";
 import { AdamW, type AdamWOptions } from "../src/nn/index.ts";
-import { currentDevice, setFusion } from "../src/runtime/engine.ts";
+import { currentDevice, setFusion } from "../src/runtime/session.ts";
 import { type Case, concat, type Input } from "./workloads/workload.ts";
 
 export interface Ours {
@@ -38,7 +38,7 @@ export async function openOurs(options: Parameters<typeof sg.init>[0] = {}): Pro
       async run() {
         outputs.forEach(release);
         outputs = [f(...resident)].flat();
-        await sg.flush(outputs.map((x) => x.node));
+        await sg.flush(...outputs);
         await sg.synchronize();
       },
       result: async () => concat(await Promise.all(outputs.map((x) => x.data()))),

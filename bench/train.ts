@@ -52,7 +52,7 @@ export async function overheadChild(dispatches = 300, rounds = 150): Promise<voi
     let z: Tensor = x;
     for (let n = 0; n < dispatches; n++) z = z.add(y);
     const built = performance.now();
-    await flush([z.node]);
+    await flush(z);
     build.push(built - started);
     flushes.push(performance.now() - built);
     replays.push(replay);

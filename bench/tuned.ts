@@ -1,6 +1,6 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { init, type TuneResult, tune } from "../src/index.ts";
-import { currentDevice, forgetPlans } from "../src/runtime/engine.ts";
+import { currentDevice, openSession } from "../src/runtime/session.ts";
 import { familyOf, Tuner } from "../src/runtime/tuner/tuner.ts";
 import { median, round, timed } from "./clock.ts";
 import { openOurs } from "./ours.ts";
@@ -84,7 +84,7 @@ async function inTurn(run: () => Promise<unknown>): Promise<TunedFile["rows"][st
   for (let round = -1; round < ROUNDS; round++) {
     for (const i of round % 2 ? [1, 0] : [0, 1]) {
       device.tuner = tuners[i];
-      await forgetPlans();
+      await (await openSession()).plans.clear();
       await run(); // lays the plan out
       const { cpu, wall } = await timed(async () => {
         for (let n = 0; n < runs; n++) await run();
@@ -95,7 +95,7 @@ async function inTurn(run: () => Promise<unknown>): Promise<TunedFile["rows"][st
     }
   }
   device.tuner = tuners[0];
-  await forgetPlans();
+  await (await openSession()).plans.clear();
   const [best, heuristic] = samples;
   const ratio = median(heuristic.map((ms, i) => ms / best[i]));
   return { ratio: round(ratio), ms: [round(median(best)), round(median(heuristic))] };

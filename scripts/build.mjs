@@ -51,7 +51,7 @@ writeFileSync(
     .join("\n\n"),
 );
 // Path rules are functions without state: a second copy does no harm.
-const inputs = Object.keys(node.metafile.inputs).filter((path) => path !== "src/io/path.ts");
+const inputs = Object.keys(node.metafile.inputs).filter((path) => path !== "src/runtime/path.ts");
 if (inputs.length > 1)
   throw new Error(`${relative(root, nodeOnly)} must stand alone, but pulls in ${inputs.join(", ")}`);
 if (main.warnings.length + node.warnings.length + cli.warnings.length > 0) process.exit(1);

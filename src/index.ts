@@ -1,13 +1,19 @@
-/** The whole public surface of the core. Layers and optimisers: shadegrad/nn; models: shadegrad/models; files: shadegrad/io. */
+/** The core of the public API. Layers and optimizers: shadegrad/nn; models: shadegrad/models; files: shadegrad/io. */
 export type { PlanReport } from "./compile/compile.ts";
-export * from "./functional.ts";
+export { untracked as lazily } from "./graph/build.ts";
+export type { DeviceInfo } from "./graph/device-info.ts";
 export type { DType, HostArray } from "./graph/dtype.ts";
+export { restoreGenerator as setRngState, saveGenerator as getRngState } from "./graph/generator.ts";
 export type { Shape } from "./graph/shape.ts";
-export { restoreGenerator as setRngState, saveGenerator as getRngState } from "./ops/random.ts";
-export type { DeviceInfo, InitOptions } from "./runtime/device.ts";
-export { assign, explain, flush, init, memoryStats, setMemoryBudget, synchronize } from "./runtime/engine.ts";
+export * from "./ops/functional.ts";
+export type { InitOptions } from "./runtime/device.ts";
+export { init, synchronize } from "./runtime/engine.ts";
 export { type KernelTime, onKernelTimes } from "./runtime/profile.ts";
-export { plan, trace, tune } from "./runtime/tools.ts";
+export { type EngineOptions, setMemoryBudget } from "./runtime/session.ts";
+export { type MemoryStats, memoryStats } from "./runtime/statistics.ts";
 export type { Trace, TraceEvent } from "./runtime/trace.ts";
+export { trace } from "./runtime/trace-work.ts";
+export { tune } from "./runtime/tune.ts";
 export type { TuneResult } from "./runtime/tuner/tuner.ts";
-export { Tensor, untracked as lazily } from "./tensor/tensor.ts";
+export { assign, explain, flush, plan } from "./tensor/engine.ts";
+export { Tensor } from "./tensor/tensor.ts";

@@ -4,7 +4,7 @@ import { LlamaForCausalLM } from "../models/llama.ts";
 import { generate, textPrompt } from "../src/generate/generate.ts";
 import { memoryFiles, saveSafetensors, TensorFiles } from "../src/io/index.ts";
 import { AdamW, Linear } from "../src/nn/index.ts";
-import { crossEntropy, grad, manualSeed, rand, tensor } from "../src/tensor/tensor.ts";
+import { crossEntropy, grad, manualSeed, rand, tensor } from "../src/ops/functional.ts";
 import { openBackend } from "./support/backend.ts";
 
 beforeAll(async () => {

@@ -8,7 +8,7 @@ import { LlamaForCausalLM, Llava, loadLlama } from "../../models/index.ts";
 import { steps, textPrompt } from "../../src/generate/index.ts";
 import { init, manualSeed, memoryStats } from "../../src/index.ts";
 import { AdamW, addLoRA, type Module, withoutInit } from "../../src/nn/index.ts";
-import { noGrad, tensor } from "../../src/tensor/tensor.ts";
+import { noGrad, tensor } from "../../src/ops/functional.ts";
 import { syntheticFolder } from "./synthetic.ts";
 
 const llama = (hidden: number, inner: number, layers: number, heads: number, kv: number, vocab: number) => ({

@@ -157,7 +157,7 @@ function linearsOf(model: Module): Map<string, (source: Source, options: QuantOp
         const { data, shape } = await values(source);
         const dense = tensor(data, { shape });
         parent.replaceChild(field, QuantizedLinear.fromLinear(child, options, dense));
-        await flush([]);
+        await flush();
       });
     }
   }

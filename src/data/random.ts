@@ -1,4 +1,4 @@
-import { mix } from "../ops/math.ts";
+import { mix } from "../graph/generator.ts";
 
 /** Numbers in [0, 1) that follow from `keys` alone: what a sample gets does not depend on what came before it. */
 export function randomOf(...keys: readonly number[]): () => number {

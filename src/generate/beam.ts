@@ -1,6 +1,7 @@
 /** Beam search, with the rules of Hugging Face: which beams go on, what finishes one, when to stop. */
 
-import { cat, noGrad, type Tensor, tensor } from "../tensor/tensor.ts";
+import { cat, noGrad, tensor } from "../ops/functional.ts";
+import type { Tensor } from "../tensor/tensor.ts";
 import type { KVCache } from "./cache.ts";
 import { FORBIDDEN, LogitsProcessor } from "./logits.ts";
 import type { CausalLM } from "./model.ts";

@@ -1,6 +1,7 @@
+import { scaledDotProductAttention, tensor, writeAt, zeros } from "../ops/functional.ts";
 import { int8Words, writeInt8At } from "../ops/int8.ts";
-import { assign } from "../runtime/engine.ts";
-import { scaledDotProductAttention, type Tensor, tensor, writeAt, zeros } from "../tensor/tensor.ts";
+import { assign } from "../tensor/engine.ts";
+import type { Tensor } from "../tensor/tensor.ts";
 
 export interface CacheSizes {
   readonly layers: number;

@@ -9,7 +9,7 @@ import {
   type Size,
 } from "../image/index.ts";
 import { type FileSource, readJson } from "../io/index.ts";
-import { tensor } from "../tensor/tensor.ts";
+import { tensor } from "../ops/functional.ts";
 import {
   checkTokenizer,
   IMAGE_TOKEN,

@@ -1,6 +1,7 @@
 /** Drawing tokens: the sampling kernel, its random numbers, and log-probabilities read with the ids. */
-import { mix } from "../ops/math.ts";
-import { cat, sample, type Tensor, tensor } from "../tensor/tensor.ts";
+import { mix } from "../graph/generator.ts";
+import { cat, sample, tensor } from "../ops/functional.ts";
+import type { Tensor } from "../tensor/tensor.ts";
 
 /** One new token of a sample. */
 export interface NewToken {

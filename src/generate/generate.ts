@@ -3,9 +3,10 @@
  * every step has the same plan; the host reads ids one step late, while the next step runs.
  */
 
-import { drawSeed } from "../ops/random.ts";
-import { assign } from "../runtime/engine.ts";
-import { noGrad, type Tensor, tensor } from "../tensor/tensor.ts";
+import { drawSeed } from "../graph/generator.ts";
+import { noGrad, tensor } from "../ops/functional.ts";
+import { assign } from "../tensor/engine.ts";
+import type { Tensor } from "../tensor/tensor.ts";
 import type { Tokenizer } from "../text/index.ts";
 import { bucket } from "./batch.ts";
 import { beamSearch } from "./beam.ts";

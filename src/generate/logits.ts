@@ -4,8 +4,9 @@
  * ways that the host works out: a mask [B, V] is then part of every step, so all steps have the same plan.
  */
 
-import { assign } from "../runtime/engine.ts";
-import { arange, type Tensor, tensor, where, zeros } from "../tensor/tensor.ts";
+import { arange, tensor, where, zeros } from "../ops/functional.ts";
+import { assign } from "../tensor/engine.ts";
+import type { Tensor } from "../tensor/tensor.ts";
 import type { CausalLM } from "./model.ts";
 import { type CheckedOptions, endTokens, type Prompt } from "./options.ts";
 

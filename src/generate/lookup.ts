@@ -4,8 +4,9 @@
  * number, so the tokens are those of single steps.
  */
 
-import { drawSeed } from "../ops/random.ts";
-import { noGrad, type Tensor, tensor } from "../tensor/tensor.ts";
+import { drawSeed } from "../graph/generator.ts";
+import { noGrad, tensor } from "../ops/functional.ts";
+import type { Tensor } from "../tensor/tensor.ts";
 import { draw, type NewToken, readTokens, uniformAt } from "./draw.ts";
 import { LogitsProcessor } from "./logits.ts";
 import type { CausalLM } from "./model.ts";

@@ -1,6 +1,7 @@
 /** What generation can be asked for; names are those of Hugging Face's `generate`, in camelCase. */
 
-import { type Tensor, tensor } from "../tensor/tensor.ts";
+import { tensor } from "../ops/functional.ts";
+import type { Tensor } from "../tensor/tensor.ts";
 import type { Tokenizer } from "../text/index.ts";
 import type { CacheType, KVCache } from "./cache.ts";
 import type { CausalLM } from "./model.ts";

@@ -1,6 +1,7 @@
 /** The forward passes of generation: over a prompt, and over what comes behind it. */
 
-import { type Tensor, tensor } from "../tensor/tensor.ts";
+import { tensor } from "../ops/functional.ts";
+import type { Tensor } from "../tensor/tensor.ts";
 import { bucket } from "./batch.ts";
 import type { KVCache } from "./cache.ts";
 import type { CausalLM } from "./model.ts";

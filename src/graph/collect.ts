@@ -1,5 +1,4 @@
-import type { Storage } from "../runtime/pool.ts";
-import type { Node } from "./node.ts";
+import type { Node, Storage } from "./node.ts";
 
 /** Something a flush must produce. */
 export interface Root {

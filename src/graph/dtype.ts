@@ -86,3 +86,35 @@ export function fromBfloat16(bits: number): number {
   u32[0] = bits << 16;
   return f32[0];
 }
+
+/** Nearest value of dtype `to`: the definition of a cast, which the reference interpreter uses. */
+export function castValue(x: number, to: DType): number {
+  if (to === "f16") return fromHalf(toHalf(x));
+  if (to === "bool") return Number(x !== 0);
+  if (to === "u32") return Math.min(Math.max(Math.trunc(x), 0), 0xffffffff);
+  return to === "i32" ? Math.min(Math.max(Math.trunc(x), -0x80000000), 0x7fffffff) : x;
+}
+
+/** WGSL of `x` cast to dtype `to`, whose WGSL type is `type`. */
+export const castWgsl = (x: string, to: DType, type: string): string =>
+  to === "f16" && !type.includes("f16") ? `quantizeToF16(${type}(${x}))` : `${type}(${x})`;
+
+/** Whether a WGSL type ("vec4f", "f16", "i32", …) has float components. */
+export const isFloatType = (type: string): boolean => /f32|4f|f16/.test(type);
+
+const LARGEST_HALF = 65504;
+
+/** A WGSL float literal. WGSL has no infinite constants: an infinity becomes the largest finite value of the type. */
+export function floatLiteral(x: number, type = "f32"): string {
+  if (Number.isNaN(x)) throw new Error("NaN is no WGSL constant");
+  if (type.includes("f16") && Math.abs(x) > LARGEST_HALF) return floatLiteral(Math.sign(x) * LARGEST_HALF);
+  if (!Number.isFinite(x)) return x > 0 ? "0x1.fffffep+127" : "-0x1.fffffep+127";
+  const text = Math.fround(x).toString();
+  return /[.e]/.test(text) ? text : `${text}.0`;
+}
+
+/** WGSL of a finite constant of `type`. */
+export function literal(value: number, type: string): string {
+  if (type.includes("bool")) return `${type}(${value !== 0})`;
+  return `${type}(${isFloatType(type) ? floatLiteral(value, type) : value})`;
+}

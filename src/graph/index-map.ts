@@ -1,10 +1,8 @@
-import type { Expr } from "../compile/expression/expr.ts";
-import type { Node } from "./node.ts";
 import { contiguousStrides, type Shape } from "./shape.ts";
 
 /**
  * An integer expression over the iteration variables of a kernel: offset + Σ coef · atom.
- * Views only rewrite these; no view ever moves data.
+ * Views only rewrite such expressions. No view moves data by itself.
  */
 export interface Index {
   readonly offset: number;
@@ -16,11 +14,14 @@ export interface Term {
   readonly atom: Atom;
 }
 
-/** An iteration variable, a quotient or remainder that did not simplify, or a value computed in the kernel (gather). */
+/** A value that the kernel computes (the positions of a gather). Only the compiler looks inside. */
+export type Computed = object;
+
+/** An iteration variable, a quotient or remainder that did not simplify, or a computed value with `size` possible results. */
 export type Atom =
   | { readonly kind: "var"; readonly id: number; readonly size: number }
   | { readonly kind: "div" | "mod"; readonly of: Index; readonly by: number; readonly size: number }
-  | { readonly kind: "value"; readonly expr: Expr; readonly size: number };
+  | { readonly kind: "value"; readonly expr: Computed; readonly size: number };
 
 export const constant = (offset: number): Index => ({ offset, terms: [] });
 
@@ -28,8 +29,8 @@ export function variable(id: number, size: number): Index {
   return size === 1 ? constant(0) : { offset: 0, terms: [{ coef: 1, atom: { kind: "var", id, size } }] };
 }
 
-/** A value of `size` possible indices computed in the kernel. */
-export const dynamic = (expr: Expr, size: number): Index => ({
+/** A computed value with `size` possible results as an index. */
+export const dynamic = (expr: Computed, size: number): Index => ({
   offset: 0,
   terms: [{ coef: 1, atom: { kind: "value", expr, size } }],
 });
@@ -79,7 +80,7 @@ export function bounds(a: Index): [number, number] {
   return [lo, hi];
 }
 
-/** A bound that no value of `a` reaches, counting what wraps below zero as large. */
+/** A bound that no value of `a` reaches. Values below zero wrap around and count as large. */
 export function limitOf(a: Index): number {
   const [lo, hi] = bounds(a);
   return lo < 0 ? Infinity : hi + 1;
@@ -119,7 +120,7 @@ function modulo(a: Index, by: number): Index {
   return { offset: 0, terms: [{ coef: 1, atom: { kind: "mod", of: lo >= 0 ? rest : a, by, size: by } }] };
 }
 
-/** One index per dim of a tensor; `linear` is their row-major position where a reshape left it known. */
+/** One index per dim of a tensor. `linear` is the row-major position, where a reshape knows it. */
 export type IndexVector = readonly Index[] & { linear?: Index };
 
 /** Row-major position of `index` in a tensor of `shape`. */
@@ -136,7 +137,7 @@ export function reshapeIndex(index: IndexVector, to: Shape, from: Shape): IndexV
   let i = 0;
   let j = 0;
   while (i < to.length || j < from.length) {
-    // Grow one group of dims on each side until both hold the same number of elements.
+    // Grow a group of dims on each side until both groups hold equally many elements.
     const group: number[] = [];
     const target: number[] = [];
     let a = 1;
@@ -162,59 +163,25 @@ export function reshapeIndex(index: IndexVector, to: Shape, from: Shape): IndexV
   return out;
 }
 
-/** Conditions under which a padded element comes from the source: each index lies in [0, size). */
+/** An element comes from the source only while this index lies in [0, size). */
 export interface Range {
   readonly index: Index;
   readonly size: number;
 }
 
-/** Index into the source of a view node, and (for pad) the ranges outside of which the pad value stands. */
-export function viewIndex(node: Node, index: IndexVector): { index: IndexVector; ranges?: Range[] } {
-  const from = node.src[0].shape;
-  const attrs = node.attrs as any;
-  switch (node.op.name) {
-    case "reshape":
-      return { index: reshapeIndex(index, node.shape, from) };
-    case "permute": {
-      const out = new Array<Index>(from.length);
-      (attrs.dims as number[]).forEach((d, i) => (out[d] = index[i]));
-      return { index: out };
-    }
-    case "expand": {
-      const lead = node.shape.length - from.length;
-      return { index: from.map((size, d) => (size === 1 ? constant(0) : index[lead + d])) };
-    }
-    case "slice":
-      return {
-        index: index.map((ix, d) => add(scale(ix, attrs.steps[d]), constant(attrs.starts[d]))),
-      };
-    case "flip":
-      return {
-        index: index.map((ix, d) =>
-          (attrs.dims as number[]).includes(d) ? add(scale(ix, -1), constant(from[d] - 1)) : ix,
-        ),
-      };
-    case "pad": {
-      const out = index.map((ix, d) => add(ix, constant(-attrs.pads[d][0])));
-      const ranges = out
-        .map((ix, d) => ({ index: ix, size: from[d] }))
-        .filter((_, d) => attrs.pads[d][0] !== 0 || attrs.pads[d][1] !== 0);
-      return { index: out, ranges };
-    }
-    case "unfold": {
-      // [..., L, ...] -> [..., windows, ..., size] with position = window·step + offset·dilation
-      const { dim, step, dilation } = attrs as { dim: number; step: number; dilation: number };
-      const out = index.slice(0, from.length);
-      out[dim] = add(scale(index[dim], step), scale(index[from.length], dilation));
-      return { index: out };
-    }
-    default:
-      throw new Error(`view ${node.op.name} has no index map`);
-  }
+/** What a view reads: an index into its source, and `fill` where one of `ranges` does not hold (padding). */
+export interface ViewIndex {
+  readonly index: IndexVector;
+  readonly ranges?: readonly Range[];
+  readonly fill?: number;
 }
 
 /** Replaces iteration variables everywhere in an index. */
-export function substitute(a: Index, replace: (id: number, size: number) => Index, values: (e: Expr) => Expr): Index {
+export function substitute(
+  a: Index,
+  replace: (id: number, size: number) => Index,
+  values: (e: Computed) => Computed,
+): Index {
   let out = constant(a.offset);
   for (const { coef, atom } of a.terms) {
     let value: Index;
@@ -229,7 +196,7 @@ export function substitute(a: Index, replace: (id: number, size: number) => Inde
   return out;
 }
 
-/** An affine view of a contiguous buffer: its offset and strides, or undefined when it is none. */
+/** Offset and strides of an affine address; undefined if it is not affine. */
 export function affine(address: Index, rank: number): { offset: number; strides: number[] } | undefined {
   const strides = new Array<number>(rank).fill(0);
   for (const { coef, atom } of address.terms) {

@@ -1,7 +1,24 @@
-import type { Specialization } from "../compile/codegen/template.ts";
-import type { DeviceInfo } from "../runtime/device.ts";
+import type { DeviceInfo } from "./device-info.ts";
 import type { DType } from "./dtype.ts";
 import type { Node } from "./node.ts";
+
+/** Changes to a kernel template. Template files are valid WGSL; marked constants, aliases and hook bodies may be replaced. */
+export interface Specialization {
+  /** Values for `const NAME: type = …; // param` and `alias NAME = …; // param`. */
+  readonly params?: Readonly<Record<string, number | string | boolean>>;
+  /** Statements that become the body of `fn name(…) … { // hook`. */
+  readonly hooks?: Readonly<Record<string, string>>;
+  /** A buffer that hook bodies write to although the file only reads it. */
+  readonly writes?: string;
+  /** A buffer that hook bodies fill with halves, four in a vec2u. */
+  readonly halves?: string;
+  /** Declarations (`var<storage, read> bias: array<f32>`) that take the next free binding numbers, in order. */
+  readonly extraBindings?: readonly string[];
+  /** `enable` directives that hook bodies need. */
+  readonly directives?: string;
+  /** Module-scope WGSL (structs, functions) that hook bodies use. */
+  readonly helpers?: string;
+}
 
 /** A scratch buffer between the kernels of one op. */
 export interface Temp {
@@ -9,7 +26,7 @@ export interface Temp {
   readonly bytes: number;
 }
 
-/** Something a kernel binds: a node's buffer (its own output included, or a window of one), an output of a node, or scratch. */
+/** What a kernel binds: the buffer of a node (or a window of it), one output of a node, or scratch. */
 export type BufferRef = Node | { readonly node: Node; readonly output: number } | Temp;
 
 /** A source of a kernel as a strided view of a contiguous buffer. Offsets and strides count elements. */
@@ -20,28 +37,28 @@ export interface Operand {
   readonly strides: readonly number[];
 }
 
-/** Shape of the index space that a template hands to a hook, and the type of its values. */
+/** The index space that a template passes to a hook, and the type of the hook's values. */
 export interface HookSpace {
-  /** Batch, row and column, in `i`; or one dim: an element of a source, `at`. */
+  /** Batch, row and column, in `i`; or one dim: the position of an element, `at`. */
   readonly shape: readonly [number, number, number] | readonly [number];
   readonly type: "f32" | "vec4f";
 }
 
-/** A source that a template reads through hooks alone: what makes it may be fused. */
+/** A source that a template reads through hooks only, so that elementwise work on it may be computed there. */
 export interface Prologue extends HookSpace {
-  /** Its place in `bind`. */
+  /** Position in `bind`. */
   readonly source: number;
-  /** The hook that reads a value for the first time and may store it for others; a template without one stores nothing. */
+  /** Hook of the first read, which may store the value. Templates without it store nothing. */
   readonly first?: string;
-  /** The hook of all (other) readings. */
+  /** Hook of every other read, or of all reads. */
   readonly again: string;
-  /** How often a value is read, on average. */
+  /** Reads per value, on average. */
   readonly readings: number;
-  /** How often the hook stands in the text once drivers have unrolled its loops. */
+  /** How often the hook occurs in the shader after drivers unroll its loops. */
   readonly copies: number;
 }
 
-/** A template that writes whole vec4f by `fn store`: the number of one, and when it is in the tensor, in the hook's arguments. */
+/** How a template stores whole vec4f through `fn store`: the vector's number and the condition that it lies inside the tensor. */
 export interface KernelStore {
   readonly at: string;
   readonly inside?: string;
@@ -53,43 +70,79 @@ export interface KernelCall {
   readonly kernel: string;
   /** Values for `const NAME: type = …; // param` and `alias NAME = …; // param`. */
   readonly params?: Readonly<Record<string, number | string>>;
-  /** Hooks that the lowering fills (operands that are not stored as the file says), and what these need. */
+  /** Hooks that the lowering itself fills (for operands in other formats), and what these need. */
   readonly reads?: Pick<Specialization, "hooks" | "extraBindings" | "directives" | "helpers">;
-  /** Words of the uniform struct at @binding(0), in order (floats through `floatBits`). */
+  /** Words of the uniform struct at @binding(0), in order. Floats go through `floatBits`. */
   readonly dims: readonly number[];
-  /** Buffers of @binding(1), @binding(2), … in order; extra bindings come last. */
+  /** Buffers of @binding(1), @binding(2), … in order. Extra bindings come last. */
   readonly bind: readonly BufferRef[];
-  /** Workgroups; each at most 65,535. */
+  /** Workgroups; at most 65,535 in each dim. */
   readonly grid: readonly [number, number, number];
   readonly prologues?: readonly Prologue[];
-  /** The template hands its results to `fn epilogue`: what follows may be fused. With `store` it may end in halves. */
+  /** The template passes its results to `fn epilogue`, which may be fused work. With `store` the result may be f16. */
   readonly epilogue?: HookSpace & { readonly store?: KernelStore };
-  /** Figures for reports. */
+  /** CPU ms that a software driver compiles the template with fused work longer than an elementwise kernel. Default 70. */
+  readonly compileMs?: number;
+  /** Arithmetic of the dispatch, for reports. */
   readonly flops?: number;
 }
 
-/** What a choice depends on: sizes (numbers; close ones share an answer) and words, such as the layouts of operands. */
+/** What a choice of variant depends on: sizes (close sizes share an answer) and words, such as layouts of operands. */
 export type Signature = Readonly<Record<string, number | string>>;
 
-/** One way to lower: plain data, compared by its JSON. */
+/** One variant of a lowering: plain data, compared as JSON. */
 export type Candidate = Readonly<Record<string, number | string | boolean>>;
+
+/** Names of the elementwise ops that are fused into a kernel: into its sources, and after its result. */
+export interface FusedNames {
+  readonly prologue?: string;
+  readonly epilogue?: string;
+}
+
+/** Chooses among the variants of a kernel. */
+export interface VariantChooser {
+  /** Nothing was measured: every choice is the first candidate. */
+  readonly empty: boolean;
+  /** The candidate that was measured as fastest, else the first. */
+  choose<C extends Candidate>(
+    node: Node,
+    template: string,
+    signature: Signature,
+    candidates: readonly C[],
+    fused?: FusedNames,
+  ): C;
+  /** As `choose`, and notes the case to be measured if it has no answer. */
+  ask<C extends Candidate>(
+    node: Node,
+    template: string,
+    signature: Signature,
+    candidates: readonly C[],
+    fused: FusedNames,
+  ): C;
+}
+
+/** What the compiler compiles for. */
+export interface CompileTarget {
+  readonly info: DeviceInfo;
+  readonly tuner: VariantChooser;
+}
 
 /** What a lowering may ask. */
 export interface LowerContext {
   readonly device: DeviceInfo;
-  /** Source `i`: strided when the op declared it in `strided` and an affine view allows, else contiguous. */
+  /** Source `i`: strided if the op lists it in `strided` and an affine view exists, else contiguous. */
   operand(i: number): Operand;
-  /** Output `i` of the node being lowered. */
+  /** Output `i` of the node. */
   output(i?: number): BufferRef;
   temp(bytes: number): Temp;
-  /** Elements `first` to `last` of a buffer, for kernels that take large ones in parts; `first` is a multiple of 128. */
+  /** Elements `first` to `last` of a buffer, for kernels that take large buffers in parts. `first` is a multiple of 128. */
   window(ref: BufferRef, dtype: DType, first: number, last: number): BufferRef;
   /**
-   * One of at most 12 candidates that this adapter can run: the one that tuning measured as best for this template and
-   * signature, else the first, which is the heuristic's choice. All must compute the same function.
+   * One of at most 12 candidates that this adapter can run: the one measured as fastest for this template and signature,
+   * else the first, which is the heuristic's choice. All candidates must compute the same function.
    */
   choose<C extends Candidate>(template: string, signature: Signature, candidates: readonly C[]): C;
 }
 
-/** Returns the dispatches in order, or undefined when these shapes need the fallback. */
+/** Returns the dispatches in order, or undefined where the op needs its fallback. */
 export type Lower = (node: Node, cx: LowerContext) => KernelCall[] | undefined;

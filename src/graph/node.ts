@@ -1,40 +1,52 @@
-import type { Storage } from "../runtime/pool.ts";
-import { debugLevel } from "../runtime/profile.ts";
+import { debugLevel } from "./debug.ts";
 import type { DType, HostArray } from "./dtype.ts";
 import type { Op } from "./op.ts";
 import type { Shape } from "./shape.ts";
 
-/** Plain data that specialises an op: part of the graph's key, so nothing that changes from step to step. */
+/** Plain data that specialises an op. It is part of the graph's key, so it holds nothing that changes from step to step. */
 export type Attrs = Record<string, unknown>;
 
+/** Shape and dtype of a value. */
 export interface OutputSpec {
   readonly shape: Shape;
   readonly dtype: DType;
 }
 
-let count = 0;
-
-/** The first stack line outside of the library's own folder. */
-function callSite(): string | undefined {
-  const lines = new Error().stack?.split("\n").slice(2) ?? [];
-  return lines.find((line) => !/[\\/]src[\\/]/.test(line))?.trim();
+/** Where a value lies on the GPU. Offset and size in bytes. */
+export interface Storage {
+  readonly buffer: GPUBuffer;
+  readonly offset: number;
+  readonly bytes: number;
+  /** The buffer holds other values too (packed parameters). */
+  readonly shared?: boolean;
 }
 
-const listed = (numbers: readonly number[]): string => {
-  let text = "";
-  for (const n of numbers) text += `,${n}`;
-  return text;
-};
+let count = 0;
 
-/** As JSON, in half the time for the numbers and lists of numbers that most attributes are. */
-function textOf(attrs: Attrs): string {
-  let text = "";
+// The library's own files: src/ in a checkout, dist/ in the package.
+const OWN_FOLDER = import.meta.url.replace(/^file:\/\//, "").replace(/(graph\/)?[^/]*$/, "");
+
+/** The first stack line outside the library's own folder. */
+function callSite(): string | undefined {
+  const lines = new Error().stack?.split("\n").slice(2) ?? [];
+  return lines.find((line) => !line.includes(OWN_FOLDER) && !/\bnode:/.test(line))?.trim();
+}
+
+/** Attributes as text. Faster than JSON for numbers, which most attributes are. */
+function attrsKey(attrs: Attrs): string {
+  let key = "";
   for (const name in attrs) {
     const value = attrs[name];
     const plain = typeof value === "number" || typeof value === "boolean";
-    text += `;${name}:${plain ? value : JSON.stringify(value)}`;
+    key += `;${name}:${plain ? value : JSON.stringify(value)}`;
   }
-  return text;
+  return key;
+}
+
+function shapeKey(shape: Shape): string {
+  let key = "";
+  for (const n of shape) key += `,${n}`;
+  return key;
 }
 
 /**
@@ -43,23 +55,23 @@ function textOf(attrs: Attrs): string {
  */
 export class Node implements OutputSpec {
   readonly id = count++;
-  /** Everything but the sources: equal keys and equal sources mean equal values. */
+  /** Op, attributes, dtype and shape as text. Nodes with equal keys and equal sources have equal values. */
   readonly key: string;
-  /** Set by a flush; a realised node is a leaf of later graphs. */
+  /** Set by a flush. A realized node is a leaf of later graphs. */
   storage?: Storage;
   /** Row-major values on the host: given by the user, or read back. */
   host?: HostArray | Float64Array;
   /** Settles when a value on its way from the GPU is in `host`. */
   reading?: Promise<void>;
-  /** The sources are gone: without its value the node cannot be computed again. */
+  /** The sources were dropped: without its value the node cannot be computed again. */
   forgetful = false;
   /** Why this value can no longer be read (it was overwritten in place). */
   stale?: string;
   requiresGrad = false;
-  /** Scratch of `collect`: the last walk that met the node, and its place there. */
+  /** Scratch fields of `collect`: the last walk that reached the node, and its position there. */
   walk = 0;
   place = 0;
-  /** The user's line that made the node, kept when SHADEGRAD_DEBUG is on. */
+  /** The user's line that built the node. Only kept when SHADEGRAD_DEBUG is on. */
   site?: string;
 
   constructor(
@@ -68,18 +80,18 @@ export class Node implements OutputSpec {
     readonly attrs: Attrs,
     readonly shape: Shape,
     readonly dtype: DType,
-    /** Specs of all outputs of an op with several; `pick` nodes select them. */
+    /** Specs of all outputs of an op with several outputs; `pick` nodes select one. */
     readonly outputs?: readonly OutputSpec[],
   ) {
     if (debugLevel > 0) this.site = callSite();
-    this.key = `${op.name}${op.keyOf ? op.keyOf(attrs) : textOf(attrs)}${dtype}[${listed(shape)}]`;
+    this.key = `${op.name}${op.keyOf ? op.keyOf(attrs) : attrsKey(attrs)}${dtype}[${shapeKey(shape)}]`;
   }
 
   get realized(): boolean {
     return this.storage !== undefined || this.host !== undefined;
   }
 
-  /** Called once the value is there: only a gradient could still ask what it was made of. */
+  /** Drops the sources once the value is there. A node that requires a gradient keeps them: its vjp reads them. */
   forgetSources(): void {
     if (this.requiresGrad || this.src.length === 0) return;
     this.src = [];

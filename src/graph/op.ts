@@ -1,66 +1,155 @@
-import type { Tensor } from "../tensor/tensor.ts";
 import type { DType } from "./dtype.ts";
-import type { Lower } from "./kernel-call.ts";
-import type { Attrs, Node, OutputSpec } from "./node.ts";
+import type { IndexVector, ViewIndex } from "./index-map.ts";
+import type { Attrs, Node } from "./node.ts";
+import type { Shape } from "./shape.ts";
 
 /** A value of the f64 reference interpreter. Integers and booleans are exact in it. */
 export interface RefArray {
   readonly data: Float64Array;
-  readonly shape: readonly number[];
+  readonly shape: Shape;
   readonly dtype: DType;
 }
 
 /**
  * How the compiler treats an op:
- * - `leaf`        a value given from outside (`op.name` "leaf"), or "assign" (identity)
- * - `elementwise` one row: `wgsl` and `js`; fuses freely; sources have exactly the node's shape (expand first)
- * - `view`        an index map: reshape permute expand slice flip pad unfold; never copies by itself
- * - `gather`      reads its first source at computed indices; fuses into elementwise kernels
- * - `reduce`      sum max min prod argmax argmin over attrs.dims (always with kept dims)
- * - `kernel`      lowered to one or more template kernels, or expanded by its `fallback`
- * - `pick`        one output of a kernel with several
+ * - `leaf`        a value given from outside
+ * - `assign`      the value that a leaf takes in place at the next flush (identity)
+ * - `elementwise` an expression per element: `wgsl`, or `js` in the reference. Sources have exactly the node's shape
+ * - `view`        an index map (`viewIndex`); never copies by itself
+ * - `gather`      reads its first source at positions that its second source holds (`positionIndex`)
+ * - `reduce`      combines the elements along attrs.dims (`reducer`); the dims stay with size 1
+ * - `kernel`      lowered to template kernels by the lowering table, or composed of other ops by its `fallback`
+ * - `pick`        one output of an op with several outputs
  */
-export type OpKind = "leaf" | "elementwise" | "view" | "gather" | "reduce" | "kernel" | "pick";
+export type OpKind = "leaf" | "assign" | "elementwise" | "view" | "gather" | "reduce" | "kernel" | "pick";
 
-/** Everything the library knows about an operation, in one place. */
-export interface Op<A = any> {
-  readonly name: string;
-  readonly kind: OpKind;
-  /** Gradient: one entry per source, `null` where there is none. For several outputs `g` and `y` are arrays. */
-  readonly vjp?: (g: any, y: any, x: Tensor[], attrs: A) => (Tensor | null)[];
-  /** f64 value, for every op that has no `fallback`. Several outputs return an array. */
-  readonly reference?: (x: RefArray[], attrs: A, node: Node) => RefArray | RefArray[];
-  /** Elementwise: a WGSL expression. `type` is "f32", "vec4f", "f16", "vec4<f16>", "i32", … of the result; see `Row`. */
-  readonly wgsl?: (x: string[], attrs: A, type: string) => string;
-  /** Elementwise: WGSL functions the expression calls, for `type`; emitted once per type. */
-  readonly helpers?: (type: string) => string;
-  /** Elementwise: the expression also takes the element's linear index (u32 or vec4u) as its last argument. */
-  readonly indexed?: boolean;
-  /** Elementwise: rough cost in flops (default 1), decides between recomputing and storing; from 8 on f16 is computed in f32. */
-  readonly cost?: number;
-  /** Kernel: the same value from ordinary ops. Definition, oracle and gradient of a fused op. */
-  readonly fallback?: (x: Tensor[], attrs: A) => Tensor | Tensor[];
-  /** Kernel: template calls that compute it; undefined = use the fallback for these shapes. */
-  readonly lower?: Lower;
-  /** Kernel: sources that may be strided views of a buffer rather than contiguous ones. */
-  readonly strided?: readonly number[] | ((node: Node) => readonly number[]);
-  /** Kernel: sources that `lower` reads as halves where they are f16; others are widened to f32 before. */
-  readonly halves?: readonly number[];
-  /** Kernel: for each output the index of the source whose buffer it overwrites (-1 = a new buffer). */
-  readonly inPlace?: readonly number[];
-  /** Key text of attrs when JSON does not do (functions, large data). */
-  readonly keyOf?: (attrs: A) => string;
+/** How a reduction combines values. All strings are WGSL expressions that work on scalars and on vec4. */
+export interface Reducer {
+  /** Start value: the identity of `step`. */
+  init(float: boolean): number;
+  /** Combines the accumulator with a value, or two partial results. Associative. */
+  step(accumulator: string, value: string): string;
+  /** Applied to the combined result. */
+  finish?(total: string): string;
+  /** The result is the position of the first value that no other value is better than, by this comparison. */
+  position?: ">" | "<";
+  /** `step` is an addition: sums of a few thousand values may be split exactly, and rows may use the kernel sum_parts. */
+  additive?: boolean;
 }
 
-export type InferResult = OutputSpec | readonly OutputSpec[];
+/** Layout of an op whose sources lie one after another in a single f32 buffer. Offsets and total count elements. */
+export interface ArenaLayout {
+  readonly offsets: readonly number[];
+  readonly total: number;
+}
 
-/** Names every op by its definition; a second definition of a name is an error. */
+/** Part of a dim. */
+export interface Stretch {
+  readonly start: number;
+  readonly size: number;
+}
+
+/** What `split` may ask about operands that are larger than one binding. */
+export interface SplitContext {
+  /** Most bytes of one binding. */
+  readonly limit: number;
+  /** Whether an operand or an output is larger than `limit`. */
+  readonly large: boolean;
+  /** Bytes of a tensor of its own. */
+  bytesOf(spec: { readonly shape: Shape; readonly dtype: DType }): number;
+  /** Bytes that a binding of source `i` takes: its buffer, or the part of it in which a strided view lies. */
+  extent(i: number): number;
+  /** If that is more than `limit`: the dim along which source `i` extends most, and the least number of parts. */
+  widest(i: number): { readonly dim: number; readonly parts: number } | undefined;
+  /** For a reduction: the dim of its source to cut so that what it reads comes below `limit`, and the least number of parts. */
+  cut(): { readonly dim: number; readonly parts: number } | undefined;
+  /** Cuts `size` into at least `parts` stretches, multiples of `unit` where they are that long. */
+  stretches(size: number, parts: number, unit?: number): Stretch[];
+}
+
+/** The parts of a node that `split` reads. */
+export interface SplitNode<A = any> {
+  readonly op: Op;
+  readonly attrs: A;
+  readonly shape: Shape;
+  readonly dtype: DType;
+  readonly outputs?: readonly { readonly shape: Shape; readonly dtype: DType }[];
+}
+
+/**
+ * Everything the library knows about an operation, in one place. `T` is the tensor type of the layer above: graph and
+ * compiler work on nodes and never look inside it.
+ */
+export interface Op<A = any, T = any> {
+  readonly name: string;
+  readonly kind: OpKind;
+  /** Gradient: one entry per source, `null` where there is none. With several outputs `g` and `y` are arrays. */
+  readonly vjp?: (g: any, y: any, x: T[], attrs: A) => (T | null)[];
+  /** f64 value, for every op without `fallback`. Several outputs return an array. */
+  readonly reference?: (x: RefArray[], attrs: A, node: Node) => RefArray | RefArray[];
+  /** Text of attrs for the graph key, where JSON is not enough (functions, infinities, large data). */
+  readonly keyOf?: (attrs: A) => string;
+
+  // elementwise
+  /** WGSL expression. `type` is the type of the result: "f32", "vec4f", "f16", "vec4<f16>", "i32", … */
+  readonly wgsl?: (x: string[], attrs: A, type: string) => string;
+  /** WGSL functions that the expression calls, for `type`. Emitted once per type. */
+  readonly helpers?: (type: string) => string;
+  /** The expression takes the element's linear index (u32 or vec4u) as its last argument. */
+  readonly indexed?: boolean;
+  /** Rough cost in flops (default 1): decides between recomputing and storing. From 8 on, f16 is computed in f32. */
+  readonly cost?: number;
+  /** a ∘ b = b ∘ a: the compiler may swap the sources. */
+  readonly commutative?: boolean;
+
+  // view
+  /** Where the element at `index` of the node lies in its source. The one rule for GPU and reference. */
+  readonly viewIndex?: (index: IndexVector, attrs: A, shape: { readonly from: Shape; readonly to: Shape }) => ViewIndex;
+  /** The elements keep their row-major order: source and result are the same memory. */
+  readonly keepsOrder?: boolean;
+  /** Reads source elements more than once (expand, overlapping windows). */
+  readonly repeats?: boolean;
+
+  // gather
+  /** Index at which the positions (second source) are read for the element at `index` of the node. */
+  readonly positionIndex?: (index: IndexVector, attrs: A) => IndexVector;
+
+  // reduce
+  readonly reducer?: Reducer;
+
+  // kernel
+  /** The same value from ordinary ops: definition, oracle and gradient of a fused op. */
+  readonly fallback?: (x: T[], attrs: A) => T | T[];
+  /** Sources that may be strided views of a buffer rather than contiguous. */
+  readonly strided?: readonly number[] | ((node: Node) => readonly number[]);
+  /** Sources that the lowering reads as halves where they are f16; other sources are widened to f32 first. */
+  readonly halves?: readonly number[];
+  /** For each output the source whose buffer it overwrites; -1 = a new buffer. */
+  readonly inPlace?: readonly number[];
+  /** A matrix product: (A B)ᵀ may be computed as Bᵀ Aᵀ. */
+  readonly product?: boolean;
+  /** The sources are written side by side into one buffer; no kernel runs. */
+  readonly arena?: (attrs: A) => ArenaLayout;
+
+  /**
+   * gather, reduce, kernel: the node as ops over parts that are smaller, for tensors larger than a binding. Undefined =
+   * nothing to do, or no way known.
+   */
+  readonly split?: (node: SplitNode<A>, x: T[], cx: SplitContext) => T[] | undefined;
+}
+
 const registry = new Map<string, Op>();
 
-export function defineOp<A extends Attrs = Attrs>(op: Op<A>): Op<A> {
+/** Makes an op known by its name. A second op of the same name is an error. */
+export function registerOp<O extends Op>(op: O): O {
   if (registry.has(op.name)) throw new Error(`op ${op.name} is defined twice`);
   registry.set(op.name, op);
   return op;
 }
 
+/** All ops by name. */
 export const allOps = (): ReadonlyMap<string, Op> => registry;
+
+/** Text of a node's attributes, as in its key. */
+export const attrsText = ({ op, attrs }: { op: Op; attrs: Attrs }): string =>
+  op.keyOf?.(attrs) ?? JSON.stringify(attrs);

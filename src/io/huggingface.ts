@@ -1,6 +1,6 @@
 import type { DType } from "../graph/dtype.ts";
 import { numel, type Shape } from "../graph/shape.ts";
-import { pathInside } from "./path.ts";
+import { pathInside } from "../runtime/path.ts";
 import {
   type FloatType,
   type StoredEntry,

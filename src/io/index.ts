@@ -1,3 +1,4 @@
+export { namedPath, pathInside } from "../runtime/path.ts";
 export {
   type Checkpoint,
   copyOrigin,
@@ -9,7 +10,6 @@ export {
   saveCheckpoint,
   writeEntries,
 } from "./huggingface.ts";
-export { namedPath, pathInside } from "./path.ts";
 export { type FloatType, saveSafetensors, type WriteEntry, type WriteOptions } from "./safetensors.ts";
 export {
   type ByteChunks,

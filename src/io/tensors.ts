@@ -1,6 +1,6 @@
 import type { Shape } from "../graph/shape.ts";
+import { namedPath } from "../runtime/path.ts";
 import { readGguf } from "./gguf.ts";
-import { namedPath } from "./path.ts";
 import { readSafetensors } from "./safetensors.ts";
 import { type FileSource, readJson } from "./source.ts";
 import { decode, elementBytes, type HostTensor, loadedType, type StoredType } from "./stored.ts";

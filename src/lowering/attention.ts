@@ -1,8 +1,8 @@
+import type { AttentionAttrs } from "../graph/attributes.ts";
 import { floatBits } from "../graph/dtype.ts";
 import type { KernelCall, Lower, LowerContext, Operand } from "../graph/kernel-call.ts";
 import type { Node } from "../graph/node.ts";
 import { contiguousStrides, numel } from "../graph/shape.ts";
-import type { AttentionAttrs } from "../ops/attention.ts";
 import { busyGroups, grid2d } from "./grid.ts";
 
 const CAUSAL = { none: 0, "top-left": 1, "bottom-right": 2 };

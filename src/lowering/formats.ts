@@ -1,7 +1,7 @@
 import type { BufferRef, KernelCall, Prologue } from "../graph/kernel-call.ts";
 import type { Node } from "../graph/node.ts";
+import { NF4_WGSL, type QuantFormat } from "../graph/quantization.ts";
 import { numel } from "../graph/shape.ts";
-import { NF4_WGSL, type QuantFormat } from "../ops/quantized.ts";
 
 /** How the matmul kernels read one of their operands. */
 export interface Reader {

@@ -1,5 +1,5 @@
+import type { DeviceInfo } from "../graph/device-info.ts";
 import type { BufferRef, KernelCall, KernelStore } from "../graph/kernel-call.ts";
-import type { DeviceInfo } from "../runtime/device.ts";
 
 /** Workgroups per dimension that every WebGPU adapter takes. */
 export const MAX_GROUPS = 65_535;
@@ -30,6 +30,7 @@ export function sumParts(parts: BufferRef, out: BufferRef, count: number, rows: 
     dims: [count, vectors],
     bind: [parts, out],
     grid: grid2d(Math.ceil(vectors / 64)),
+    compileMs: 0, // as short as an elementwise kernel
     epilogue: { shape: [1, 1, rows * N], type: V, store: WIDTH === 4 ? { at: "at" } : undefined },
   };
 }

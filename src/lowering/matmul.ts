@@ -1,14 +1,12 @@
+import type { DeviceInfo } from "../graph/device-info.ts";
 import type { BufferRef, KernelCall, Lower, LowerContext, Operand } from "../graph/kernel-call.ts";
 import type { Node } from "../graph/node.ts";
 import { numel, type Shape } from "../graph/shape.ts";
-import { type DeviceInfo, matrixParams } from "../runtime/device.ts";
 import { both, F32, halves, made, type Reader, type Reading, reading } from "./formats.ts";
 import { busyGroups, columnStore, grid2d, MAX_GROUPS, sumParts } from "./grid.ts";
+import { matrixParams } from "./matrix-units.ts";
 import { SHARED_K, sharedParams, subgroupsOf, type Tile, tilesFor } from "./tiles.ts";
 import { type Turned, turn, turnable } from "./transpose.ts";
-
-/** Both operands of a matmul may be any strided view. */
-export const matmulStrided: readonly number[] = [0, 1];
 
 /** Elements that a core's cache is trusted to hold. */
 const CACHED = 2 ** 18;
@@ -145,6 +143,7 @@ export function product(cx: LowerContext, p: Product): KernelCall[] {
     ...operands,
     dims,
     grid: whole ? tilesOnly : grid2d(rowTiles * columnTiles * slices),
+    compileMs: kernel === "matmul" || kernel === "matmul_tiled" ? 250 : undefined,
     flops: 2 * batches * M * N * K,
   };
   if (split.splits > 1) return [...calls, main, sumParts(out, cx.output(), split.splits, batches * M, N)];

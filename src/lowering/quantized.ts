@@ -1,6 +1,6 @@
+import type { DeviceInfo } from "../graph/device-info.ts";
 import type { BufferRef, KernelCall, Lower, LowerContext } from "../graph/kernel-call.ts";
-import { groupsOf, type QuantFormat, type QuantLayout } from "../ops/quantized.ts";
-import type { DeviceInfo } from "../runtime/device.ts";
+import { groupsOf, type QuantFormat, type QuantLayout } from "../graph/quantization.ts";
 import { made, NEVER, NEVER_4, packed, reading } from "./formats.ts";
 import { busyGroups, grid2d, sumParts } from "./grid.ts";
 import { type FewRows, product, splitK } from "./matmul.ts";

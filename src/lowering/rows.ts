@@ -1,9 +1,9 @@
+import type { DeviceInfo } from "../graph/device-info.ts";
 import { floatBits } from "../graph/dtype.ts";
 import type { Candidate, HookSpace, KernelCall, Lower, LowerContext, Prologue } from "../graph/kernel-call.ts";
 import type { Node } from "../graph/node.ts";
 import type { Shape } from "../graph/shape.ts";
 import { numel } from "../graph/shape.ts";
-import type { DeviceInfo } from "../runtime/device.ts";
 import { busyGroups, grid2d, sumParts } from "./grid.ts";
 
 /** A contiguous tensor as rows of its last dim, and how a row kernel covers them. */

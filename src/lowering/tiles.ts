@@ -1,4 +1,4 @@
-import type { DeviceInfo, MatrixUnit } from "../runtime/device.ts";
+import type { DeviceInfo, MatrixUnit } from "../graph/device-info.ts";
 import { busyGroups } from "./grid.ts";
 
 /** Rows and columns of C that a workgroup computes, and how: the candidates of matmul. */

@@ -71,6 +71,7 @@ function copy(
     dims: [K, C, x.offset, stride, sizes[1], sizes[2], ...x.batch],
     bind: [buffer, temp],
     grid: [Math.ceil(C / 4 / WG), Math.ceil(K / 4 / STEPS), count],
+    compileMs: 0, // as short as an elementwise kernel
     prologues: [made(buffer, "x", 0, reading(true, count * K * C, 4))],
   };
   return { call, temp, batch: [sizes[1] * sizes[2], sizes[2], 1].map((n) => (count > 1 ? n * K * C : 0)) };

@@ -1,12 +1,13 @@
+import { drawSeed, mix } from "../graph/generator.ts";
 import { Node } from "../graph/node.ts";
 import { numel, type Shape } from "../graph/shape.ts";
+import { leafOp } from "../graph/structural.ts";
 import { decode, type HostTensor, loadedType, round16 } from "../io/stored.ts";
 import type { TensorFiles } from "../io/tensors.ts";
-import { leafOp } from "../ops/leaf.ts";
-import { mix } from "../ops/math.ts";
-import { drawSeed } from "../ops/random.ts";
-import { assign, upload } from "../runtime/engine.ts";
-import { type Tensor, tensor, zeros } from "../tensor/tensor.ts";
+import { tensor, zeros } from "../ops/functional.ts";
+import { upload } from "../runtime/upload.ts";
+import { assign } from "../tensor/engine.ts";
+import type { Tensor } from "../tensor/tensor.ts";
 
 // Initial values are drawn on the host: the same seed gives the same weights, bit for bit, on every adapter.
 
@@ -43,7 +44,7 @@ function parameter(shape: Shape, draw: (uniform: () => number, normal: () => num
 export function setParameter(target: Tensor, value: HostTensor | Tensor): void {
   if ("node" in value) return assign(target, value.to(target.dtype));
   const source = tensor(value.data, { shape: value.shape, dtype: value.dtype }).to(target.dtype);
-  const inPlace = target.node.storage || target.node.op.name === "assign"; // it has a home on the device already
+  const inPlace = target.node.storage || target.node.op.kind === "assign"; // it has a home on the device already
   if (inPlace || source.node.op.kind !== "leaf") return assign(target, source);
   source.node.requiresGrad = target.requiresGrad;
   target.node = source.node;
@@ -62,7 +63,7 @@ export async function loadParameter(
   { half = false, change }: { half?: boolean; change?: (values: HostTensor) => HostTensor } = {},
 ): Promise<void> {
   const { dtype: stored, shape } = file.entry(name);
-  const resident = target.node.storage || target.node.op.name === "assign";
+  const resident = target.node.storage || target.node.op.kind === "assign";
   if (resident || loadedType(stored) !== "f32") {
     const values = await file.read(name);
     return setParameter(target, change ? change(values) : values);

@@ -1,6 +1,7 @@
 import type { Shape } from "../graph/shape.ts";
 import { type Pair, pair } from "../ops/conv.ts";
-import { conv2d, dropout, embedding, layerNorm, linear, rmsNorm, type Tensor } from "../tensor/tensor.ts";
+import { conv2d, dropout, embedding, layerNorm, linear, rmsNorm } from "../ops/functional.ts";
+import type { Tensor } from "../tensor/tensor.ts";
 import { constant, normal, uniform } from "./init.ts";
 import type { LoRALayer } from "./lora.ts";
 import { Module } from "./module.ts";

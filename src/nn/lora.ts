@@ -1,5 +1,6 @@
-import { assign } from "../runtime/engine.ts";
-import { linear, Tensor } from "../tensor/tensor.ts";
+import { linear } from "../ops/functional.ts";
+import { assign } from "../tensor/engine.ts";
+import { Tensor } from "../tensor/tensor.ts";
 import { constant, uniform } from "./init.ts";
 import { Dropout, inDtypeOf } from "./layers.ts";
 import { Module, type StateDict } from "./module.ts";

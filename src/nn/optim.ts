@@ -1,18 +1,11 @@
 import type { PlanReport } from "../compile/compile.ts";
+import { untracked } from "../graph/build.ts";
 import { numel, sameShape, show } from "../graph/shape.ts";
-import { assign, flush, packParameters, planUpdates } from "../runtime/engine.ts";
-import {
-  adamw,
-  adamwInt8,
-  cat,
-  noGrad,
-  pack,
-  packOffsets,
-  STATE_BLOCK,
-  type Tensor,
-  tensor,
-  untracked,
-} from "../tensor/tensor.ts";
+import { adamw, adamwInt8, cat, noGrad, pack, packOffsets, STATE_BLOCK, tensor } from "../ops/functional.ts";
+import { packParameters } from "../ops/pack.ts";
+import { planUpdates } from "../runtime/dry-run.ts";
+import { assign, flush } from "../tensor/engine.ts";
+import type { Tensor } from "../tensor/tensor.ts";
 import { setParameter } from "./init.ts";
 import type { StateDict } from "./module.ts";
 import { constantSchedule, type Schedule } from "./schedule.ts";
@@ -132,7 +125,7 @@ export abstract class Optimizer {
   async step(): Promise<void> {
     await this.#packed;
     this.#update();
-    await flush([]);
+    await flush();
     this.steps++;
     this.zeroGrad();
   }
@@ -179,7 +172,7 @@ export abstract class Optimizer {
         assign(group.accumulated, group.accumulated.where(older.gt(0), 0).add(fresh[i]));
       });
     });
-    await flush([]);
+    await flush();
     this.#micro++;
     this.#clear();
   }

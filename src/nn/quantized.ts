@@ -1,21 +1,15 @@
+import type { QuantFormat, QuantGroup, QuantLayout } from "../graph/quantization.ts";
 import { numel, show } from "../graph/shape.ts";
-import {
-  decode,
-  encode,
-  packedShapes,
-  type QuantFormat,
-  type QuantGroup,
-  type QuantLayout,
-  quantizedProduct,
-} from "../ops/quantized.ts";
-import { flush } from "../runtime/engine.ts";
-import { Tensor, tensor, zeros } from "../tensor/tensor.ts";
+import { tensor, zeros } from "../ops/functional.ts";
+import { decode, encode, packedShapes, quantizedProduct } from "../ops/quantized.ts";
+import { flush } from "../tensor/engine.ts";
+import { Tensor } from "../tensor/tensor.ts";
 import { setParameter } from "./init.ts";
 import { Linear } from "./layers.ts";
 import type { LoRALayer } from "./lora.ts";
 import { Module } from "./module.ts";
 
-export type { QuantFormat } from "../ops/quantized.ts";
+export type { QuantFormat } from "../graph/quantization.ts";
 
 export interface QuantOptions {
   format: QuantFormat;
@@ -155,7 +149,7 @@ export async function quantizeLinears(
       const name = path ? `${path}.${field}` : field;
       if (!(child instanceof Linear) || !include.test(name) || exclude?.test(name)) continue;
       parent.replaceChild(field, QuantizedLinear.fromLinear(child, options));
-      await flush([]);
+      await flush();
       names.push(name);
     }
   }

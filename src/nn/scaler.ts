@@ -1,4 +1,6 @@
-import { noGrad, type Tensor, tensor, untracked } from "../tensor/tensor.ts";
+import { untracked } from "../graph/build.ts";
+import { noGrad, tensor } from "../ops/functional.ts";
+import type { Tensor } from "../tensor/tensor.ts";
 import type { Optimizer } from "./optim.ts";
 
 export interface LossScalerOptions {

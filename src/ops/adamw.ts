@@ -1,7 +1,7 @@
-import { defineOp, type RefArray } from "../graph/op.ts";
+import type { RefArray } from "../graph/op.ts";
 import { sameShape, show } from "../graph/shape.ts";
-import { lowerAdamw, lowerAdamwInt8 } from "../lowering/optim.ts";
 import { applyMany, type Tensor } from "../tensor/tensor.ts";
+import { defineOp } from "./define.ts";
 
 /**
  * One AdamW step (https://arxiv.org/abs/1711.05101, torch's order: decay first). Sources parameters, gradient, first and
@@ -11,7 +11,6 @@ import { applyMany, type Tensor } from "../tensor/tensor.ts";
 export const adamwOp = defineOp({
   name: "adamw",
   kind: "kernel",
-  lower: lowerAdamw,
   inPlace: [0, 2, 3],
   fallback: ([p, g, m, v, hyper]) => {
     const [lr, beta1, beta2, eps, decay, correction1, correction2, scale] = hyper.chunk(8); // [1] each
@@ -58,7 +57,6 @@ function encode(x: number, digits: number): number {
 export const adamwInt8Op = defineOp({
   name: "adamw_int8",
   kind: "kernel",
-  lower: lowerAdamwInt8,
   inPlace: [0, 2, 3, 4],
   reference: (x, _attrs, node): RefArray[] => {
     const [lr, beta1, beta2, eps, decay, correction1, correction2, scale] = x[5].data;

@@ -1,29 +1,16 @@
+import type { AttentionAttrs } from "../graph/attributes.ts";
+import { isGradEnabled } from "../graph/build.ts";
 import { isFloat } from "../graph/dtype.ts";
 import type { Node } from "../graph/node.ts";
-import { defineOp } from "../graph/op.ts";
+import type { SplitContext, SplitNode } from "../graph/op.ts";
 import { broadcastShapes, numel, type Shape, sameShape, show } from "../graph/shape.ts";
-import { lowerAttention, lowerAttentionBackward } from "../lowering/attention.ts";
-import { isGradEnabled } from "../tensor/autograd.ts";
 import { applyMany, type Tensor } from "../tensor/tensor.ts";
+import { defineOp, type Split } from "./define.ts";
 import { where } from "./elementwise.ts";
 import { int8Words, readInt8 } from "./int8.ts";
 import { cat, expand, tokensFirst } from "./movement.ts";
 import { positionsAlong } from "./reduce.ts";
-
-export interface AttentionAttrs extends Record<string, unknown> {
-  scale: number;
-  /** Which keys a query sees: all; those up to its own index; or, aligned at the ends, up to its index + S - T. */
-  causal: "none" | "top-left" | "bottom-right";
-  /** A causal query sees so many keys at most, the last ones; absent = all. */
-  window?: number;
-  hasMask: boolean;
-  hasBias: boolean;
-  /** Mask and bias together are one source, f32 values one after the other, of these shapes (4 dims). */
-  joint?: readonly [Shape, Shape];
-  hasLengths: boolean;
-  /** Results lie as [B, T, H, D], as q does, so that joining the heads copies nothing. */
-  tokensFirst?: boolean;
-}
+import { splitRows } from "./split.ts";
 
 /** Scores of keys that a query may not see; finite, so that a query without any key gives zeros, not NaN. */
 const HIDDEN = -1e30;
@@ -101,7 +88,7 @@ export const attentionOp = defineOp<AttentionAttrs>({
   kind: "kernel",
   strided: strided([0, 1, 2], 3),
   halves: [0, 1, 2],
-  lower: lowerAttention,
+  split: splitAttention(false),
   vjp: ([g], [o, stats], [q, k, v, ...rest], attrs) => {
     const sources = [q, k, v, o, stats, laidOut(g, attrs), ...rest];
     const outputs = [q, k, v].map(({ shape, dtype }) => ({ shape: laidOutShape(shape, attrs), dtype }));
@@ -133,7 +120,7 @@ export const attentionBackwardOp = defineOp<AttentionAttrs>({
   kind: "kernel",
   strided: strided([0, 1, 2, 5], 6),
   halves: [0, 1, 2],
-  lower: lowerAttentionBackward,
+  split: splitAttention(true),
   fallback: ([q, packedK, packedV, _o, _stats, g, ...rest], attrs) => {
     const [k, v] = [packedK, packedV].map((x) => plainRows(x, q));
     const heads = k.shape[1];
@@ -147,6 +134,45 @@ export const attentionBackwardOp = defineOp<AttentionAttrs>({
     ].map((x) => laidOut(x, attrs));
   },
 });
+
+/** By samples of the batch, else by key heads and the query heads of each. */
+function splitAttention(backward: boolean): Split<AttentionAttrs> {
+  const bySamples = splitRows();
+  return (node, x, cx) => bySamples(node, x, cx) ?? (cx.large ? byHeads(node, x, cx, backward) : undefined);
+}
+
+function byHeads(
+  node: SplitNode<AttentionAttrs>,
+  x: Tensor[],
+  cx: SplitContext,
+  backward: boolean,
+): Tensor[] | undefined {
+  const { joint, tokensFirst } = node.attrs;
+  const [heads, group] = [x[1].shape[1], x[0].shape[1] / x[1].shape[1]];
+  if (heads < 2 || joint) return undefined;
+  const outside = tokensFirst ? 2 : 1; // the dim of heads in o and in the results
+  const dimOf = (output: number): number => (backward || output === 0 ? outside : 1); // statistics lie heads first
+  const specs = node.outputs!;
+  const largest = Math.max(...[...specs, ...x].map((t) => cx.bytesOf(t)));
+  const results = cx.stretches(heads, Math.ceil(largest / (cx.limit - 256))).map(({ start, size }) => {
+    const part = x.map((t, i) => {
+      if (t.ndim < 4) return t; // lengths
+      const each = i === 1 || i === 2 ? 1 : group;
+      return t.narrow(backward && i === 3 ? outside : 1, start * each, size * each);
+    });
+    const outputs = specs.map(({ shape, dtype }, i) => {
+      const each = backward && i > 0 ? 1 : group;
+      return { shape: shape.map((n, d) => (d === dimOf(i) ? size * each : n)), dtype };
+    });
+    return applyMany(node.op, part, node.attrs, outputs);
+  });
+  return specs.map((_, i) =>
+    cat(
+      results.map((r) => r[i]),
+      dimOf(i),
+    ),
+  );
+}
 
 export interface AttentionOptions {
   /** True where a query may attend; broadcasts to [B, H, T, S]. */

@@ -1,21 +1,14 @@
-import { floatLiteral } from "../compile/codegen/emit.ts";
-import { checkValue, type DType, isFloat } from "../graph/dtype.ts";
-import { defineOp, type Op } from "../graph/op.ts";
+import { checkValue, type DType, isFloat, literal } from "../graph/dtype.ts";
+import { mix } from "../graph/generator.ts";
+import type { Op } from "../graph/op.ts";
 import { numel, type Shape } from "../graph/shape.ts";
 import { apply, type Tensor } from "../tensor/tensor.ts";
-import { mix } from "./math.ts";
+import { defineOp } from "./define.ts";
 
 // Elementwise ops without operands: what an element is follows from attributes and its position.
 
-export const isFloatType = (type: string): boolean => /f32|4f|f16/.test(type);
 /** Suffix that keeps the helper functions of each type apart. */
 export const suffix = (type: string): string => type.replace(/\W/g, "");
-
-/** Text of a finite constant. */
-export function literal(value: number, type: string): string {
-  if (type.includes("bool")) return `${type}(${value !== 0})`;
-  return `${type}(${isFloatType(type) ? floatLiteral(value, type) : value})`;
-}
 
 const keyOfNumber = ({ value }: { value: number }): string => (Object.is(value, -0) ? "-0" : `${value}`);
 const fillReference: Op["reference"] = (_x, { value }, { shape, dtype }) => ({

@@ -1,9 +1,11 @@
-import { checkValue, type DType, fromHalf, holds, isFloat, promote, toHalf } from "../graph/dtype.ts";
+import { checkValue, type DType, holds, isFloat, isFloatType, promote } from "../graph/dtype.ts";
 import type { Attrs } from "../graph/node.ts";
-import { defineOp, type Op } from "../graph/op.ts";
+import { type Op, registerOp } from "../graph/op.ts";
 import { broadcastShapes, type Shape } from "../graph/shape.ts";
+import { castFacts } from "../graph/structural.ts";
 import { apply, Tensor } from "../tensor/tensor.ts";
-import { full, isFloatType, suffix } from "./constant.ts";
+import { full, suffix } from "./constant.ts";
+import { defineOp } from "./define.ts";
 import { expand } from "./movement.ts";
 
 export type Operand = Tensor | number;
@@ -58,12 +60,14 @@ interface Row<A> {
   js: (a: number, b: number, c: number, attrs: A) => number;
   /** Gradient of each operand; absent = not differentiable (integers, booleans). */
   vjp?: (g: Tensor, y: Tensor, x: Tensor[], attrs: A) => (Tensor | null)[];
+  commutative?: boolean;
   /** Rough flops, when far from 1. */
   cost?: number;
   keyOf?: (attrs: A) => string;
 }
 
-function define<A extends Attrs>(r: Row<A>): Op<A> {
+// Files that tensor.ts loads call this while this file is still loading, so it needs nothing that is loaded later.
+function define<A extends Attrs>(r: Row<A>): Op<A, Tensor> {
   const reference: Op<A>["reference"] = ([a, b, c], attrs, node) => {
     const data = new Float64Array(a.data.length);
     const { js } = r;
@@ -72,8 +76,8 @@ function define<A extends Attrs>(r: Row<A>): Op<A> {
     else for (let i = 0; i < data.length; i++) data[i] = js(a.data[i], 0, 0, attrs);
     return { data, shape: node.shape, dtype: node.dtype };
   };
-  const { name, wgsl, helpers, vjp, cost, keyOf } = r;
-  return defineOp<A>({ name, kind: "elementwise", wgsl, helpers, vjp, cost, keyOf, reference });
+  const { rule: _rule, js: _js, ...facts } = r;
+  return registerOp<Op<A, Tensor>>({ kind: "elementwise", ...facts, reference });
 }
 
 /** Broadcasts and casts the operands, then applies the op. */
@@ -113,6 +117,7 @@ export function rowWith<A extends Attrs>(r: Row<A>): (attrs: A, ...x: Operand[])
 export const add = row({
   name: "add",
   rule: numeric,
+  commutative: true,
   wgsl: ([a, b]) => `(${a} + ${b})`,
   js: (a, b) => a + b,
   vjp: (g) => [g, g],
@@ -127,6 +132,7 @@ export const sub = row({
 export const mul = row({
   name: "mul",
   rule: numeric,
+  commutative: true,
   wgsl: ([a, b]) => `(${a} * ${b})`,
   js: (a, b) => a * b,
   vjp: (g, _y, [a, b]) => [g.mul(b), g.mul(a)],
@@ -171,6 +177,7 @@ export const pow = row({
 export const maximum = row({
   name: "maximum",
   rule: numeric,
+  commutative: true,
   wgsl: ([a, b]) => `max(${a}, ${b})`,
   js: (a, b) => (a >= b ? a : b),
   vjp: (g, _y, [a, b]) => [g.mul(half(a, b)), g.mul(half(b, a))],
@@ -178,6 +185,7 @@ export const maximum = row({
 export const minimum = row({
   name: "minimum",
   rule: numeric,
+  commutative: true,
   wgsl: ([a, b]) => `min(${a}, ${b})`,
   js: (a, b) => (a <= b ? a : b),
   vjp: (g, _y, [a, b]) => [g.mul(half(b, a)), g.mul(half(a, b))],
@@ -199,12 +207,14 @@ export const logicalNot = row({ name: "logical_not", rule: logical, wgsl: ([x]) 
 export const logicalAnd = row({
   name: "logical_and",
   rule: logical,
+  commutative: true,
   wgsl: ([a, b]) => `(${a} & ${b})`,
   js: (a, b) => Number(a && b),
 });
 export const logicalOr = row({
   name: "logical_or",
   rule: logical,
+  commutative: true,
   wgsl: ([a, b]) => `(${a} | ${b})`,
   js: (a, b) => Number(a || b),
 });
@@ -219,17 +229,8 @@ export const where = row({
 export const maskedFill = (x: Tensor, mask: Tensor, value: number): Tensor =>
   where(mask, x.dtype === "bool" && (value === 0 || value === 1) ? full([], value, "bool") : value, x);
 
-const castOp = define<{ to: DType }>({
-  name: "cast",
-  rule: numeric,
-  wgsl: ([x], { to }, type) =>
-    to === "f16" && !type.includes("f16") ? `quantizeToF16(${type}(${x}))` : `${type}(${x})`,
-  js: (x, _b, _c, { to }) => {
-    if (to === "f16") return fromHalf(toHalf(x));
-    if (to === "bool") return Number(x !== 0);
-    if (to === "u32") return Math.min(Math.max(Math.trunc(x), 0), 0xffffffff);
-    return to === "i32" ? Math.min(Math.max(Math.trunc(x), -0x80000000), 0x7fffffff) : x;
-  },
+export const castOp = defineOp<{ to: DType }>({
+  ...castFacts,
   vjp: (g, _y, [x]) => [isFloat(x.dtype) ? cast(g, x.dtype) : null],
 });
 export function cast(x: Tensor, to: DType): Tensor {

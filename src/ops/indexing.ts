@@ -1,12 +1,13 @@
 import { promote } from "../graph/dtype.ts";
-import { defineOp, type RefArray } from "../graph/op.ts";
+import type { RefArray } from "../graph/op.ts";
 import { normalizeDim, numel, sameShape, show } from "../graph/shape.ts";
-import { lowerIndexAdd, lowerIndexSum, lowerScatterAdd } from "../lowering/gather.ts";
 import { apply, type Tensor } from "../tensor/tensor.ts";
 import { full } from "./constant.ts";
+import { defineOp } from "./define.ts";
 import { where } from "./elementwise.ts";
 import { expand, reshape } from "./movement.ts";
 import { positionsAlong } from "./reduce.ts";
+import { splitAdd, splitGather } from "./split.ts";
 
 interface DimAttrs extends Record<string, unknown> {
   dim: number;
@@ -43,6 +44,8 @@ function visitRows(
 const gatherOp = defineOp<DimAttrs>({
   name: "gather",
   kind: "gather",
+  positionIndex: (index) => index,
+  split: splitGather(false),
   vjp: (g, _y, [x, index], { dim }) => {
     if (
       index.shape[dim] > 1 ||
@@ -67,6 +70,8 @@ const gatherOp = defineOp<DimAttrs>({
 const indexSelectOp = defineOp<DimAttrs>({
   name: "index_select",
   kind: "gather",
+  positionIndex: (index, { dim }) => [index[dim]],
+  split: splitGather(true),
   vjp: (g, _y, [x, index], { dim }) => [
     apply(indexSumOp, [index, g], { dim, size: x.shape[dim] }, x.shape, x.dtype),
     null,
@@ -82,7 +87,7 @@ const indexSelectOp = defineOp<DimAttrs>({
 export const indexAddOp = defineOp<DimAttrs>({
   name: "index_add",
   kind: "kernel",
-  lower: lowerIndexAdd,
+  split: splitAdd(true),
   vjp: (g, _y, [, index], { dim }) => [g, null, g.indexSelect(dim, index)],
   reference: ([x, index, source], { dim }, { shape, dtype }) => {
     const data = x.data.slice();
@@ -97,7 +102,6 @@ export const indexAddOp = defineOp<DimAttrs>({
 const indexSumOp = defineOp<DimAttrs & { size: number }>({
   name: "index_sum",
   kind: "kernel",
-  lower: lowerIndexSum,
   vjp: (g, _y, [index], { dim }) => [null, g.indexSelect(dim, index)],
   fallback: ([index, source], { dim, size }) =>
     full(
@@ -111,7 +115,7 @@ const indexSumOp = defineOp<DimAttrs & { size: number }>({
 export const scatterAddOp = defineOp<DimAttrs>({
   name: "scatter_add",
   kind: "kernel",
-  lower: lowerScatterAdd,
+  split: splitAdd(false),
   vjp: (g, _y, [, index], { dim }) => [g, null, g.gather(dim, index)],
   reference: ([x, index, source], { dim }, { shape, dtype }) => {
     const data = x.data.slice();

@@ -1,11 +1,11 @@
 import { floatBits } from "../graph/dtype.ts";
-import { defineOp } from "../graph/op.ts";
 import { show } from "../graph/shape.ts";
-import { lowerWriteInt8 } from "../lowering/cache-write.ts";
 import { apply, type Tensor } from "../tensor/tensor.ts";
+import { defineOp } from "./define.ts";
 import { row } from "./elementwise.ts";
 import { narrow } from "./movement.ts";
 import { positionsAlong } from "./reduce.ts";
+import { splitWrite } from "./split.ts";
 import { checkWrite } from "./write.ts";
 
 // Rows of int8 with a scale of their own, as a cache of keys and values holds them: a row of D values is
@@ -53,7 +53,7 @@ export const writeInt8Op = defineOp({
   kind: "kernel",
   inPlace: [0],
   strided: [1],
-  lower: lowerWriteInt8,
+  split: splitWrite,
   reference: ([cache, value, position], _attrs, { shape, dtype }) => {
     const data = cache.data.slice();
     const [B, H, S, W] = shape;

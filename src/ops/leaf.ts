@@ -1,16 +1,10 @@
 import type { DType, HostArray } from "../graph/dtype.ts";
 import { fromHalf, toHalf } from "../graph/dtype.ts";
 import { Node } from "../graph/node.ts";
-import { defineOp } from "../graph/op.ts";
 import type { Shape } from "../graph/shape.ts";
 import { numel, show } from "../graph/shape.ts";
+import { leafOp } from "../graph/structural.ts";
 import { Tensor } from "../tensor/tensor.ts";
-
-/** A value given from outside: data of the graph, never part of a plan's key. */
-export const leafOp = defineOp({ name: "leaf", kind: "leaf" });
-
-/** One output of a node with several. */
-export const pickOp = defineOp<{ output: number }>({ name: "pick", kind: "pick" });
 
 export type NestedArray = number | boolean | readonly NestedArray[];
 export type TensorData = NestedArray | Float32Array | Float64Array | Int32Array | Uint32Array | Uint8Array;

@@ -1,9 +1,10 @@
+import { noGrad, untracked } from "../graph/build.ts";
 import { promote } from "../graph/dtype.ts";
-import { defineOp, type Op } from "../graph/op.ts";
+import type { Op } from "../graph/op.ts";
 import { sameShape, show } from "../graph/shape.ts";
-import { noGrad } from "../tensor/autograd.ts";
-import { apply, type Tensor, untracked } from "../tensor/tensor.ts";
+import { apply, type Tensor } from "../tensor/tensor.ts";
 import { full } from "./constant.ts";
+import { defineOp } from "./define.ts";
 import { type CrossEntropyOptions, checkClasses, crossEntropyBackwardOp, crossEntropyOp } from "./loss.ts";
 import { linear } from "./matmul.ts";
 import { cat, expand } from "./movement.ts";

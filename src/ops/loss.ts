@@ -1,9 +1,9 @@
-import { defineOp } from "../graph/op.ts";
 import { sameShape, show } from "../graph/shape.ts";
-import { lowerCrossEntropy, lowerCrossEntropyBackward } from "../lowering/loss.ts";
 import { apply, type Tensor } from "../tensor/tensor.ts";
+import { defineOp } from "./define.ts";
 import { where } from "./elementwise.ts";
 import { positionsAlong } from "./reduce.ts";
+import { splitRows } from "./split.ts";
 
 interface CrossEntropyAttrs extends Record<string, unknown> {
   ignoreIndex: number;
@@ -14,7 +14,7 @@ interface CrossEntropyAttrs extends Record<string, unknown> {
 export const crossEntropyOp = defineOp<CrossEntropyAttrs>({
   name: "cross_entropy",
   kind: "kernel",
-  lower: lowerCrossEntropy,
+  split: splitRows(),
   vjp: (g, _y, [x, target], attrs) => [apply(crossEntropyBackwardOp, [g, x, target], attrs, x.shape, x.dtype), null],
   fallback: ([x, target], { ignoreIndex, labelSmoothing }) => {
     const logits = x.logSoftmax(-1);
@@ -33,7 +33,7 @@ export const crossEntropyOp = defineOp<CrossEntropyAttrs>({
 export const crossEntropyBackwardOp = defineOp<CrossEntropyAttrs>({
   name: "cross_entropy_backward",
   kind: "kernel",
-  lower: lowerCrossEntropyBackward,
+  split: splitRows(),
   fallback: ([g, x, target], { ignoreIndex, labelSmoothing }) => {
     const C = x.shape[1];
     const hit = positionsAlong(1, C, 2).eq(target.unsqueeze(-1)).to(x.dtype);

@@ -26,13 +26,6 @@ export function erf(x: number): number {
   return sum === 0 ? 0 : (2 / Math.sqrt(Math.PI)) * Math.exp(-x * x) * sum;
 }
 
-/** 32-bit mixer of the random number generator; the same as in the WGSL of `rand`. */
-export function mix(x: number): number {
-  const a = Math.imul(x ^ (x >>> 16), 0x7feb352d);
-  const b = Math.imul(a ^ (a >>> 15), 0x846ca68b);
-  return (b ^ (b >>> 16)) >>> 0;
-}
-
 /** Horner's rule in z, constant term first. */
 const polynomial = (type: string, c: readonly string[]): string =>
   c.reduceRight((sum, a) => `fma(${sum}, z, ${type}(${a}))`, "").replace("fma(, z, ", "(");

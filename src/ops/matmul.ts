@@ -1,17 +1,18 @@
 import { isFloat, promote } from "../graph/dtype.ts";
-import { defineOp } from "../graph/op.ts";
 import { broadcastShapes, numel, show } from "../graph/shape.ts";
-import { lowerMatmul, matmulStrided } from "../lowering/matmul.ts";
 import { apply, type Tensor } from "../tensor/tensor.ts";
+import { defineOp } from "./define.ts";
 import { expand, reshape } from "./movement.ts";
+import { splitProduct } from "./split.ts";
 
 /** [..., M, K] x [..., K, N] -> [..., M, N] with equal batch dims. Operands may be transposed or broadcast views. */
 export const matmulOp = defineOp({
   name: "matmul",
   kind: "kernel",
-  strided: matmulStrided,
+  product: true,
+  strided: [0, 1],
+  split: splitProduct,
   halves: [0, 1],
-  lower: lowerMatmul,
   vjp: (g, _y, [a, b]) => [
     a.requiresGrad ? matmul(g, b.transpose(-1, -2)).to(a.dtype) : null,
     b.requiresGrad ? matmul(a.transpose(-1, -2), g).to(b.dtype) : null,

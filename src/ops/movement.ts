@@ -1,10 +1,11 @@
 import { checkValue } from "../graph/dtype.ts";
+import { add, constant, type Index, reshapeIndex, scale } from "../graph/index-map.ts";
 import type { Attrs } from "../graph/node.ts";
 import type { Op } from "../graph/op.ts";
-import { defineOp } from "../graph/op.ts";
 import type { Shape } from "../graph/shape.ts";
 import { broadcastShapes, normalizeDim, normalizeDims, numel, sameShape, show } from "../graph/shape.ts";
 import { apply, Tensor } from "../tensor/tensor.ts";
+import { defineOp } from "./define.ts";
 
 // Views: index maps from the node's elements to those of its only source. `node.shape` is the result's shape,
 // so attrs hold only what the two shapes do not say.
@@ -34,110 +35,78 @@ export interface UnfoldAttrs extends Attrs {
   dilation: number;
 }
 
-const view = <A extends Attrs>(
-  name: string,
-  vjp: (g: Tensor, x: Tensor, attrs: A) => Tensor,
-  keyOf?: (a: A) => string,
-): Op<A> => defineOp<A>({ name, kind: "view", vjp: (g, _y, [x], attrs) => [vjp(g, x, attrs)], keyOf });
+interface ViewFacts<A> extends Pick<Op<A>, "viewIndex" | "keepsOrder" | "repeats" | "keyOf"> {
+  vjp: (g: Tensor, x: Tensor, attrs: A) => Tensor;
+}
+
+const view = <A extends Attrs>(name: string, { vjp, ...facts }: ViewFacts<A>): Op<A, Tensor> =>
+  defineOp<A>({ name, kind: "view", vjp: (g, _y, [x], attrs) => [vjp(g, x, attrs)], ...facts });
 
 /** Same elements in row-major order, new shape. */
-export const reshapeOp = view("reshape", (g, x) => g.reshape(x.shape));
-export const permuteOp = view<PermuteAttrs>("permute", (g, _x, { dims }) => {
-  const inverse = new Array<number>(dims.length);
-  dims.forEach((d, i) => (inverse[d] = i));
-  return g.permute(inverse);
+export const reshapeOp = view("reshape", {
+  keepsOrder: true,
+  viewIndex: (index, _attrs, { from, to }) => ({ index: reshapeIndex(index, to, from) }),
+  vjp: (g, x) => g.reshape(x.shape),
 });
-/** Repeats dims of size 1; source and result have equal rank. */
-export const expandOp = view("expand", (g, x) => {
-  const dims = x.shape.flatMap((d, i) => (d !== g.shape[i] ? [i] : []));
-  return g.sum(dims, true);
+export const permuteOp = view<PermuteAttrs>("permute", {
+  viewIndex: (index, { dims }) => {
+    const inner = new Array<Index>(dims.length);
+    dims.forEach((d, i) => (inner[d] = index[i]));
+    return { index: inner };
+  },
+  vjp: (g, _x, { dims }) => {
+    const inverse = new Array<number>(dims.length);
+    dims.forEach((d, i) => (inverse[d] = i));
+    return g.permute(inverse);
+  },
 });
-export const sliceOp = view<SliceAttrs>("slice", (g, x, { starts, steps }) => {
-  const spread = g.shape.reduce((t, n, i) => dilate(t, i, n, steps[i]), g);
-  return spread.pad(spread.shape.map((n, i) => [starts[i], x.shape[i] - starts[i] - n]));
+/** Repeats dims of size 1. Source and result have equal rank. */
+export const expandOp = view("expand", {
+  repeats: true,
+  viewIndex: (index, _attrs, { from }) => ({ index: from.map((size, d) => (size === 1 ? constant(0) : index[d])) }),
+  vjp: (g, x) => {
+    const dims = x.shape.flatMap((d, i) => (d !== g.shape[i] ? [i] : []));
+    return g.sum(dims, true);
+  },
 });
-export const flipOp = view<FlipAttrs>("flip", (g, _x, { dims }) => g.flip(dims));
-export const padOp = view<PadAttrs>(
-  "pad",
-  (g, x, { pads }) =>
+export const sliceOp = view<SliceAttrs>("slice", {
+  viewIndex: (index, { starts, steps }) => ({
+    index: index.map((ix, d) => add(scale(ix, steps[d]), constant(starts[d]))),
+  }),
+  vjp: (g, x, { starts, steps }) => {
+    const spread = g.shape.reduce((t, n, i) => dilate(t, i, n, steps[i]), g);
+    return spread.pad(spread.shape.map((n, i) => [starts[i], x.shape[i] - starts[i] - n]));
+  },
+});
+export const flipOp = view<FlipAttrs>("flip", {
+  viewIndex: (index, { dims }, { from }) => ({
+    index: index.map((ix, d) => (dims.includes(d) ? add(scale(ix, -1), constant(from[d] - 1)) : ix)),
+  }),
+  vjp: (g, _x, { dims }) => g.flip(dims),
+});
+export const padOp = view<PadAttrs>("pad", {
+  viewIndex: (index, { pads, value }, { from }) => {
+    const inner = index.map((ix, d) => add(ix, constant(-pads[d][0])));
+    const padded = (_: unknown, d: number): boolean => pads[d][0] !== 0 || pads[d][1] !== 0;
+    return { index: inner, ranges: inner.map((ix, d) => ({ index: ix, size: from[d] })).filter(padded), fill: value };
+  },
+  vjp: (g, x, { pads }) =>
     slice(
       g,
       x.shape.map((n, i) => [pads[i][0], pads[i][0] + n]),
     ),
-  ({ pads, value }) => `${JSON.stringify(pads)}${value}`, // JSON has no -Infinity
-);
-export const unfoldOp = view<UnfoldAttrs>("unfold", fold);
-
-/** Where a view's elements lie in its source's buffer, when strides can say it (all but `pad` and some `reshape`s). */
-export function affineView(
-  op: Op,
-  attrs: Attrs,
-  out: Shape,
-  source: { readonly shape: Shape; readonly strides: readonly number[]; readonly offset: number },
-): { strides: number[]; offset: number } | undefined {
-  const { shape, strides, offset } = source;
-  switch (op) {
-    case permuteOp:
-      return { strides: (attrs as PermuteAttrs).dims.map((d) => strides[d]), offset };
-    case expandOp:
-      return { strides: shape.map((n, i) => (n === out[i] ? strides[i] : 0)), offset };
-    case sliceOp: {
-      const { starts, steps } = attrs as SliceAttrs;
-      return {
-        strides: strides.map((s, i) => s * steps[i]),
-        offset: starts.reduce((sum, s, i) => sum + s * strides[i], offset),
-      };
-    }
-    case flipOp: {
-      const { dims } = attrs as FlipAttrs;
-      return {
-        strides: strides.map((s, i) => (dims.includes(i) ? -s : s)),
-        offset: dims.reduce((sum, d) => sum + (shape[d] - 1) * strides[d], offset),
-      };
-    }
-    case unfoldOp: {
-      const { dim, step, dilation } = attrs as UnfoldAttrs;
-      return { strides: [...strides.map((s, i) => (i === dim ? s * step : s)), strides[dim] * dilation], offset };
-    }
-    case reshapeOp: {
-      const reshaped = reshapeStrides(shape, strides, out);
-      return reshaped && { strides: reshaped, offset };
-    }
-    default:
-      return undefined;
-  }
-}
-
-/** Strides of `out` over a strided buffer of `shape`, or undefined when the reshape needs a copy. */
-function reshapeStrides(shape: Shape, strides: readonly number[], out: Shape): number[] | undefined {
-  const result = new Array<number>(out.length).fill(0);
-  let i = shape.length - 1;
-  let j = out.length - 1;
-  while (j >= 0) {
-    if (out[j] === 1) {
-      j--;
-      continue;
-    }
-    while (i >= 0 && shape[i] === 1) i--;
-    // Grow one group of source dims and one of result dims until they hold equally many elements.
-    let have = shape[i];
-    let want = out[j];
-    const inner = strides[i];
-    result[j--] = inner;
-    while (have !== want) {
-      if (have < want) {
-        while (shape[i - 1] === 1) i--;
-        if (strides[i - 1] !== inner * have) return undefined;
-        have *= shape[--i];
-      } else {
-        result[j] = inner * want;
-        want *= out[j--];
-      }
-    }
-    i--;
-  }
-  return result;
-}
+  keyOf: ({ pads, value }) => `${JSON.stringify(pads)}${value}`, // JSON has no -Infinity
+});
+/** [..., L, ...] -> [..., windows, ..., size]: position = window * step + offset * dilation. */
+export const unfoldOp = view<UnfoldAttrs>("unfold", {
+  repeats: true,
+  viewIndex: (index, { dim, step, dilation }, { from }) => {
+    const inner = index.slice(0, from.length);
+    inner[dim] = add(scale(index[dim], step), scale(index[from.length], dilation));
+    return { index: inner };
+  },
+  vjp: fold,
+});
 
 /** Shape with one -1 allowed, which takes what the other sizes leave. */
 export function reshape(x: Tensor, shape: Shape): Tensor {

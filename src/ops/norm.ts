@@ -1,9 +1,10 @@
 import { promote } from "../graph/dtype.ts";
-import { defineOp, type Op } from "../graph/op.ts";
+import type { Op } from "../graph/op.ts";
 import { numel, show } from "../graph/shape.ts";
-import { lowerLayerNorm, lowerLayerNormBackward, lowerRmsNorm, lowerRmsNormBackward } from "../lowering/rows.ts";
 import { apply, applyMany, type Tensor } from "../tensor/tensor.ts";
 import { full } from "./constant.ts";
+import { defineOp } from "./define.ts";
+import { splitRows } from "./split.ts";
 
 interface NormAttrs extends Record<string, unknown> {
   eps: number;
@@ -45,7 +46,7 @@ const overRows = (x: Tensor): Tensor => x.reshape([-1, x.shape[x.ndim - 1]]).sum
 export const layerNormOp = defineOp<NormAttrs>({
   name: "layer_norm",
   kind: "kernel",
-  lower: lowerLayerNorm,
+  split: splitRows({ sources: [0], flat: true }),
   vjp: (g, _y, x, attrs) => backward(layerNormBackwardOp, g, x, attrs),
   fallback: ([x, weight, bias], { eps }) => standardize(x, eps).normal.mul(weight).add(bias),
 });
@@ -54,7 +55,6 @@ export const layerNormOp = defineOp<NormAttrs>({
 export const layerNormBackwardOp = defineOp<NormAttrs>({
   name: "layer_norm_backward",
   kind: "kernel",
-  lower: lowerLayerNormBackward,
   fallback: ([g, x, weight], { eps, vectors }) => {
     const { normal, inverse } = standardize(x, eps);
     const scaled = g.mul(weight);
@@ -70,7 +70,7 @@ export const layerNormBackwardOp = defineOp<NormAttrs>({
 export const rmsNormOp = defineOp<NormAttrs>({
   name: "rms_norm",
   kind: "kernel",
-  lower: lowerRmsNorm,
+  split: splitRows({ sources: [0], flat: true }),
   vjp: (g, _y, x, attrs) => backward(rmsNormBackwardOp, g, x, attrs),
   fallback: ([x, weight], { eps }) => scaleToUnit(x, eps).normal.mul(weight),
 });
@@ -79,7 +79,6 @@ export const rmsNormOp = defineOp<NormAttrs>({
 export const rmsNormBackwardOp = defineOp<NormAttrs>({
   name: "rms_norm_backward",
   kind: "kernel",
-  lower: lowerRmsNormBackward,
   fallback: ([g, x, weight], { eps, vectors }) => {
     const { normal, inverse } = scaleToUnit(x, eps);
     const scaled = g.mul(weight);

@@ -1,5 +1,6 @@
-import { defineOp } from "../graph/op.ts";
+import { packHandles } from "../runtime/pack.ts";
 import { apply, type Tensor } from "../tensor/tensor.ts";
+import { defineOp } from "./define.ts";
 import { cat } from "./movement.ts";
 
 /** Elements to which each part of a packed vector is aligned. */
@@ -20,6 +21,7 @@ export function packOffsets(sizes: readonly number[]): { offsets: number[]; tota
 export const packOp = defineOp<{ offsets: number[]; total: number }>({
   name: "pack",
   kind: "kernel",
+  arena: (layout) => layout,
   vjp: (g, _y, x, { offsets }) => x.map((t, i) => g.narrow(0, offsets[i], t.numel).reshape(t.shape).to(t.dtype)),
   fallback: (x, { offsets, total }) =>
     cat(
@@ -38,3 +40,7 @@ export function pack(tensors: readonly Tensor[]): Tensor {
   const { offsets, total } = packOffsets(tensors.map((t) => t.numel));
   return apply(packOp, tensors, { offsets, total }, [total], "f32");
 }
+
+/** Moves tensors (parameters of an optimizer) into one buffer, so that one dispatch can update them all. */
+export const packParameters = (tensors: readonly Tensor[]): Promise<void> =>
+  packHandles(tensors, packOffsets(tensors.map((t) => t.numel)));

@@ -1,24 +1,9 @@
+import { drawSeed } from "../graph/generator.ts";
 import type { Shape } from "../graph/shape.ts";
 import { apply, type Tensor } from "../tensor/tensor.ts";
 import { randOp } from "./constant.ts";
 import { checkShape, tensor } from "./leaf.ts";
-import { mix } from "./math.ts";
 import { expand } from "./movement.ts";
-
-/** Every call draws its own seed from this pair; the seed is data, so equal graphs keep equal keys. */
-let state = { seed: 0, calls: 0 };
-
-/** Restarts the random numbers: the same calls after it give the same values. */
-export function manualSeed(seed: number): void {
-  if (!Number.isInteger(seed)) throw new RangeError(`manualSeed: an integer expected, got ${seed}`);
-  state = { seed: seed >>> 0, calls: 0 };
-}
-
-export const saveGenerator = (): typeof state => ({ ...state });
-export const restoreGenerator = (saved: typeof state): void => void (state = { ...saved });
-
-/** A u32 seed that no other call has. */
-export const drawSeed = (): number => mix(mix(state.seed + 0x9e3779b9) ^ state.calls++);
 
 const nextSeed = (): Tensor => tensor(Uint32Array.of(drawSeed()), { shape: [] });
 

@@ -1,13 +1,14 @@
 import type { DType } from "../graph/dtype.ts";
 import { isFloat } from "../graph/dtype.ts";
 import type { Attrs } from "../graph/node.ts";
-import type { Op } from "../graph/op.ts";
-import { defineOp } from "../graph/op.ts";
+import type { Op, Reducer } from "../graph/op.ts";
 import { normalizeDim, normalizeDims, numel, sameShape } from "../graph/shape.ts";
 import { apply, type Tensor } from "../tensor/tensor.ts";
 import { iotaOp } from "./constant.ts";
+import { defineOp, type Split } from "./define.ts";
 import { where } from "./elementwise.ts";
 import { expand, reshape } from "./movement.ts";
+import { splitPosition, splitReduction } from "./split.ts";
 
 export interface ReduceAttrs extends Attrs {
   /** Sorted; they stay in the result with size 1. */
@@ -17,17 +18,21 @@ export type Dim = number | readonly number[];
 
 interface Reduction {
   name: string;
-  /** One row of values to one value. */
+  reducer: Reducer;
+  /** One row of values to one value: the definition, for the reference. */
   row: (data: Float64Array, start: number, end: number) => number;
+  split: Split<ReduceAttrs>;
   vjp?: (g: Tensor, y: Tensor, x: Tensor, attrs: ReduceAttrs) => Tensor;
 }
 
-function reduction({ name, row, vjp }: Reduction): Op<ReduceAttrs> {
+function reduction({ name, reducer, row, split, vjp }: Reduction): Op<ReduceAttrs> {
   return defineOp<ReduceAttrs>({
     name,
     kind: "reduce",
+    reducer,
+    split,
     vjp: vjp && ((g, y, [x], attrs) => [vjp(g, y, x, attrs)]),
-    /** The interpreter hands in the source with its reduced dims last. */
+    /** The interpreter passes the source with its reduced dims last. */
     reference: ([x], _attrs, { shape, dtype }) => {
       const rows = numel(shape);
       const width = x.data.length / rows;
@@ -40,11 +45,13 @@ function reduction({ name, row, vjp }: Reduction): Op<ReduceAttrs> {
 
 export const sumOp = reduction({
   name: "sum",
+  reducer: { init: () => 0, step: (a, b) => `${a} + ${b}`, additive: true },
   row: (x, start, end) => {
     let sum = 0;
     for (let i = start; i < end; i++) sum += x[i];
     return sum;
   },
+  split: splitReduction((a, b) => a.add(b)),
   vjp: (g, _y, x) => expand(g, x.shape),
 });
 /** Ties share the gradient evenly. */
@@ -52,32 +59,46 @@ const extremumVjp: Reduction["vjp"] = (g, y, x, { dims }) => {
   const hit = x.eq(y).to(g.dtype);
   return hit.mul(g.div(hit.sum(dims, true)));
 };
+const LARGEST: Reducer = {
+  init: (float) => (float ? -Infinity : -2147483648),
+  step: (a, b) => `max(${a}, ${b})`,
+};
+const SMALLEST: Reducer = {
+  init: (float) => (float ? Infinity : 2147483647),
+  step: (a, b) => `min(${a}, ${b})`,
+};
 const maxOp = reduction({
   name: "max",
+  reducer: LARGEST,
   row: (x, start, end) => {
     let best = x[start];
     for (let i = start + 1; i < end; i++) if (x[i] > best || Number.isNaN(x[i])) best = x[i];
     return best;
   },
+  split: splitReduction((a, b) => a.maximum(b)),
   vjp: extremumVjp,
 });
 const minOp = reduction({
   name: "min",
+  reducer: SMALLEST,
   row: (x, start, end) => {
     let best = x[start];
     for (let i = start + 1; i < end; i++) if (x[i] < best || Number.isNaN(x[i])) best = x[i];
     return best;
   },
+  split: splitReduction((a, b) => a.minimum(b)),
   vjp: extremumVjp,
 });
 const prodOp = reduction({
   name: "prod",
+  reducer: { init: () => 1, step: (a, b) => `${a} * ${b}` },
   row: (x, start, end) => {
     let product = 1;
     for (let i = start; i < end; i++) product *= x[i];
     return product;
   },
-  // The product of the others: y / x, or, where the only zero stands, the product of what is not zero.
+  split: splitReduction((a, b) => a.mul(b)),
+  // The product of the other elements: y / x, or, at the only zero of a row, the product of its non-zero elements.
   vjp: (g, y, x, { dims }) => {
     const zero = x.eq(0);
     const zeros = zero.sum(dims, true);
@@ -87,19 +108,23 @@ const prodOp = reduction({
 });
 const argmaxOp = reduction({
   name: "argmax",
+  reducer: { ...LARGEST, position: ">" },
   row: (x, start, end) => {
     let best = start;
     for (let i = start + 1; i < end; i++) if (x[i] > x[best]) best = i;
     return best - start;
   },
+  split: splitPosition((a, b) => a.gt(b)),
 });
 const argminOp = reduction({
   name: "argmin",
+  reducer: { ...SMALLEST, position: "<" },
   row: (x, start, end) => {
     let best = start;
     for (let i = start + 1; i < end; i++) if (x[i] < x[best]) best = i;
     return best - start;
   },
+  split: splitPosition((a, b) => a.lt(b)),
 });
 
 function reduce(op: Op, x: Tensor, dim: Dim | undefined, keepdim: boolean, dtype: DType = x.dtype): Tensor {

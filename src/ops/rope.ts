@@ -1,7 +1,7 @@
-import { defineOp, type Op } from "../graph/op.ts";
+import type { Op } from "../graph/op.ts";
 import { show } from "../graph/shape.ts";
-import { lowerRope } from "../lowering/rope.ts";
 import { apply, type Tensor } from "../tensor/tensor.ts";
+import { defineOp } from "./define.ts";
 import { tensor } from "./leaf.ts";
 import { cat, tokensFirst } from "./movement.ts";
 
@@ -19,7 +19,6 @@ export const ropeOp: Op<RopeAttrs> = defineOp<RopeAttrs>({
   name: "rope",
   kind: "kernel",
   strided: [0, 1],
-  lower: lowerRope,
   vjp: (g, _y, [x, positions, frequencies], { inverse, tokensFirst }) => [
     turned(tokensFirst ? g.transpose(1, 2) : g, positions, frequencies, { inverse: !inverse, tokensFirst }, x.dtype),
     null,

@@ -1,7 +1,7 @@
-import { defineOp } from "../graph/op.ts";
 import { sameShape, show } from "../graph/shape.ts";
-import { lowerSample } from "../lowering/sample.ts";
 import { apply, type Tensor } from "../tensor/tensor.ts";
+import { defineOp } from "./define.ts";
+import { splitRows } from "./split.ts";
 
 /**
  * Draws a token a row. Sources logits f32 [B, V], params f32 [B or 1, 4] = temperature, topK, topP, minP (0, 1 and 0 turn
@@ -12,7 +12,7 @@ import { apply, type Tensor } from "../tensor/tensor.ts";
 export const sampleOp = defineOp({
   name: "sample",
   kind: "kernel",
-  lower: lowerSample,
+  split: splitRows({ sources: [0, 2] }),
   reference: ([logits, params, uniform], _attrs, { shape, dtype }) => {
     const V = logits.shape[1];
     const data = new Float64Array(shape[0]);

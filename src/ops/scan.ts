@@ -1,15 +1,15 @@
 import { isFloat } from "../graph/dtype.ts";
-import { defineOp } from "../graph/op.ts";
 import { normalizeDim } from "../graph/shape.ts";
-import { lowerCumsum } from "../lowering/gather.ts";
 import { apply, type Tensor } from "../tensor/tensor.ts";
+import { defineOp } from "./define.ts";
 import { transpose } from "./movement.ts";
+import { splitRows } from "./split.ts";
 
 /** Running sum over the last dim. */
 export const cumsumOp = defineOp({
   name: "cumsum",
   kind: "kernel",
-  lower: lowerCumsum,
+  split: splitRows({ flat: true }),
   vjp: (g) => [cumsum(g.flip(-1), -1).flip(-1)],
   reference: ([x], _attrs, { shape, dtype }) => {
     const data = x.data.slice();

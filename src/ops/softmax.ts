@@ -1,9 +1,10 @@
 import { isFloat } from "../graph/dtype.ts";
-import { defineOp, type Op } from "../graph/op.ts";
+import type { Op } from "../graph/op.ts";
 import { normalizeDim } from "../graph/shape.ts";
-import { lowerLogSoftmax, lowerLogSoftmaxBackward, lowerSoftmax, lowerSoftmaxBackward } from "../lowering/rows.ts";
 import { apply, type Tensor } from "../tensor/tensor.ts";
+import { defineOp } from "./define.ts";
 import { transpose } from "./movement.ts";
+import { splitRows } from "./split.ts";
 
 // All over the last dim.
 
@@ -11,14 +12,14 @@ import { transpose } from "./movement.ts";
 export const softmaxBackwardOp = defineOp({
   name: "softmax_backward",
   kind: "kernel",
-  lower: lowerSoftmaxBackward,
+  split: splitRows({ flat: true }),
   fallback: ([g, y]) => y.mul(g.sub(g.mul(y).sum(-1, true))),
 });
 
 export const softmaxOp = defineOp({
   name: "softmax",
   kind: "kernel",
-  lower: lowerSoftmax,
+  split: splitRows({ flat: true }),
   vjp: (g, y) => [apply(softmaxBackwardOp, [g, y], {}, y.shape, y.dtype)],
   fallback: ([x]) => {
     const e = x.sub(x.amax(-1, true)).exp();
@@ -30,14 +31,14 @@ export const softmaxOp = defineOp({
 export const logSoftmaxBackwardOp = defineOp({
   name: "log_softmax_backward",
   kind: "kernel",
-  lower: lowerLogSoftmaxBackward,
+  split: splitRows({ flat: true }),
   fallback: ([g, y]) => g.sub(y.exp().mul(g.sum(-1, true))),
 });
 
 export const logSoftmaxOp = defineOp({
   name: "log_softmax",
   kind: "kernel",
-  lower: lowerLogSoftmax,
+  split: splitRows({ flat: true }),
   vjp: (g, y) => [apply(logSoftmaxBackwardOp, [g, y], {}, y.shape, y.dtype)],
   fallback: ([x]) => {
     const shifted = x.sub(x.amax(-1, true));

@@ -1,14 +1,14 @@
-import { defineOp } from "../graph/op.ts";
 import { show } from "../graph/shape.ts";
-import { lowerTopk } from "../lowering/gather.ts";
 import { apply, type Tensor } from "../tensor/tensor.ts";
+import { defineOp } from "./define.ts";
 import type { Extremum } from "./reduce.ts";
+import { splitRows } from "./split.ts";
 
 /** x [..., n] -> i32 [..., k]: positions of the k largest of each row, descending; the first of equals comes first. */
 export const topkOp = defineOp<{ k: number }>({
   name: "topk",
   kind: "kernel",
-  lower: lowerTopk,
+  split: splitRows({ flat: true }),
   reference: ([x], { k }, { shape, dtype }) => {
     const n = x.shape[x.shape.length - 1];
     const rows = x.data.length / n;

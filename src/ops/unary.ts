@@ -1,6 +1,6 @@
-import { checkValue, isFloat } from "../graph/dtype.ts";
+import { checkValue, isFloat, literal } from "../graph/dtype.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import { literal, suffix } from "./constant.ts";
+import { suffix } from "./constant.ts";
 import { cast, float, maximum, minimum, mul, numeric, type Operand, pow, row, rowWith, where } from "./elementwise.ts";
 import * as math from "./math.ts";
 

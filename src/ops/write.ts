@@ -1,9 +1,9 @@
-import { defineOp } from "../graph/op.ts";
 import { numel, type Shape, show } from "../graph/shape.ts";
-import { lowerWriteAt } from "../lowering/cache-write.ts";
 import { apply, type Tensor } from "../tensor/tensor.ts";
+import { defineOp } from "./define.ts";
 import { where } from "./elementwise.ts";
 import { positionsAlong } from "./reduce.ts";
+import { splitWrite } from "./split.ts";
 
 /** Sources cache [B, H, S, D], value [B, H, t, D], position i32 [] or [B] -> the cache with rows position … position + t - 1 replaced. */
 export const writeAtOp = defineOp({
@@ -11,7 +11,7 @@ export const writeAtOp = defineOp({
   kind: "kernel",
   inPlace: [0],
   strided: [1],
-  lower: lowerWriteAt,
+  split: splitWrite,
   vjp: (g, _y, [cache, value, position]) => {
     const [B, H, S, D] = cache.shape;
     const t = value.shape[2];

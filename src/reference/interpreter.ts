@@ -1,13 +1,12 @@
+import { composed } from "../graph/compose.ts";
 import type { DType } from "../graph/dtype.ts";
-import { type Attrs, Node, type OutputSpec } from "../graph/node.ts";
+import { add, affine, constant, type Index, scale, type ViewIndex, variable } from "../graph/index-map.ts";
+import { Node } from "../graph/node.ts";
 import type { RefArray } from "../graph/op.ts";
 import { contiguousStrides, numel, type Shape } from "../graph/shape.ts";
-import { leafOp } from "../ops/leaf.ts";
-import { affineView, type PadAttrs } from "../ops/movement.ts";
-import { noGrad } from "../tensor/autograd.ts";
-import { Tensor, untracked } from "../tensor/tensor.ts";
+import { leafOp } from "../graph/structural.ts";
 
-/** A strided view of an array: what view ops make, so that they copy nothing. */
+/** A strided view of an array. View ops make one where they can, and copy nothing. */
 interface View {
   readonly data: Float64Array;
   readonly shape: Shape;
@@ -18,8 +17,8 @@ interface View {
 type Value = View | readonly View[];
 
 /**
- * Computes `nodes` in f64, whatever their dtypes, and leaves each one's values in `node.host`.
- * The oracle of the tests, and the engine where there is no GPU. Other intermediates are dropped after their last use.
+ * Computes `nodes` in f64, whatever their dtypes, and leaves the values of each in `node.host`. This is the oracle of the
+ * tests, and the engine where there is no GPU. Other intermediates are dropped after their last use.
  */
 export function evaluate(nodes: readonly Node[]): void {
   const { order, uses } = schedule(nodes);
@@ -71,8 +70,8 @@ function fromHost({ host, shape, dtype }: Node): View {
 }
 
 function compute(node: Node, sources: readonly Value[]): Value {
-  const { op, attrs, shape, dtype } = node;
-  if (op === leafOp) throw new Error(node.stale ?? `reference: a leaf of shape [${shape}] has no host values`);
+  const { op, attrs } = node;
+  if (op === leafOp) throw new Error(node.stale ?? `reference: a leaf of shape [${node.shape}] has no host values`);
   if (op.kind === "pick") return (sources[0] as readonly View[])[attrs.output as number];
   const views = sources as readonly View[];
   if (op.kind === "view") return viewOf(node, views[0]);
@@ -80,21 +79,22 @@ function compute(node: Node, sources: readonly Value[]): Value {
     return dense(op.reference!([contiguous(reducedLast(views[0], attrs.dims as number[]))], attrs, node) as RefArray);
   const arrays = views.map(contiguous);
   if (op.reference) return results(op.reference(arrays, attrs, node));
-  return expandFallback(node, arrays, { shape, dtype }, attrs);
+  return fromFallback(node, arrays);
 }
 
 const results = (r: RefArray | RefArray[]): Value => (Array.isArray(r) ? r.map(dense) : dense(r));
 
-function expandFallback(node: Node, arrays: readonly RefArray[], own: OutputSpec, attrs: Attrs): Value {
+/** The value of an op that is composed of others. */
+function fromFallback(node: Node, arrays: readonly RefArray[]): Value {
   const leaves = arrays.map((a) => {
     const leaf = new Node(leafOp, [], {}, a.shape, a.dtype);
     leaf.host = a.data;
-    return new Tensor(leaf);
+    return leaf;
   });
-  const outputs = [untracked(() => noGrad(() => node.op.fallback!(leaves, attrs)))].flat();
-  evaluate(outputs.map((t) => t.node));
-  const specs = node.outputs ?? [own];
-  const views = outputs.map((t, i) => dense({ data: t.node.host as Float64Array, ...specs[i] }));
+  const outputs = composed(node.op, leaves, node.attrs)!;
+  evaluate(outputs);
+  const specs = node.outputs ?? [{ shape: node.shape, dtype: node.dtype }];
+  const views = outputs.map((n, i) => dense({ data: n.host as Float64Array, ...specs[i] }));
   return node.outputs ? views : views[0];
 }
 
@@ -106,12 +106,52 @@ const dense = ({ data, shape, dtype }: RefArray): View => ({
   offset: 0,
 });
 
-function viewOf(node: Node, source: View): View {
-  const { op, attrs, shape, dtype } = node;
-  if (op.name === "pad") return dense({ data: padded(contiguous(source), shape, attrs as PadAttrs), shape, dtype });
-  const map = affineView(op, attrs, shape, source);
-  if (map) return { data: source.data, shape, dtype, ...map };
-  return dense({ data: contiguous(source).data, shape, dtype });
+function viewOf({ op, attrs, shape, dtype }: Node, source: View): View {
+  if (op.keepsOrder && isContiguous(source)) return dense({ data: source.data, shape, dtype });
+  const position = shape.map((size, d) => variable(d, size));
+  const rule = op.viewIndex!(position, attrs, { from: source.shape, to: shape });
+  const address = addressOf(rule, source);
+  const strided = affine(address, shape.length);
+  if (strided && !rule.ranges?.length) return { data: source.data, shape, dtype, ...strided };
+  if (op.keepsOrder) return dense({ data: contiguous(source).data, shape, dtype });
+  return dense({ data: readThrough(rule, address, source.data, shape), shape, dtype });
+}
+
+/** Address in the source's data, from the index of each of its dims. */
+const addressOf = ({ index }: ViewIndex, { strides, offset }: View): Index =>
+  index.reduce((sum, ix, d) => add(sum, scale(ix, strides[d])), constant(offset));
+
+/** The elements of a view: from `address` where all ranges hold, else `fill`. */
+function readThrough(
+  { ranges = [], fill = 0 }: ViewIndex,
+  address: Index,
+  data: Float64Array,
+  shape: Shape,
+): Float64Array {
+  const out = new Float64Array(numel(shape)).fill(fill);
+  const at = new Array<number>(shape.length).fill(0);
+  for (let o = 0; o < out.length; o++) {
+    if (ranges.every(({ index, size }) => isWithin(evaluateIndex(index, at), size)))
+      out[o] = data[evaluateIndex(address, at)];
+    for (let d = shape.length - 1; d >= 0 && ++at[d] === shape[d]; d--) at[d] = 0;
+  }
+  return out;
+}
+
+const isWithin = (x: number, size: number): boolean => x >= 0 && x < size;
+
+/** The value of an index at a position. */
+function evaluateIndex({ offset, terms }: Index, at: readonly number[]): number {
+  let sum = offset;
+  for (const { coef, atom } of terms) {
+    if (atom.kind === "value") throw new Error("internal: a view does not compute positions");
+    if (atom.kind === "var") sum += coef * at[atom.id];
+    else {
+      const inner = evaluateIndex(atom.of, at);
+      sum += coef * (atom.kind === "div" ? Math.floor(inner / atom.by) : ((inner % atom.by) + atom.by) % atom.by);
+    }
+  }
+  return sum;
 }
 
 function reducedLast(x: View, dims: readonly number[]): View {
@@ -119,14 +159,16 @@ function reducedLast(x: View, dims: readonly number[]): View {
   return { ...x, shape: order.map((d) => x.shape[d]), strides: order.map((d) => x.strides[d]) };
 }
 
+function isContiguous({ data, shape, strides, offset }: View): boolean {
+  const expected = contiguousStrides(shape);
+  return offset === 0 && data.length === numel(shape) && shape.every((n, i) => n === 1 || strides[i] === expected[i]);
+}
+
 /** The same values in row-major order. */
 function contiguous(x: View): RefArray {
   const { data, shape, strides, offset, dtype } = x;
-  const expected = contiguousStrides(shape);
-  const size = numel(shape);
-  if (offset === 0 && data.length === size && shape.every((n, i) => n === 1 || strides[i] === expected[i]))
-    return { data, shape, dtype };
-  const out = new Float64Array(size);
+  if (isContiguous(x)) return { data, shape, dtype };
+  const out = new Float64Array(numel(shape));
   const inner = shape.length ? shape[shape.length - 1] : 1;
   const stride = shape.length ? strides[shape.length - 1] : 0;
   let o = 0;
@@ -134,19 +176,6 @@ function contiguous(x: View): RefArray {
     for (let k = 0, p = start; k < inner; k++, p += stride) out[o++] = data[p];
   });
   return { data: out, shape, dtype };
-}
-
-function padded(x: RefArray, shape: Shape, { pads, value }: PadAttrs): Float64Array {
-  const out = new Float64Array(numel(shape)).fill(value);
-  const strides = contiguousStrides(shape);
-  const inner = x.shape[x.shape.length - 1];
-  const first = pads.reduce((sum, [before], d) => sum + before * strides[d], 0);
-  let i = 0;
-  forEachRow(x.shape, strides, first, (start) => {
-    out.set(x.data.subarray(i, i + inner), start);
-    i += inner;
-  });
-  return out;
 }
 
 /** Position of the first element of every row (last dim) of a strided array, in row-major order. */

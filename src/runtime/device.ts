@@ -1,39 +1,9 @@
-import { kernelSource } from "../../kernels/index.ts";
-import { specialize } from "../compile/codegen/template.ts";
+import { matrixProbe } from "../compile/codegen/matrix-probe.ts";
+import type { DeviceInfo, MatrixUnit } from "../graph/device-info.ts";
 import { PipelineCache } from "./pipeline.ts";
 import { patiently } from "./polling.ts";
 import { Pool } from "./pool.ts";
 import { Tuner, tunerFor } from "./tuner/tuner.ts";
-
-/** A shape of matrices that the adapter's matrix units multiply: [M, K] · [K, N] of `component`, added up in f32. */
-export interface MatrixUnit {
-  readonly component: "f32" | "f16";
-  readonly M: number;
-  readonly N: number;
-  readonly K: number;
-}
-
-/** What kernels and schedules may know of the adapter. Read from its limits and features; nothing is assumed. */
-export interface DeviceInfo {
-  /** "software" (CPU adapters), "integrated" or "discrete". */
-  readonly kind: "software" | "integrated" | "discrete";
-  /** Fixed subgroup size, or 0 when subgroups are absent or their size varies. */
-  readonly subgroupSize: number;
-  /** Whether kernels may use the type f16. */
-  readonly f16: boolean;
-  /** Whether elementwise work on f16 tensors is done in f16 rather than in f32; see `InitOptions.f16`. */
-  readonly f16Arithmetic: boolean;
-  /** Whether WGSL has dot products of packed bytes (`packed_4x8_integer_dot_product`). */
-  readonly dot4: boolean;
-  /** Matrix units behind `chromium-experimental-subgroup-matrix`; none without shader-f16 and a fixed subgroup size. */
-  readonly matrixUnits: readonly MatrixUnit[];
-  readonly timestamps: boolean;
-  readonly maxInvocations: number;
-  readonly maxWorkgroupBytes: number;
-  readonly maxBindingBytes: number;
-  readonly maxStorageBuffers: number;
-  readonly description: string;
-}
 
 export interface InitOptions {
   /** The caller's device; its features and limits are used as they are. */
@@ -223,8 +193,7 @@ async function matrixUnits(device: GPUDevice, info: GPUAdapterInfo | undefined, 
     if ((componentType !== "f32" && componentType !== "f16") || resultComponentType !== "f32") continue;
     if (32 % M || 32 % N || 32 % K) continue; // tiles are of 32 or 64 rows and 32 columns
     const unit: MatrixUnit = { component: componentType, M, N, K };
-    const params = matrixParams(unit, SG, { rows: 32, columns: 32 });
-    if (await compiles(device, specialize(kernelSource("matmul_subgroup_matrix"), { params }))) units.push(unit);
+    if (await compiles(device, matrixProbe(unit, SG))) units.push(unit);
   }
   return units;
 }
@@ -235,23 +204,6 @@ interface MatrixConfig {
   readonly M: number;
   readonly N: number;
   readonly K: number;
-}
-
-/** Parameters of matmul_subgroup_matrix.wgsl for tiles of so many rows and columns. */
-export function matrixParams(
-  { component: T, M, N, K }: MatrixUnit,
-  SG: number,
-  tile: { readonly rows: number; readonly columns: number },
-): Record<string, number | string> {
-  const types = {
-    T,
-    Left: `subgroup_matrix_left<${T}, ${K}, ${M}>`,
-    Right: `subgroup_matrix_right<${T}, ${N}, ${K}>`,
-    Result: `subgroup_matrix_result<f32, ${N}, ${M}>`,
-  };
-  const TM = Math.ceil(tile.rows / M);
-  const TN = Math.ceil(tile.columns / N);
-  return { SG, TM, TN, SM: M, SN: N, SK: K, KS: Math.max(16, K), ...types };
 }
 
 async function describe(

@@ -7,8 +7,8 @@ import { isatty } from "node:tty";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { isMainThread } from "node:worker_threads";
-import { namedPath } from "../io/path.ts";
-import type { FileSource, NewFiles } from "../io/source.ts";
+import type { FileSource, NewFiles } from "./file-source.ts";
+import { namedPath } from "./path.ts";
 
 let collect: (() => void) | undefined;
 

@@ -1,5 +1,13 @@
-import { bindings } from "../compile/codegen/template.ts";
-import { log } from "./profile.ts";
+import type { BindingKind } from "../compile/codegen/template.ts";
+import { log } from "../graph/debug.ts";
+
+/** The parts of a kernel that its pipeline depends on. */
+export interface Shader {
+  readonly label: string;
+  readonly code: string;
+  /** What each binding holds. */
+  readonly kinds: readonly BindingKind[];
+}
 
 export interface Pipeline {
   readonly pipeline: GPUComputePipeline;
@@ -13,7 +21,13 @@ interface Compiler {
   guard<T>(calls: () => T): Promise<T>;
 }
 
-/** Compiled kernels by their text; identical WGSL is compiled once, in parallel with the rest of its plan. */
+const BUFFER_TYPE: Record<BindingKind, GPUBufferBindingType> = {
+  uniform: "uniform",
+  read: "read-only-storage",
+  read_write: "storage",
+};
+
+/** Compiled kernels by their WGSL. Equal WGSL is compiled once, in parallel with the rest of its plan. */
 export class PipelineCache {
   private readonly pipelines = new Map<string, Promise<Pipeline>>();
   private readonly layouts = new Map<string, GPUBindGroupLayout>();
@@ -24,23 +38,24 @@ export class PipelineCache {
     return this.pipelines.size;
   }
 
-  get(code: string, label: string): Promise<Pipeline> {
+  get(shader: Shader): Promise<Pipeline> {
+    const { code } = shader;
     let pipeline = this.pipelines.get(code);
     if (!pipeline) {
-      this.pipelines.set(code, (pipeline = this.compile(code, label)));
-      pipeline.catch(() => this.pipelines.delete(code)); // who asked reports it
+      this.pipelines.set(code, (pipeline = this.compile(shader)));
+      pipeline.catch(() => this.pipelines.delete(code)); // the caller reports it
     }
     return pipeline;
   }
 
-  private async compile(code: string, label: string): Promise<Pipeline> {
+  private async compile({ code, label, kinds }: Shader): Promise<Pipeline> {
     log(4, `${label}\n${code}`);
     const { gpu } = this.device;
     let module: GPUShaderModule | undefined;
     let pipeline: Promise<GPUComputePipeline> | undefined;
     try {
       const layout = await this.device.guard(() => {
-        const made = this.layoutFor(code);
+        const made = this.layoutFor(kinds);
         module = gpu.createShaderModule({ code, label });
         const descriptor = {
           label,
@@ -53,23 +68,23 @@ export class PipelineCache {
       });
       return { pipeline: await pipeline!, layout };
     } catch (error) {
-      this.layouts.delete(kindsOf(code));
+      this.layouts.delete(kinds.join());
       const messages = (await module?.getCompilationInfo().catch(() => undefined))?.messages ?? [];
       const details = messages.map((m) => `${m.lineNum}:${m.linePos} ${m.type}: ${m.message}`).join("\n");
       throw new Error(`kernel ${label} does not compile: ${(error as Error).message}\n${details}\n${code}`);
     }
   }
 
-  /** Explicit layouts, so that a binding which a specialised kernel ignores is still allowed in its bind group. */
-  private layoutFor(code: string): GPUBindGroupLayout {
-    const key = kindsOf(code);
+  /** Layouts are explicit: a specialised kernel may ignore a binding that its bind group still holds. */
+  private layoutFor(kinds: readonly BindingKind[]): GPUBindGroupLayout {
+    const key = kinds.join();
     let layout = this.layouts.get(key);
     if (!layout) {
       layout = this.device.gpu.createBindGroupLayout({
-        entries: bindings(code).map(({ kind }, binding) => ({
+        entries: kinds.map((kind, binding) => ({
           binding,
           visibility: 4, // GPUShaderStage.COMPUTE
-          buffer: { type: kind === "uniform" ? "uniform" : kind === "read" ? "read-only-storage" : "storage" },
+          buffer: { type: BUFFER_TYPE[kind] },
         })),
       });
       this.layouts.set(key, layout);
@@ -77,8 +92,3 @@ export class PipelineCache {
     return layout;
   }
 }
-
-const kindsOf = (code: string): string =>
-  bindings(code)
-    .map(({ kind }) => kind)
-    .join();

@@ -1,25 +1,15 @@
+import { kindsOf } from "../compile/codegen/kernel.ts";
+import { type CompiledGraph, listing } from "../compile/compile.ts";
+import type { Location } from "../compile/memory/location.ts";
 import type { Graph } from "../graph/collect.ts";
-import { byteSize, fromHalf, type HostArray, toHalf } from "../graph/dtype.ts";
-import type { Node } from "../graph/node.ts";
+import { byteSize } from "../graph/dtype.ts";
+import type { Node, Storage } from "../graph/node.ts";
 import { numel } from "../graph/shape.ts";
 import type { Device } from "./device.ts";
+import { fromBytes, toWords } from "./host-values.ts";
 import type { Pipeline } from "./pipeline.ts";
-import type { Storage } from "./pool.ts";
 
-/** Where a value lies while a plan runs. Offsets and sizes in bytes. */
-export type Location = {
-  readonly offset: number;
-  readonly bytes: number;
-} & (
-  | { readonly in: "leaf"; readonly leaf: number }
-  | { readonly in: "temp"; readonly slot: number }
-  | { readonly in: "output"; readonly root: number }
-  | { readonly in: "fixed"; readonly buffer: GPUBuffer }
-  /** Packed values: one buffer a layout, for all plans. */
-  | { readonly in: "arena"; readonly layout: string; readonly size: number }
-);
-
-/** One dispatch with everything bound. */
+/** One dispatch and its bindings. */
 export interface Step {
   readonly label: string;
   readonly pipeline: Pipeline;
@@ -29,45 +19,68 @@ export interface Step {
   readonly bytes: number;
 }
 
-/** What to do with a root after the last dispatch. */
-export type Finish =
-  | { readonly mode: "read"; readonly root: number; readonly from: Location }
-  | { readonly mode: "keep"; readonly root: number; readonly from?: Location }
-  | { readonly mode: "assign"; readonly root: number; readonly leaf: number; readonly from?: Location };
-
-export interface PlanParts {
+interface PlanParts extends Pick<CompiledGraph, "finishes" | "temps" | "uploads" | "uploadBytes" | "peakBytes"> {
   readonly steps: readonly Step[];
-  readonly finishes: readonly Finish[];
-  /** Bytes of each temporary buffer. */
-  readonly temps: readonly number[];
-  /** For leaves that come from the host: a temp slot (large) or an offset in the upload buffer (small). */
-  readonly uploads: readonly ({ readonly slot: number } | { readonly at: number } | undefined)[];
-  readonly uploadBytes: number;
   /** All uniforms of the plan. */
   readonly uniforms: GPUBuffer;
-  /** Bytes that the plan needs while it runs, beside its leaves. */
-  readonly peakBytes: number;
   readonly text: string;
 }
 
-/** Puts timestamps around the passes of a plan. */
-interface Timer {
+/** Makes the plan of a compiled graph on a device. Its pipelines compile in parallel. */
+export async function makePlan(compiled: CompiledGraph, device: Device): Promise<Plan> {
+  const { kernels, leaves } = compiled;
+  const pipelines = await Promise.all(
+    kernels.map(({ code, label, bind }) => device.pipelines.get({ code, label, kinds: kindsOf({ bind }) })),
+  );
+  const { words, spans } = layOutUniforms(kernels);
+  return device.guard(() => {
+    const uniforms = device.pool.permanent(Math.max(words.length * 4, 256), 0x40 | 0x08 /* UNIFORM | COPY_DST */);
+    device.gpu.queue.writeBuffer(uniforms, 0, new Uint32Array(words));
+    const steps = kernels.map(
+      (k, i): Step => ({
+        label: k.label,
+        pipeline: pipelines[i],
+        grid: k.grid,
+        flops: k.flops,
+        bytes: k.at.reduce((sum, at) => sum + (at?.bytes ?? 0), 0),
+        bind: k.at.map((at, j): Location => at ?? { in: "fixed", buffer: uniforms, ...spans[i][j]! }),
+      }),
+    );
+    return new Plan(device, { ...compiled, steps, uniforms, text: listing(kernels) }, leaves);
+  });
+}
+
+type Span = { readonly offset: number; readonly bytes: number };
+
+/** The words of all uniforms, and the bytes of each. Bindings start on 256-byte boundaries. */
+function layOutUniforms(kernels: CompiledGraph["kernels"]): { words: number[]; spans: (Span | undefined)[][] } {
+  const words: number[] = [];
+  const add = (own: readonly number[]): Span => {
+    const offset = words.length * 4;
+    for (const x of own) words.push(x >>> 0);
+    while (words.length % 64 || words.length * 4 === offset) words.push(0);
+    return { offset, bytes: Math.max(16, Math.ceil(own.length / 4) * 16) };
+  };
+  return { spans: kernels.map((k) => k.bind.map((b) => ("words" in b ? add(b.words) : undefined))), words };
+}
+
+/** Where the timestamps of a plan go: a pass per kernel, and the commands after the last one. */
+export interface PassTimer {
   pass(index: number): GPUComputePassDescriptor;
   resolve(encoder: GPUCommandEncoder): void;
 }
 
-/** A value that is copied to the staging buffer. */
-interface Read {
+interface ReadValue {
   readonly node: Node;
   readonly at: number;
   readonly bytes: number;
 }
 
-/** Work that the GPU has: buffers of the roots that are kept, and what is read back. */
-interface Submission {
-  readonly outputs: ReadonlyMap<number, Storage>;
-  readonly staging?: GPUBuffer;
-  readonly reads: readonly Read[];
+/** Values on their way to the host, in one staging buffer. */
+interface Reads {
+  readonly staging: GPUBuffer;
+  readonly bytes: number;
+  readonly values: readonly ReadValue[];
 }
 
 /** Compiled work: replaying it writes the host inputs, encodes one pass and submits once. */
@@ -101,7 +114,7 @@ export class Plan {
     });
   }
 
-  /** Frees what is the plan's alone; called when it leaves the cache. */
+  /** Frees the buffers that only this plan uses. Called when it leaves the cache. */
   dispose(): void {
     this.device.pool.destroy(this.parts.uniforms);
     if (this.upload) this.device.pool.destroy(this.upload);
@@ -120,16 +133,17 @@ export class Plan {
   }
 
   /**
-   * Runs the plan on a graph with its key; encodes and submits before it returns. Host values of `read` roots arrive
-   * later, in `node.reading`. If the GPU refuses the work, no node has changed.
+   * Runs the plan on a graph with its key; encodes and submits before it returns. Host values of `read` roots arrive later,
+   * in `node.reading`. If the GPU refuses the work, no node has changed.
    */
-  async run(graph: Graph, timer?: Timer): Promise<void> {
+  async run(graph: Graph, timer?: PassTimer): Promise<void> {
     let staging: GPUBuffer | undefined;
     try {
       const { outputs, reads, mapped } = await this.device.guard(() => {
         const submitted = this.submit(graph, timer);
-        staging = submitted.staging;
-        const mapped = staging && this.device.wait(() => staging!.mapAsync(1 /* GPUMapMode.READ */));
+        const { reads } = submitted;
+        staging = reads?.staging;
+        const mapped = reads && this.device.wait(() => reads.staging.mapAsync(1 /* READ */, 0, reads.bytes));
         mapped?.catch(() => undefined); // reported by the guard, or to whoever awaits the values
         return { ...submitted, mapped };
       });
@@ -137,14 +151,14 @@ export class Plan {
         graph.roots[i].node.storage = storage;
         graph.roots[i].node.forgetSources();
       }
-      if (mapped) this.readBack(staging!, mapped, reads);
+      if (reads) this.readBack(reads, mapped!);
     } catch (error) {
       if (staging) this.device.pool.destroy(staging);
       throw error;
     }
   }
 
-  private submit(graph: Graph, timer?: Timer): Submission {
+  private submit(graph: Graph, timer?: PassTimer): { outputs: ReadonlyMap<number, Storage>; reads?: Reads } {
     const { gpu, pool } = this.device;
     this.runs++;
     const leaves = this.placeLeaves(graph);
@@ -153,45 +167,55 @@ export class Plan {
       if (r.mode === "keep") outputs.set(i, pool.own(byteSize(r.node.dtype, numel(r.node.shape))));
     });
     this.rebind(leaves, outputs);
-
     const encoder = gpu.createCommandEncoder();
-    if (timer) {
-      this.parts.steps.forEach((_, i) => {
-        const pass = encoder.beginComputePass(timer.pass(i));
-        this.encode(pass, i, i + 1);
-        pass.end();
-      });
-      timer.resolve(encoder);
-    } else if (this.parts.steps.length) {
-      const pass = encoder.beginComputePass();
-      this.encode(pass, 0, this.parts.steps.length);
+    this.encodePasses(encoder, timer);
+    const reads = this.encodeFinishes(encoder, graph, leaves, outputs);
+    gpu.queue.submit([encoder.finish()]);
+    return { outputs, reads };
+  }
+
+  /** One pass for all kernels; with a timer one per kernel. */
+  private encodePasses(encoder: GPUCommandEncoder, timer?: PassTimer): void {
+    const count = this.parts.steps.length;
+    const each = timer ? 1 : count;
+    for (let i = 0; i < count; i += each) {
+      const pass = encoder.beginComputePass(timer?.pass(i));
+      this.encode(pass, i, i + each);
       pass.end();
     }
-    const resolve = (at: Location): Storage => this.resolve(at, leaves, outputs);
-    const reads: Read[] = [];
-    let readBytes = 0;
+    timer?.resolve(encoder);
+  }
+
+  /** Copies results where they belong. Values that the host reads go to one staging buffer. */
+  private encodeFinishes(
+    encoder: GPUCommandEncoder,
+    graph: Graph,
+    leaves: readonly Storage[],
+    outputs: ReadonlyMap<number, Storage>,
+  ): Reads | undefined {
+    const reads: ReadValue[] = [];
+    let bytes = 0;
     for (const f of this.parts.finishes) {
-      if (f.mode === "read") {
-        const { node } = graph.roots[f.root];
-        const bytes = byteSize(node.dtype, numel(node.shape));
-        reads.push({ node, at: readBytes, bytes });
-        readBytes += bytes;
-      }
+      if (f.mode !== "read") continue;
+      const { node } = graph.roots[f.root];
+      const size = byteSize(node.dtype, numel(node.shape));
+      reads.push({ node, at: bytes, bytes: size });
+      bytes += size;
     }
-    const staging = readBytes ? pool.stagingFor(readBytes) : undefined;
+    const staging = bytes ? this.device.pool.stagingFor(bytes) : undefined;
+    let next = 0;
     for (const f of this.parts.finishes) {
       if (!f.from) continue;
-      const from = resolve(f.from);
+      const from = this.resolve(f.from, leaves, outputs);
       if (f.mode === "read") {
-        const r = reads.find((x) => x.node === graph.roots[f.root].node)!;
+        const r = reads[next++];
         encoder.copyBufferToBuffer(from.buffer, from.offset, staging!, r.at, Math.min(r.bytes, from.bytes));
       } else {
         const to = f.mode === "keep" ? outputs.get(f.root)! : leaves[f.leaf];
         encoder.copyBufferToBuffer(from.buffer, from.offset, to.buffer, to.offset, Math.min(from.bytes, to.bytes));
       }
     }
-    gpu.queue.submit([encoder.finish()]);
-    return { outputs, staging, reads };
+    return staging && { staging, bytes, values: reads };
   }
 
   private encode(pass: GPUComputePassEncoder, from: number, to: number): void {
@@ -202,7 +226,7 @@ export class Plan {
       const { pipeline, grid } = steps[i];
       if (pipeline !== current) pass.setPipeline((current = pipeline).pipeline);
       pass.setBindGroup(0, groups[i]!);
-      // Every argument costs: in Node it is converted one by one.
+      // Every argument costs time: Node converts each.
       if (grid[2] > 1) pass.dispatchWorkgroups(grid[0], grid[1], grid[2]);
       else if (grid[1] > 1) pass.dispatchWorkgroups(grid[0], grid[1]);
       else pass.dispatchWorkgroups(grid[0]);
@@ -223,7 +247,7 @@ export class Plan {
         small = true;
         return { buffer: this.upload!, offset: upload.at, bytes };
       }
-      queue.writeBuffer(this.temps[upload.slot], 0, words as Uint32Array<ArrayBuffer>);
+      queue.writeBuffer(this.temps[upload.slot], 0, words);
       return { buffer: this.temps[upload.slot], offset: 0, bytes };
     });
     if (small) queue.writeBuffer(this.upload!, 0, this.uploadWords);
@@ -246,7 +270,7 @@ export class Plan {
     }
   }
 
-  /** Makes bind groups for the first run, and again only where a leaf or an output moved. */
+  /** Makes bind groups for the first run. Later runs make only those whose leaf or output has another buffer now. */
   private rebind(leaves: readonly Storage[], outputs: ReadonlyMap<number, Storage>): void {
     const stale = new Set<number>();
     if (this.runs === 1) this.parts.steps.forEach((_, i) => stale.add(i));
@@ -272,12 +296,12 @@ export class Plan {
     }
   }
 
-  private readBack(staging: GPUBuffer, mapped: Promise<unknown>, reads: readonly Read[]): void {
+  private readBack({ staging, bytes, values }: Reads, mapped: Promise<unknown>): void {
     const arrived = mapped.then(
       () => {
-        const bytes = staging.getMappedRange();
-        for (const { node, at } of reads) {
-          node.host = fromBytes(node, bytes, at);
+        const range = staging.getMappedRange(0, bytes);
+        for (const { node, at } of values) {
+          node.host = fromBytes(node, range, at);
           node.forgetSources();
         }
         staging.unmap();
@@ -288,36 +312,9 @@ export class Plan {
         throw error;
       },
     );
-    for (const { node } of reads) {
+    for (const { node } of values) {
       node.reading = arrived.finally(() => (node.reading = undefined));
       node.reading.catch(() => {}); // reported to whoever awaits it
     }
   }
-}
-
-/** The words of a host value as the GPU stores them. */
-export function toWords(node: Node): Uint32Array {
-  const host = node.host!;
-  if (node.dtype === "f16") {
-    const words = new Uint32Array(Math.ceil(host.length / 2));
-    for (let i = 0; i < host.length; i++) words[i >> 1] |= toHalf(host[i]) << (16 * (i & 1));
-    return words;
-  }
-  if (host instanceof Float64Array) {
-    const typed =
-      node.dtype === "f32"
-        ? Float32Array.from(host)
-        : node.dtype === "i32"
-          ? Int32Array.from(host)
-          : Uint32Array.from(host);
-    return new Uint32Array(typed.buffer);
-  }
-  return new Uint32Array(host.buffer, host.byteOffset, host.length);
-}
-
-function fromBytes(node: Node, mapped: ArrayBuffer, at: number): HostArray {
-  const count = numel(node.shape);
-  if (node.dtype === "f16") return Float32Array.from(new Uint16Array(mapped, at, count), fromHalf);
-  if (node.dtype === "f32") return new Float32Array(mapped, at, count).slice();
-  return node.dtype === "i32" ? new Int32Array(mapped, at, count).slice() : new Uint32Array(mapped, at, count).slice();
 }

@@ -1,17 +1,10 @@
-/** A value's place on the GPU. */
-export interface Storage {
-  readonly buffer: GPUBuffer;
-  readonly offset: number;
-  readonly bytes: number;
-  /** The buffer holds other values too (packed parameters). */
-  readonly shared?: boolean;
-}
+import type { Storage } from "../graph/node.ts";
 
-const NUDGE_BYTES = 128 << 20;
+const COLLECT_AFTER = 128 << 20; // bytes given to owned values
 const STORAGE = 0x80 | 0x04 | 0x08; // GPUBufferUsage.STORAGE | COPY_SRC | COPY_DST
 const STAGING = 0x01 | 0x08; // MAP_READ | COPY_DST
 
-/** Sizes are rounded so that buffers of nearly equal size serve each other: eighths of powers of two. */
+/** Sizes are rounded up to eighths of powers of two, so that a buffer can be reused for a slightly different size. */
 function sizeClass(bytes: number): number {
   const step = Math.max(256, 2 ** Math.max(0, Math.floor(Math.log2(Math.max(1, bytes))) - 3));
   return Math.ceil(bytes / step) * step;
@@ -75,8 +68,8 @@ export class Pool {
   }
 
   /**
-   * A place for a value that outlives its plan. Its buffer returns to the pool when the place itself is collected: nodes
-   * hand it on (an assigned value takes that of its leaf), so none of them may own it.
+   * A buffer for a value that outlives its plan. It is freed when the Storage object is collected, not the Node: assignment
+   * moves a Storage between nodes.
    */
   own(bytes: number): Storage {
     const size = sizeClass(bytes);
@@ -91,9 +84,9 @@ export class Pool {
     return storage;
   }
 
-  /** Whether dropped tensors are worth a garbage collection by now; asking ends the count. */
+  /** Whether dropped tensors probably hold enough memory to make a garbage collection worthwhile. Asking restarts the count. */
   wantsCollection(): boolean {
-    if (!this.short || this.given < NUDGE_BYTES) return false;
+    if (!this.short || this.given < COLLECT_AFTER) return false;
     this.given = 0;
     this.short = false;
     return true;
@@ -143,7 +136,7 @@ export class Pool {
     return out;
   }
 
-  /** One buffer per layout of packed values; the gaps between them stay zero. */
+  /** One buffer per layout of packed values. The gaps between values stay zero. */
   arena(layout: string, bytes: number): GPUBuffer {
     let buffer = this.arenas.get(layout);
     if (!buffer) this.arenas.set(layout, (buffer = this.create(bytes, STORAGE)));

@@ -1,24 +1,16 @@
 import type { Graph } from "../graph/collect.ts";
+import { debugLevel, log } from "../graph/debug.ts";
 import type { Device } from "./device.ts";
 import type { Plan } from "./plan.ts";
 import { type Roofline, rooflineOf } from "./roofline.ts";
 import { addKernels, begin, tracing } from "./trace.ts";
-
-/** SHADEGRAD_DEBUG: 1 plans and compiles, 2 one line per kernel, 3 fused graphs, 4 WGSL. */
-export const debugLevel = Number(
-  (globalThis as { process?: { env?: Record<string, string> } }).process?.env?.SHADEGRAD_DEBUG ?? 0,
-);
-
-export function log(level: number, text: string): void {
-  if (debugLevel >= level) console.error(`[shadegrad] ${text}`);
-}
 
 export interface KernelTime {
   readonly label: string;
   readonly grid: readonly [number, number, number];
   readonly flops?: number;
   readonly bytes: number;
-  /** Since the first kernel of its plan began. */
+  /** Milliseconds since the first kernel of its plan began. */
   readonly start: number;
   readonly ms: number;
 }
@@ -32,17 +24,13 @@ export function onKernelTimes(fn: ((times: readonly KernelTime[]) => void) | und
 
 const SET = 2048; // kernels a query set holds
 
-/** Runs a plan; with timing on, one pass per kernel with timestamps around it. */
-export async function profile(device: Device, plan: Plan, graph: Graph): Promise<void> {
-  const wanted = listener || debugLevel >= 2 || tracing();
+/** Whether the next plan is to run with a timestamp around each kernel. */
+export const timesKernels = ({ info }: Device, { steps }: Plan): boolean =>
+  info.timestamps && steps.length > 0 && (listener !== undefined || debugLevel >= 2 || tracing());
+
+/** Runs a plan with one pass per kernel and timestamps around it, waits for it, and reports the times. */
+export async function runTimed(device: Device, plan: Plan, graph: Graph): Promise<void> {
   const encoded = begin("encode");
-  if (!wanted || plan.steps.length === 0 || !device.info.timestamps) {
-    const running = plan.run(graph);
-    encoded({ kernels: plan.steps.length });
-    await running;
-    if (tracing()) await waitUntimed(device, plan);
-    return;
-  }
   const count = plan.steps.length;
   const { gpu } = device;
   const sets = Array.from({ length: Math.ceil(count / SET) }, (_, i) =>
@@ -92,8 +80,8 @@ export async function profile(device: Device, plan: Plan, graph: Graph): Promise
   listener?.(report);
 }
 
-/** Without timestamps a submit is one event. */
-async function waitUntimed(device: Device, plan: Plan): Promise<void> {
+/** Waits for a plan that ran without timestamps, and traces its submit as one event. */
+export async function traceSubmit(device: Device, plan: Plan): Promise<void> {
   const submitted = performance.now();
   const waited = begin("wait");
   await device.idle();
@@ -103,7 +91,7 @@ async function waitUntimed(device: Device, plan: Plan): Promise<void> {
     addKernels([{ label: `${plan.steps.length} kernels`, start: 0, ms: done - submitted }], submitted, done);
 }
 
-/** One line of SHADEGRAD_DEBUG=2. Timestamps may be coarse: a kernel shorter than their unit has no rates. */
+/** One line of SHADEGRAD_DEBUG=2. Timestamps may be coarse: a kernel shorter than their resolution has no rates. */
 export function line({ label, ms, flops, bytes }: KernelTime, roofline: Roofline): string {
   const time = `${label.padEnd(44)} ${(ms * 1000).toFixed(0).padStart(8)} µs`;
   if (ms === 0) return time;

@@ -1,7 +1,7 @@
-import { workClock } from "./clock.ts";
 import type { Device } from "./device.ts";
 import { patiently } from "./polling.ts";
-import { recall, remember } from "./store.ts";
+import { workClock } from "./tuner/clock.ts";
+import { recall, remember } from "./tuner/store.ts";
 import { adapterOf } from "./tuner/tuner.ts";
 
 /** What the adapter can do at best, measured: the yardstick of every other figure. */

@@ -1,41 +1,19 @@
+import { pickNode, untracked, withRecording } from "../graph/build.ts";
 import { isFloat } from "../graph/dtype.ts";
-import { Node } from "../graph/node.ts";
+import { restoreGenerator, saveGenerator } from "../graph/generator.ts";
+import type { Node } from "../graph/node.ts";
 import { sameShape, show } from "../graph/shape.ts";
+import { pickOp } from "../graph/structural.ts";
 import { full } from "../ops/constant.ts";
 import { afterOp } from "../ops/elementwise.ts";
-import { pickOp } from "../ops/leaf.ts";
 import { expand } from "../ops/movement.ts";
-import { restoreGenerator, saveGenerator } from "../ops/random.ts";
-import { alias, apply, Tensor, untracked } from "./tensor.ts";
-
-let recording = true;
-
-/** Whether ops record gradients now. */
-export const isGradEnabled = (): boolean => recording;
-
-function withRecording<T>(on: boolean, fn: () => T): T {
-  const before = recording;
-  recording = on;
-  const restore = (): void => void (recording = before);
-  let result: T;
-  try {
-    result = fn();
-  } catch (error) {
-    restore();
-    throw error;
-  }
-  if (result instanceof Promise) return result.finally(restore) as T;
-  restore();
-  return result;
-}
-
-/** Runs `fn` (also an async one) without recording gradients. */
-export const noGrad = <T>(fn: () => T): T => withRecording(false, fn);
+import { alias, apply, Tensor } from "./tensor.ts";
 
 /** The tensor whose `.grad` a leaf node's gradient goes to. */
 const owners = new WeakMap<Node, Tensor>();
 export const setOwner = (node: Node, tensor: Tensor): void => void owners.set(node, tensor);
-export const isLeafNode = (node: Node): boolean => node.op.kind === "leaf" || owners.has(node);
+export const isLeafNode = (node: Node): boolean =>
+  node.op.kind === "leaf" || node.op.kind === "assign" || owners.has(node);
 
 /** Outputs of checkpointed functions: how to build them again, late. */
 const recomputations = new WeakMap<Node, (g: Tensor) => Tensor>();
@@ -84,7 +62,7 @@ class ReverseWalk {
     if (again) return this.push(withRecording(true, () => again(g as Tensor)).node, g as Tensor);
     const x = src.map((s) => new Tensor(s));
     if (op.vjp) {
-      const y = node.outputs ? node.outputs.map((_, i) => pickOutput(node, i)) : new Tensor(node);
+      const y = node.outputs ? node.outputs.map((_, i) => new Tensor(pickNode(node, i))) : new Tensor(node);
       op.vjp(g, y, x, attrs).forEach((gx, i) => gx && this.push(src[i], gx));
       return;
     }
@@ -216,14 +194,6 @@ export function checkpoint(fn: (...inputs: Tensor[]) => Tensor, ...inputs: Tenso
     }
   });
   return result;
-}
-
-/** Output `i` of a node with several. */
-export function pickOutput(node: Node, i: number): Tensor {
-  const { shape, dtype } = node.outputs![i];
-  const out = new Node(pickOp, [node], { output: i }, shape, dtype);
-  out.requiresGrad = node.requiresGrad && isFloat(dtype);
-  return new Tensor(out);
 }
 
 /** The same value as a leaf of its own, without history. */

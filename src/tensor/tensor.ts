@@ -1,8 +1,11 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 
+import { buildNode, buildNodes } from "../graph/build.ts";
+import { connectTensors } from "../graph/compose.ts";
 import { type DType, type HostArray, isFloat } from "../graph/dtype.ts";
-import { type Attrs, Node, type OutputSpec } from "../graph/node.ts";
+import type { Attrs, Node, OutputSpec } from "../graph/node.ts";
 import type { Op } from "../graph/op.ts";
+import { noteScalar } from "../graph/pending.ts";
 import type { Shape } from "../graph/shape.ts";
 import { numel, show } from "../graph/shape.ts";
 import * as ew from "../ops/elementwise.ts";
@@ -14,8 +17,8 @@ import { cumsum } from "../ops/scan.ts";
 import { logSoftmax, softmax } from "../ops/softmax.ts";
 import { topk } from "../ops/topk.ts";
 import * as un from "../ops/unary.ts";
-import { notePendingScalar, read, release } from "../runtime/engine.ts";
-import { backward, detach, isGradEnabled, isLeafNode, pickOutput, setOwner } from "./autograd.ts";
+import { read, release } from "../runtime/engine.ts";
+import { backward, detach, isLeafNode, setOwner } from "./autograd.ts";
 
 type Operand = Tensor | number;
 export type Nested = number | Nested[];
@@ -79,9 +82,9 @@ export class Tensor {
   async tolist(): Promise<Nested> {
     return nest(await this.data(), this.shape);
   }
-  /** Has the value computed by the next flush, whatever that flush assigns to what it is made of. */
+  /** Keeps this value readable after the next flush, even if that flush overwrites its inputs in place. */
   keep(): this {
-    notePendingScalar(this.#node);
+    noteScalar(this.#node);
     return this;
   }
 
@@ -224,49 +227,28 @@ export class Tensor {
   topk(k: number): red.Extremum { return topk(this, k); }
 }
 
-let noting = true;
+connectTensors((node) => new Tensor(node));
 
-/** Runs `fn` whose 0-d results are computed only if they are read. Elsewhere, 0-d results are computed by the next flush. */
-export function untracked<T>(fn: () => T): T {
-  const before = noting;
-  noting = false;
-  try {
-    return fn();
-  } finally {
-    noting = before;
-  }
-}
-
-/** The tensor of a new node: how every op comes into the graph. */
-export function apply(op: Op, x: readonly Tensor[], attrs: Attrs, shape: Shape, dtype: DType): Tensor {
-  const node = new Node(
-    op,
-    x.map((t) => t.node),
-    attrs,
-    shape,
-    dtype,
+/** The tensor of a new node: every op enters the graph here. */
+export const apply = (op: Op, x: readonly Tensor[], attrs: Attrs, shape: Shape, dtype: DType): Tensor =>
+  new Tensor(
+    buildNode(
+      op,
+      x.map((t) => t.node),
+      attrs,
+      shape,
+      dtype,
+    ),
   );
-  node.requiresGrad = isFloat(dtype) && records(op, x);
-  if (noting && shape.length === 0 && x.length > 0) notePendingScalar(node);
-  return new Tensor(node);
-}
 
 /** As `apply`, for an op with several outputs. */
-export function applyMany(op: Op, x: readonly Tensor[], attrs: Attrs, outputs: readonly OutputSpec[]): Tensor[] {
-  const node = new Node(
+export const applyMany = (op: Op, x: readonly Tensor[], attrs: Attrs, outputs: readonly OutputSpec[]): Tensor[] =>
+  buildNodes(
     op,
     x.map((t) => t.node),
     attrs,
-    outputs[0].shape,
-    outputs[0].dtype,
     outputs,
-  );
-  node.requiresGrad = records(op, x);
-  return outputs.map((_, i) => pickOutput(node, i));
-}
-
-const records = (op: Op, x: readonly Tensor[]): boolean =>
-  isGradEnabled() && (op.vjp !== undefined || op.fallback !== undefined) && x.some((t) => t.requiresGrad);
+  ).map((node) => new Tensor(node));
 
 /** The same value as a new node. */
 export const alias = (x: Tensor): Tensor => apply(move.reshapeOp, [x], {}, x.shape, x.dtype);
@@ -276,5 +258,3 @@ function nest(data: HostArray, shape: Shape, depth = 0, start = 0): Nested {
   const stride = shape.slice(depth + 1).reduce((n, d) => n * d, 1);
   return Array.from({ length: shape[depth] }, (_, i) => nest(data, shape, depth + 1, start + i * stride));
 }
-
-export * from "../functional.ts";

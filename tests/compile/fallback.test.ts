@@ -1,7 +1,8 @@
 import { expect, test } from "vitest";
-import { defineOp } from "../../src/graph/op.ts";
+import { defineOp } from "../../src/ops/define.ts";
+import { rand, tensor } from "../../src/ops/functional.ts";
 import { init } from "../../src/runtime/engine.ts";
-import { apply, rand, type Tensor, tensor } from "../../src/tensor/tensor.ts";
+import { apply, type Tensor } from "../../src/tensor/tensor.ts";
 import { kernelLabels } from "../support/plans.ts";
 
 test("a fallback that makes tensors of its own from host values is an error, not garbage", async () => {

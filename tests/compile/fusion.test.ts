@@ -1,8 +1,9 @@
 import fc from "fast-check";
 import { beforeAll, describe, expect, test } from "vitest";
 import type { HostArray } from "../../src/graph/dtype.ts";
+import { arange, cat, tensor } from "../../src/ops/functional.ts";
 import { init } from "../../src/runtime/engine.ts";
-import { arange, cat, type Tensor, tensor } from "../../src/tensor/tensor.ts";
+import type { Tensor } from "../../src/tensor/tensor.ts";
 
 /** A step of a random program: picks earlier values and combines them. Shapes stay within a few broadcastable ones. */
 type Step = { kind: number; a: number; b: number; k: number };

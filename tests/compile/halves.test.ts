@@ -1,8 +1,11 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { elementwiseKernels } from "../../src/compile/codegen/elementwise.ts";
 import { fromHalf, toHalf } from "../../src/graph/dtype.ts";
-import { currentDevice, flush, init } from "../../src/runtime/engine.ts";
-import { arange, full, type Tensor, tensor, where } from "../../src/tensor/tensor.ts";
+import { arange, full, tensor, where } from "../../src/ops/functional.ts";
+import { init } from "../../src/runtime/engine.ts";
+import { currentDevice } from "../../src/runtime/session.ts";
+import { flush } from "../../src/tensor/engine.ts";
+import type { Tensor } from "../../src/tensor/tensor.ts";
 import { uniform } from "../support/f64.ts";
 
 const half = (v: number): number => fromHalf(toHalf(v));
@@ -98,7 +101,7 @@ describe.skipIf(!available)("arithmetic in f16", () => {
         [0, 2],
       ])
       .add(1); // [6, 5]
-    await flush([moved.node]);
+    await flush(moved);
     const want = Array.from({ length: 30 }, (_, k) => {
       const [i, j] = [Math.floor(k / 5) - 1, k % 5];
       return half((i >= 0 && j < 3 ? a[j * 5 + i] : 0) + 1);

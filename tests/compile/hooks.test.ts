@@ -1,7 +1,9 @@
 import { beforeAll, describe, expect, test } from "vitest";
 import { plan } from "../../src/index.ts";
-import { explain, init } from "../../src/runtime/engine.ts";
-import { layerNorm, rmsNorm, type Tensor, tensor } from "../../src/tensor/tensor.ts";
+import { layerNorm, rmsNorm, tensor } from "../../src/ops/functional.ts";
+import { init } from "../../src/runtime/engine.ts";
+import { explain } from "../../src/tensor/engine.ts";
+import type { Tensor } from "../../src/tensor/tensor.ts";
 import { worstError } from "../support/compare.ts";
 import { normals } from "../support/random.ts";
 

@@ -3,9 +3,12 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { HostArray } from "../../src/graph/dtype.ts";
 import { plan } from "../../src/index.ts";
 import { quantize, quantizedLinear } from "../../src/nn/index.ts";
+import { tensor } from "../../src/ops/functional.ts";
 import { writeAt } from "../../src/ops/write.ts";
-import { assign, currentDevice, type EngineOptions, flush, init } from "../../src/runtime/engine.ts";
-import { type Tensor, tensor } from "../../src/tensor/tensor.ts";
+import { init } from "../../src/runtime/engine.ts";
+import { currentDevice, type EngineOptions } from "../../src/runtime/session.ts";
+import { assign, flush } from "../../src/tensor/engine.ts";
+import type { Tensor } from "../../src/tensor/tensor.ts";
 import { worstError } from "../support/compare.ts";
 import { kernelLabels, labelsOf } from "../support/plans.ts";
 import { normals } from "../support/random.ts";
@@ -23,7 +26,7 @@ const product = async (y: Tensor): Promise<string> => {
 
 /** The same values in a buffer. */
 async function stored(x: Tensor): Promise<Tensor> {
-  await flush([x.node]);
+  await flush(x);
   return x;
 }
 

@@ -1,7 +1,8 @@
 import { beforeAll, expect, test } from "vitest";
 import { fromHalf, toHalf } from "../../src/graph/dtype.ts";
 import { arange, tensor, where } from "../../src/index.ts";
-import { flush, init } from "../../src/runtime/engine.ts";
+import { init } from "../../src/runtime/engine.ts";
+import { flush } from "../../src/tensor/engine.ts";
 
 beforeAll(async () => {
   await init({ backend: "webgpu" });
@@ -16,7 +17,7 @@ test.each([[1], [3], [4], [7], [2, 5], [3, 8], [2, 3, 5]])(
     const n = shape.reduce((a, b) => a * b, 1);
     const x = tensor(values(n), { shape, dtype: "f16" });
     const y = x.add(1).to("f16");
-    await flush([y.node]);
+    await flush(y);
     expect([...(await y.data())]).toEqual([...values(n)].map((v) => half(half(v) + 1)));
     const transposed = y.reshape([n, 1]).expand([n, 3]).t();
     const want = [0, 1, 2].flatMap(() => [...values(n)].map((v) => half(half(v) + 1)));
@@ -39,7 +40,7 @@ test("f16 operands of a heavy kernel are widened, the result rounded", async () 
 test("booleans are read as 0 and 1", async () => {
   const x = tensor([-1, 0, 2, 3, -5]);
   const positive = x.gt(0);
-  await flush([positive.node]);
+  await flush(positive);
   expect([...(await positive.data())]).toEqual([0, 0, 1, 1, 0]);
   expect([...(await where(positive, x, 9).data())]).toEqual([9, 9, 2, 3, 9]);
 });
@@ -52,6 +53,6 @@ test("integers keep every bit", async () => {
 test("more workgroups than one grid dim holds", async () => {
   const n = 65_536 * 64 * 4 + 4 * 64 * 3 + 1;
   const x = arange(n, { dtype: "i32" }).add(1);
-  await flush([x.node]);
+  await flush(x);
   expect([...(await x.narrow(0, n - 3, 3).data())]).toEqual([n - 2, n - 1, n]);
 });

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { type Fusion, fuseWorthy, judgement } from "../../src/compile/schedule/compile-cost.ts";
+import { type Fusion, judgement, keepWorthwhile } from "../../src/compile/schedule/compile-cost.ts";
 import { Node } from "../../src/graph/node.ts";
 import { init, type Tensor, tensor } from "../../src/index.ts";
 import { kernelLabels } from "../support/plans.ts";
@@ -8,7 +8,8 @@ import { normals } from "../support/random.ts";
 const random = (...shape: number[]): Tensor => tensor(normals(shape.reduce((a, b) => a * b, 1)), { shape });
 describe("what a text of its own costs, against what it saves in 50 runs", () => {
   const core = (): Node => new Node({ name: "product", kind: "kernel" }, [], {}, [1], "f32");
-  const fusion = (text: string, saved: number): Fusion => ({ core: core(), kernel: "matmul", plain: "", text, saved });
+  const call = { kernel: "matmul", dims: [], bind: [], grid: [1, 1, 1], compileMs: 250 } as const;
+  const fusion = (shader: string, saved: number): Fusion => ({ core: core(), call, plain: "", shader, saved });
   const left = (
     fusions: Fusion[],
     used: string[],
@@ -16,7 +17,7 @@ describe("what a text of its own costs, against what it saves in 50 runs", () =>
     work = Infinity,
   ): number[] => {
     const judge = (apart: ReadonlySet<Node>) => fusions.filter((f) => !apart.has(f.core));
-    const { value } = fuseWorthy(
+    const { value } = keepWorthwhile(
       new Set(),
       judgement(kind, true, work),
       (_, apart) => judge(apart),

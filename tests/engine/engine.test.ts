@@ -1,15 +1,11 @@
 import { beforeEach, describe, expect, test } from "vitest";
 import { assign, crossEntropy, manualSeed, rand, tensor, zeros } from "../../src/index.ts";
 import { AdamW, Linear, Sequential } from "../../src/nn/index.ts";
-import {
-  currentDevice,
-  flush,
-  init,
-  memoryStats,
-  packParameters,
-  read,
-  synchronize,
-} from "../../src/runtime/engine.ts";
+import { packParameters } from "../../src/ops/pack.ts";
+import { init, read, synchronize } from "../../src/runtime/engine.ts";
+import { currentDevice } from "../../src/runtime/session.ts";
+import { memoryStats } from "../../src/runtime/statistics.ts";
+import { flush } from "../../src/tensor/engine.ts";
 
 const values = (n: number): Float32Array => Float32Array.from({ length: n }, (_, i) => Math.sin(i * 0.7));
 
@@ -47,7 +43,7 @@ describe("plans", () => {
 
   test("a scalar that changes is data, not a new plan", async () => {
     const x = tensor(values(8));
-    await flush([x.node]);
+    await flush(x);
     await x.mul(tensor(0.5)).data();
     const { plans } = memoryStats();
     for (const lr of [0.1, 0.2, 0.3]) expect((await x.mul(tensor(lr)).data())[1]).toBeCloseTo(Math.sin(0.7) * lr, 6);
@@ -69,7 +65,7 @@ describe("in-place values", () => {
     const x = tensor([0, 0, 0, 0]);
     const old = x.add(1);
     assign(x, x.add(5));
-    await flush([]);
+    await flush();
     await expect(old.data()).rejects.toThrow(/overwritten in place/);
     expect([...(await x.data())]).toEqual([5, 5, 5, 5]);
   });
@@ -155,16 +151,16 @@ test("a loop that reads nothing flushes now and then", async () => {
 
 test("dropped results give their memory back", async () => {
   const x = tensor(values(1 << 20));
-  await flush([x.node]);
+  await flush(x);
   let peak = 0;
   for (let i = 0; i < 200; i++) {
-    await flush([x.mul(tensor(i)).node]); // 4 MB each, 800 MB in all
+    await flush(x.mul(tensor(i))); // 4 MB each, 800 MB in all
     if (i === 100) peak = memoryStats().liveBytes;
   }
   expect(memoryStats().liveBytes).toBeLessThanOrEqual(peak + 40e6);
   expect(peak).toBeLessThan(400e6);
   const y = x.add(1);
-  await flush([y.node]);
+  await flush(y);
   y[Symbol.dispose]();
   await expect(y.add(1).data()).rejects.toThrow(/released/);
   await expect(x.add(1).sum().item()).resolves.toBeGreaterThan(0);

@@ -1,7 +1,12 @@
 import { beforeEach, describe, expect, test } from "vitest";
 import { assign, type Tensor, tensor } from "../../src/index.ts";
 import { float, row } from "../../src/ops/elementwise.ts";
-import { currentDevice, flush, init, memoryStats, packParameters, upload } from "../../src/runtime/engine.ts";
+import { packParameters } from "../../src/ops/pack.ts";
+import { init } from "../../src/runtime/engine.ts";
+import { currentDevice } from "../../src/runtime/session.ts";
+import { memoryStats } from "../../src/runtime/statistics.ts";
+import { upload } from "../../src/runtime/upload.ts";
+import { flush } from "../../src/tensor/engine.ts";
 
 /** An op whose shader does not compile, but whose reference value is right. */
 const broken = row({
@@ -61,7 +66,7 @@ describe("a kernel that does not compile", () => {
 
   test("is no plan and leaves no memory behind", async () => {
     const x = tensor(ramp(1 << 16));
-    await flush([x.node]);
+    await flush(x);
     await expectUnrelatedOpWorks();
     const { plans, pipelines, liveBytes } = memoryStats();
     for (let i = 0; i < 3; i++) await expect(broken(x).mul(3).data()).rejects.toThrow(/does not compile/);
@@ -95,7 +100,7 @@ describe("a kernel that does not compile", () => {
   test("leaves values in place as they were", async () => {
     const x = tensor([1, 2]);
     assign(x, broken(x));
-    await expect(flush([])).rejects.toThrow(/does not compile/);
+    await expect(flush()).rejects.toThrow(/does not compile/);
     expect([...(await x.data())]).toEqual([1, 2]);
     await expectUnrelatedOpWorks();
   });
@@ -116,7 +121,7 @@ describe("a GPU call that fails", () => {
 
   test("making a temporary buffer", async () => {
     const x = tensor(ramp(1 << 18), { shape: [512, 512] });
-    await flush([x.node]);
+    await flush(x);
     const failed = failOnce("createBuffer", badUsage, size(1 << 20));
     await failsOnce(x.matmul(x).mul(0).add(2), [2, 2], failed);
   });
@@ -125,10 +130,10 @@ describe("a GPU call that fails", () => {
     const x = tensor([1, 2]);
     const y = x.add(1);
     const failed = failOnce("createBuffer", badUsage, (d) => (d.usage & 0x80) !== 0);
-    await expect(flush([y.node])).rejects.toThrow(/WebGPU: /);
+    await expect(flush(y)).rejects.toThrow(/WebGPU: /);
     expect(failed()).toBe(true);
     await expectUnrelatedOpWorks();
-    await flush([y.node]);
+    await flush(y);
     expect([...(await y.data())]).toEqual([2, 3]);
   });
 
@@ -178,7 +183,7 @@ describe("a GPU call that fails", () => {
   test("making a bind group of a plan that ran before", async () => {
     const x = tensor([1, 2]);
     const y = tensor([3, 4]);
-    await flush([x.node, y.node]);
+    await flush(x, y);
     await x.square().data();
     const failed = failOnce("createBindGroup", (d) => ({ ...d, entries: d.entries.slice(1) }));
     await failsOnce(y.square(), [9, 16], failed);
@@ -207,7 +212,7 @@ describe("a GPU call that fails", () => {
 
   test("packing parameters", async () => {
     const params = [tensor([1, 2], { requiresGrad: true }), tensor([3], { requiresGrad: true })];
-    await flush(params.map((p) => p.node));
+    await flush(...params);
     failOnce("createBuffer", badUsage);
     await expect(packParameters(params)).rejects.toThrow(/WebGPU: /);
     await expectUnrelatedOpWorks();

@@ -19,7 +19,8 @@ import {
 } from "../../src/index.ts";
 import { AdamW, quantize, quantizedLinear } from "../../src/nn/index.ts";
 import { int8Words, readInt8, writeInt8At } from "../../src/ops/int8.ts";
-import { currentDevice, init } from "../../src/runtime/engine.ts";
+import { init } from "../../src/runtime/engine.ts";
+import { currentDevice } from "../../src/runtime/session.ts";
 
 const LIMIT = 1 << 16; // bytes a binding
 const small = { backend: "webgpu", limits: { maxStorageBufferBindingSize: LIMIT } } as const;

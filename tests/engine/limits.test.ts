@@ -5,7 +5,7 @@ import { expect, test } from "vitest";
 import { childEnvironment, root } from "../../scripts/environment.mjs";
 import { bundle } from "../../scripts/run.mjs";
 import type { InitOptions } from "../../src/runtime/device.ts";
-import { currentDevice } from "../../src/runtime/engine.ts";
+import { currentDevice } from "../../src/runtime/session.ts";
 import { losses, values } from "./decoder.ts";
 
 test("a decoder trains alike on lesser devices", async () => {
@@ -42,7 +42,7 @@ test.each([
     writeFileSync(
       program,
       `import { values } from ${JSON.stringify(join(root, "tests/engine/decoder.ts"))};
-import { currentDevice } from ${JSON.stringify(join(root, "src/runtime/engine.ts"))};
+import { currentDevice } from ${JSON.stringify(join(root, "src/runtime/session.ts"))};
 console.log(JSON.stringify({ values: await values({ backend: "webgpu", tune: false }), info: currentDevice().info }));
 process.exit(0);`,
     );

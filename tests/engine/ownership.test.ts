@@ -1,7 +1,8 @@
 import { expect, test } from "vitest";
-import { assign, flush, init } from "../../src/runtime/engine.ts";
+import { rand, tensor, zeros } from "../../src/ops/functional.ts";
+import { init } from "../../src/runtime/engine.ts";
 import { collectGarbage } from "../../src/runtime/node.ts";
-import { rand, tensor, zeros } from "../../src/tensor/tensor.ts";
+import { assign, flush } from "../../src/tensor/engine.ts";
 
 test("a value assigned in place keeps its buffer when the leaf it came from is collected", async () => {
   await init();
@@ -9,17 +10,17 @@ test("a value assigned in place keeps its buffer when the leaf it came from is c
   const counted = tensor(new Float32Array(N).fill(1));
   for (let i = 0; i < 3; i++) {
     assign(counted, counted.add(1));
-    await flush([]);
+    await flush();
   }
   const cached = zeros([N]);
   assign(cached, counted.mul(2));
-  await flush([]);
+  await flush();
   for (let i = 0; i < 4; i++) {
     collectGarbage();
     await new Promise((done) => setTimeout(done, 10)); // finalisers run between turns
   }
   const others = Array.from({ length: 8 }, () => rand(N)); // would take the buffers, were they free
-  await flush(others.map((t) => t.node));
+  await flush(...others);
   expect([...new Set(await counted.add(0).data())]).toEqual([4]);
   expect([...new Set(await cached.add(0).data())]).toEqual([8]);
   expect(others.length).toBe(8);

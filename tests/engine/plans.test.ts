@@ -11,7 +11,7 @@ import { Splits } from "../../examples/demo/splits.ts";
 import { headLoss, modelInput, pixelTensor } from "../../examples/demo/stages.ts";
 import * as sg from "../../src/index.ts";
 import { AdamW, decayMatrices, Linear } from "../../src/nn/index.ts";
-import { memoryStats } from "../../src/runtime/engine.ts";
+import { memoryStats } from "../../src/runtime/statistics.ts";
 import { inventedSet } from "../demo/invented.ts";
 
 /** The plan of a train step, laid out and never compiled. */
@@ -101,7 +101,7 @@ describe("a plan before it runs", () => {
   test("counts what it allocates and what must be alive", async () => {
     await sg.init({ backend: "webgpu" });
     const x = sg.tensor(new Float32Array(1 << 14), { shape: [128, 128] });
-    await sg.flush([x.node]);
+    await sg.flush(x);
     const planned = (await sg.plan(x.matmul(x).matmul(x).matmul(x).matmul(x)))!;
     // Two products are alive at each step; the last one is the result.
     expect(planned).toMatchObject({ kernels: 4, lowerBound: 3 << 16, peakBytes: 3 << 16 });

@@ -4,17 +4,17 @@ import { beforeEach, describe, expect, test } from "vitest";
 import { table } from "../../scripts/cli/tune.ts";
 import type { Candidate } from "../../src/graph/kernel-call.ts";
 import { Node } from "../../src/graph/node.ts";
-import { defineOp } from "../../src/graph/op.ts";
 import { init, plan, rand, type Tensor, tensor, tune } from "../../src/index.ts";
-import { currentDevice } from "../../src/runtime/engine.ts";
-import { hashOf, keyOf, type TunedEntry, Tuner } from "../../src/runtime/tuner/tuner.ts";
+import { defineOp } from "../../src/ops/define.ts";
+import { currentDevice } from "../../src/runtime/session.ts";
+import { hashOf, type TunedEntry, Tuner, tuningKey } from "../../src/runtime/tuner/tuner.ts";
 import { worstError } from "../support/compare.ts";
 
 const leaf = defineOp({ name: "tune_test_leaf", kind: "leaf", reference: () => [] });
 const node = new Node(leaf, [], {}, [1], "f32");
 const candidates: Candidate[] = [{ rows: 16 }, { rows: 8 }];
 const signature = { M: 100, layout: "row" };
-const key = keyOf(node, "matmul", signature);
+const key = tuningKey(node, "matmul", signature);
 const entry = (change: Partial<TunedEntry> = {}): TunedEntry => ({
   pick: { rows: 8 },
   kernels: ["matmul"],
@@ -41,19 +41,19 @@ test("a measurement of another kernel text, or of a candidate no longer offered,
 });
 
 test("sizes within a power of two share an answer; words and dtypes do not", () => {
-  expect(keyOf(node, "matmul", { M: 128, layout: "row" })).toBe(key);
-  expect(keyOf(node, "matmul", { M: 129, layout: "row" })).not.toBe(key);
-  expect(keyOf(node, "matmul", { M: 100, layout: "column" })).not.toBe(key);
-  expect(keyOf(new Node(leaf, [], {}, [1], "f16"), "matmul", signature)).not.toBe(key);
+  expect(tuningKey(node, "matmul", { M: 128, layout: "row" })).toBe(key);
+  expect(tuningKey(node, "matmul", { M: 129, layout: "row" })).not.toBe(key);
+  expect(tuningKey(node, "matmul", { M: 100, layout: "column" })).not.toBe(key);
+  expect(tuningKey(new Node(leaf, [], {}, [1], "f16"), "matmul", signature)).not.toBe(key);
 });
 
 test("work that joins a kernel makes another question; until it is measured, the answer without that work serves", () => {
-  const [front, behind] = ["0:silu+mul", "add+gelu"];
-  for (const joined of [{ behind }, { front }, { front, behind }]) {
+  const [prologue, epilogue] = ["0:silu+mul", "add+gelu"];
+  for (const joined of [{ epilogue }, { prologue }, { prologue, epilogue }]) {
     const tuner = tunerOf(entry());
     expect(tuner.choose(node, "matmul", signature, candidates, joined)).toEqual({ rows: 8 });
     expect(tuner.ask(node, "matmul", signature, candidates, joined)).toEqual({ rows: 8 });
-    const own = keyOf(node, "matmul", signature, joined);
+    const own = tuningKey(node, "matmul", signature, joined);
     expect([...tuner.open.keys()]).toEqual([own]);
     expect(own).not.toBe(key);
     tuner.settle({ key: own, candidates: [], entry: entry({ pick: { rows: 16 } }) });
@@ -63,11 +63,11 @@ test("work that joins a kernel makes another question; until it is measured, the
 });
 
 test("an answer without the work in front is nearer than one without any", () => {
-  const joined = { front: "0:mul", behind: "add" };
+  const joined = { prologue: "0:mul", epilogue: "add" };
   const tuner = tunerOf(entry());
-  tuner.learn({ [keyOf(node, "matmul", signature, { behind: "add" })]: entry({ pick: { rows: 16 } }) });
+  tuner.learn({ [tuningKey(node, "matmul", signature, { epilogue: "add" })]: entry({ pick: { rows: 16 } }) });
   expect(tuner.choose(node, "matmul", signature, candidates, joined)).toEqual({ rows: 16 });
-  expect(tuner.choose(node, "matmul", signature, candidates, { front: "0:mul" })).toEqual({ rows: 8 });
+  expect(tuner.choose(node, "matmul", signature, candidates, { prologue: "0:mul" })).toEqual({ rows: 8 });
 });
 
 test("open questions are kept when asked to, and a template offers at most twelve candidates", () => {
@@ -128,7 +128,7 @@ describe("on the adapter", () => {
     const plain = await layer();
     const compiled = currentDevice()!.pipelines.size;
     const results = await tune(layer);
-    expect(results.map((r) => r.key.replace(/.* /, ""))).toEqual(["then=add+tanh"]);
+    expect(results.map((r) => r.key.replace(/.* /, ""))).toEqual(["epilogue=add+tanh"]);
     expect(await layer()).toEqual(plain);
     const offered = results[0].candidates.length;
     expect(currentDevice()!.pipelines.size - compiled).toBe(offered - 1); // the heuristic's was there, with its work
@@ -146,13 +146,13 @@ describe("on the adapter", () => {
     const compiled = currentDevice()!.pipelines.size;
     const [inFront, ...others] = await keys(joined);
     expect(others).toEqual([]);
-    expect(inFront).toMatch(/^matmul .* front=0:silu\S*\+mul$/);
+    expect(inFront).toMatch(/^matmul .* prologue=0:silu\S*\+mul$/);
     expect(currentDevice()!.pipelines.size - compiled).toBe(currentDevice()!.tuner.results[0].candidates.length - 1);
     expect(worstError(await joined().data(), plain)).toBeLessThan(1e-6);
-    expect(await keys(product)).toEqual([inFront.replace(/ front=.*/, "")]); // not answered by the other
+    expect(await keys(product)).toEqual([inFront.replace(/ prologue=.*/, "")]); // not answered by the other
     expect(await keys(joined)).toEqual([]);
-    expect(await keys(() => gate.mul(2).matmul(w))).toEqual([expect.stringMatching(/ front=0:full\+mul$/)]);
-    expect(await keys(() => x.matmul(w.mul(2)))).toEqual([expect.stringMatching(/ front=1:full\+mul$/)]);
+    expect(await keys(() => gate.mul(2).matmul(w))).toEqual([expect.stringMatching(/ prologue=0:full\+mul$/)]);
+    expect(await keys(() => x.matmul(w.mul(2)))).toEqual([expect.stringMatching(/ prologue=1:full\+mul$/)]);
   });
 
   describe("an answer with work in front", () => {
@@ -168,9 +168,9 @@ describe("on the adapter", () => {
     };
     const measured = async (y: () => Tensor) => {
       const [{ key, candidates, entry }] = await tune(() => y().data());
-      expect(key).toMatch(/^matmul .* front=\S+$/);
+      expect(key).toMatch(/^matmul .* prologue=\S+$/);
       const tiles = candidates.map((c) => c.candidate);
-      return { alone: key.replace(/ front=.*/, ""), key, entry, tiles, times: candidates.map((c) => c.ms) };
+      return { alone: key.replace(/ prologue=.*/, ""), key, entry, tiles, times: candidates.map((c) => c.ms) };
     };
     const learn = (key: string, entry: TunedEntry, pick: Candidate): void =>
       currentDevice()!.tuner.learn({ [key]: { ...entry, pick } });

@@ -1,4 +1,4 @@
-import * as sg from "../../src/functional.ts";
+import * as sg from "../../src/index.ts";
 import type { Tensor } from "../../src/tensor/tensor.ts";
 import type { Inputs } from "./ops-table.ts";
 

@@ -1,5 +1,5 @@
 import { beforeAll, describe, expect, test } from "vitest";
-import * as sg from "../../src/functional.ts";
+import * as sg from "../../src/index.ts";
 import type { Tensor } from "../../src/tensor/tensor.ts";
 import { openBackend } from "../support/backend.ts";
 import { functions } from "./autograd-table.ts";

@@ -1,4 +1,4 @@
-import * as sg from "../../src/functional.ts";
+import * as sg from "../../src/index.ts";
 import * as nn from "../../src/nn/index.ts";
 import type { Pair } from "../../src/ops/conv.ts";
 import type { Tensor } from "../../src/tensor/tensor.ts";

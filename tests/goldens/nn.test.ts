@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
-import * as sg from "../../src/functional.ts";
+import * as sg from "../../src/index.ts";
 import { saveSafetensors } from "../../src/io/index.ts";
 import { folder } from "../../src/runtime/node.ts";
 import { openBackend } from "../support/backend.ts";

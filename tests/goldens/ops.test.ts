@@ -1,8 +1,9 @@
 import { beforeAll, describe, expect, test } from "vitest";
-import * as sg from "../../src/functional.ts";
 import type { DType } from "../../src/graph/dtype.ts";
+import * as sg from "../../src/index.ts";
 import type { TensorFiles } from "../../src/io/tensors.ts";
-import { flush, init } from "../../src/runtime/engine.ts";
+import { init } from "../../src/runtime/engine.ts";
+import { flush } from "../../src/tensor/engine.ts";
 import type { Tensor } from "../../src/tensor/tensor.ts";
 import { type Case, idOf, listCases, mismatch, openCase, type Tolerance } from "./cases.ts";
 import { notYet } from "./not-yet.ts";
@@ -42,7 +43,7 @@ async function problemsOf({ name }: Case, file: TensorFiles, v: Variant): Promis
     ...names.map((output, i) => ({ output, got: outputs[i] as Tensor | null, tol: v.tol.out })),
     ...v.grads.map((key) => ({ output: `grad.${key}`, got: inputs[key].grad, tol: v.tol.grad! })),
   ];
-  await flush(results.flatMap(({ got }) => (got ? [got.node] : []))); // one plan for all
+  await flush(...results.flatMap(({ got }) => (got ? [got] : []))); // one plan for all
   const problems: string[] = [];
   for (const { output, got, tol } of results) {
     const want = await file.read(`${v.name}/${output}`);

@@ -1,5 +1,5 @@
 import { beforeAll, describe, expect, test } from "vitest";
-import { tensor } from "../../src/tensor/tensor.ts";
+import { tensor } from "../../src/ops/functional.ts";
 import { openBackend } from "../support/backend.ts";
 import { listCases, mismatch, openCase } from "./cases.ts";
 import { lacking, MLP, makeOptimizer, schedules } from "./optim-table.ts";

@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { root as checkout, listFiles } from "../../scripts/environment.mjs";
-import * as sg from "../../src/functional.ts";
+import * as sg from "../../src/index.ts";
 import * as nn from "../../src/nn/index.ts";
 import { Tensor } from "../../src/tensor/tensor.ts";
 import { functions } from "./autograd-table.ts";

@@ -1,8 +1,8 @@
 import { beforeAll, describe, expect, test } from "vitest";
 import { Llava } from "../../models/llava.ts";
 import { AdamW } from "../../src/nn/index.ts";
+import { tensor } from "../../src/ops/functional.ts";
 import { folder } from "../../src/runtime/node.ts";
-import { tensor } from "../../src/tensor/tensor.ts";
 import { openBackend } from "../support/backend.ts";
 import { listCases, mismatch, openCase } from "./cases.ts";
 

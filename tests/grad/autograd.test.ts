@@ -9,9 +9,9 @@ import {
   manualSeed,
   noGrad,
   scaledDotProductAttention,
-  type Tensor,
   tensor,
-} from "../../src/tensor/tensor.ts";
+} from "../../src/ops/functional.ts";
+import type { Tensor } from "../../src/tensor/tensor.ts";
 import { randomLeaf, valuesOf } from "../support/f64.ts";
 
 const list = (t: Tensor | null): number[] => [...valuesOf(t!)];

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import * as sg from "../../src/functional.ts";
+import * as sg from "../../src/index.ts";
 import type { Tensor } from "../../src/tensor/tensor.ts";
 import { gradientError, randomLeaf } from "../support/f64.ts";
 

@@ -9,11 +9,11 @@ import { checkFiles } from "../../models/training/data.ts";
 import { resumeRun, saveRun } from "../../models/training/state.ts";
 import { saveCheckpoint } from "../../src/io/huggingface.ts";
 import { openFolder, subfolder, TensorFiles } from "../../src/io/index.ts";
-import { namedPath, pathInside } from "../../src/io/path.ts";
 import { saveSafetensors, type ValueEntry } from "../../src/io/safetensors.ts";
 import { httpFiles, memoryFiles } from "../../src/io/source.ts";
 import { AdamW, Linear } from "../../src/nn/index.ts";
 import { folder } from "../../src/runtime/node.ts";
+import { namedPath, pathInside } from "../../src/runtime/path.ts";
 
 const values = (data: number[]) => ({
   shape: [data.length],

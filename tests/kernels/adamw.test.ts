@@ -1,9 +1,9 @@
 import { describe, expect, test } from "vitest";
+import type { DeviceInfo } from "../../src/graph/device-info.ts";
 import { Node } from "../../src/graph/node.ts";
 import type { RefArray } from "../../src/graph/op.ts";
 import { lowerAdamw, lowerAdamwInt8 } from "../../src/lowering/optim.ts";
 import { adamwInt8Op, STATE_BLOCK } from "../../src/ops/adamw.ts";
-import type { DeviceInfo } from "../../src/runtime/device.ts";
 import { worstError } from "../support/compare.ts";
 import { normals } from "../support/random.ts";
 import { lowerOp, submit } from "./harness.ts";

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
+import type { AttentionAttrs } from "../../src/graph/attributes.ts";
 import { fromHalf, toHalf } from "../../src/graph/dtype.ts";
 import { lowerAttention, lowerAttentionBackward } from "../../src/lowering/attention.ts";
-import type { AttentionAttrs } from "../../src/ops/attention.ts";
 import { worstError } from "../support/compare.ts";
 import { normals } from "../support/random.ts";
 import { at, attention } from "../support/reference.ts";

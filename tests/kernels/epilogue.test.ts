@@ -1,8 +1,8 @@
 import { beforeAll, describe, expect, test } from "vitest";
-import { layerNorm, linear, rmsNorm } from "../../src/functional.ts";
 import type { HostArray } from "../../src/graph/dtype.ts";
+import { layerNorm, linear, rmsNorm, tensor } from "../../src/ops/functional.ts";
 import { init } from "../../src/runtime/engine.ts";
-import { type Tensor, tensor } from "../../src/tensor/tensor.ts";
+import type { Tensor } from "../../src/tensor/tensor.ts";
 import { worstError } from "../support/compare.ts";
 import { normals } from "../support/random.ts";
 

@@ -1,13 +1,21 @@
 /** Runs kernel templates and lowerings on the adapter, without the engine. */
 import { create, globals } from "webgpu";
 import { kernelSource } from "../../kernels/index.ts";
-import { bindings, type Specialization, specialize } from "../../src/compile/codegen/template.ts";
+import { bindings, specialize } from "../../src/compile/codegen/template.ts";
+import type { DeviceInfo } from "../../src/graph/device-info.ts";
 import { byteSize, type DType } from "../../src/graph/dtype.ts";
-import type { BufferRef, KernelCall, Lower, LowerContext, Operand, Temp } from "../../src/graph/kernel-call.ts";
+import type {
+  BufferRef,
+  KernelCall,
+  Lower,
+  LowerContext,
+  Operand,
+  Specialization,
+  Temp,
+} from "../../src/graph/kernel-call.ts";
 import { type Attrs, Node, type OutputSpec } from "../../src/graph/node.ts";
 import type { Op } from "../../src/graph/op.ts";
 import { contiguousStrides, numel } from "../../src/graph/shape.ts";
-import type { DeviceInfo } from "../../src/runtime/device.ts";
 
 type HostArray = Float32Array | Int32Array | Uint32Array;
 

@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
 import { kernelSource } from "../../kernels/index.ts";
 import { specialize } from "../../src/compile/codegen/template.ts";
+import type { QuantLayout } from "../../src/graph/quantization.ts";
 import { lowerQuantizedMatmul } from "../../src/lowering/quantized.ts";
-import type { QuantLayout } from "../../src/ops/quantized.ts";
 import { worstError } from "../support/compare.ts";
 import { normals } from "../support/random.ts";
 import { download, lowerOp, open, prepare, runTwice, submit, upload } from "./harness.ts";

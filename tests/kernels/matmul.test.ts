@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
+import type { DeviceInfo } from "../../src/graph/device-info.ts";
 import { contiguousStrides, numel } from "../../src/graph/shape.ts";
 import { lowerMatmul } from "../../src/lowering/matmul.ts";
-import type { DeviceInfo } from "../../src/runtime/device.ts";
 import { worstError } from "../support/compare.ts";
 import { normals } from "../support/random.ts";
 import { product } from "../support/reference.ts";

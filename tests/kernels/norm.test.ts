@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
+import type { DeviceInfo } from "../../src/graph/device-info.ts";
 import { lowerLayerNorm, lowerLayerNormBackward, lowerRmsNorm, lowerRmsNormBackward } from "../../src/lowering/rows.ts";
-import type { DeviceInfo } from "../../src/runtime/device.ts";
 import { worstError } from "../support/compare.ts";
 import { normals } from "../support/random.ts";
 import { norm, normGradients } from "../support/reference.ts";

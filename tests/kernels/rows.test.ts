@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
+import type { DeviceInfo } from "../../src/graph/device-info.ts";
 import type { Candidate } from "../../src/graph/kernel-call.ts";
 import type { Attrs } from "../../src/graph/node.ts";
 import { lowerLayerNorm, lowerRmsNormBackward, lowerSoftmax } from "../../src/lowering/rows.ts";
-import type { DeviceInfo } from "../../src/runtime/device.ts";
 import { MAX_CANDIDATES } from "../../src/runtime/tuner/tuner.ts";
 import { worstError } from "../support/compare.ts";
 import { normals } from "../support/random.ts";

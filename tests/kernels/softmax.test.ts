@@ -1,11 +1,11 @@
 import { describe, expect, test } from "vitest";
+import type { DeviceInfo } from "../../src/graph/device-info.ts";
 import {
   lowerLogSoftmax,
   lowerLogSoftmaxBackward,
   lowerSoftmax,
   lowerSoftmaxBackward,
 } from "../../src/lowering/rows.ts";
-import type { DeviceInfo } from "../../src/runtime/device.ts";
 import { worstError } from "../support/compare.ts";
 import { normals } from "../support/random.ts";
 import { softmax, softmaxGradient } from "../support/reference.ts";

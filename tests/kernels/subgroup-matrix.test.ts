@@ -1,17 +1,21 @@
 import { describe, expect, test } from "vitest";
 import { kernelSource } from "../../kernels/index.ts";
 import { specialize } from "../../src/compile/codegen/template.ts";
-import { layOut } from "../../src/compile/compile.ts";
+import { compile } from "../../src/compile/compile.ts";
 import { collect } from "../../src/graph/collect.ts";
+import type { DeviceInfo, MatrixUnit } from "../../src/graph/device-info.ts";
 import { toHalf } from "../../src/graph/dtype.ts";
 import { contiguousStrides, numel } from "../../src/graph/shape.ts";
 import { plan } from "../../src/index.ts";
 import { lowerMatmul } from "../../src/lowering/matmul.ts";
+import { matrixParams } from "../../src/lowering/matrix-units.ts";
 import { quantize, quantizedLinear } from "../../src/nn/index.ts";
-import { type Device, type DeviceInfo, type MatrixUnit, matrixParams } from "../../src/runtime/device.ts";
-import { currentDevice, init } from "../../src/runtime/engine.ts";
+import { tensor } from "../../src/ops/functional.ts";
+import type { Device } from "../../src/runtime/device.ts";
+import { init } from "../../src/runtime/engine.ts";
+import { currentDevice } from "../../src/runtime/session.ts";
 import { Tuner } from "../../src/runtime/tuner/tuner.ts";
-import { type Tensor, tensor } from "../../src/tensor/tensor.ts";
+import type { Tensor } from "../../src/tensor/tensor.ts";
 import { worstError } from "../support/compare.ts";
 import { normals } from "../support/random.ts";
 import { product } from "../support/reference.ts";
@@ -217,7 +221,7 @@ describe("prologues of the product", () => {
   /** The kernels as adapters with these units would get them. */
   const kernelsFor = (y: Tensor, info: Partial<DeviceInfo>) => {
     const device = { info: { ...currentDevice()!.info, f16: true, ...info }, tuner: new Tuner() } as Device;
-    return layOut(collect([{ node: y.node, mode: "read" }]), device, { fuse: "always" }).kernels;
+    return compile(collect([{ node: y.node, mode: "read" }]), device, { fuse: "always" }).kernels;
   };
 
   describe.each([false, true])("arithmetic of halves %s", (f16Arithmetic) => {
@@ -241,7 +245,7 @@ describe("prologues of the product", () => {
     const { info, pipelines } = currentDevice()!;
     Object.assign(info, { matrixUnits: [cases[name][0] === "f32" ? F32 : UNITS[3]], f16: true });
     const { get } = pipelines;
-    pipelines.get = (code, label) => get.call(pipelines, emulatedIn(code), label);
+    pipelines.get = (shader) => get.call(pipelines, { ...shader, code: emulatedIn(shader.code) });
     const labels = (await plan(make(name)))!.text.split("\n").map((line) => line.trim().split(/\s+/)[1]);
     expect(
       labels.filter((label) => joined.test(label)),

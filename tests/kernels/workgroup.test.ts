@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { init, plan, type Tensor, tensor } from "../../src/index.ts";
 import { dequantize, quantize, quantizedLinear } from "../../src/nn/index.ts";
-import { currentDevice } from "../../src/runtime/engine.ts";
+import { currentDevice } from "../../src/runtime/session.ts";
 import { worstError } from "../support/compare.ts";
 import { normals } from "../support/random.ts";
 import { product, view } from "../support/reference.ts";

@@ -5,8 +5,8 @@ import { Llava, Projector } from "../../models/llava.ts";
 import { memoryFiles } from "../../src/io/source.ts";
 import { TensorFiles } from "../../src/io/tensors.ts";
 import { setParameter } from "../../src/nn/index.ts";
+import { manualSeed, randn } from "../../src/ops/functional.ts";
 import { init } from "../../src/runtime/engine.ts";
-import { manualSeed, randn } from "../../src/tensor/tensor.ts";
 import { linear, type Matrix, type Weights } from "./plain.ts";
 
 beforeAll(async () => void (await init({ backend: "reference" })));

@@ -6,7 +6,8 @@ import { anyresRows, anyresTiles, bestResolution, type Size, tileGrid } from "..
 import { resize } from "../../src/image/image.ts";
 import { saveCheckpoint } from "../../src/io/index.ts";
 import { jsonBytes, memoryFiles, writeFile } from "../../src/io/source.ts";
-import { cat, manualSeed, rand, type Tensor, tensor } from "../../src/tensor/tensor.ts";
+import { cat, manualSeed, rand, tensor } from "../../src/ops/functional.ts";
+import type { Tensor } from "../../src/tensor/tensor.ts";
 import { IMAGE_TOKEN_INDEX } from "../../src/text/conversation.ts";
 import { Tokenizer, type TokenizerJson } from "../../src/text/tokenizer.ts";
 import { openBackend } from "../support/backend.ts";

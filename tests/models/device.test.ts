@@ -2,8 +2,8 @@ import { expect, test } from "vitest";
 import type { LlavaConfig } from "../../models/checkpoints/llava.ts";
 import { Llava } from "../../models/llava.ts";
 import { AdamW, decayMatrices } from "../../src/nn/index.ts";
+import { manualSeed, tensor } from "../../src/ops/functional.ts";
 import { init } from "../../src/runtime/engine.ts";
-import { manualSeed, tensor } from "../../src/tensor/tensor.ts";
 
 const IMAGE = 5;
 /** A convolutional ViT, pixel shuffle with a mean token and slots, tied embeddings: all that the demo's model has. */

@@ -5,8 +5,9 @@ import { type ChatMessage, type ChatOptions, Processor } from "../../src/generat
 import { generate, generateText, steps, textPrompt } from "../../src/generate/generate.ts";
 import type { GenerateOptions } from "../../src/generate/options.ts";
 import { memoryFiles } from "../../src/io/source.ts";
+import { manualSeed, tensor } from "../../src/ops/functional.ts";
 import { init } from "../../src/runtime/engine.ts";
-import { manualSeed, type Tensor, tensor } from "../../src/tensor/tensor.ts";
+import type { Tensor } from "../../src/tensor/tensor.ts";
 import { trainBPE } from "../../src/text/bpe.ts";
 import { Tokenizer } from "../../src/text/tokenizer.ts";
 

@@ -2,8 +2,9 @@ import { beforeAll, describe, expect, test } from "vitest";
 import { attentionMaps, drawAttention, imageAttention, logitLens } from "../../models/evaluate/inspect.ts";
 import { Llava } from "../../models/llava.ts";
 import { Dropout, Linear, Module } from "../../src/nn/index.ts";
-import { memoryStats } from "../../src/runtime/engine.ts";
-import { manualSeed, rand, type Tensor, tensor } from "../../src/tensor/tensor.ts";
+import { manualSeed, rand, tensor } from "../../src/ops/functional.ts";
+import { memoryStats } from "../../src/runtime/statistics.ts";
+import type { Tensor } from "../../src/tensor/tensor.ts";
 import { openBackend } from "../support/backend.ts";
 import { softmax } from "./plain.ts";
 

@@ -4,8 +4,9 @@ import { completeConfig, type LlavaConfig } from "../../models/checkpoints/llava
 import { Llava } from "../../models/llava.ts";
 import { openCheckpoint, saveCheckpoint } from "../../src/io/huggingface.ts";
 import { memoryFiles, subfolder } from "../../src/io/source.ts";
+import { cat, manualSeed, rand, tensor } from "../../src/ops/functional.ts";
 import { init } from "../../src/runtime/engine.ts";
-import { cat, manualSeed, rand, type Tensor, tensor } from "../../src/tensor/tensor.ts";
+import type { Tensor } from "../../src/tensor/tensor.ts";
 
 const IMAGE = 9;
 const config: LlavaConfig = {

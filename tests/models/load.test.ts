@@ -12,9 +12,11 @@ import { browserFiles, type FileSource, httpFiles, memoryFiles } from "../../src
 import { TensorFiles } from "../../src/io/tensors.ts";
 import { saveTorch } from "../../src/io/torch.ts";
 import { Linear, Module, QuantizedLinear, QuantizedWeight, setParameter, withoutInit } from "../../src/nn/index.ts";
-import { currentDevice, init } from "../../src/runtime/engine.ts";
+import { tensor } from "../../src/ops/functional.ts";
+import { init } from "../../src/runtime/engine.ts";
 import { folder } from "../../src/runtime/node.ts";
-import { type Tensor, tensor } from "../../src/tensor/tensor.ts";
+import { currentDevice } from "../../src/runtime/session.ts";
+import type { Tensor } from "../../src/tensor/tensor.ts";
 import { trainBPE } from "../../src/text/bpe.ts";
 import { goldenPath } from "./goldens.ts";
 

@@ -1,8 +1,9 @@
 import { expect, test } from "vitest";
 import { LlamaForCausalLM } from "../../models/llama.ts";
 import { steps, textPrompt } from "../../src/generate/generate.ts";
-import { init, memoryStats } from "../../src/runtime/engine.ts";
-import { manualSeed } from "../../src/tensor/tensor.ts";
+import { manualSeed } from "../../src/ops/functional.ts";
+import { init } from "../../src/runtime/engine.ts";
+import { memoryStats } from "../../src/runtime/statistics.ts";
 
 test("1,000 tokens leave live bytes, buffers, plans and pipelines as they were", async () => {
   await init({ backend: "webgpu" });

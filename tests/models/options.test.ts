@@ -4,8 +4,9 @@ import { beamSearch } from "../../src/generate/beam.ts";
 import type { NewToken } from "../../src/generate/draw.ts";
 import { generate, generateText, generateTokens, steps, textPrompt } from "../../src/generate/generate.ts";
 import type { GenerateOptions } from "../../src/generate/options.ts";
-import { init, memoryStats } from "../../src/runtime/engine.ts";
-import { manualSeed, tensor } from "../../src/tensor/tensor.ts";
+import { manualSeed, tensor } from "../../src/ops/functional.ts";
+import { init } from "../../src/runtime/engine.ts";
+import { memoryStats } from "../../src/runtime/statistics.ts";
 import { trainBPE } from "../../src/text/bpe.ts";
 import { Tokenizer } from "../../src/text/tokenizer.ts";
 

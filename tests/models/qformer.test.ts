@@ -4,7 +4,7 @@ import { type Blip2Config, Blip2ImageEncoder } from "../../models/qformer.ts";
 import { Resampler, resamplerNames } from "../../models/resampler.ts";
 import { saveSafetensors, TensorFiles } from "../../src/io/index.ts";
 import { memoryFiles } from "../../src/io/source.ts";
-import { manualSeed, rand } from "../../src/tensor/tensor.ts";
+import { manualSeed, rand } from "../../src/ops/functional.ts";
 import { openBackend } from "../support/backend.ts";
 
 beforeAll(openBackend);

@@ -14,9 +14,9 @@ import { type FileSource, memoryFiles, subfolder } from "../../src/io/source.ts"
 import type { StoredType } from "../../src/io/stored.ts";
 import { TensorFiles } from "../../src/io/tensors.ts";
 import { type Module, withoutInit } from "../../src/nn/index.ts";
+import { tensor } from "../../src/ops/functional.ts";
 import { init } from "../../src/runtime/engine.ts";
 import { folder } from "../../src/runtime/node.ts";
-import { tensor } from "../../src/tensor/tensor.ts";
 import { goldenPath } from "./goldens.ts";
 
 beforeAll(async () => void (await init()));

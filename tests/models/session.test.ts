@@ -5,8 +5,8 @@ import { Llava } from "../../models/llava.ts";
 import { type ChatMessage, Processor } from "../../src/generate/chat.ts";
 import { generate, generateText, textPrompt } from "../../src/generate/generate.ts";
 import type { Image } from "../../src/image/image.ts";
+import { manualSeed, tensor } from "../../src/ops/functional.ts";
 import { init } from "../../src/runtime/engine.ts";
-import { manualSeed, tensor } from "../../src/tensor/tensor.ts";
 import { trainBPE } from "../../src/text/bpe.ts";
 import { Tokenizer, type TokenizerConfig } from "../../src/text/tokenizer.ts";
 

@@ -1,7 +1,8 @@
 import { expect, test } from "vitest";
 import { AdamW, Embedding, LayerNorm, Linear, Module, RMSNorm } from "../../src/nn/index.ts";
+import { cat, embedding, manualSeed, randn, tensor } from "../../src/ops/functional.ts";
 import { init } from "../../src/runtime/engine.ts";
-import { cat, embedding, manualSeed, randn, type Tensor, tensor } from "../../src/tensor/tensor.ts";
+import type { Tensor } from "../../src/tensor/tensor.ts";
 
 /** One of each layer whose gradients come from kernels of their own. */
 class Net extends Module {

@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { AdamW, type AdamWOptions, Linear, Module } from "../../src/nn/index.ts";
+import { manualSeed, randn, tensor } from "../../src/ops/functional.ts";
 import { init } from "../../src/runtime/engine.ts";
-import { manualSeed, randn, type Tensor, tensor } from "../../src/tensor/tensor.ts";
+import type { Tensor } from "../../src/tensor/tensor.ts";
 
 class Net extends Module {
   a = new Linear(16, 48);

@@ -15,8 +15,9 @@ import {
   setParameter,
   unmergeLoRA,
 } from "../../src/nn/index.ts";
+import { manualSeed, rand, tensor } from "../../src/ops/functional.ts";
 import { init } from "../../src/runtime/engine.ts";
-import { manualSeed, rand, type Tensor, tensor } from "../../src/tensor/tensor.ts";
+import type { Tensor } from "../../src/tensor/tensor.ts";
 import { expectDigits } from "../support/compare.ts";
 
 beforeAll(() => init({ backend: "reference" })); // the golden mplug-owl-lora runs on the device

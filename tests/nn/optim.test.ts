@@ -14,8 +14,9 @@ import {
   type OptimizerOptions,
   SGD,
 } from "../../src/nn/index.ts";
+import { manualSeed, randn, tensor } from "../../src/ops/functional.ts";
 import { init } from "../../src/runtime/engine.ts";
-import { manualSeed, randn, type Tensor, tensor } from "../../src/tensor/tensor.ts";
+import type { Tensor } from "../../src/tensor/tensor.ts";
 import { expectDigits } from "../support/compare.ts";
 
 beforeAll(() => init({ backend: "reference" }));

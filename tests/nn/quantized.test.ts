@@ -1,4 +1,5 @@
 import { beforeAll, describe, expect, test, vi } from "vitest";
+import { NF4 } from "../../src/graph/quantization.ts";
 import {
   AdamW,
   addLoRA,
@@ -16,9 +17,10 @@ import {
   setParameter,
   unmergeLoRA,
 } from "../../src/nn/index.ts";
-import { NF4 } from "../../src/ops/quantized.ts";
-import { flush, init } from "../../src/runtime/engine.ts";
-import { manualSeed, randn, type Tensor, tensor } from "../../src/tensor/tensor.ts";
+import { manualSeed, randn, tensor } from "../../src/ops/functional.ts";
+import { init } from "../../src/runtime/engine.ts";
+import { flush } from "../../src/tensor/engine.ts";
+import type { Tensor } from "../../src/tensor/tensor.ts";
 import { uniform } from "../support/f64.ts";
 
 const formats: QuantOptions[] = [
@@ -124,7 +126,7 @@ describe.each(["reference", "webgpu"] as const)("quantised weights, %s", (backen
     for (const options of formats) {
       const w = Float32Array.from(uniform(2 * 256)).fill(0, 0, 256);
       const onDevice = tensor(w, { shape: [2, 256] }).mul(1);
-      await flush([onDevice.node]);
+      await flush(onDevice);
       const [a, b] = [quantize(w, [2, 256], options), quantize(onDevice, [2, 256], options)];
       expect(await a.packed.data()).toEqual(await b.packed.data());
       const values = await dequantize(a).data();

@@ -1,8 +1,9 @@
 import { beforeAll, expect, test } from "vitest";
 import { train } from "../../models/training/train.ts";
 import { AdamW, LossScaler } from "../../src/nn/index.ts";
+import { tensor } from "../../src/ops/functional.ts";
 import { init } from "../../src/runtime/engine.ts";
-import { type Tensor, tensor } from "../../src/tensor/tensor.ts";
+import type { Tensor } from "../../src/tensor/tensor.ts";
 
 beforeAll(() => init({ backend: "reference" }));
 

@@ -1,8 +1,9 @@
 import { describe, expect, test } from "vitest";
+import * as sg from "../../src/index.ts";
 import type { AttentionOptions } from "../../src/ops/attention.ts";
 import { int8Words, readInt8, writeInt8At } from "../../src/ops/int8.ts";
-import { explain, init } from "../../src/runtime/engine.ts";
-import * as sg from "../../src/tensor/tensor.ts";
+import { init } from "../../src/runtime/engine.ts";
+import { explain } from "../../src/tensor/engine.ts";
 import { onBoth } from "../support/backend.ts";
 import { expectClose } from "../support/compare.ts";
 import { uniform } from "../support/f64.ts";

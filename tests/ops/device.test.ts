@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
-import { init, memoryStats } from "../../src/runtime/engine.ts";
-import * as sg from "../../src/tensor/tensor.ts";
+import * as sg from "../../src/index.ts";
+import { init } from "../../src/runtime/engine.ts";
+import { memoryStats } from "../../src/runtime/statistics.ts";
 import { onBoth } from "../support/backend.ts";
 import { expectClose } from "../support/compare.ts";
 import { uniform } from "../support/f64.ts";

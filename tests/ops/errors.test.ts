@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import * as sg from "../../src/tensor/tensor.ts";
+import * as sg from "../../src/index.ts";
 
 const { tensor } = sg;
 const zeros = (...shape: number[]): sg.Tensor => sg.zeros(shape);

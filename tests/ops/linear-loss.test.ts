@@ -1,6 +1,9 @@
 import { beforeAll, describe, expect, test } from "vitest";
-import { flush, init, memoryStats, synchronize } from "../../src/runtime/engine.ts";
-import { crossEntropy, grad, linear, linearCrossEntropy, type Tensor, tensor } from "../../src/tensor/tensor.ts";
+import { crossEntropy, grad, linear, linearCrossEntropy, tensor } from "../../src/ops/functional.ts";
+import { init, synchronize } from "../../src/runtime/engine.ts";
+import { memoryStats } from "../../src/runtime/statistics.ts";
+import { flush } from "../../src/tensor/engine.ts";
+import type { Tensor } from "../../src/tensor/tensor.ts";
 import { uniform } from "../support/f64.ts";
 
 const gpu = process.env.SHADEGRAD_BACKEND !== "reference";
@@ -99,7 +102,7 @@ test.skipIf(!gpu)("holds the logits of one part at a time", async () => {
     await init({ backend: "webgpu" });
     const [h, w] = [float([N, D], 7), float([V, D], 8)];
     const d = grad(lossOf(h, w, classes(N, V)), [h, w]);
-    await flush(d.map((t) => t.node));
+    await flush(...d);
     await synchronize();
     return memoryStats().peakBytes;
   };

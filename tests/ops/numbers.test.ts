@@ -1,6 +1,7 @@
 import { beforeAll, describe, expect, test } from "vitest";
-import { flush, init } from "../../src/runtime/engine.ts";
-import * as sg from "../../src/tensor/tensor.ts";
+import * as sg from "../../src/index.ts";
+import { init } from "../../src/runtime/engine.ts";
+import { flush } from "../../src/tensor/engine.ts";
 
 const { tensor, where } = sg;
 type Case = [name: string, make: () => sg.Tensor, dtype: string, values: number[]];
@@ -115,7 +116,7 @@ describe.each(["reference", "webgpu"] as const)("numbers among tensors on %s", (
 
   test("all in one flush", async () => {
     const results = cases.map(([, make]) => make());
-    await flush(results.map((t) => t.node));
+    await flush(...results);
     for (const [i, t] of results.entries()) expect([...(await t.data())], cases[i][0]).toEqual(cases[i][3]);
   });
 

@@ -7,9 +7,11 @@ import type { DType } from "../../src/graph/dtype.ts";
 import type { Node } from "../../src/graph/node.ts";
 import { allOps } from "../../src/graph/op.ts";
 import { numel } from "../../src/graph/shape.ts";
+import { grad, manualSeed, tensor } from "../../src/ops/functional.ts";
 import { evaluate } from "../../src/reference/interpreter.ts";
-import { flush, init } from "../../src/runtime/engine.ts";
-import { grad, manualSeed, type Tensor, tensor } from "../../src/tensor/tensor.ts";
+import { init } from "../../src/runtime/engine.ts";
+import { flush } from "../../src/tensor/engine.ts";
+import type { Tensor } from "../../src/tensor/tensor.ts";
 import { worstError } from "../support/compare.ts";
 import { gradientError, leaf, secondOrderError, uniform } from "../support/f64.ts";
 import { faults } from "./faults.ts";
@@ -94,7 +96,7 @@ async function differences(name: string, sample: Sample, { make }: Variant, tole
   const want = outputsOf(sample, make);
   evaluate(want.map((t) => t.node));
   const got = outputsOf(sample, make);
-  await flush(got.map((t) => t.node));
+  await flush(...got);
   const problems: string[] = [];
   for (const [k, t] of got.entries()) {
     if (t.dtype !== want[k].dtype || t.shape.join() !== want[k].shape.join())
@@ -204,7 +206,7 @@ describe("values on the device", () => {
       const want = build();
       evaluate(want.map((t) => t.node));
       const got = build();
-      await flush(got.map((t) => t.node));
+      await flush(...got);
       const bad: string[] = [];
       for (const [k, t] of got.entries()) {
         const [values, expected] = [await t.data(), want[k].node.host!];

@@ -1,8 +1,8 @@
 import fc from "fast-check";
 import { beforeAll, describe, expect, test } from "vitest";
+import * as sg from "../../src/index.ts";
 import { erf } from "../../src/ops/math.ts";
 import { init } from "../../src/runtime/engine.ts";
-import * as sg from "../../src/tensor/tensor.ts";
 import { leaf, uniform, valuesOf } from "../support/f64.ts";
 
 const { tensor } = sg;

@@ -4,13 +4,15 @@
  */
 import { beforeAll, describe, expect, test } from "vitest";
 import { addKernel } from "../../kernels/index.ts";
-import { defineOp } from "../../src/graph/op.ts";
 import { numel } from "../../src/graph/shape.ts";
 import { grid2d } from "../../src/lowering/grid.ts";
+import { setLowering } from "../../src/lowering/index.ts";
+import { defineOp } from "../../src/ops/define.ts";
 import { float, row } from "../../src/ops/elementwise.ts";
+import { grad, tensor } from "../../src/ops/functional.ts";
 import { init } from "../../src/runtime/engine.ts";
 import { onKernelTimes } from "../../src/runtime/profile.ts";
-import { apply, grad, type Tensor, tensor } from "../../src/tensor/tensor.ts";
+import { apply, type Tensor } from "../../src/tensor/tensor.ts";
 import { read } from "./files.ts";
 
 // Place 1 of 2 for an elementwise op; place 2 is the Tensor method.
@@ -27,19 +29,19 @@ const scaledSquareOp = defineOp<{ scale: number }>({
   name: "scaled_square",
   kind: "kernel",
   fallback: ([x], { scale }) => x.square().mul(scale),
-  lower: (node, cx) => {
-    const values = numel(node.shape);
-    return [
-      {
-        kernel: "scaled_square",
-        params: { SCALE: node.attrs.scale as number },
-        dims: [values],
-        bind: [cx.operand(0).buffer, cx.output()],
-        grid: grid2d(Math.ceil(values / 64)),
-        epilogue: { shape: [1, 1, values], type: "f32" },
-      },
-    ];
-  },
+});
+setLowering("scaled_square", (node, cx) => {
+  const values = numel(node.shape);
+  return [
+    {
+      kernel: "scaled_square",
+      params: { SCALE: node.attrs.scale as number },
+      dims: [values],
+      bind: [cx.operand(0).buffer, cx.output()],
+      grid: grid2d(Math.ceil(values / 64)),
+      epilogue: { shape: [1, 1, values], type: "f32" },
+    },
+  ];
 });
 const scaledSquare = (x: Tensor, scale: number): Tensor => apply(scaledSquareOp, [x], { scale }, x.shape, x.dtype);
 

@@ -34,7 +34,40 @@ const rules: readonly Rule[] = [
   { folder: "src/io", forbidden: inside("src/nn", "src/text", "src/image", "src/generate", "src/data") },
   { folder: "models/checkpoints", forbidden: inside("models/training", "models/evaluate", "models/chat") },
   { folder: "models/training", forbidden: inside("models/evaluate", "models/chat") },
+  // The layers of src, from the bottom up. tensor and ops are the one knot: methods call ops, ops build tensors.
+  ...layers(
+    ["graph"],
+    ["reference", "lowering"],
+    ["compile"],
+    ["runtime"],
+    ["tensor", "ops"],
+    ["io"],
+    ["nn"],
+    ["text", "image", "generate", "data"],
+  ),
+  { folder: "src/reference", forbidden: inside("src/lowering", "kernels") },
+  { folder: "src/lowering", forbidden: inside("src/reference", "kernels") },
+  { folder: "kernels", forbidden: inside("src") },
+  // What lies below the compiler knows no kernel files; ops leave the choice of kernels to lowerings.
+  { folder: "src/graph", forbidden: inside("kernels") },
+  { folder: "src/ops", forbidden: inside("kernels", "src/compile", "src/lowering") },
+  { folder: "src/tensor", forbidden: inside("kernels", "src/compile", "src/lowering") },
 ];
+
+/** No layer imports one above it. */
+function layers(...levels: readonly string[][]): Rule[] {
+  return levels.slice(0, -1).flatMap((level, i) =>
+    level.map((folder) => ({
+      folder: `src/${folder}`,
+      forbidden: inside(
+        ...levels
+          .slice(i + 1)
+          .flat()
+          .map((above) => `src/${above}`),
+      ),
+    })),
+  );
+}
 
 /** Files that `path` imports or exports from, types included; with `values`, without imports of types alone. */
 function imports(path: string, values = false): string[] {
@@ -78,4 +111,39 @@ describe("imports", () => {
     expect(violations({ folder: "src/text", forbidden: inside("src/io") })).not.toEqual([]);
     expect(violations({ folder: "models", forbidden: inside("src"), publicOnly: false })).not.toEqual([]);
   });
+
+  test.each([
+    { by: "values", most: 14, values: true },
+    { by: "values and types", most: 16, values: false },
+  ])("the largest knot by $by has at most $most files: Tensor, and the ops that its methods call", (rule) => {
+    const knot = largestKnot(rule.values);
+    console.log(`largest import knot by ${rule.by}: ${knot.length} files: ${knot.join(" ")}`);
+    expect(knot.length).toBeGreaterThan(1); // Tensor and its ops at least, or the search finds nothing
+    expect(knot.length).toBeLessThanOrEqual(rule.most);
+    expect(knot.filter((path) => !/^src\/(tensor|ops)\//.test(path))).toEqual([]);
+  });
 });
+
+/** The largest set of files of src that all import each other, directly or not (Tarjan's algorithm). */
+function largestKnot(values: boolean): string[] {
+  const files = list("src", /\.ts$/);
+  const edges = new Map(files.map((path) => [path, imports(path, values).filter((target) => files.includes(target))]));
+  const index = new Map<string, number>();
+  const low = new Map<string, number>();
+  const stack: string[] = [];
+  let largest: string[] = [];
+  const visit = (path: string): void => {
+    index.set(path, index.size);
+    low.set(path, index.get(path)!);
+    stack.push(path);
+    for (const target of edges.get(path)!) {
+      if (!index.has(target)) visit(target);
+      if (stack.includes(target)) low.set(path, Math.min(low.get(path)!, low.get(target)!));
+    }
+    if (low.get(path) !== index.get(path)) return;
+    const knot = stack.splice(stack.indexOf(path));
+    if (knot.length > largest.length) largest = knot;
+  };
+  for (const path of files) if (!index.has(path)) visit(path);
+  return largest.sort();
+}

@@ -1,5 +1,7 @@
-import { flush, init } from "../../src/runtime/engine.ts";
-import { manualSeed, type Tensor } from "../../src/tensor/tensor.ts";
+import { manualSeed } from "../../src/ops/functional.ts";
+import { init } from "../../src/runtime/engine.ts";
+import { flush } from "../../src/tensor/engine.ts";
+import type { Tensor } from "../../src/tensor/tensor.ts";
 
 /** Opens the device that SHADEGRAD_BACKEND names ("webgpu" or "reference"); default: the best there is. */
 export const openBackend = () => init({ backend: process.env.SHADEGRAD_BACKEND as "webgpu" | "reference" | undefined });
@@ -11,7 +13,7 @@ export async function onBoth(build: () => Tensor[]): Promise<{ want: number[][];
     await init({ backend });
     manualSeed(11);
     const tensors = build();
-    await flush(tensors.map((t) => t.node));
+    await flush(...tensors);
     lists.push(await Promise.all(tensors.map(async (t) => Array.from(await t.data()))));
   }
   return { want: lists[0], got: lists[1] };

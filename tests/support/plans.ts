@@ -1,5 +1,6 @@
 import { plan, type Tensor } from "../../src/index.ts";
-import { currentDevice, init } from "../../src/runtime/engine.ts";
+import { init } from "../../src/runtime/engine.ts";
+import { currentDevice } from "../../src/runtime/session.ts";
 
 /** Labels of the kernels in the text of a plan, in order. */
 export const labelsOf = (text: string): string[] => text.split("\n").map((line) => line.trim().split(/\s+/)[1]);

@@ -6,8 +6,8 @@ import { PNG } from "pngjs";
 import type { LlavaConfig } from "../../models/checkpoints/llava.ts";
 import { Llava } from "../../models/llava.ts";
 import { root } from "../../scripts/environment.mjs";
+import { manualSeed } from "../../src/ops/functional.ts";
 import { folder } from "../../src/runtime/node.ts";
-import { manualSeed } from "../../src/tensor/tensor.ts";
 
 export const tokenizer = join(root, "tests/goldens/conversation/llava/tokenizer");
 

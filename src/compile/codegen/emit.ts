@@ -1,8 +1,8 @@
-import { type DType, floatBits } from "../../graph/dtype.ts";
+import type { DeviceInfo } from "../../graph/device-info.ts";
+import { type DType, floatBits, literal } from "../../graph/dtype.ts";
 import { add, constant, type Index, limitOf } from "../../graph/index-map.ts";
 import type { Node } from "../../graph/node.ts";
 import { numel } from "../../graph/shape.ts";
-import type { DeviceInfo } from "../../runtime/device.ts";
 import { type Expr, indicesOf, walk } from "../expression/expr.ts";
 import { bytesOf, reach, windowBytes, windowOf } from "../expression/window.ts";
 
@@ -163,7 +163,7 @@ export class Emitter {
         text = this.options.variables[atom.id];
         if (lane > 0 && atom.id === this.last) text = `(${text} + ${lane}u)`;
       } else if (atom.kind === "value") {
-        const v = this.value(atom.expr);
+        const v = this.value(atom.expr as Expr);
         text = `u32(${v.width === 4 ? `${v.text}.${"xyzw"[lane]}` : v.text})`;
       } else {
         const of = this.index(atom.of, lane);
@@ -205,7 +205,7 @@ export class Emitter {
         const test = (lane: number): string =>
           e.ranges.map((r) => `(${this.index(r.index, lane)} < ${this.word(r.size)})`).join(" && ");
         const cond = lanes === 4 ? `vec4<bool>(${[0, 1, 2, 3].map(test).join(", ")})` : test(0);
-        return { text: `select(${this.literal(e.otherwise, e.dtype, width)}, ${value}, ${cond})`, width };
+        return { text: `select(${literal(e.otherwise, this.type(e.dtype, width))}, ${value}, ${cond})`, width };
       }
       case "op": {
         const width = this.varies(e) ? 4 : 1;
@@ -255,13 +255,6 @@ export class Emitter {
     return `vec4u(${[0, 1, 2, 3].map((lane) => this.index(ix, lane)).join(", ")})`;
   }
 
-  private literal(x: number, dtype: DType, width: number): string {
-    const type = this.type(dtype, width);
-    if (dtype === "bool") return `${type}(${x !== 0})`;
-    if (dtype === "f32" || dtype === "f16") return `${type}(${floatLiteral(x, type)})`;
-    return `${type}(${x}${dtype === "u32" ? "u" : ""})`;
-  }
-
   /** Whether the four lanes differ. */
   private varies(e: Expr): boolean {
     if (e.kind === "register") return e.width === 4;
@@ -283,7 +276,7 @@ export class Emitter {
       atom.kind === "var"
         ? atom.id === this.last
         : atom.kind === "value"
-          ? this.varies(atom.expr)
+          ? this.varies(atom.expr as Expr)
           : this.indexVaries(atom.of),
     );
   }
@@ -298,23 +291,12 @@ export class Emitter {
         found = true;
       } else if (
         coef % 4 !== 0 ||
-        (atom.kind === "value" ? this.varies(atom.expr) : atom.kind !== "var" && this.indexVaries(atom.of))
+        (atom.kind === "value" ? this.varies(atom.expr as Expr) : atom.kind !== "var" && this.indexVaries(atom.of))
       )
         return false;
     }
     return found;
   }
-}
-
-const LARGEST_HALF = 65504;
-
-/** A WGSL float literal; infinities are not expressible as constants and become the type's largest finite value. */
-export function floatLiteral(x: number, type = "f32"): string {
-  if (Number.isNaN(x)) throw new Error("NaN is no WGSL constant");
-  if (type.includes("f16") && Math.abs(x) > LARGEST_HALF) return floatLiteral(Math.sign(x) * LARGEST_HALF);
-  if (!Number.isFinite(x)) return x > 0 ? "0x1.fffffep+127" : "-0x1.fffffep+127";
-  const text = Math.fround(x).toString();
-  return /[.e]/.test(text) ? text : `${text}.0`;
 }
 
 /** `var<storage>` declaration of a buffer. */

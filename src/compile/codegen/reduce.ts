@@ -1,32 +1,27 @@
 import { kernelSource } from "../../../kernels/index.ts";
+import type { DeviceInfo } from "../../graph/device-info.ts";
+import { floatLiteral, isFloat } from "../../graph/dtype.ts";
 import { constant, type Index, linearize, reshapeIndex, variable } from "../../graph/index-map.ts";
 import type { BufferRef, LowerContext } from "../../graph/kernel-call.ts";
 import type { Node } from "../../graph/node.ts";
+import type { Reducer } from "../../graph/op.ts";
 import { numel } from "../../graph/shape.ts";
 import { sumParts } from "../../lowering/grid.ts";
-import type { DeviceInfo } from "../../runtime/device.ts";
 import { type Expr, ExprBuilder, type ExprScope, walk } from "../expression/expr.ts";
 import { normalize } from "../expression/space.ts";
 import { bytesOf } from "../expression/window.ts";
-import { assemble, decode, describe, type Kernel, variables } from "./elementwise.ts";
-import { Emitter, floatLiteral } from "./emit.ts";
+import { Emitter } from "./emit.ts";
+import { assemble, decode, describe, type Kernel, variables } from "./kernel.ts";
 import { specialize } from "./template.ts";
 
-const SHORT = 512; // turns of a subgroup that take as long as another kernel
+const SHORT = 512; // iterations of a subgroup that take as long as another kernel
 
-/** Terms that are summed apart, of n: what a sum loses to rounding grows with 2√n terms then, not with n. */
+/** Terms of a block whose sum is kept apart, of n. The rounding error of a sum grows with 2√n terms then, not with n. */
 const blockOf = (n: number): number => Math.ceil(Math.sqrt(n));
 
-const REDUCERS: Record<string, { init: (float: boolean) => number; step: (a: string, b: string) => string }> = {
-  sum: { init: () => 0, step: (a, b) => `${a} + ${b}` },
-  prod: { init: () => 1, step: (a, b) => `${a} * ${b}` },
-  max: { init: (float) => (float ? -Infinity : -2147483648), step: (a, b) => `max(${a}, ${b})` },
-  min: { init: (float) => (float ? Infinity : 2147483647), step: (a, b) => `min(${a}, ${b})` },
-};
-
 /**
- * A reduction with the elementwise work before it, and after it up to `root` (the reduce node itself, or an
- * elementwise node over its result). One lane walks one output; few outputs are cut into slabs that a second kernel sums.
+ * A reduction with the elementwise work before it, and after it up to `root` (the reduce node itself, or an elementwise node
+ * over its result). One invocation walks one output. Few outputs are cut into slabs, which a second kernel combines.
  */
 export function reduceKernels(
   node: Node,
@@ -34,143 +29,220 @@ export function reduceKernels(
   scope: ExprScope,
   cx: Pick<LowerContext, "device" | "temp">,
 ): Kernel[] {
+  const loop = loopOf(node, root, scope);
+  const walkPlan = planWalk(loop, node, root, cx.device);
+  const rows = wholeRows(loop, node, root, walkPlan, cx.device);
+  if (rows) return [rowSum(rows, root, loop.inner[0], loop.outputs)];
+  const { slabs, whole } = walkPlan;
+  if (whole) return [accumulate(loop, walkPlan, node, root, cx.device)];
+  const partial: BufferRef = slabs === 1 ? root : cx.temp(slabs * loop.outputs * 4);
+  const first = accumulate(loop, walkPlan, node, root, cx.device, partial);
+  return slabs === 1 ? [first] : [first, combine(loop, walkPlan, node, root, cx.device, partial)];
+}
+
+/** The loops of a reduction: outputs outside, reduced elements inside, after merging and splitting dims. */
+interface Loop {
+  readonly outer: readonly number[];
+  readonly inner: readonly number[];
+  /** Number of outputs. */
+  readonly outputs: number;
+  /** A reduced element. */
+  readonly value: Expr;
+  /** The value of `root`, computed from `result`; none if root is the reduction. */
+  readonly after?: Expr;
+  /** The combined result, as `after` reads it. Expressions share the object, so its width is set late. */
+  readonly result: { width: 1 | 4 };
+  /** Address of an output. */
+  readonly address: Index;
+}
+
+function loopOf(node: Node, root: Node, scope: ExprScope): Loop {
   const source = node.src[0];
   const dims = node.attrs.dims as number[];
-  const outerDims = source.shape.map((_, d) => d).filter((d) => !dims.includes(d));
-  const builder = new ExprBuilder(scope);
+  const kept = source.shape.map((_, d) => d).filter((d) => !dims.includes(d));
   const index = source.shape.map((size, d) =>
-    variable(dims.includes(d) ? outerDims.length + dims.indexOf(d) : outerDims.indexOf(d), size),
+    variable(dims.includes(d) ? kept.length + dims.indexOf(d) : kept.indexOf(d), size),
   );
-  const input = builder.build(source, index);
+  const value = new ExprBuilder(scope).build(source, index);
   const outIndex: Index[] = source.shape.map((_, d) => (dims.includes(d) ? constant(0) : index[d]));
-  const all = [...outerDims.map((d) => source.shape[d]), ...dims.map((d) => source.shape[d])];
-  // Give either side a dim to stand on; size-1 variables never appear in an index.
-  const register = { kind: "register", name: "total", width: 1 as 1 | 4, dtype: node.dtype } satisfies Expr;
-  const end =
+  const result = { kind: "register", name: "total", width: 1 as 1 | 4, dtype: node.dtype } satisfies Expr;
+  const register = (n: Node): Expr | undefined => (n === node ? result : undefined);
+  const after =
     root === node
       ? []
       : [
-          new ExprBuilder({
-            ...scope,
-            isBuffer: (n) => scope.isBuffer(n),
-            register: (n) => (n === node ? register : undefined),
-          }).build(root, reshapeIndex(outIndex, node.shape, root.shape), true),
+          new ExprBuilder({ isBuffer: (n) => scope.isBuffer(n), register }).build(
+            root,
+            reshapeIndex(outIndex, node.shape, root.shape),
+            true,
+          ),
         ];
-  const normal = normalize({ sizes: all, exprs: [input, ...end] }, [linearize(outIndex, node.shape)], outerDims.length);
+  const sizes = [...kept, ...dims].map((d) => source.shape[d]);
+  const normal = normalize({ sizes, exprs: [value, ...after] }, [linearize(outIndex, node.shape)], kept.length);
   const outer = normal.space.sizes.slice(0, normal.barrier);
-  const inner = normal.space.sizes.slice(normal.barrier);
-  const [expr, ...after] = normal.space.exprs;
-  const outputs = numel(outer);
-  const arg = node.op.name === "argmax" || node.op.name === "argmin";
+  return {
+    outer,
+    inner: normal.space.sizes.slice(normal.barrier),
+    outputs: numel(outer),
+    value: normal.space.exprs[0],
+    after: normal.space.exprs[1],
+    result,
+    address: normal.extra[0],
+  };
+}
 
+/** How invocations walk a loop. */
+interface Walk {
+  /** Four outputs, or four elements of a row, at a time; or neither. */
+  readonly by: "columns" | "rows" | "scalars";
+  /** The iteration variable that steps by four; -1 = none. */
+  readonly vector: number;
+  /** Outputs (or vectors of four) and elements (or vectors of four) of each. */
+  readonly units: number;
+  readonly count: number;
+  /** Parts into which the elements of an output are cut. */
+  readonly slabs: number;
+  /** The first kernel writes the result itself. Otherwise it writes like many slabs, and shares their pipeline. */
+  readonly whole: boolean;
+  /** Sums leading and trailing bits apart, so that a short sum rounds once. */
+  readonly exact: boolean;
+  /** There are too few outputs to keep the adapter busy. */
+  readonly few: boolean;
+}
+
+function planWalk({ outer, inner, outputs, value, after }: Loop, node: Node, root: Node, device: DeviceInfo): Walk {
+  const { position, additive } = node.op.reducer!;
   const lastOuter = outer.length - 1;
-  const lastInner = normal.space.sizes.length - 1;
+  const lastInner = outer.length + inner.length - 1;
   const contiguous = (id: number): number =>
-    walk([expr]).filter(
+    walk([value]).filter(
       (e) =>
         e.kind === "load" && e.address.terms.some((t) => t.atom.kind === "var" && t.atom.id === id && t.coef === 1),
     ).length;
   const columns =
-    !arg && outer.length > 0 && outer[lastOuter] % 4 === 0 && contiguous(lastOuter) > contiguous(lastInner);
-  const rows = !arg && !columns && inner.length > 0 && inner.at(-1)! % 4 === 0;
-  const vector = columns ? lastOuter : rows ? lastInner : -1;
+    !position && outer.length > 0 && outer[lastOuter] % 4 === 0 && contiguous(lastOuter) > contiguous(lastInner);
+  const rows = !position && !columns && inner.length > 0 && inner.at(-1)! % 4 === 0;
   const units = columns ? outputs / 4 : outputs;
   const count = rows ? numel(inner) / 4 : numel(inner);
-  const target = cx.device.kind === "software" ? 256 : 8192;
-  const split = units < target && count >= 32;
-  // Where a second kernel costs more than one core's walk.
-  const short = cx.device.kind === "software" && Math.ceil(units / 8) * count <= SHORT;
-  const slabs = arg || short || !split ? 1 : Math.min(Math.ceil(target / units), Math.floor(count / 8), 256);
+  const wanted = device.kind === "software" ? 256 : 8192;
+  const few = units < wanted && count >= 32;
+  // A second kernel costs more than one core's walk over a short loop.
+  const short = device.kind === "software" && Math.ceil(units / 8) * count <= SHORT;
+  const slabs = position || short || !few ? 1 : Math.min(Math.ceil(wanted / units), Math.floor(count / 8), 256);
+  const packed = root.dtype === "f16" || root.dtype === "bool";
+  return {
+    by: columns ? "columns" : rows ? "rows" : "scalars",
+    vector: columns ? lastOuter : rows ? lastInner : -1,
+    units,
+    count,
+    slabs,
+    whole: slabs === 1 && (position !== undefined || after !== undefined || packed || !!node.op.reducer!.finish),
+    exact: short && few && additive === true && node.dtype === "f32",
+    few,
+  };
+}
 
-  const { device } = cx;
-  if (node.op.name === "sum" && root === node && !split && expr.kind === "load" && isRows(expr, outer, inner, device))
-    return [rowSum(expr.node, root, inner[0], outputs)];
+/** The kernel that walks the elements. It stores the result if the walk is `whole`, else partial results. */
+function accumulate(
+  { outer, inner, value, after, result, address, outputs }: Loop,
+  { by, vector, units, count, slabs, whole, exact }: Walk,
+  node: Node,
+  root: Node,
+  device: DeviceInfo,
+  partial?: BufferRef,
+): Kernel {
+  const reducer = node.op.reducer!;
   const names = [...variables("i", outer), ...variables("r", inner)];
   const emitter = new Emitter({ variables: names, vector, prefix: "", device });
-  // Without work behind it, one slab is written like many (but to the result): both share one pipeline.
-  const whole = slabs === 1 && (arg || after.length > 0 || root.dtype === "f16" || root.dtype === "bool");
-  emitter.declare(whole ? normal.space.exprs : [expr]);
-  const body: string[] = [];
+  emitter.declare(whole && after ? [value, after] : [value]);
+  const columns = by === "columns";
+  const dtype = reducer.position ? node.src[0].dtype : node.dtype;
+  const width = columns ? 4 : 1;
+  result.width = width;
+  const stepWidth = vector >= 0 ? 4 : 1;
+  const type = emitter.type(dtype, stepWidth);
   const unit = whole ? "id" : columns ? `id % ${emitter.word(units)}` : `id / ${emitter.word(slabs)}`;
   const slab = whole ? "0u" : columns ? `id / ${emitter.word(units)}` : `id % ${emitter.word(slabs)}`;
-  body.push(`let unit = ${unit};`, `let slab = ${slab};`);
-  body.push(...decode(emitter, "unit", names, outer, columns ? lastOuter : -1));
-  const width = columns ? 4 : 1;
-  register.width = width; // known only now: expressions share the object
-  const stepWidth = vector >= 0 ? 4 : 1;
-  const dtype = arg ? source.dtype : node.dtype;
-  const float = dtype === "f32" || dtype === "f16";
-  const reducer = REDUCERS[arg ? node.op.name.slice(3) : node.op.name];
-  if (!reducer) throw new Error(`internal: no reducer for ${node.op.name}`);
-  const literal = (x: number): string =>
-    float
-      ? floatLiteral(x)
-      : dtype === "u32"
-        ? `${Math.max(0, x) >>> 0}u`
-        : x === -2147483648
-          ? "i32(-2147483647 - 1)"
-          : `${x}`;
-  const type = emitter.type(dtype, stepWidth);
-  body.push(`var acc = ${type}(${literal(reducer.init(float))});`);
-  if (arg) body.push("var at = 0u;");
-  const exact = short && split && node.op.name === "sum" && emitter.type(dtype, 1) === "f32";
+  const body = [`let unit = ${unit};`, `let slab = ${slab};`];
+  body.push(...decode(emitter, "unit", names, outer, columns ? outer.length - 1 : -1));
+  body.push(`var acc = ${type}(${identity(reducer, dtype)});`);
+  if (reducer.position) body.push("var at = 0u;");
   if (exact) body.push(`var low = ${type}();`);
   body.push(`for (var t = slab; t < ${emitter.word(count)}; t += ${emitter.word(slabs)}) {`);
-  body.push(...decode(emitter, "t", names.slice(outer.length), inner, rows ? inner.length - 1 : -1));
-  const value = emitter.emit(expr, stepWidth);
+  body.push(...decode(emitter, "t", names.slice(outer.length), inner, by === "rows" ? inner.length - 1 : -1));
+  const element = emitter.emit(value, stepWidth);
   body.push(emitter.take());
-  if (arg) body.push(`if (${value} ${node.op.name === "argmax" ? ">" : "<"} acc) { acc = ${value}; at = t; }`);
-  else if (exact) body.push(...addInParts(value, type));
-  else body.push(`acc = ${reducer.step("acc", value)};`);
+  if (reducer.position) body.push(`if (${element} ${reducer.position} acc) { acc = ${element}; at = t; }`);
+  else if (exact) body.push(...addInParts(element, type));
+  else body.push(`acc = ${reducer.step("acc", element)};`);
   body.push("}");
   const across = (v: string): string => ["y", "z", "w"].reduce((a, c) => reducer.step(a, `${v}.${c}`), `${v}.x`);
-  const total = (v: string): string => (rows ? across(v) : v);
-  body.push(`let total = ${arg ? "i32(at)" : exact ? `(${total("acc")}) + (${total("low")})` : total("acc")};`);
-  const label = `${node.op.name}(${describe([expr])})`;
-
+  const total = (v: string): string => (by === "rows" ? across(v) : v);
+  const combined = exact ? `(${total("acc")}) + (${total("low")})` : total("acc");
+  body.push(`let total = ${reducer.position ? "i32(at)" : whole ? finished(reducer, combined) : combined};`);
+  const label = labelOf(node, value);
   if (whole) {
-    body.push(...finish(emitter, after, normal.extra[0], root, width));
-    return [assemble(label, emitter, [{ ref: root, node: root, vector: width === 4 }], [], units, body.join("\n"))];
+    body.push(...store(emitter, after, address, root, width));
+    return assemble(label, emitter, [{ ref: root, node: root, vector: width === 4 }], [], units, body.join("\n"));
   }
-  const partial: BufferRef = slabs === 1 ? root : cx.temp(slabs * outputs * 4);
   body.push(`partial[slab * ${emitter.word(units)} + unit] = total;`);
-  const scratch = { ref: partial, name: "partial", type: emitter.type(dtype, width), write: true };
-  const first = assemble(label, emitter, [], [scratch], units * slabs, body.join("\n"));
-  if (slabs === 1) return [first];
+  const scratch = { ref: partial!, name: "partial", type: emitter.type(dtype, width), write: true };
+  return assemble(label, emitter, [], [scratch], (columns ? outputs / 4 : outputs) * slabs, body.join("\n"));
+}
 
-  // Scalar whatever the first kernel was: without an epilogue all finishing kernels are one.
-  const second = new Emitter({ variables: variables("i", outer), vector: -1, prefix: "", device });
-  register.width = 1;
-  second.declare(after);
-  const type1 = emitter.type(dtype, 1);
-  const partialAt = (slab: string): string => `partial[${slab} * ${second.word(outputs)} + id]`;
-  const block = second.word(blockOf(slabs));
+/** The kernel that combines slabs. It is scalar whatever the first one was: without an epilogue all such kernels are one. */
+function combine(
+  { outer, value, after, result, address, outputs }: Loop,
+  { slabs }: Walk,
+  node: Node,
+  root: Node,
+  device: DeviceInfo,
+  partial: BufferRef,
+): Kernel {
+  const reducer = node.op.reducer!;
+  const names = variables("i", outer);
+  const emitter = new Emitter({ variables: names, vector: -1, prefix: "", device });
+  result.width = 1;
+  emitter.declare(after ? [after] : []);
+  const type = emitter.type(node.dtype, 1);
+  const partialAt = (slab: string): string => `partial[${slab} * ${emitter.word(outputs)} + id]`;
+  const block = emitter.word(blockOf(slabs));
   const lines = [
-    `var total = ${type1}(${literal(reducer.init(float))});`,
-    `for (var s = 0u; s < ${second.word(slabs)}; s += ${block}) {`,
+    `var total = ${type}(${identity(reducer, node.dtype)});`,
+    `for (var s = 0u; s < ${emitter.word(slabs)}; s += ${block}) {`,
     `var part = ${partialAt("s")};`,
-    `for (var k = s + 1u; k < min(s + ${block}, ${second.word(slabs)}); k++) { part = ${reducer.step("part", partialAt("k"))}; }`,
+    `for (var k = s + 1u; k < min(s + ${block}, ${emitter.word(slabs)}); k++) { part = ${reducer.step("part", partialAt("k"))}; }`,
     `total = ${reducer.step("total", "part")};`,
     "}",
-    ...(after.length ? decode(second, "id", variables("i", outer), outer, -1) : []),
-    ...finish(second, after, after.length ? normal.extra[0] : "id", root, 1),
+    ...(reducer.finish ? [`total = ${finished(reducer, "total")};`] : []),
+    ...(after ? decode(emitter, "id", names, outer, -1) : []),
+    ...store(emitter, after, after ? address : "id", root, 1),
   ];
-  return [
-    first,
-    assemble(
-      `${label} finish`,
-      second,
-      [{ ref: root, node: root, vector: false }],
-      [{ ref: partial, name: "partial", type: emitter.type(dtype, 1), write: false }],
-      outputs,
-      lines.join("\n"),
-    ),
-  ];
+  return assemble(
+    `${labelOf(node, value)} finish`,
+    emitter,
+    [{ ref: root, node: root, vector: false }],
+    [{ ref: partial, name: "partial", type, write: false }],
+    outputs,
+    lines.join("\n"),
+  );
+}
+
+const labelOf = (node: Node, value: Expr): string => `${node.op.name}(${describe([value])})`;
+
+const finished = ({ finish }: Reducer, total: string): string => finish?.(total) ?? total;
+
+/** WGSL of the start value. */
+function identity({ init }: Reducer, dtype: Node["dtype"]): string {
+  const x = init(isFloat(dtype));
+  if (isFloat(dtype)) return floatLiteral(x);
+  if (dtype === "u32") return `${Math.max(0, x) >>> 0}u`;
+  return x === -2147483648 ? "i32(-2147483647 - 1)" : `${x}`;
 }
 
 /**
- * Adds the leading 12 bits of `value` to `acc`, the rest to `low`. Of up to some thousand numbers of one size both sums are
- * exact, so the total, such as a loss, rounds once.
+ * Adds the leading 12 bits of `value` to `acc` and the rest to `low`. For up to some thousand numbers of similar size both
+ * sums are exact, so the total, such as a loss, rounds once.
  */
 function addInParts(value: string, type: string): string[] {
   const words = type === "f32" ? "u32" : "vec4u";
@@ -178,39 +250,43 @@ function addInParts(value: string, type: string): string[] {
     `let v = ${value};`,
     `let head = bitcast<${type}>(bitcast<${words}>(v) & ${words}(0xfffff000u));`,
     "acc += head;",
-    `low += select(v - head, ${type}(), v == head);`, // infinity less itself is no number
+    `low += select(v - head, ${type}(), v == head);`, // infinity - infinity is NaN
   ];
 }
 
-/** Whether a load of f32 reads the rows of a whole buffer [inner, outer] one after the other. */
-function isRows(
-  { node, dtype, address: { terms, offset } }: Extract<Expr, { kind: "load" }>,
-  outer: readonly number[],
-  inner: readonly number[],
+/** The f32 buffer [inner, outer] that a sum adds up row by row, if it does no more than that. */
+function wholeRows(
+  { outer, inner, value }: Loop,
+  node: Node,
+  root: Node,
+  { few }: Walk,
   device: DeviceInfo,
-): boolean {
+): Node | undefined {
+  if (!node.op.reducer!.additive || node.op.reducer!.finish || root !== node || few || value.kind !== "load")
+    return undefined;
+  const { offset, terms } = value.address;
   const steps = [1, outer[0]];
-  return (
-    dtype === "f32" &&
+  const rows =
+    value.dtype === "f32" &&
     outer.length === 1 &&
     inner.length === 1 &&
     offset === 0 &&
     terms.length === 2 &&
     terms.every(({ coef, atom }) => atom.kind === "var" && coef === steps[atom.id]) &&
-    bytesOf(node) <= device.maxBindingBytes
-  );
+    bytesOf(value.node) <= device.maxBindingBytes;
+  return rows ? value.node : undefined;
 }
 
-/** Rows added up as partial sums are, so that both are one text. */
+/** Rows are added up as partial sums are, so that both share one shader. */
 function rowSum(rows: Node, out: Node, count: number, N: number): Kernel {
   const { kernel, params, dims, grid } = sumParts(rows, out, count, 1, N);
   const bind = [{ words: dims }, { ref: rows, write: false }, { ref: out, write: true }];
   return { label: kernel, code: specialize(kernelSource(kernel), { params }), bind, grid };
 }
 
-/** Statements that store `total`, or what the epilogue makes of it. */
-function finish(emitter: Emitter, after: readonly Expr[], address: Index | "id", root: Node, width: 1 | 4): string[] {
-  const value = after.length ? emitter.emit(after[0], width) : "total";
+/** Statements that store `total`, or the epilogue's value. */
+function store(emitter: Emitter, after: Expr | undefined, address: Index | "id", root: Node, width: 1 | 4): string[] {
+  const value = after ? emitter.emit(after, width) : "total";
   const at = address === "id" ? address : emitter.index(address);
   return [emitter.take(), emitter.store("out0", root.dtype, value, at, width)];
 }

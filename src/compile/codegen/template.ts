@@ -1,26 +1,12 @@
-/** Kernel templates: valid WGSL files whose marked constants, aliases and hook bodies may be replaced. */
+import type { Specialization } from "../../graph/kernel-call.ts";
+
+/** What a binding holds: a uniform, a buffer that is only read, or one that is written. */
+export type BindingKind = "uniform" | "read" | "read_write";
 
 export interface Binding {
   readonly index: number;
   readonly name: string;
-  readonly kind: "uniform" | "read" | "read_write";
-}
-
-export interface Specialization {
-  /** Values for `const NAME: type = …; // param` and `alias NAME = …; // param`. */
-  readonly params?: Readonly<Record<string, number | string | boolean>>;
-  /** Statements that become the body of `fn name(…) … { // hook`. */
-  readonly hooks?: Readonly<Record<string, string>>;
-  /** A buffer that hook bodies write to although the file only reads it. */
-  readonly writes?: string;
-  /** A buffer that hook bodies fill with halves, four in a vec2u. */
-  readonly halves?: string;
-  /** Declarations (`var<storage, read> bias: array<f32>`) that take the next free binding numbers, in order. */
-  readonly extraBindings?: readonly string[];
-  /** `enable` directives that hook bodies need. */
-  readonly directives?: string;
-  /** Module-scope WGSL (structs, functions) that hook bodies use. */
-  readonly helpers?: string;
+  readonly kind: BindingKind;
 }
 
 const PARAM = /^(?:const (\w+)\s*:\s*(\w+)\s*=|alias (\w+)\s*=)\s*([^;]+);\s*\/\/ param\b/;

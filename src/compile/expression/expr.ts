@@ -7,7 +7,7 @@ import {
   type Range,
   sameIndex,
   substitute,
-  viewIndex,
+  type ViewIndex,
 } from "../../graph/index-map.ts";
 import type { Node } from "../../graph/node.ts";
 import type { Op } from "../../graph/op.ts";
@@ -38,6 +38,10 @@ export interface ExprScope {
   isBuffer(node: Node): boolean;
   register?(node: Node): Expr | undefined;
 }
+
+/** The source index of a view node at `index` of its result. */
+export const viewIndexOf = ({ op, attrs, src, shape }: Node, index: IndexVector): ViewIndex =>
+  op.viewIndex!(index, attrs, { from: src[0].shape, to: shape });
 
 /** Builds the expression of a node at an index, walking through views and elementwise nodes down to buffers. */
 export class ExprBuilder {
@@ -77,20 +81,20 @@ export class ExprBuilder {
           dtype,
         };
       case "view": {
-        const { index: inner, ranges } = viewIndex(node, index);
+        const { index: inner, ranges, fill = 0 } = viewIndexOf(node, index);
         const value = this.build(node.src[0], inner);
-        if (!ranges?.length) return value;
-        return { kind: "guard", ranges, value, otherwise: (node.attrs.value as number) ?? 0, dtype };
+        return ranges?.length ? { kind: "guard", ranges, value, otherwise: fill, dtype } : value;
       }
       case "gather": {
         const dim = node.attrs.dim as number;
         const [x, positions] = node.src;
-        const at = this.build(positions, op.name === "index_select" ? [index[dim]] : index);
+        const at = this.build(positions, op.positionIndex!(index, node.attrs));
         const inner = index.map((ix, d) => (d === dim ? dynamic(at, x.shape[dim]) : ix));
         return this.build(x, inner);
       }
+      case "assign":
+        return this.build(node.src[0], index);
       default:
-        if (op.name === "assign") return this.build(node.src[0], index);
         throw new Error(`internal: ${op.name} node ${node.id} is not in a buffer`);
     }
   }
@@ -102,11 +106,9 @@ function samePlace(a: IndexVector, b: IndexVector): boolean {
   return linear && a.every((ix, d) => sameIndex(ix, b[d]));
 }
 
-const COMMUTATIVE = new Set(["add", "mul", "maximum", "minimum", "logical_and", "logical_or"]);
-
-/** What is computed before what is loaded: a + f(b) and f(b) + a are one kernel. */
+/** Computed operands first, then loads: a + f(b) and f(b) + a give one kernel. */
 function ordered(op: Op, args: Expr[]): Expr[] {
-  const swap = COMMUTATIVE.has(op.name) && args[0].kind === "load" && args[1].kind !== "load";
+  const swap = op.commutative && args[0].kind === "load" && args[1].kind !== "load";
   return swap ? [args[1], args[0]] : args;
 }
 
@@ -124,7 +126,7 @@ export function walk(roots: readonly Expr[]): Expr[] {
   };
   const visitIndex = (index: Index): void => {
     for (const { atom } of index.terms) {
-      if (atom.kind === "value") visit(atom.expr);
+      if (atom.kind === "value") visit(atom.expr as Expr);
       else if (atom.kind !== "var") visitIndex(atom.of);
     }
   };
@@ -145,7 +147,7 @@ export function rewrite(roots: readonly Expr[], replace: (id: number, size: numb
   const go = (e: Expr): Expr => {
     const known = done.get(e);
     if (known) return known;
-    const index = (ix: Index): Index => substitute(ix, replace, go);
+    const index = (ix: Index): Index => substitute(ix, replace, (e) => go(e as Expr));
     let out: Expr = e;
     if (e.kind === "load") out = { ...e, address: index(e.address) };
     else if (e.kind === "op") out = { ...e, args: e.args.map(go), linear: e.linear && index(e.linear) };

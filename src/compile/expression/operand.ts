@@ -5,13 +5,13 @@ import { contiguousStrides, numel } from "../../graph/shape.ts";
 import { ExprBuilder } from "./expr.ts";
 import { bytesOf, extent, isAligned } from "./window.ts";
 
-/** Views and pending assigns pass their source through; everything else computes. */
-export const passes = (n: Node): boolean => !n.realized && (n.op.kind === "view" || n.op.name === "assign");
+/** A view or a pending assign: it passes its source through. */
+export const passes = (n: Node): boolean => !n.realized && (n.op.kind === "view" || n.op.kind === "assign");
+/** An elementwise or gather node: fused work computes it. */
 export const computes = (n: Node): boolean => !n.realized && (n.op.kind === "elementwise" || n.op.kind === "gather");
 
 /** `node` as an affine view of `base`, which lies below it in a chain of views. */
 function viewThrough(node: Node, base: Node): Operand | undefined {
-  for (let at = node; at !== base; at = at.src[0]) if (at.op.name === "pad") return undefined;
   const index = node.shape.map((size, d) => variable(d, size));
   const expr = new ExprBuilder({ isBuffer: (n) => n === base }).build(node, index);
   if (expr.kind !== "load") return undefined;
@@ -26,7 +26,7 @@ export function viewOf(node: Node): Operand | undefined {
   return viewThrough(node, base);
 }
 
-/** A node as an affine view of the lowest node that allows one: what needs a copy is copied once, not once a view. */
+/** A node as an affine view of the lowest node that allows one: a value that needs a copy is copied once, not once per view. */
 function lowestView(node: Node): Operand | undefined {
   let view: Operand | undefined;
   for (let at = node; passes(at); at = at.src[0]) {
@@ -42,7 +42,7 @@ export function isContiguous(view: Operand): boolean {
   return view.offset === 0 && view.strides.every((s, d) => view.shape[d] === 1 || s === strides[d]);
 }
 
-/** The node whose buffer holds `node`'s elements in order, if it is only a reshape away. */
+/** The node whose buffer holds `node`'s elements in row-major order, if there is one. */
 export function aliasOf(node: Node): Node | undefined {
   if (!passes(node)) return node;
   const view = viewOf(node);
@@ -54,7 +54,7 @@ export function stridedSources(node: Node): readonly number[] {
   return typeof strided === "function" ? strided(node) : (strided ?? []);
 }
 
-/** Sources of a kernel node as it will bind them; of a buffer of more than `limit` bytes perhaps only a part. */
+/** Source `i` of a kernel node as the kernel will bind it. Of a buffer of more than `limit` bytes it may be a part. */
 export function operandOf(node: Node, i: number, limit: number): Operand {
   const source = node.src[i];
   const view = stridedSources(node).includes(i) ? lowestView(source) : undefined;

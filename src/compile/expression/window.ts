@@ -2,14 +2,8 @@ import { byteSize, type DType } from "../../graph/dtype.ts";
 import { bounds, type Index } from "../../graph/index-map.ts";
 import type { BufferRef, Operand } from "../../graph/kernel-call.ts";
 import { Node } from "../../graph/node.ts";
-import { allOps, defineOp } from "../../graph/op.ts";
 import { numel } from "../../graph/shape.ts";
-
-/**
- * A stretch of a buffer, for buffers larger than the adapter binds. It is no value of the graph: kernels bind it in
- * place of its source. `offset` counts elements and lies on a 256-byte boundary.
- */
-const windowOp = defineOp<{ offset: number }>({ name: "window", kind: "pick" });
+import { pickOp, windowOp } from "../../graph/structural.ts";
 
 const ALIGNMENT = 256; // bytes; every adapter allows bindings to start there
 
@@ -41,14 +35,12 @@ export function extent({ buffer, shape, strides }: Operand): number {
 export function windowOf(ref: BufferRef, dtype: DType, lo: number, hi: number): { node: Node; start: number } {
   const start = startOf(dtype, lo);
   if ("temp" in ref) throw new Error("internal: scratch is never larger than a binding");
-  const base = "op" in ref ? ref : new Node(pickOp(), [ref.node], { output: ref.output }, [], dtype);
+  const base = "op" in ref ? ref : new Node(pickOp, [ref.node], { output: ref.output }, [], dtype);
   return { node: new Node(windowOp, [base], { offset: start }, [hi + 1 - start], dtype), start };
 }
 
-const pickOp = () => allOps().get("pick")!;
-
-/** What a window is cut from (anything else is its own), and how far into it, in bytes. */
-export function whole(ref: BufferRef): { ref: BufferRef; offset: number } {
+/** The buffer that a window is part of, and the window's offset in it in bytes. Anything else is its own buffer. */
+export function wholeBuffer(ref: BufferRef): { ref: BufferRef; offset: number } {
   if (!("op" in ref) || ref.op !== windowOp) return { ref, offset: 0 };
   return { ref: ref.src[0], offset: (ref.attrs.offset as number) * elementBytes(ref.dtype) };
 }

@@ -1,70 +1,80 @@
-import type { KernelCall } from "../../graph/kernel-call.ts";
+import type { CompileTarget, FusedNames, KernelCall } from "../../graph/kernel-call.ts";
 import type { Node } from "../../graph/node.ts";
-import type { Device } from "../../runtime/device.ts";
-import type { Joined } from "../../runtime/tuner/tuner.ts";
+import { loweringOf } from "../../lowering/index.ts";
 import { computes, operandOf } from "../expression/operand.ts";
-import { contextOf, type Expanded } from "../lower/expand.ts";
+import { lowerContext } from "../lower/context.ts";
+import type { Expanded } from "../lower/expand.ts";
 import type { Group, Schedule } from "./schedule.ts";
 
-/** A schedule, and what joins the kernels in it, by name. */
+/** A schedule, and the names of the work fused into its kernels. */
 export interface Choice {
   readonly plan: Schedule;
-  joined(core: Node): Joined;
-  /** Whether what joins `core` in front would join these calls of it, too. */
-  holds(core: Node, calls: readonly KernelCall[]): boolean;
+  fused(core: Node): FusedNames;
+  /** Whether the prologues of `core` would still be fused if these were its calls. */
+  keepsPrologues(core: Node, calls: readonly KernelCall[]): boolean;
 }
+
+interface NamedChoice extends Choice {
+  readonly prologues: ReadonlyMap<Node, string>;
+}
+
+/** Calls of kernel nodes → schedule. */
+export type ScheduleWith = (calls: Expanded["calls"]) => Schedule;
 
 /**
- * Schedules by `once`, and again where the tuner knows a better variant for a kernel with the work that joins it in front.
- * Which is best depends on that work, but whether the work joins depends on the variant, which may read a value more often:
- * so it is named as it joins the variant that is best without it, and if it leaves the one chosen for it, the former stands.
+ * Chooses the variants of kernels together with their prologues. The fastest variant depends on the prologue, but whether the
+ * prologue is fused depends on the variant, which may read a value more often. So: schedule with the best plain variants, ask
+ * the tuner for each kernel with the prologue it got, and keep its answer only if the prologue is still fused then.
  */
-export function chooseVariants(
-  expanded: Expanded,
-  device: Device,
-  once: (calls: Expanded["calls"]) => Schedule,
-): Choice {
-  const choice = (plan: Schedule): Choice & { fronts: Map<Node, string> } => {
-    const fronts = new Map(plan.groups.flatMap((g) => (g.core && g.made ? [[g.core, frontOf(g, plan, device)]] : [])));
-    const joined = (core: Node): Joined => ({ front: fronts.get(core), behind: expanded.followers.get(core) });
-    const holds = (core: Node, calls: readonly KernelCall[]): boolean => {
-      if (!fronts.has(core)) return true;
-      const trial = choice(once(new Map(expanded.calls).set(core, calls)));
-      return trial.fronts.get(core) === fronts.get(core);
-    };
-    return { plan, fronts, joined, holds };
-  };
-  /** Whether its calls are others now. */
-  const lowerAgain = (core: Node, joined: Joined): boolean => {
-    const calls = core.op.lower!(core, contextOf(core, device, joined))!;
-    const other = textOf(calls) !== textOf(expanded.calls.get(core)!);
-    if (other) expanded.calls.set(core, calls);
-    return other;
-  };
-
-  const first = choice(once(expanded.calls));
-  if (device.tuner.empty) return first;
-  const changed = [...first.fronts.keys()].filter((core) => lowerAgain(core, first.joined(core)));
+export function chooseVariants(expanded: Expanded, target: CompileTarget, scheduleWith: ScheduleWith): Choice {
+  const choose = (): NamedChoice => named(scheduleWith(expanded.calls), expanded, target, scheduleWith);
+  const first = choose();
+  if (target.tuner.empty) return first;
+  const changed = [...first.prologues.keys()].filter((core) => lowerAgain(core, first.fused(core), expanded, target));
   if (changed.length === 0) return first;
-  const second = choice(once(expanded.calls));
-  const apart = changed.filter((core) => second.fronts.get(core) !== first.fronts.get(core));
-  for (const core of apart) lowerAgain(core, { behind: expanded.followers.get(core) });
-  return apart.length > 0 ? choice(once(expanded.calls)) : second;
+  const second = choose();
+  const lost = changed.filter((core) => second.prologues.get(core) !== first.prologues.get(core));
+  for (const core of lost) lowerAgain(core, { epilogue: expanded.epilogues.get(core) }, expanded, target);
+  return lost.length > 0 ? choose() : second;
 }
 
-/** Notes what the tuner has no answer for among the kernels of a plan. */
-export function askFor({ plan, joined }: Choice, { calls }: Expanded, device: Device): void {
+function named(plan: Schedule, expanded: Expanded, target: CompileTarget, scheduleWith: ScheduleWith): NamedChoice {
+  const withPrologues = plan.groups.filter((g) => g.core && g.prologues);
+  const prologues = new Map(withPrologues.map((g) => [g.core!, prologueNames(g, plan, target)]));
+  return {
+    plan,
+    prologues,
+    fused: (core) => ({ prologue: prologues.get(core), epilogue: expanded.epilogues.get(core) }),
+    keepsPrologues: (core, calls) => {
+      if (!prologues.has(core)) return true;
+      const trial = scheduleWith(new Map(expanded.calls).set(core, calls));
+      const group = trial.groups.find((g) => g.core === core && g.prologues);
+      return group !== undefined && prologueNames(group, trial, target) === prologues.get(core);
+    },
+  };
+}
+
+/** Lowers a kernel node for other fused work. Returns whether its calls changed. */
+function lowerAgain(core: Node, fused: FusedNames, { calls }: Expanded, target: CompileTarget): boolean {
+  const fresh = loweringOf(core.op.name)!(core, lowerContext(core, target, fused))!;
+  const changed = callsKey(fresh) !== callsKey(calls.get(core)!);
+  if (changed) calls.set(core, fresh);
+  return changed;
+}
+
+/** Lets the tuner note which kernels of a plan it has no measurement for. */
+export function askTuner({ plan, fused }: Choice, { calls }: Expanded, target: CompileTarget): void {
   for (const { core } of plan.groups)
-    if (core && calls.has(core)) core.op.lower!(core, contextOf(core, device, joined(core), "ask"));
+    if (core && calls.has(core)) loweringOf(core.op.name)!(core, lowerContext(core, target, fused(core), "ask"));
 }
 
-const textOf = (calls: readonly KernelCall[]): string =>
+const callsKey = (calls: readonly KernelCall[]): string =>
   JSON.stringify(calls.map(({ kernel, params, dims, grid }) => [kernel, params, dims, grid]));
 
-/** Numbers of the sources that are computed in a kernel, each with the ops that make it and whether they store it, too. */
-function frontOf({ core, made = [] }: Group, { buffers }: Schedule, device: Device): string {
-  const buffersOf = core!.src.map((_, i) => operandOf(core!, i, device.info.maxBindingBytes).buffer);
-  return made
+/** Numbers of the sources that prologues compute, each with the names of its ops and whether the kernel stores it too. */
+function prologueNames({ core, prologues = [] }: Group, { buffers }: Schedule, { info }: CompileTarget): string {
+  const buffersOf = core!.src.map((_, i) => operandOf(core!, i, info.maxBindingBytes).buffer);
+  return prologues
     .map((n) => {
       const at = buffersOf.flatMap((b, i) => (b === n ? [i] : []));
       return `${at.join("&")}:${opsOf(n, buffers).join("+")}${buffers.has(n) ? "/stored" : ""}`;
@@ -72,7 +82,7 @@ function frontOf({ core, made = [] }: Group, { buffers }: Schedule, device: Devi
     .join();
 }
 
-/** Names of the ops that make a value from buffers, sources first. */
+/** Names of the ops that compute a value from buffers, sources first. */
 function opsOf(node: Node, buffers: ReadonlySet<Node>): string[] {
   const names: string[] = [];
   const seen = new Set<Node>();

@@ -1,65 +1,65 @@
+import type { DeviceInfo } from "../../graph/device-info.ts";
 import type { KernelCall } from "../../graph/kernel-call.ts";
 import type { Node } from "../../graph/node.ts";
-import type { DeviceInfo } from "../../runtime/device.ts";
+import { attrsText } from "../../graph/op.ts";
 import { computes } from "../expression/operand.ts";
 
-/** Work that joins a template, which is a text of its own then. */
+/** Elementwise ops fused into a template kernel. Each distinct fusion is a distinct shader to compile. */
 export interface Fusion {
   readonly core: Node;
-  readonly kernel: string;
-  /** What tells texts apart: that of the template as `core` calls it, and that with the work. */
+  readonly call: KernelCall;
+  /** Key of the template's shader without the fused work, and of the shader with it. */
   readonly plain: string;
-  readonly text: string;
-  /** Flops that a run saves: what is neither stored nor loaded, and the kernel that is not there (schedule.ts). */
+  readonly shader: string;
+  /** Flops that a run saves: loads, stores and a dispatch that no longer happen. */
   readonly saved: number;
 }
 
 export interface Fusions {
   readonly fusions: readonly Fusion[];
-  /** Texts that are needed in any case. */
+  /** Shaders that are needed in any case. */
   readonly used: ReadonlySet<string>;
 }
 
-/** Runs of a plan that must repay the compilation of its texts. The drivers of GPUs compile in a fraction of that. */
+/** Runs of a plan that must repay the compilation of its shaders. The drivers of GPUs compile in a fraction of that. */
 const RUNS = { software: 50, integrated: Infinity, discrete: Infinity };
-/** Of a run's time, what all that is left apart may cost at most: plans may run much more often. */
+/** Share of a run's time that all omitted fusions may cost together: plans may run much more often. */
 const SHARE = 0.015;
-/** CPU ms that a software adapter's driver takes for a template with work, less those of an elementwise kernel (docs/log.md). */
-const COMPILE: Readonly<Record<string, number>> = { matmul: 250, matmul_tiled: 250, sum_parts: 0, transpose: 0 };
-const COMPILE_OTHERS = 70;
+/** CPU ms that a software driver compiles a template with fused work longer than an elementwise kernel (docs/log.md). */
+const COMPILE_MS = 70;
 const FLOPS_PER_MS = 2 ** 20 / 0.04; // of a software adapter
 
-/** How fusions of a plan are judged; `spare` are the flops of a run that may still be lost. */
+/** How the fusions of a plan are judged. `spare`: flops of a run that may still be lost. */
 export interface Judgement {
   readonly runs: number;
   spare: number;
 }
 
-/** For a plan of about `work` flops. */
+/** For a plan of about `work` flops per run. */
 export const judgement = (kind: DeviceInfo["kind"], fuse: boolean | "always", work: number): Judgement => ({
   runs: fuse === "always" ? Infinity : RUNS[kind],
   spare: SHARE * work,
 });
 
 /**
- * Fusions that are better left as kernels of their own, cheap texts that others may share: all that run in the plan with
- * one text save too little to pay for it. If nothing else needs the template as it is, leaving one fusion out would only
- * swap one text for another.
+ * Fusions that are better left as kernels of their own. All fusions of a plan that share a shader are judged together: they
+ * must save enough to repay its compilation. If nothing else needs the template without fused work, omitting one fusion only
+ * exchanges one shader for another.
  */
-function notWorth({ fusions, used }: Fusions, { runs, spare }: Judgement): Fusion[] {
+function notWorthwhile({ fusions, used }: Fusions, { runs, spare }: Judgement): Fusion[] {
   const templates = new Map<string, Map<string, Fusion[]>>();
   for (const f of fusions) {
-    const texts = templates.get(f.plain) ?? new Map<string, Fusion[]>();
-    templates.set(f.plain, texts.set(f.text, [...(texts.get(f.text) ?? []), f]));
+    const shaders = templates.get(f.plain) ?? new Map<string, Fusion[]>();
+    templates.set(f.plain, shaders.set(f.shader, [...(shaders.get(f.shader) ?? []), f]));
   }
   const apart: Fusion[] = [];
-  for (const [plain, texts] of templates) {
-    const price = (COMPILE[fusions.find((f) => f.plain === plain)!.kernel] ?? COMPILE_OTHERS) * FLOPS_PER_MS;
+  for (const [plain, shaders] of templates) {
+    const price = (fusions.find((f) => f.plain === plain)!.call.compileMs ?? COMPILE_MS) * FLOPS_PER_MS;
     const lost = savedBy(apart);
     const poor: Fusion[][] = [];
-    for (const list of [...texts.values()].sort((a, b) => savedBy(a) - savedBy(b)))
+    for (const list of [...shaders.values()].sort((a, b) => savedBy(a) - savedBy(b)))
       if (runs * savedBy(list) < price && lost + savedBy([...poor.flat(), ...list]) <= spare) poor.push(list);
-    const fewer = poor.length - (used.has(plain) ? 0 : 1); // texts
+    const fewer = poor.length - (used.has(plain) ? 0 : 1); // shaders
     if (runs * savedBy(poor.flat()) < fewer * price) apart.push(...poor.flat());
   }
   return apart;
@@ -67,37 +67,40 @@ function notWorth({ fusions, used }: Fusions, { runs, spare }: Judgement): Fusio
 
 const savedBy = (list: readonly Fusion[]): number => list.reduce((sum, f) => sum + f.saved, 0);
 
-/** Fuses into a copy of `buffers`; again without what is not worth it, until all that is left is (others may take its place). */
-export function fuseWorthy<T>(
+/**
+ * Fuses into a copy of `buffers`, and again without the fusions that are not worth their shader, until all that remain are:
+ * other fusions may take the place of omitted ones.
+ */
+export function keepWorthwhile<T>(
   buffers: ReadonlySet<Node>,
-  by: Judgement,
+  judge: Judgement,
   fuse: (buffers: Set<Node>, apart: ReadonlySet<Node>) => T,
-  judge: (value: T, buffers: ReadonlySet<Node>) => Fusions,
+  fusionsOf: (value: T, buffers: ReadonlySet<Node>) => Fusions,
 ): { value: T; buffers: Set<Node> } {
   const apart = new Set<Node>();
   for (;;) {
     const own = new Set(buffers);
     const value = fuse(own, apart);
-    const more = by.runs === Infinity ? [] : notWorth(judge(value, own), by);
+    const more = judge.runs === Infinity ? [] : notWorthwhile(fusionsOf(value, own), judge);
     if (more.length === 0) return { value, buffers: own };
-    by.spare -= savedBy(more);
+    judge.spare -= savedBy(more);
     for (const { core } of more) apart.add(core);
   }
 }
 
-/** What tells a call's text from others. */
-export const textOf = ({ kernel, params, reads }: KernelCall): string =>
+/** Calls with equal keys have the same shader. */
+export const shaderOf = ({ kernel, params, reads }: KernelCall): string =>
   `${kernel} ${JSON.stringify(params)} ${JSON.stringify(reads?.hooks)}`;
 
-/** What tells the text of elementwise work from others: its ops, down to `core` and to what is stored. */
-export function workOf(node: Node, core: Node, buffers: ReadonlySet<Node>): string {
+/** Key of elementwise work: its ops, down to `core` and to stored values. Equal keys give the same shader code. */
+export function workKey(node: Node, core: Node, buffers: ReadonlySet<Node>): string {
   const names = new Map<Node, string>();
   const name = (n: Node): string => {
     if (n !== node && (n === core || n.realized || buffers.has(n))) return n === core ? "core" : n.dtype;
     if (!computes(n)) return n.src.map(name).join();
     const known = names.get(n);
     if (known === undefined) names.set(n, `#${names.size}`);
-    return known ?? `${n.op.name}${n.op.keyOf?.(n.attrs) ?? JSON.stringify(n.attrs)}(${n.src.map(name).join()})`;
+    return known ?? `${n.op.name}${attrsText(n)}(${n.src.map(name).join()})`;
   };
   return name(node);
 }

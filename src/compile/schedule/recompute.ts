@@ -1,31 +1,36 @@
 import type { Graph } from "../../graph/collect.ts";
 import { Node } from "../../graph/node.ts";
-import type { Device } from "../../runtime/device.ts";
-import { type CompileOptions, type Layout, layOut } from "../compile.ts";
 import { bytesOf } from "../expression/window.ts";
 
-/** Into how many segments the work before the peak is cut, tried in this order. */
+/** Numbers of segments into which the work before the peak is cut, tried in this order. */
 const SEGMENTS = [4, 8, 16, 32];
 
+/** A compiled graph as this pass sees it. */
+interface Compiled {
+  /** Bytes allocated while it runs. */
+  readonly peakBytes: number;
+  /** When (see `Graph.times`) most memory is in use. */
+  readonly peakAt: number;
+}
+
 /**
- * Lays a graph out within `options.memoryBudget` bytes. What is alive at the peak and was computed long before (the
- * activations that wait for their backward pass) is computed again where it is needed, segment by segment from the
- * first on, as far as the budget asks (https://arxiv.org/abs/1604.06174).
+ * Compiles a graph within `budget` bytes. Values that are alive at the peak but were computed long before (activations that
+ * wait for their backward pass) are computed again where they are needed, segment by segment from the first on, as many
+ * segments as the budget asks for (https://arxiv.org/abs/1604.06174).
  */
-export function layOutWithin(graph: Graph, device: Device, options: CompileOptions): Layout {
-  const plain = layOut(graph, device, options);
-  const budget = options.memoryBudget ?? Infinity;
-  if (plain.places.peakBytes <= budget) return plain;
+export function withinBudget<T extends Compiled>(graph: Graph, budget: number, compile: (graph: Graph) => T): T {
+  const plain = compile(graph);
+  if (plain.peakBytes <= budget) return plain;
   const early = graph.order.filter((n) => n.id <= plain.peakAt).sort((a, b) => a.id - b.id);
-  let least = plain.places.peakBytes;
+  let least = plain.peakBytes;
   for (const count of SEGMENTS) {
     const segments = cut(early, graph, count);
-    const tried = new Map<number, Layout>();
+    const tried = new Map<number, T>();
     const fits = (recomputed: number): boolean => {
-      const layout = layOut(recompute(graph, segments.slice(0, recomputed), plain.peakAt), device, options);
-      tried.set(recomputed, layout);
-      least = Math.min(least, layout.places.peakBytes);
-      return layout.places.peakBytes <= budget;
+      const compiled = compile(recompute(graph, segments.slice(0, recomputed), plain.peakAt));
+      tried.set(recomputed, compiled);
+      least = Math.min(least, compiled.peakBytes);
+      return compiled.peakBytes <= budget;
     };
     if (!fits(segments.length)) continue;
     let [no, yes] = [0, segments.length];
@@ -37,25 +42,25 @@ export function layOutWithin(graph: Graph, device: Device, options: CompileOptio
     return tried.get(yes)!;
   }
   throw new RangeError(
-    `the memory budget of ${budget} bytes is too small: this step needs ${plain.places.peakBytes} bytes at its peak, and ${least} with activations computed again`,
+    `the memory budget of ${budget} bytes is too small: this step needs ${plain.peakBytes} bytes at its peak, and ${least} with activations computed again`,
   );
 }
 
-/** Cuts nodes in order of time into segments that save about equally much, where little flows from one to the next. */
+/** Cuts nodes in order of time into segments that save about equally many bytes, at points where few bytes flow across. */
 function cut(early: readonly Node[], graph: Graph, count: number): Node[][] {
-  const place = new Map(early.map((n, i) => [n, i]));
-  const used = new Map<Node, number>(); // last place among the early nodes where a value is read, through views
+  const position = new Map(early.map((n, i) => [n, i]));
+  const used = new Map<Node, number>(); // last early position at which a value is read, through views
   const saved = new Set<Node>();
   for (const n of [...graph.order].sort((a, b) => b.id - a.id)) {
-    const at = n.op.kind === "view" ? (used.get(n) ?? place.get(n)) : place.get(n);
+    const at = n.op.kind === "view" ? (used.get(n) ?? position.get(n)) : position.get(n);
     for (const s of n.src) {
-      if (!place.has(s)) continue;
+      if (!position.has(s)) continue;
       if (at === undefined || (n.op.kind === "view" && saved.has(n))) saved.add(s);
       if (at !== undefined) used.set(s, Math.max(used.get(s) ?? 0, at));
     }
   }
   const sizes = early.map((n) => (n.op.kind === "view" ? 0 : bytesOf(n)));
-  const crossing = new Float64Array(early.length + 1); // bytes that flow from places up to i to later ones
+  const crossing = new Float64Array(early.length + 1); // bytes that flow from positions up to i to later positions
   early.forEach((n, i) => {
     crossing[i] += sizes[i];
     crossing[used.get(n) ?? i] -= sizes[i];
@@ -76,7 +81,10 @@ function cut(early: readonly Node[], graph: Graph, count: number): Node[][] {
   return ends.map((end, i) => early.slice(i === 0 ? 0 : ends[i - 1] + 1, end + 1));
 }
 
-/** The graph in which what nodes after `peak` need of `segments` is computed again, just before its first such use. */
+/** A value from outside, or one that a leaf takes: there is nothing to compute again. */
+const isGiven = ({ op }: Node): boolean => op.kind === "leaf" || op.kind === "assign";
+
+/** The graph in which values of `segments` that nodes after `peak` read are computed again, just before their first such use. */
 function recompute(graph: Graph, segments: readonly (readonly Node[])[], peak: number): Graph {
   const late = graph.order.filter((n) => n.id > peak).sort((a, b) => a.id - b.id);
   const firstUse = new Map<Node, number>();
@@ -97,12 +105,12 @@ function recompute(graph: Graph, segments: readonly (readonly Node[])[], peak: n
     for (const n of [...segment].reverse()) {
       const use = firstUse.get(n);
       if (use === undefined && !wanted.has(n)) continue;
-      if (inputs.has(n) || n.op.inPlace || n.op.kind === "leaf") continue;
+      if (inputs.has(n) || n.op.inPlace || isGiven(n)) continue;
       wanted.add(n);
       time = Math.min(time, use ?? Infinity);
       for (const s of n.src) {
         if (s.realized) continue;
-        if (inside.has(s) && !s.op.inPlace && s.op.kind !== "leaf") wanted.add(s);
+        if (inside.has(s) && !s.op.inPlace && !isGiven(s)) wanted.add(s);
         else inputs.add(s);
       }
     }

@@ -1,14 +1,16 @@
-import type { Kernel } from "../../compile/codegen/elementwise.ts";
-import { contextOf } from "../../compile/lower/expand.ts";
+import { type Kernel, kindsOf } from "../../compile/codegen/kernel.ts";
+import type { CompiledGraph } from "../../compile/compile.ts";
+import { lowerContext } from "../../compile/lower/context.ts";
+import { log } from "../../graph/debug.ts";
 import { byteSize } from "../../graph/dtype.ts";
 import type { BufferRef, Candidate, KernelCall } from "../../graph/kernel-call.ts";
 import { Node } from "../../graph/node.ts";
 import { numel } from "../../graph/shape.ts";
-import { workClock } from "../clock.ts";
+import { loweringOf } from "../../lowering/index.ts";
 import type { Device } from "../device.ts";
 import type { Pipeline } from "../pipeline.ts";
-import { log } from "../profile.ts";
-import { hashOf, keep, keyOf, type Question, type TuneResult } from "./tuner.ts";
+import { workClock } from "./clock.ts";
+import { hashOf, keep, type Question, type TuneResult, tuningKey } from "./tuner.ts";
 
 const SAMPLE_MS = 8; // at least this long a sample, by repeating: clocks and timestamps are coarse
 const ROUNDS = 7;
@@ -27,16 +29,23 @@ interface Contestant {
   readonly samples: number[];
 }
 
-/** The plan that a question came from. */
-export interface Asker {
-  /** The kernel of one of a node's calls, with the work in it that joins the node. */
-  finish(node: Node, call: KernelCall): Kernel;
-  /** Whether the work in front of a node would join these calls, too. */
-  holds(node: Node, calls: readonly KernelCall[]): boolean;
+/** A compiled graph, with what measuring variants of its kernels needs. */
+type Asker = Pick<CompiledGraph, "kernelOf" | "keepsPrologues">;
+
+/**
+ * What `compile` returns, after measuring the variants of its kernels that were never measured, if the tuner is to. Measured
+ * answers may change the result, so the graph is compiled again then.
+ */
+export async function withMeasurements(device: Device, compile: () => CompiledGraph): Promise<CompiledGraph> {
+  const compiled = compile();
+  if (device.tuner.asking) compiled.ask();
+  if (device.tuner.open.size === 0) return compiled;
+  await answer(device, compiled);
+  return compile();
 }
 
-/** Measures every open question of the device's tuner, and what these open in turn, and keeps the answers. */
-export async function answer(device: Device, asker: Asker): Promise<void> {
+/** Measures every open question of the device's tuner, and the questions that these open, and stores the answers. */
+async function answer(device: Device, asker: Asker): Promise<void> {
   const { tuner } = device;
   const results: TuneResult[] = [];
   for (let question = tuner.next(); question; question = tuner.next()) {
@@ -47,7 +56,7 @@ export async function answer(device: Device, asker: Asker): Promise<void> {
   await keep(device.info, results);
 }
 
-/** Times the candidates of `question` against each other, in turn, so that a busy machine slows all alike. */
+/** Times the candidates of `question` in alternation, so that a busy machine slows all alike. */
 async function measure(question: Question, device: Device, asker: Asker): Promise<TuneResult> {
   await device.idle();
   const buffers = new Buffers(device, question.node);
@@ -55,8 +64,8 @@ async function measure(question: Question, device: Device, asker: Asker): Promis
     const contestants: Contestant[] = [];
     for (const candidate of question.candidates) {
       const calls = lowerWith(question, candidate, device);
-      if (!calls || (contestants.length > 0 && !asker.holds(question.node, calls))) continue;
-      const kernels = calls.map((call) => asker.finish(question.node, call));
+      if (!calls || (contestants.length > 0 && !asker.keepsPrologues(question.node, calls))) continue;
+      const kernels = calls.map((call) => asker.kernelOf(question.node, call));
       const dispatches = await prepare(kernels, device, buffers);
       if (dispatches) contestants.push({ candidate, calls, dispatches, samples: [] });
     }
@@ -69,22 +78,22 @@ async function measure(question: Question, device: Device, asker: Asker): Promis
 }
 
 function lowerWith(
-  { node, key, candidates, joined }: Question,
+  { node, key, candidates, fused }: Question,
   candidate: Candidate,
   device: Device,
 ): KernelCall[] | undefined {
-  const cx = contextOf(node, device, joined, "ask");
-  // Other questions of the same op are answered as they are at the moment.
-  return node.op.lower!(node, {
+  const cx = lowerContext(node, device, fused, "ask");
+  // Other questions of the same op get their present answers.
+  return loweringOf(node.op.name)!(node, {
     ...cx,
     choose: (template, signature, offered) =>
-      keyOf(node, template, signature, joined) === key
+      tuningKey(node, template, signature, fused) === key
         ? offered[candidates.indexOf(candidate)]
         : cx.choose(template, signature, offered),
   });
 }
 
-/** The winner: all in turn, then the fastest against the heuristic's choice once more, as the least of many is partly luck. */
+/** The winner: all candidates in alternation, then the fastest against the heuristic's choice again, since the least of many times is partly luck. */
 async function race(contestants: readonly Contestant[], device: Device): Promise<Contestant> {
   const clock = clockOf(device);
   let best = Infinity;
@@ -177,7 +186,7 @@ async function prepare(
   buffers: Buffers,
 ): Promise<Contestant["dispatches"] | undefined> {
   try {
-    const pipelines = await Promise.all(kernels.map(({ code, label }) => device.pipelines.get(code, label)));
+    const pipelines = await Promise.all(kernels.map((k) => device.pipelines.get({ ...k, kinds: kindsOf(k) })));
     return await device.guard(() =>
       kernels.map(({ bind, grid }, i) => {
         const bound = bind.map((b) => ("words" in b ? buffers.uniform(b.words) : buffers.of(b.ref)));
@@ -194,7 +203,7 @@ async function prepare(
   }
 }
 
-/** Buffers of the op's operands with made-up floats (integers keep their values where they are known), outputs and scratch. */
+/** Buffers of the op's operands with pseudo-random floats (known integers keep their values), its outputs and scratch. */
 class Buffers {
   private readonly made: GPUBuffer[] = [];
   private readonly byRef = new Map<unknown, GPUBuffer>();

@@ -1,15 +1,15 @@
 import { kernelNames, kernelSource } from "../../../kernels/index.ts";
 import shipped from "../../../kernels/tuned.json";
-import type { Candidate, Signature } from "../../graph/kernel-call.ts";
+import type { DeviceInfo } from "../../graph/device-info.ts";
+import type { Candidate, FusedNames, Signature, VariantChooser } from "../../graph/kernel-call.ts";
 import type { Node } from "../../graph/node.ts";
-import type { DeviceInfo } from "../device.ts";
-import { recall, remember } from "../store.ts";
+import { recall, remember } from "./store.ts";
 
 /** What was measured for one key, as it is stored. */
 export interface TunedEntry {
   /** The best candidate. */
   readonly pick: Candidate;
-  /** Kernels of the pick and of the heuristic's choice, and a hash of their texts: another text makes the entry stale. */
+  /** Kernels of the pick and of the heuristic's choice, and a hash of their files. Other files make the entry stale. */
   readonly kernels: readonly string[];
   readonly hash: string;
   /** Milliseconds of the pick and of the heuristic's choice. */
@@ -21,28 +21,22 @@ export interface Question {
   readonly key: string;
   readonly node: Node;
   readonly candidates: readonly Candidate[];
-  readonly joined: Joined;
-}
-
-/** Names of the ops that are computed in an op's kernel: what makes its sources, and what follows. */
-export interface Joined {
-  readonly front?: string;
-  readonly behind?: string;
+  readonly fused: FusedNames;
 }
 
 /** What measuring the candidates of one question gave. */
 export interface TuneResult {
   readonly key: string;
-  /** The heuristic's choice first; one that the adapter refused, or that the work in front would leave, has no time. */
+  /** The heuristic's choice first. Candidates without a time were refused by the adapter, or would lose the prologue. */
   readonly candidates: readonly { readonly candidate: Candidate; readonly ms?: number }[];
   readonly entry: TunedEntry;
 }
 
 export const MAX_CANDIDATES = 12;
 
-/** Which way of lowering an op is best on this adapter: measured answers, else the first candidate. */
-export class Tuner {
-  /** Whether the compiler is to ask and to measure what is open. */
+/** Which variant of a kernel is fastest on this adapter: measured answers, else the first candidate. */
+export class Tuner implements VariantChooser {
+  /** Whether the compiler is to ask, and to measure open questions. */
   asking = false;
   readonly open = new Map<string, Question>();
   /** Answers of this process's measurements, in order. */
@@ -54,25 +48,29 @@ export class Tuner {
     return this.table.size === 0;
   }
 
-  /** Takes over answers whose kernels are still those that were measured. */
+  /** Takes over the answers whose kernels did not change since. */
   learn(entries: Readonly<Record<string, TunedEntry>>): void {
     for (const [key, entry] of Object.entries(entries)) if (isCurrent(entry)) this.table.set(key, entry);
   }
 
-  /** The answer; where there is none, one for the op without the work in front of it, or without any, serves. */
+  /** The answer for this fused work; else the one without the prologue; else the one without any fused work. */
   choose<C extends Candidate>(
     node: Node,
     template: string,
     signature: Signature,
     candidates: readonly C[],
-    { front, behind }: Joined = {},
+    { prologue, epilogue }: FusedNames = {},
   ): C {
     if (candidates.length === 0 || candidates.length > MAX_CANDIDATES)
       throw new Error(`internal: ${template} has ${candidates.length} candidates, allowed are 1 to ${MAX_CANDIDATES}`);
     if (candidates.length === 1 || this.empty) return candidates[0];
-    const nearer = [...(front ? [{ front, behind }] : []), ...(behind ? [{ behind }] : []), {}];
-    for (const joined of nearer) {
-      const known = this.answer(keyOf(node, template, signature, joined), candidates);
+    const nearer: FusedNames[] = [
+      ...(prologue ? [{ prologue, epilogue }] : []),
+      ...(epilogue ? [{ epilogue }] : []),
+      {},
+    ];
+    for (const fused of nearer) {
+      const known = this.answer(tuningKey(node, template, signature, fused), candidates);
       if (known) return known;
     }
     return candidates[0];
@@ -84,11 +82,11 @@ export class Tuner {
     template: string,
     signature: Signature,
     candidates: readonly C[],
-    joined: Joined,
+    fused: FusedNames,
   ): C {
-    const key = keyOf(node, template, signature, joined);
-    if (candidates.length > 1 && !this.answer(key, candidates)) this.open.set(key, { key, node, candidates, joined });
-    return this.choose(node, template, signature, candidates, joined);
+    const key = tuningKey(node, template, signature, fused);
+    if (candidates.length > 1 && !this.answer(key, candidates)) this.open.set(key, { key, node, candidates, fused });
+    return this.choose(node, template, signature, candidates, fused);
   }
 
   private answer<C extends Candidate>(key: string, candidates: readonly C[]): C | undefined {
@@ -116,21 +114,26 @@ function isCurrent({ kernels, hash }: TunedEntry): boolean {
 }
 
 /**
- * Template, dtypes and signature, its sizes rounded up to powers of two, and the ops that are computed in the kernel: what
- * they read and compute can change which tile is best.
+ * Template, dtypes, signature with sizes rounded up to powers of two, and the names of the fused ops: their loads and
+ * arithmetic can change which tile is fastest.
  */
-export function keyOf(node: Node, template: string, signature: Signature, { front, behind }: Joined = {}): string {
+export function tuningKey(
+  node: Node,
+  template: string,
+  signature: Signature,
+  { prologue, epilogue }: FusedNames = {},
+): string {
   const dtypes = [node, ...node.src].map((n) => n.dtype);
   const parts = Object.entries(signature).map(([name, x]) => `${name}=${typeof x === "number" ? bucket(x) : x}`);
-  const joined = [...(front ? [`front=${front}`] : []), ...(behind ? [`then=${behind}`] : [])];
-  return [template, dtypes.join(), ...parts, ...joined].join(" ");
+  const fused = [...(prologue ? [`prologue=${prologue}`] : []), ...(epilogue ? [`epilogue=${epilogue}`] : [])];
+  return [template, dtypes.join(), ...parts, ...fused].join(" ");
 }
 
 const bucket = (x: number): number => (x > 1 ? 2 ** Math.ceil(Math.log2(x)) : x);
 
 const hashes = new Map<string, string>();
 
-/** FNV-1a of the kernels' texts. */
+/** FNV-1a of the kernels' files. */
 export function hashOf(kernels: readonly string[]): string {
   const name = kernels.join();
   let known = hashes.get(name);
@@ -145,11 +148,11 @@ export function hashOf(kernels: readonly string[]): string {
   return known;
 }
 
-/** The adapter as tuning tells it from others: its own words and what its kernels depend on. */
+/** The name under which answers for an adapter are stored: its description and the limits that kernels depend on. */
 export const adapterOf = ({ description, subgroupSize, f16, maxInvocations, maxWorkgroupBytes }: DeviceInfo): string =>
   [description, `subgroups ${subgroupSize}`, f16 ? "f16" : "f32", maxInvocations, maxWorkgroupBytes].join(" · ");
 
-/** The same without versions: what is shipped for an adapter serves its other drivers too. */
+/** The same without versions: shipped answers serve all drivers of an adapter. */
 export const familyOf = (info: DeviceInfo): string => adapterOf(info).replace(/\S*\d+\.\d\S*/g, "*");
 
 /** A tuner with the shipped answers for this adapter and, over them, those of earlier runs on this machine. */

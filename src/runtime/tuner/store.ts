@@ -1,7 +1,7 @@
 /** What the library remembers of an adapter between runs: a file in Node, Deno and Bun, IndexedDB in browsers. */
 
-import type { Roofline } from "./roofline.ts";
-import type { TunedEntry } from "./tuner/tuner.ts";
+import type { Roofline } from "../roofline.ts";
+import type { TunedEntry } from "./tuner.ts";
 
 export interface Memory {
   /** The adapter's own words: another driver starts afresh. */
@@ -41,7 +41,7 @@ export async function remember(memory: Memory): Promise<boolean> {
 }
 
 async function cache() {
-  const { folder, cacheFolder } = await import("./node.ts");
+  const { folder, cacheFolder } = await import("../node.ts");
   return folder(cacheFolder());
 }
 

@@ -1,0 +1,74 @@
+import { isFloat } from "./dtype.ts";
+import { type Attrs, Node, type OutputSpec } from "./node.ts";
+import type { Op } from "./op.ts";
+import { noteScalar } from "./pending.ts";
+import { pickOp } from "./structural.ts";
+
+let recording = true;
+let noting = true;
+
+/** Whether ops record gradients now. */
+export const isGradEnabled = (): boolean => recording;
+
+/** Runs `fn` (sync or async) with recording of gradients on or off. */
+export function withRecording<T>(on: boolean, fn: () => T): T {
+  const before = recording;
+  recording = on;
+  const restore = (): void => void (recording = before);
+  let result: T;
+  try {
+    result = fn();
+  } catch (error) {
+    restore();
+    throw error;
+  }
+  if (result instanceof Promise) return result.finally(restore) as T;
+  restore();
+  return result;
+}
+
+/** Runs `fn` (sync or async) without recording gradients. */
+export const noGrad = <T>(fn: () => T): T => withRecording(false, fn);
+
+/** Runs `fn` without noting its 0-d results for the next flush: for code whose intermediates no user can hold. */
+export function untracked<T>(fn: () => T): T {
+  const before = noting;
+  noting = false;
+  try {
+    return fn();
+  } finally {
+    noting = before;
+  }
+}
+
+const records = (op: Op, src: readonly Node[]): boolean =>
+  recording && (op.vjp !== undefined || op.fallback !== undefined) && src.some((s) => s.requiresGrad);
+
+/** The node of an op with one output. */
+export function buildNode(
+  op: Op,
+  src: readonly Node[],
+  attrs: Attrs,
+  shape: readonly number[],
+  dtype: OutputSpec["dtype"],
+): Node {
+  const node = new Node(op, src, attrs, shape, dtype);
+  node.requiresGrad = isFloat(dtype) && records(op, src);
+  if (noting && shape.length === 0 && src.length > 0) noteScalar(node);
+  return node;
+}
+
+/** The outputs of an op with several outputs. */
+export function buildNodes(op: Op, src: readonly Node[], attrs: Attrs, outputs: readonly OutputSpec[]): Node[] {
+  const node = new Node(op, src, attrs, outputs[0].shape, outputs[0].dtype, outputs);
+  node.requiresGrad = records(op, src);
+  return outputs.map((_, i) => pickNode(node, i));
+}
+
+/** Output `i` of a node with several outputs. */
+export function pickNode(node: Node, i: number): Node {
+  const { shape, dtype } = node.outputs![i];
+  const out = new Node(pickOp, [node], { output: i }, shape, dtype);
+  out.requiresGrad = node.requiresGrad && isFloat(dtype);
+  return out;
+}

@@ -1,0 +1,35 @@
+import { castValue, castWgsl, type DType } from "./dtype.ts";
+import type { Attrs } from "./node.ts";
+import { type Op, registerOp } from "./op.ts";
+
+// Ops of the graph itself, which have no gradient rule of their own in ops/.
+
+/** A value given from outside. It is data of the graph and no part of a plan's key. */
+export const leafOp = registerOp<Op>({ name: "leaf", kind: "leaf" });
+
+/** The value that a tensor takes in place at the next flush. */
+export const assignOp = registerOp<Op>({ name: "assign", kind: "assign", vjp: () => [null], reference: ([x]) => x });
+
+/** One output of a node with several outputs. */
+export const pickOp = registerOp<Op<{ output: number }>>({ name: "pick", kind: "pick" });
+
+/** The same values in a buffer of their own. Only the compiler makes such nodes. */
+export const copyOp = registerOp<Op>({ name: "copy", kind: "elementwise", wgsl: ([x]) => x, reference: ([x]) => x });
+
+/**
+ * Part of a buffer that is larger than a binding. It is no value of the graph: kernels bind it instead of its source.
+ * `offset` counts elements and lies on a 256-byte boundary.
+ */
+export const windowOp = registerOp<Op<{ offset: number }>>({ name: "window", kind: "pick" });
+
+interface CastAttrs extends Attrs {
+  to: DType;
+}
+
+/** The facts of a cast. ops/ adds the gradient; the compiler casts where kernels need another dtype. */
+export const castFacts = {
+  name: "cast",
+  kind: "elementwise",
+  wgsl: ([x]: string[], { to }: CastAttrs, type: string) => castWgsl(x, to, type),
+  reference: ([x], { to }, { shape, dtype }) => ({ data: x.data.map((v) => castValue(v, to)), shape, dtype }),
+} satisfies Op<CastAttrs>;

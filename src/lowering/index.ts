@@ -1,0 +1,61 @@
+import type { Lower } from "../graph/kernel-call.ts";
+import { lowerAttention, lowerAttentionBackward } from "./attention.ts";
+import { lowerWriteAt, lowerWriteInt8 } from "./cache-write.ts";
+import { lowerCumsum, lowerIndexAdd, lowerIndexSum, lowerScatterAdd, lowerTopk } from "./gather.ts";
+import { lowerCrossEntropy, lowerCrossEntropyBackward } from "./loss.ts";
+import { lowerMatmul } from "./matmul.ts";
+import { lowerAdamw, lowerAdamwInt8 } from "./optim.ts";
+import { lowerQuantizedMatmul } from "./quantized.ts";
+import { lowerRope } from "./rope.ts";
+import {
+  lowerLayerNorm,
+  lowerLayerNormBackward,
+  lowerLogSoftmax,
+  lowerLogSoftmaxBackward,
+  lowerRmsNorm,
+  lowerRmsNormBackward,
+  lowerSoftmax,
+  lowerSoftmaxBackward,
+} from "./rows.ts";
+import { lowerSample } from "./sample.ts";
+
+/** Op name → the template kernels that compute it. An op without an entry runs as its fallback. */
+const table = new Map<string, Lower>(
+  Object.entries({
+    adamw: lowerAdamw,
+    adamw_int8: lowerAdamwInt8,
+    attention: lowerAttention,
+    attention_backward: lowerAttentionBackward,
+    cross_entropy: lowerCrossEntropy,
+    cross_entropy_backward: lowerCrossEntropyBackward,
+    cumsum: lowerCumsum,
+    index_add: lowerIndexAdd,
+    index_sum: lowerIndexSum,
+    layer_norm: lowerLayerNorm,
+    layer_norm_backward: lowerLayerNormBackward,
+    log_softmax: lowerLogSoftmax,
+    log_softmax_backward: lowerLogSoftmaxBackward,
+    matmul: lowerMatmul,
+    quantized_matmul: lowerQuantizedMatmul,
+    rms_norm: lowerRmsNorm,
+    rms_norm_backward: lowerRmsNormBackward,
+    rope: lowerRope,
+    sample: lowerSample,
+    scatter_add: lowerScatterAdd,
+    softmax: lowerSoftmax,
+    softmax_backward: lowerSoftmaxBackward,
+    topk: lowerTopk,
+    write_at: lowerWriteAt,
+    write_int8: lowerWriteInt8,
+  }),
+);
+
+/** The lowering of an op, if it has one. */
+export const loweringOf = (op: string): Lower | undefined => table.get(op);
+
+/** Adds a lowering, or replaces one. Returns the one before. */
+export function setLowering(op: string, lower: Lower): Lower | undefined {
+  const before = table.get(op);
+  table.set(op, lower);
+  return before;
+}

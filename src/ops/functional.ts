@@ -1,0 +1,29 @@
+import type { Tensor } from "../tensor/tensor.ts";
+import { where as select } from "./elementwise.ts";
+
+// The free functions of the public API, from the files of their ops.
+export { isGradEnabled, noGrad } from "../graph/build.ts";
+export { manualSeed } from "../graph/generator.ts";
+export { checkpoint, grad } from "../tensor/autograd.ts";
+export { adamw, adamwInt8, STATE_BLOCK } from "./adamw.ts";
+export { scaledDotProductAttention } from "./attention.ts";
+export { adaptiveAvgPool2d, avgPool2d, conv2d, interpolate, maxPool2d } from "./conv.ts";
+export { arange, eye, full, ones, type Sizes, zeros } from "./creation.ts";
+export { embedding } from "./indexing.ts";
+export { tensor } from "./leaf.ts";
+export { linearCrossEntropy } from "./linear-loss.ts";
+export { crossEntropy, mseLoss } from "./loss.ts";
+export { linear, matmul } from "./matmul.ts";
+export { cat, stack } from "./movement.ts";
+export { groupNorm, layerNorm, rmsNorm } from "./norm.ts";
+export { pack, packOffsets } from "./pack.ts";
+export { dropout, rand, randn } from "./random.ts";
+export { applyRope, rope } from "./rope.ts";
+export { sample } from "./sample.ts";
+export { writeAt } from "./write.ts";
+
+/**
+ * a where cond, else b; all broadcast. Two numbers give i32 if both are whole (and i32 has them), else f32; a boolean
+ * tensor and a number likewise.
+ */
+export const where = (cond: Tensor, a: Tensor | number, b: Tensor | number): Tensor => select(cond, a, b);

@@ -1,0 +1,192 @@
+import type { SplitContext, SplitNode, Stretch } from "../graph/op.ts";
+import { apply, applyMany, type Tensor } from "../tensor/tensor.ts";
+import type { Split } from "./define.ts";
+import { where } from "./elementwise.ts";
+import { cat, expand } from "./movement.ts";
+import { positionsAlong } from "./reduce.ts";
+
+// Ops on tensors larger than one binding, as ops on parts. Elementwise ops need no rule: their kernels are cut when
+// they are generated. A part that is still too large is split again.
+
+/** A reduction: parts side by side along a kept dim, combined along a reduced dim. */
+export function splitReduction(combine: (a: Tensor, b: Tensor) => Tensor): Split<{ dims: readonly number[] }> {
+  return (node, [x], cx) =>
+    reduceParts(node, x, cx, (parts) => parts.map((p) => p.value).reduce((a, b) => combine(a, b)));
+}
+
+/** The position of an extremum: that of the part with the best value, the first of equal ones. */
+export function splitPosition(better: (a: Tensor, b: Tensor) => Tensor): Split<{ dims: readonly number[] }> {
+  return (node, [x], cx) =>
+    reduceParts(node, x, cx, (parts, dim) => {
+      const best = parts.map(({ start, part, value }) => ({ at: value.add(start), value: part.gather(dim, value) }));
+      return best.reduce((a, b) => {
+        const wins = better(b.value, a.value);
+        return { at: where(wins, b.at, a.at), value: where(wins, b.value, a.value) };
+      }).at;
+    });
+}
+
+interface ReducedPart {
+  readonly start: number;
+  readonly part: Tensor;
+  readonly value: Tensor;
+}
+
+function reduceParts(
+  node: SplitNode<{ dims: readonly number[] }>,
+  x: Tensor,
+  cx: SplitContext,
+  combine: (parts: readonly ReducedPart[], dim: number) => Tensor,
+): Tensor[] | undefined {
+  const cut = cx.cut();
+  if (!cut) return undefined;
+  const { dim } = cut;
+  const kept = !node.attrs.dims.includes(dim);
+  const parts = cx.stretches(x.shape[dim], cut.parts).map(({ start, size }): ReducedPart => {
+    const part = x.narrow(dim, start, size);
+    const shape = node.shape.map((n, d) => (d === dim && kept ? size : n));
+    return { start, part, value: apply(node.op, [part], node.attrs, shape, node.dtype) };
+  });
+  if (!kept) return [combine(parts, dim)];
+  return [
+    cat(
+      parts.map((p) => p.value),
+      dim,
+    ),
+  ];
+}
+
+/** A matrix product: by rows, columns or batches of its result, or as a sum over parts of K. */
+export function splitProduct(node: SplitNode, [a, b]: Tensor[], cx: SplitContext): Tensor[] | undefined {
+  const rank = node.shape.length;
+  const [rows, columns] = [rank - 2, rank - 1];
+  const part = (x: Tensor, dim: number, { start, size }: Stretch, fixed: number): Tensor =>
+    dim === fixed ? x : x.narrow(dim, start, size);
+  const along = (dim: number, least: number): Tensor[] => {
+    const whole = cx.stretches(node.shape[dim], least, 4);
+    const parts = whole.length > 1 ? whole : cx.stretches(node.shape[dim], least); // four rows alone may be too large
+    return [
+      cat(
+        parts.map((s) => part(a, dim, s, columns).matmul(part(b, dim, s, rows))),
+        dim,
+      ),
+    ];
+  };
+  const left = cx.widest(0);
+  const cut = left ?? cx.widest(1);
+  if (!cut) {
+    const bytes = cx.bytesOf(node);
+    const first = node.shape.findIndex((n) => n > 1);
+    return bytes > cx.limit ? along(first, Math.ceil(bytes / cx.limit)) : undefined;
+  }
+  if (cut.dim !== (left ? columns : rows)) return along(cut.dim, cut.parts);
+  const sums = cx
+    .stretches(a.shape[columns], cut.parts, 4)
+    .map(({ start, size }) => a.narrow(columns, start, size).matmul(b.narrow(rows, start, size)));
+  return [sums.reduce((x, y) => x.add(y))];
+}
+
+/** Reads each part of the table at the indices that lie in it. `along`: the index is 1-D along `dim`. */
+export function splitGather(along: boolean): Split<{ dim: number }> {
+  return (node, [x, index], cx) => {
+    const { dim } = node.attrs;
+    // A table that is computed as it is read may be read from wider elements.
+    const bytes = x.node.realized ? cx.bytesOf(x) : 4 * x.numel;
+    if (bytes <= cx.limit || x.shape[dim] < 2) return undefined;
+    const at = index.to("i32");
+    const values = cx.stretches(x.shape[dim], Math.ceil(bytes / cx.limit)).map(({ start, size }) => {
+      const near = at
+        .sub(start)
+        .maximum(0)
+        .minimum(size - 1);
+      return { start, value: apply(node.op, [x.narrow(dim, start, size), near], node.attrs, node.shape, node.dtype) };
+    });
+    return [
+      values.reduce((before, { start, value }) => ({
+        start,
+        value: where(spreadOver(at.ge(start), along ? dim : -1, node.shape), value, before.value),
+      })).value,
+    ];
+  };
+}
+
+/**
+ * Adds to each part of the table the source elements whose index lies in it. Out-of-part indices add 0 to rows picked
+ * round-robin, to avoid contention on one row. `along`: the index is 1-D along `dim`.
+ */
+export function splitAdd(along: boolean): Split<{ dim: number }> {
+  return (node, [x, index, source], cx) => {
+    const { dim } = node.attrs;
+    if (!cx.large || x.shape[dim] < 2) return undefined;
+    const at = index.to("i32");
+    const order = along ? positionsAlong(0, at.shape[0], 1) : positionsAlong(dim, at.shape[dim], at.ndim);
+    return [
+      cat(
+        parts(x, dim, cx).map(({ start, size }) => {
+          const inside = at.ge(start).logicalAnd(at.lt(start + size));
+          const near = where(inside, at.sub(start), expand(order.mod(size), at.shape));
+          const kept = where(spreadOver(inside, along ? dim : -1, source.shape), source, 0);
+          const shape = x.shape.map((n, d) => (d === dim ? size : n));
+          return apply(node.op, [x.narrow(dim, start, size), near, kept], node.attrs, shape, node.dtype);
+        }),
+        dim,
+      ),
+    ];
+  };
+}
+
+/** Rows too large to bind at once, written into their cache part by part. */
+export function splitWrite(
+  node: SplitNode,
+  [cache, value, position]: Tensor[],
+  cx: SplitContext,
+): Tensor[] | undefined {
+  const bytes = Math.min(cx.bytesOf(value), cx.extent(1));
+  if (bytes <= cx.limit || value.shape[2] < 2) return undefined;
+  return [
+    parts(value, 2, cx).reduce((into, { start, size }) => {
+      const own = [into, value.narrow(2, start, size), position.add(start)];
+      return apply(node.op, own, node.attrs, node.shape, node.dtype);
+    }, cache),
+  ];
+}
+
+/** Which sources of a row op have its rows, and whether all dims but the last are rows. */
+interface RowRule {
+  /** Sources with a row for each row of the result; default all. */
+  readonly sources?: readonly number[];
+  /** Rows are all dims but the last; else the first dim. */
+  readonly flat?: boolean;
+}
+
+/** Ops whose results along the first dim depend on the same position of their sources only. */
+export function splitRows({ sources, flat = false }: RowRule = {}): Split {
+  return (node, x, cx) => {
+    if (!cx.large) return undefined;
+    const has = (i: number): boolean => sources?.includes(i) ?? true;
+    const own = x.map((t, i) => (has(i) && flat ? t.reshape([-1, t.shape[t.ndim - 1]]) : t));
+    const rows = own[0].shape[0];
+    // Another first dim means: the same for all rows, or a layout of its own.
+    if (rows < 2 || (!sources && own.some((t) => t.shape[0] !== rows && t.shape[0] !== 1))) return undefined;
+    const specs = node.outputs ?? [node];
+    const largest = Math.max(...[...specs, ...x].map((t) => cx.bytesOf(t)));
+    const results = cx.stretches(rows, Math.ceil(largest / cx.limit)).map(({ start, size }) => {
+      const part = own.map((t, i) => (has(i) && t.shape[0] === rows ? t.narrow(0, start, size) : t));
+      const outputs = specs.map(({ shape, dtype }) => ({
+        shape: [size, ...(flat ? shape.slice(-1) : shape.slice(1))],
+        dtype,
+      }));
+      return node.outputs
+        ? applyMany(node.op, part, node.attrs, outputs)
+        : [apply(node.op, part, node.attrs, outputs[0].shape, node.dtype)];
+    });
+    return specs.map(({ shape }, i) => cat(results.map((r) => r[i])).reshape(shape));
+  };
+}
+
+const parts = (x: Tensor, dim: number, cx: SplitContext): Stretch[] =>
+  cx.stretches(x.shape[dim], Math.ceil(cx.bytesOf(x) / cx.limit));
+
+/** A condition per index along `dim` (-1: per element), for every element of `shape`. */
+const spreadOver = (condition: Tensor, dim: number, shape: readonly number[]): Tensor =>
+  expand(dim < 0 ? condition : condition.reshape(shape.map((n, d) => (d === dim ? n : 1))), shape);

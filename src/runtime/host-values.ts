@@ -1,0 +1,31 @@
+import { fromHalf, type HostArray, toHalf } from "../graph/dtype.ts";
+import type { Node } from "../graph/node.ts";
+import { numel } from "../graph/shape.ts";
+
+/** The words of a node's host values as the GPU stores them. */
+export function toWords(node: Node): Uint32Array<ArrayBuffer> {
+  const host = node.host!;
+  if (node.dtype === "f16") {
+    const words = new Uint32Array(Math.ceil(host.length / 2));
+    for (let i = 0; i < host.length; i++) words[i >> 1] |= toHalf(host[i]) << (16 * (i & 1));
+    return words;
+  }
+  if (host instanceof Float64Array) return new Uint32Array(typedArray(node).from(host).buffer as ArrayBuffer);
+  return new Uint32Array(host.buffer as ArrayBuffer, host.byteOffset, host.length);
+}
+
+/** The values of a node in mapped GPU memory, from byte `at` on. f16 is widened. */
+export function fromBytes(node: Node, mapped: ArrayBuffer, at: number): HostArray {
+  const count = numel(node.shape);
+  if (node.dtype === "f16") return Float32Array.from(new Uint16Array(mapped, at, count), fromHalf);
+  return new (typedArray(node))(mapped, at, count).slice();
+}
+
+/** Values of the reference interpreter in the array type of their dtype. */
+export function narrowed(node: Node): HostArray {
+  const data = node.host!;
+  return data instanceof Float64Array ? typedArray(node).from(data) : data;
+}
+
+const typedArray = ({ dtype }: Node) =>
+  dtype === "i32" ? Int32Array : dtype === "f32" || dtype === "f16" ? Float32Array : Uint32Array;

@@ -1,0 +1,75 @@
+import { byteSize } from "../graph/dtype.ts";
+import type { Node } from "../graph/node.ts";
+import { numel } from "../graph/shape.ts";
+import type { Device } from "./device.ts";
+import { toWords } from "./host-values.ts";
+import { openSession } from "./session.ts";
+
+const PROMOTE_AFTER = 2; // uses after which a host value moves to the GPU for good
+const MAX_UPLOADED = 1 << 26; // bytes that wait for the GPU to take them
+
+const hostUses = new WeakMap<Node, number>();
+let uploaded = 0;
+
+/** Values on their way to buffers of their own. The flush that sent them awaits them. */
+const promotions: Promise<void>[] = [];
+
+/** Resolves once the values that this flush promoted are in their buffers. */
+export const promoted = async (): Promise<void> => void (await Promise.all(promotions.splice(0)));
+
+/** Forgets promotions of a flush that failed before it awaited them. */
+export const forgetPromotions = (): void => void (promotions.length = 0);
+
+/** Counts a use of a host value. One that is used again and again, or trained, moves to a buffer of its own. */
+export function countUse(device: Device, leaf: Node): void {
+  const uses = (hostUses.get(leaf) ?? 0) + 1;
+  hostUses.set(leaf, uses);
+  if (leaf.requiresGrad || uses >= PROMOTE_AFTER) promote(device, leaf);
+}
+
+/** Moves a host value to a buffer of its own. */
+export function promote(device: Device, node: Node): void {
+  if (node.storage || !node.host) return;
+  const arriving = fill(device, node, toWords(node));
+  arriving.catch(() => undefined); // the flush that awaits it reports it
+  promotions.push(arriving);
+}
+
+/** Gives a node a buffer with these words at once; takes it back if the GPU refuses. */
+async function fill(device: Device, node: Node, words: Uint32Array): Promise<void> {
+  try {
+    await device.guard(() => {
+      node.storage = device.pool.own(byteSize(node.dtype, numel(node.shape)));
+      if (words.every((w) => w === 0)) clear(device, node.storage.buffer);
+      else device.gpu.queue.writeBuffer(node.storage.buffer, 0, words as Uint32Array<ArrayBuffer>);
+    });
+  } catch (error) {
+    node.storage = undefined;
+    throw error;
+  }
+}
+
+/** Zeros, such as an optimizer's first moments, need no upload. */
+function clear(device: Device, buffer: GPUBuffer): void {
+  const encoder = device.gpu.createCommandEncoder();
+  encoder.clearBuffer(buffer);
+  device.gpu.queue.submit([encoder.finish()]);
+}
+
+/**
+ * Fills a leaf with the words of its buffer (f16: two halves per word). The host keeps no copy. Returns false without a GPU.
+ * Waits for the GPU now and then, so that large checkpoints do not pile up in the queue.
+ */
+export async function upload(leaf: Node, words: Uint32Array): Promise<boolean> {
+  const { device } = await openSession();
+  if (!device) return false;
+  await fill(device, leaf, words);
+  uploaded += words.byteLength;
+  if (uploaded > MAX_UPLOADED) {
+    uploaded = 0;
+    device.gpu.queue.submit([]);
+    await device.idle();
+    device.check();
+  }
+  return true;
+}
