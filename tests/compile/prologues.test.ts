@@ -350,7 +350,7 @@ describe("gradients", () => {
     const [y, w, v] = [random(6, 20), random(20, 8), random(8, 12)];
     const out = x.silu().mul(y).matmul(w.mul(0.5)).tanh().matmul(v);
     out.mul(random(6, 12)).sum().backward();
-    const text = (await plan(out, x.grad!))!.text;
+    const text = (await plan(out, x.grad!))?.text ?? ""; // the reference has no plan
     return { values: [await out.data(), await x.grad!.data()], made: labelsOf(text).filter((l) => /→mat/.test(l)) };
   };
   const trained = async (): Promise<HostArray[]> => {

@@ -1,6 +1,7 @@
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeEach, describe, expect, test } from "vitest";
+import { addKernel } from "../../kernels/index.ts";
 import { table } from "../../scripts/cli/tune.ts";
 import type { Candidate } from "../../src/graph/kernel-call.ts";
 import { Node } from "../../src/graph/node.ts";
@@ -34,10 +35,18 @@ test("without a measurement the heuristic's choice stands, with one the measured
   expect(choose(entry())).toEqual({ rows: 8 });
 });
 
-test("a measurement of another kernel text, or of a candidate no longer offered, is ignored", () => {
+test("a measurement of other kernel code, or of a candidate no longer offered, is ignored", () => {
   expect(choose(entry({ hash: "00000000" }))).toEqual({ rows: 16 });
   expect(choose(entry({ kernels: ["no_such_kernel"] }))).toEqual({ rows: 16 });
   expect(choose(entry({ pick: { rows: 4 } }))).toEqual({ rows: 16 });
+});
+
+test("comments do not make a measurement stale, code does", () => {
+  addKernel("tune_test", "// One.\nconst TILE: u32 = 8u; // param\nfn main() {}");
+  addKernel("tune_test_prose", "// One, with more words.\nconst TILE: u32 = 8u; // param: rows\nfn main() {}");
+  addKernel("tune_test_code", "// One.\nconst TILE: u32 = 9u; // param\nfn main() {}");
+  expect(hashOf(["tune_test_prose"])).toBe(hashOf(["tune_test"]));
+  expect(hashOf(["tune_test_code"])).not.toBe(hashOf(["tune_test"]));
 });
 
 test("sizes within a power of two share an answer; words and dtypes do not", () => {

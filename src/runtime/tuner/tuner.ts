@@ -9,7 +9,7 @@ import { recall, remember } from "./store.ts";
 export interface TunedEntry {
   /** The best candidate. */
   readonly pick: Candidate;
-  /** Kernels of the pick and of the heuristic's choice, and a hash of their files. Other files make the entry stale. */
+  /** Kernels of the pick and of the heuristic's choice, and a hash of their code. Other code makes the entry stale. */
   readonly kernels: readonly string[];
   readonly hash: string;
   /** Milliseconds of the pick and of the heuristic's choice. */
@@ -133,15 +133,15 @@ const bucket = (x: number): number => (x > 1 ? 2 ** Math.ceil(Math.log2(x)) : x)
 
 const hashes = new Map<string, string>();
 
-/** FNV-1a of the kernels' files. */
+/** FNV-1a of the kernels' code, without comments: a new comment keeps what was measured. */
 export function hashOf(kernels: readonly string[]): string {
   const name = kernels.join();
   let known = hashes.get(name);
   if (known === undefined) {
     let h = 0x811c9dc5;
     for (const kernel of kernels) {
-      const text = kernelSource(kernel);
-      for (let i = 0; i < text.length; i++) h = Math.imul(h ^ text.charCodeAt(i), 0x01000193);
+      const code = kernelSource(kernel).replace(/\s*\/\/.*$/gm, "");
+      for (let i = 0; i < code.length; i++) h = Math.imul(h ^ code.charCodeAt(i), 0x01000193);
     }
     hashes.set(name, (known = (h >>> 0).toString(16).padStart(8, "0")));
   }
