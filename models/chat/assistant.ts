@@ -9,12 +9,14 @@ import { loadProjector } from "../checkpoints/projector.ts";
 import { LlamaForCausalLM } from "../llama.ts";
 import { Llava } from "../llava.ts";
 import { fromPretrained } from "../registry.ts";
-import { openModel } from "../training/model.ts";
+import { openModel, type PlacedRecipe } from "../training/model.ts";
 import { parseRecipe, type Recipe } from "../training/recipe.ts";
 import { VisionLanguageModel } from "../vlm.ts";
 import { ChatSession, type SessionParts } from "./session.ts";
 
 export interface AssistantOptions extends LlavaLoadOptions {
+  /** The model that a recipe's adapter or projector belongs to. Default: what log.json names, if it was trained here. */
+  readonly base?: string | FileSource;
   /** A PEFT folder whose adapter is put on the model. */
   readonly adapter?: string | FileSource;
   /** Conversation template. Default: that which a recipe trained, else the folder's chat template, else the model's own. */
@@ -31,22 +33,22 @@ export class Assistant {
   ) {}
 
   /**
-   * Opens a checkpoint folder, or the output_dir of a recipe that trained an adapter or a projector: the log.json there says
-   * what model it belongs to.
+   * Opens a checkpoint folder, or the output_dir of a recipe that trained an adapter or a projector. The log.json there
+   * names the model that it belongs to; a folder that was trained elsewhere, or on a model at a URL, needs `base`.
    */
   static async open(where: string | FileSource, options: AssistantOptions = {}): Promise<Assistant> {
     const source = await openFolder(where);
-    const trained = (await source.size("log.json")) !== undefined;
-    const recipe = trained
-      ? parseRecipe((await readJson(source, "log.json")).recipe, `${source.location}/log.json`)
-      : undefined;
+    const log = (await source.size(LOG)) === undefined ? undefined : await readJson(source, LOG);
+    const recipe = log === undefined ? undefined : parseRecipe(log?.recipe, `${source.location}/${LOG}`);
     const whole = (await source.size("config.json")) !== undefined;
     if (!whole && !recipe)
       throw new Error(
         `${source.location} has no config.json: no checkpoint (and no log.json: not what a recipe trained)`,
       );
     const { adapter, template = recipe && recipe.version !== "plain" ? recipe.version : undefined, ...load } = options;
-    const opened = whole ? await openWhole(source, load, recipe) : await openTrained(source, load, recipe!);
+    const opened = whole
+      ? await openWhole(source, load, recipe)
+      : await openTrained(source, load, await placed(source, log, recipe!, load));
     if (adapter) await loadAdapter(opened.model, adapter);
     opened.model.eval();
     return new Assistant(opened.model, { ...opened.parts, template });
@@ -83,14 +85,53 @@ async function openWhole(source: FileSource, options: LlavaLoadOptions, recipe?:
   return { model, parts: { tokenizer } };
 }
 
+const LOG = "log.json";
+
+/**
+ * The recipe, with the model's places as the caller gives them. A log.json from elsewhere could name any path or URL. So
+ * its paths count only if the output_dir that it names has the same log.json on this machine, and its URLs never do.
+ */
+async function placed(
+  source: FileSource,
+  log: unknown,
+  recipe: Recipe,
+  options: AssistantOptions,
+): Promise<PlacedRecipe> {
+  const { base, visionTower } = options;
+  const here = await trainedHere(log, recipe.output_dir);
+  const own = (key: string, place: string, instead: string): string => {
+    if (here && !isUrl(place)) return place;
+    const why = isUrl(place) ? "a URL" : "a place that counts only where it was trained";
+    throw new Error(`${source.location}/${LOG}: ${key} ${JSON.stringify(place)} is ${why}: ${instead}`);
+  };
+  // A projector that trained is in the result; that of the stage before may be gone.
+  const before = recipe.trainable.includes("projector") ? null : recipe.pretrain_mm_mlp_adapter;
+  const { model_name_or_path: model, vision_tower: tower } = recipe;
+  return {
+    ...recipe,
+    model_name_or_path: base ?? own("model_name_or_path", model, "give the model as base (--base)"),
+    vision_tower: visionTower ?? (tower && own("vision_tower", tower, "give it as visionTower (--vision-tower)")),
+    pretrain_mm_mlp_adapter:
+      before && own("pretrain_mm_mlp_adapter", before, "save the whole model where it was trained"),
+  };
+}
+
+const isUrl = (place: string): boolean => /^[a-z][a-z0-9+.-]+:/i.test(place);
+
+async function trainedHere(log: unknown, output: string): Promise<boolean> {
+  if (isUrl(output)) return false;
+  const known = await openFolder(output)
+    .then((folder) => readJson(folder, LOG))
+    .catch(() => undefined); // no such folder here, or no folders at all
+  return known !== undefined && JSON.stringify(known) === JSON.stringify(log);
+}
+
 const bitsOf = { f32: 32, f16: 16, int8: 8, int4: 4, nf4: 4 } as const;
 
 /** What a recipe trained, on the model that it trained. */
-async function openTrained(source: FileSource, { dtype }: LlavaLoadOptions, recipe: Recipe): Promise<Opened> {
+async function openTrained(source: FileSource, { dtype }: LlavaLoadOptions, recipe: PlacedRecipe): Promise<Opened> {
   const kept = dtype && { bits: bitsOf[dtype], quant_type: dtype === "int4" ? ("int4" as const) : ("nf4" as const) };
-  // A projector that trained is in the result; that of the stage before may be gone.
-  const before = recipe.trainable.includes("projector") ? null : recipe.pretrain_mm_mlp_adapter;
-  const { model, processor } = await openModel({ ...recipe, ...kept, pretrain_mm_mlp_adapter: before });
+  const { model, processor } = await openModel({ ...recipe, ...kept });
   if ((await source.size("adapter_config.json")) !== undefined) await loadAdapter(model, source);
   else if (model instanceof Llava) await loadProjector(model, source);
   else throw new Error(`${source.location} has neither config.json nor adapter_config.json: nothing that was trained`);

@@ -47,8 +47,14 @@ export interface OpenedModel extends ImageFacts {
   readonly legacy: boolean;
 }
 
+/** A recipe whose model may be open already. */
+export type PlacedRecipe = Omit<Recipe, "model_name_or_path" | "vision_tower"> & {
+  readonly model_name_or_path: string | FileSource;
+  readonly vision_tower: string | FileSource | null;
+};
+
 /** Loads what the recipe names. */
-export async function openModel(recipe: Recipe): Promise<OpenedModel> {
+export async function openModel(recipe: PlacedRecipe): Promise<OpenedModel> {
   const { model, source } = await loadModelOf(recipe);
   const vision = model instanceof MplugOwl2 ? model.config.visual_config.visual_model : model.config.vision_config;
   const { image_size: size, num_channels: channels = 3 } = vision;
@@ -81,7 +87,11 @@ export async function openModel(recipe: Recipe): Promise<OpenedModel> {
 }
 
 /** Whether images are cut into tiles is the model's to say, and must be what the recipe expects. */
-function checkTiles({ image_aspect_ratio: aspect }: Recipe, source: FileSource, tiles?: TileLayout) {
+function checkTiles(
+  { image_aspect_ratio: aspect }: Pick<Recipe, "image_aspect_ratio">,
+  source: FileSource,
+  tiles?: TileLayout,
+) {
   if (tiles && aspect !== "anyres")
     throw new Error(`${source.location} cuts images into tiles: image_aspect_ratio must be "anyres", got "${aspect}"`);
   if (!tiles && aspect === "anyres")
@@ -91,7 +101,7 @@ function checkTiles({ image_aspect_ratio: aspect }: Recipe, source: FileSource, 
 }
 
 /** The model with its processor, and its folder. */
-async function loadModelOf(recipe: Recipe): Promise<{ model: TrainedModel; source: FileSource }> {
+async function loadModelOf(recipe: PlacedRecipe): Promise<{ model: TrainedModel; source: FileSource }> {
   const source = await openFolder(recipe.model_name_or_path);
   const dtype = ({ 32: "f32", 16: "f16", 8: "int8", 4: recipe.quant_type } as const)[recipe.bits];
   if (recipe.architecture === "mplug-owl") return { model: await MplugOwl.fromPretrained(source, { dtype }), source };

@@ -21,6 +21,7 @@ messages are read line by line; a line may also be one of
   --image FILE              a picture for the first message; may be given several times
   --prompt TEXT             answer this and leave
   --template NAME           conversation template (vicuna_v1, llama_2, …); default: that of the folder
+  --base FOLDER             the model that an adapter or projector of shadegrad train belongs to, if trained elsewhere
   --adapter FOLDER          a PEFT adapter to put on the model
   --vision-tower FOLDER     the tower of a checkpoint in LLaVA's original layout
   --dtype TYPE              how weights are kept: f32, f16, int8, int4, nf4
@@ -48,6 +49,7 @@ export async function run(args: string[]): Promise<void> {
       image: { type: "string", multiple: true, default: [] },
       prompt: text,
       template: text,
+      base: text,
       adapter: text,
       "vision-tower": text,
       dtype: text,
@@ -75,9 +77,9 @@ export async function run(args: string[]): Promise<void> {
   const shown = await Promise.all(given.image.map(readImage));
   const device = await init();
   note(device ? device.description : "f64 interpreter on the CPU");
-  const { template, adapter, "vision-tower": visionTower } = given;
+  const { template, base, adapter, "vision-tower": visionTower } = given;
   const assistant = await Assistant.open(positionals[0], {
-    ...{ dtype, template, adapter, visionTower },
+    ...{ dtype, template, base, adapter, visionTower },
     onProgress: process.stdin.isTTY ? loading() : undefined,
   });
   const talk = new Talk(() => assistant.session(), generation, shown);

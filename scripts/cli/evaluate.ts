@@ -43,7 +43,7 @@ that was interrupted goes on with --resume. With --answers the answers of a file
   --images FOLDER        where image files are; default: DATA/images/SPLIT, the file's folder, DATA/cases, DATA/images
   --output FOLDER        default: evaluation/TASK
   --resume, --limit N    take over answers that are there; ask the first N questions only
-  --adapter FOLDER, --vision-tower FOLDER, --template NAME, --dtype TYPE    as in shadegrad chat
+  --base FOLDER, --adapter FOLDER, --vision-tower FOLDER, --template NAME, --dtype TYPE    as in shadegrad chat
   --temperature X, --max-new-tokens N, --seed N                            default: greedy, 1,024 tokens
 scienceqa
   --split NAME           default: test
@@ -68,7 +68,7 @@ const config = {
   allowPositionals: true,
   options: {
     ...{ data: text, images: text, output: text, answers: text, limit: text, resume: flag },
-    ...{ adapter: text, "vision-tower": text, template: text, dtype: text },
+    ...{ base: text, adapter: text, "vision-tower": text, template: text, dtype: text },
     ...{ temperature: text, "max-new-tokens": text, seed: text },
     ...{ split: text, format: text, "text-only": flag, direct: flag, "answer-prompter": text },
     ...{ prompt: text, compare: several, grades: text },
@@ -221,11 +221,11 @@ export async function run(args: string[]): Promise<void> {
 
 /** The model, as what answers. */
 async function answerer(model: string, given: Given): Promise<Answerer> {
-  const { adapter, template, "vision-tower": visionTower } = given;
+  const { base, adapter, template, "vision-tower": visionTower } = given;
   const dtype = oneOf("dtype", given.dtype, weightTypes);
   const device = await init();
   console.error(dim(device ? device.description : "f64 interpreter on the CPU"));
-  const assistant = await Assistant.open(model, { dtype, adapter, template, visionTower, onProgress: loading() });
+  const assistant = await Assistant.open(model, { dtype, base, adapter, template, visionTower, onProgress: loading() });
   return answererOf(assistant, {
     temperature: numberOf("temperature", given.temperature),
     maxNewTokens: numberOf("max-new-tokens", given["max-new-tokens"]) ?? 1024, // as LLaVA's evaluation

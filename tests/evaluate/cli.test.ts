@@ -1,5 +1,7 @@
 import { execFileSync } from "node:child_process";
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { Assistant } from "../../models/chat/assistant.ts";
@@ -143,6 +145,39 @@ test("LLaVA-Bench with a judge's module, OwlEval with a page", () => {
   const owl = shadegrad("evaluate", "owleval", "model", "--data", "owl", ...short);
   expect(owl.text).toContain("1 questions, answers of model");
   expect(readFileSync(join(world, "evaluation/owleval/page.html"), "utf8")).toContain('src="../../owl/cases/a.png"');
+});
+
+test("a log.json from elsewhere does not choose the model", async () => {
+  const asked: string[] = [];
+  const server = createServer((request, response) => {
+    asked.push(request.url!);
+    response.writeHead(404).end();
+  }).listen(0);
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/model`;
+  const log = JSON.parse(readFileSync(join(world, "lora/log.json"), "utf8"));
+  const copy = join(world, "copy");
+  cpSync(join(world, "lora"), copy, { recursive: true });
+  const named = (places: object) =>
+    writeFileSync(join(copy, "log.json"), JSON.stringify({ ...log, recipe: { ...log.recipe, ...places } }));
+  const base = join(world, "model");
+
+  named({ model_name_or_path: url, output_dir: copy });
+  await expect(Assistant.open(copy)).rejects.toThrow(
+    `${copy}/log.json: model_name_or_path "${url}" is a URL: give the model as base (--base)`,
+  );
+  named({ vision_tower: url, output_dir: copy });
+  await expect(Assistant.open(copy)).rejects.toThrow(`vision_tower "${url}" is a URL`);
+  named({ output_dir: url });
+  await expect(Assistant.open(copy)).rejects.toThrow(/model_name_or_path .* counts only where it was trained/);
+  named({ output_dir: join(world, "projector") }); // a folder that is here, but not with this log
+  await expect(Assistant.open(copy)).rejects.toThrow(/model_name_or_path .* counts only where it was trained/);
+  expect((await Assistant.open(copy, { base })).parts).toMatchObject({ template: "v1" });
+  expect(shadegrad("chat", "copy", "--prompt", "Hi", "--max-new-tokens", "1").text).toContain("--base");
+  expect(shadegrad("chat", "copy", "--base", "model", "--prompt", "Hi", "--max-new-tokens", "1").code).toBe(0);
+  writeFileSync(join(copy, "log.json"), "null");
+  await expect(Assistant.open(copy)).rejects.toThrow(`${copy}/log.json`);
+  server.close();
+  expect(asked).toEqual([]);
 });
 
 test("chat takes what a recipe trained, on its model, by its template, images padded as in training", async () => {
