@@ -2,6 +2,7 @@
 //
 // Shapes: q and o [H, T, D], k and v [H, S, D]. Grid: ceil(T / 16) x H.
 // Scores are computed three times (maximum, sum, values), because there is no memory for them.
+
 // shared: dims
 struct Dims {
   T: u32, S: u32, D4: u32, // queries, keys, head size / 4

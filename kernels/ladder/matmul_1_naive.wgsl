@@ -1,6 +1,7 @@
 // C = A B, step 1: from the definition. One invocation per element of C.
 //
 // Shapes: A [M, K], B [K, N], C [M, N]. Grid: ceil(N / 8) x ceil(M / 8).
+
 // shared: dims
 struct Dims {
   M: u32, N: u32, K: u32,

@@ -1,6 +1,7 @@
 // C = A B, step 2: an invocation computes four columns, so that one load of A serves four products.
 //
 // Grid: ceil(N / 32) x ceil(M / 8).
+
 // shared: dims from matmul_1_naive
 struct Dims {
   M: u32, N: u32, K: u32,

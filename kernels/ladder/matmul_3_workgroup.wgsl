@@ -2,6 +2,7 @@
 //
 // Grid: ceil(N / 16) x ceil(M / 16).
 // Each value is loaded from storage once per tile instead of once per invocation, at the price of two barriers per tile.
+
 // shared: dims from matmul_1_naive
 struct Dims {
   M: u32, N: u32, K: u32,

@@ -2,6 +2,7 @@
 //
 // Grid: ceil(N / 32) x ceil(M / 32).
 // Five loads from workgroup memory serve sixteen products: the shape on which GPU kernels converge.
+
 // shared: dims from matmul_1_naive
 struct Dims {
   M: u32, N: u32, K: u32,

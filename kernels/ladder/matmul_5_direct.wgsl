@@ -1,6 +1,7 @@
 // C = A B, step 5: register tiles directly from storage. No workgroup memory, no barrier.
 //
 // Grid: ceil(N / 32) x ceil(M / 32). Caches replace the tile. Eight vec4f loads serve 64 multiply-adds.
+
 // shared: dims from matmul_1_naive
 struct Dims {
   M: u32, N: u32, K: u32,

@@ -4,6 +4,7 @@
 // Papers: label smoothing (Szegedy et al. 2016, https://arxiv.org/abs/1512.00567, in torch's form); online normaliser and
 // exponentials as in softmax.wgsl.
 // Shapes: x [rows, cols], targets and loss [rows]. Grid and LANES as in softmax.wgsl.
+
 // shared: params from softmax
 const WG: u32 = 64u; // param: size of the workgroup
 const LANES: u32 = 64u; // param: invocations per row, a power of two that divides WG

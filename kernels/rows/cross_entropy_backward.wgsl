@@ -3,6 +3,7 @@
 //
 // Shapes: x and dx [rows, cols], g and targets [rows]. Grid and LANES as in softmax.wgsl.
 // Special: the maximum and the sum of a row are computed again, so that dx is the only array of size [rows, cols].
+
 // shared: params from softmax
 const WG: u32 = 64u; // param: size of the workgroup
 const LANES: u32 = 64u; // param: invocations per row, a power of two that divides WG

@@ -6,6 +6,7 @@
 // Shapes: x and y [rows, cols], weight and bias [cols]. Grid and LANES as in softmax.wgsl.
 // Special: the variance takes its own pass over the row, because one-pass forms lose digits when the mean is large.
 //   Sums are added up in blocks: short chains of additions round less.
+
 // shared: params from softmax
 const WG: u32 = 64u; // param: size of the workgroup
 const LANES: u32 = 64u; // param: invocations per row, a power of two that divides WG

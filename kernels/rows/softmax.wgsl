@@ -7,6 +7,7 @@
 //   Software adapters with many rows use LANES = 1: no barrier. GPUs want neighbouring invocations on neighbouring columns.
 // Special: with exp(0) = 1 exactly, the factor of the online normaliser is exactly 1 while the maximum stays.
 // Caution: a row of -inf alone gives NaN, as in torch.
+
 // shared: params
 const WG: u32 = 64u; // param: size of the workgroup
 const LANES: u32 = 64u; // param: invocations per row, a power of two that divides WG

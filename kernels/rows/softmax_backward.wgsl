@@ -2,6 +2,7 @@
 // Softmax: dx = y (g - sum(g y)). Log-softmax: dx = g - exp(y) sum(g).
 //
 // Shapes: g, y and dx [rows, cols]. Grid and LANES as in softmax.wgsl.
+
 // shared: params from softmax
 const WG: u32 = 64u; // param: size of the workgroup
 const LANES: u32 = 64u; // param: invocations per row, a power of two that divides WG
