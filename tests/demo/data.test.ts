@@ -19,7 +19,7 @@ import { Random } from "../../examples/demo/random.ts";
 import { Splits } from "../../examples/demo/splits.ts";
 import { SceneSampler, turnsOf } from "../../examples/demo/tasks.ts";
 import { colours } from "../../examples/demo/words.ts";
-import { inventedSet } from "./invented.ts";
+import { inventedSet } from "../support/invented-emoji.ts";
 
 const set = inventedSet();
 const splits = new Splits(set);

@@ -19,7 +19,7 @@ import { type Scene, turnsOf } from "../../examples/demo/tasks.ts";
 import type { Llava } from "../../models/index.ts";
 import { generate } from "../../src/generate/index.ts";
 import { init } from "../../src/index.ts";
-import { inventedSet } from "./invented.ts";
+import { inventedSet } from "../support/invented-emoji.ts";
 
 const set = inventedSet(64);
 const splits = new Splits(set);

@@ -11,8 +11,8 @@ import { Splits } from "../../examples/demo/splits.ts";
 import { headLoss, modelInput, pixelTensor } from "../../examples/demo/stages.ts";
 import * as sg from "../../src/index.ts";
 import { AdamW, decayMatrices, Linear } from "../../src/nn/index.ts";
-import { memoryStats } from "../../src/runtime/statistics.ts";
-import { inventedSet } from "../demo/invented.ts";
+import { memoryStats } from "../../src/runtime/engine.ts";
+import { inventedSet } from "../support/invented-emoji.ts";
 
 /** The plan of a train step, laid out and never compiled. */
 async function planOf(parameters: sg.Tensor[], loss: sg.Tensor): Promise<sg.PlanReport> {

@@ -11,7 +11,7 @@ import { childEnvironment, root } from "../../scripts/environment.mjs";
 import { bundle } from "../../scripts/run.mjs";
 import { decodeImage } from "../../src/image/decode.ts";
 import { init } from "../../src/runtime/engine.ts";
-import { colourNames, imageOf, png, tinyWorld } from "../training/tiny.ts";
+import { colourNames, imageOf, png, tinyWorld } from "../support/tiny-world.ts";
 
 let world: string;
 let cli: string;

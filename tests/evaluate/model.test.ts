@@ -6,7 +6,7 @@ import { type ScienceProblem, scienceQuestions, scienceScores } from "../../mode
 import { Llava } from "../../models/llava.ts";
 import { decodeImage } from "../../src/image/decode.ts";
 import { folder } from "../../src/runtime/node.ts";
-import { type Colour, imageOf, tinyWorld } from "../training/tiny.ts";
+import { type Colour, imageOf, tinyWorld } from "../support/tiny-world.ts";
 
 let world: string;
 beforeAll(async () => (world = await tinyWorld()));

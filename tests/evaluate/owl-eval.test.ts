@@ -3,7 +3,7 @@ import { ask } from "../../models/evaluate/answer.ts";
 import { owlAnswers, owlQuestions, owlTable, readOwlQuestions } from "../../models/evaluate/owl-eval.ts";
 import { owlPage } from "../../models/evaluate/owl-page.ts";
 import { memoryFiles } from "../../src/io/source.ts";
-import { png } from "../training/tiny.ts";
+import { png } from "../support/tiny-world.ts";
 
 const lines = [
   { image: "1.png", question_id: 1, question: "Funny?", category: ["single_turn"] },

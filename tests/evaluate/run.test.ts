@@ -3,7 +3,7 @@ import type { Answerer } from "../../models/evaluate/answer.ts";
 import { evaluateBench, evaluateCaptions, evaluateOwl, evaluateScienceQA } from "../../models/evaluate/run.ts";
 import type { ChatMessage } from "../../src/generate/chat.ts";
 import { type FileSource, memoryFiles } from "../../src/io/source.ts";
-import { png } from "../training/tiny.ts";
+import { png } from "../support/tiny-world.ts";
 
 const bytes = (text: string) => new TextEncoder().encode(text);
 const lines = (list: readonly unknown[]) => list.map((line) => `${JSON.stringify(line)}\n`).join("");

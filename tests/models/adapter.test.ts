@@ -1,13 +1,15 @@
 /** Projectors of every type against plain arithmetic, under the names of both of LLaVA's layouts. */
 import { beforeAll, expect, test } from "vitest";
 import { loadProjector, saveProjector } from "../../models/checkpoints/projector.ts";
-import { Llava, Projector } from "../../models/llava.ts";
+import { Projector } from "../../models/llava.ts";
 import { memoryFiles } from "../../src/io/source.ts";
 import { TensorFiles } from "../../src/io/tensors.ts";
 import { setParameter } from "../../src/nn/index.ts";
 import { manualSeed, randn } from "../../src/ops/functional.ts";
 import { init } from "../../src/runtime/engine.ts";
-import { linear, type Matrix, type Weights } from "./plain.ts";
+import { manualSeed, randn } from "../../src/tensor/tensor.ts";
+import { linear, type Matrix, type Weights } from "../support/plain.ts";
+import { tinyLlava } from "../support/tiny-llava.ts";
 
 beforeAll(async () => void (await init({ backend: "reference" })));
 
@@ -54,27 +56,8 @@ test("types that there are not, and an identity between unequal widths", () => {
 });
 
 test("an MLP of three layers goes through LLaVA's projector file", async () => {
-  const make = () =>
-    new Llava({
-      text_config: {
-        vocab_size: 9,
-        hidden_size: 8,
-        intermediate_size: 8,
-        num_hidden_layers: 1,
-        num_attention_heads: 2,
-      },
-      vision_config: {
-        hidden_size: 4,
-        intermediate_size: 4,
-        num_hidden_layers: 1,
-        num_attention_heads: 1,
-        image_size: 4,
-        patch_size: 2,
-      },
-      image_token_index: -200,
-      mm_projector_type: "mlp3x_gelu",
-    });
-  const [model, other] = [make(), make()];
+  const make = (seed: number) => tinyLlava({ image_token_index: -200, mm_projector_type: "mlp3x_gelu" }, seed);
+  const [model, other] = [make(1), make(2)];
   const files = memoryFiles();
   await saveProjector(model, files, { format: "bin" });
   const { names } = await TensorFiles.open(files, "mm_projector.bin");

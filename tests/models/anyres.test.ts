@@ -1,5 +1,4 @@
 import { beforeAll, describe, expect, test } from "vitest";
-import type { LlavaConfig } from "../../models/checkpoints/llava.ts";
 import { Llava } from "../../models/llava.ts";
 import { Processor } from "../../src/generate/chat.ts";
 import { anyresRows, anyresTiles, bestResolution, type Size, tileGrid } from "../../src/image/anyres.ts";
@@ -11,6 +10,7 @@ import type { Tensor } from "../../src/tensor/tensor.ts";
 import { IMAGE_TOKEN_INDEX } from "../../src/text/conversation.ts";
 import { Tokenizer, type TokenizerJson } from "../../src/text/tokenizer.ts";
 import { openBackend } from "../support/backend.ts";
+import { IMAGE, tinyConfig } from "../support/tiny-llava.ts";
 import { goldenPath, readJson } from "./goldens.ts";
 
 const published: Size[] = [
@@ -101,30 +101,13 @@ test("tiles are cut from the image, scaled to fit and centred on black", () => {
         );
 });
 
-const IMAGE = 9;
-const config: LlavaConfig = {
-  text_config: {
-    vocab_size: 12,
-    hidden_size: 16,
-    intermediate_size: 24,
-    num_hidden_layers: 2,
-    num_attention_heads: 2,
-  },
-  vision_config: {
-    hidden_size: 8,
-    intermediate_size: 12,
-    num_hidden_layers: 2,
-    num_attention_heads: 2,
-    image_size: 4,
-    patch_size: 2,
-  },
-  image_token_index: IMAGE,
+const config = tinyConfig({
   image_grid_pinpoints: [
     [4, 8],
     [8, 4],
     [8, 8],
   ],
-};
+});
 const ids = (...rows: number[][]) => tensor(rows, { dtype: "i32" });
 const close = (a: ArrayLike<number>, b: ArrayLike<number>) => {
   expect(a.length).toBe(b.length);

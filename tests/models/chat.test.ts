@@ -22,10 +22,10 @@ import { init } from "../../src/runtime/engine.ts";
 import { folder } from "../../src/runtime/node.ts";
 import { loadTokenizer } from "../../src/text/folder.ts";
 import { Tokenizer, type TokenizerJson } from "../../src/text/tokenizer.ts";
-import { config as tinyLlava } from "../training/tiny.ts";
+import { markSpaces } from "../support/llama2-tokens.ts";
+import { tinyOwl2 } from "../support/tiny-owl2.ts";
+import { config as tinyLlava } from "../support/tiny-world.ts";
 import { goldenPath, readJson } from "./goldens.ts";
-import { markSpaces } from "./llama2.ts";
-import { tinyOwl2 } from "./tiny-owl2.ts";
 
 beforeAll(async () => void (await init({ backend: "reference" })));
 

@@ -11,8 +11,8 @@ import {
   trainingSample,
 } from "../../src/text/conversation.ts";
 import { Tokenizer, type TokenizerJson } from "../../src/text/tokenizer.ts";
+import { llama2Json } from "../support/llama2-tokens.ts";
 import { goldenPath, readJson } from "./goldens.ts";
-import { llama2Json } from "./llama2.ts";
 
 interface Ids {
   input_ids: number[];

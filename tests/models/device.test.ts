@@ -1,19 +1,20 @@
 import { expect, test } from "vitest";
-import type { LlavaConfig } from "../../models/checkpoints/llava.ts";
 import { Llava } from "../../models/llava.ts";
 import { AdamW, decayMatrices } from "../../src/nn/index.ts";
 import { manualSeed, tensor } from "../../src/ops/functional.ts";
 import { init } from "../../src/runtime/engine.ts";
+import { manualSeed, tensor } from "../../src/tensor/tensor.ts";
+import { tinyConfig } from "../support/tiny-llava.ts";
 
 const IMAGE = 5;
 /** A convolutional ViT, pixel shuffle with a mean token and slots, tied embeddings: all that the demo's model has. */
-const config: LlavaConfig = {
+const config = tinyConfig({
   image_token_index: IMAGE,
   vision_feature_layer: -1,
   projector_pixel_shuffle: 2,
   projector_mean_token: true,
   projector_slots: 20,
-  vision_config: {
+  vision: {
     model_type: "vit_conv_stem",
     hidden_size: 32,
     intermediate_size: 64,
@@ -23,18 +24,10 @@ const config: LlavaConfig = {
     patch_size: 8,
     stem_channels: [8, 16, 32],
   },
-  text_config: {
-    vocab_size: 128,
-    hidden_size: 64,
-    intermediate_size: 96,
-    num_hidden_layers: 2,
-    num_attention_heads: 2,
-    tie_word_embeddings: true,
-    logit_scale: 0.5,
-  },
-};
+  text: { vocab_size: 128, hidden_size: 64, intermediate_size: 96, tie_word_embeddings: true, logit_scale: 0.5 },
+});
 
-/** Two rows of turns of five tokens packed behind one image of `tiles` tiles, padded at the end. */
+/** Two rows of turns of five tokens packed after one image of `tiles` tiles, padded at the end. */
 function batch(tiles: number, length: number, seed: number) {
   const head = 1 + 5 * tiles;
   const row = (b: number) => {

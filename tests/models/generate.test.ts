@@ -10,6 +10,7 @@ import { init } from "../../src/runtime/engine.ts";
 import type { Tensor } from "../../src/tensor/tensor.ts";
 import { trainBPE } from "../../src/text/bpe.ts";
 import { Tokenizer } from "../../src/text/tokenizer.ts";
+import { tinyLlava } from "../support/tiny-llava.ts";
 
 const config = {
   vocab_size: 40,
@@ -200,21 +201,8 @@ describe("chat", () => {
       specialTokens: ["</s>", "<image>"],
     }),
   );
-  const llava = () => {
-    manualSeed(5);
-    return new Llava({
-      text_config: { ...config, vocab_size: tokenizer.size, max_position_embeddings: 2048, eos_token_id: 0 },
-      vision_config: {
-        hidden_size: 8,
-        intermediate_size: 12,
-        num_hidden_layers: 2,
-        num_attention_heads: 2,
-        image_size: 4,
-        patch_size: 2,
-      },
-      image_token_index: 1,
-    });
-  };
+  const text = { ...config, vocab_size: tokenizer.size, max_position_embeddings: 2048, eos_token_id: 0 };
+  const llava = () => tinyLlava({ text, image_token_index: 1 }, 5);
   const image = { width: 6, height: 4, channels: 3 as const, data: new Uint8Array(72).map((_, i) => i) };
 
   test("a folder with a tokenizer answers messages with images", async () => {

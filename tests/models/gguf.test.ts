@@ -11,7 +11,7 @@ import { trainBPE } from "../../src/text/bpe.ts";
 import { Tokenizer } from "../../src/text/tokenizer.ts";
 import { type GgufTensor, type GgufValue, ggufFile } from "../io/gguf.ts";
 import { openBackend } from "../support/backend.ts";
-import { llama2Json } from "./llama2.ts";
+import { llama2Json } from "../support/llama2-tokens.ts";
 
 beforeAll(async () => {
   await openBackend();

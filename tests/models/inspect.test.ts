@@ -1,14 +1,13 @@
 import { beforeAll, describe, expect, test } from "vitest";
 import { attentionMaps, drawAttention, imageAttention, logitLens } from "../../models/evaluate/inspect.ts";
-import { Llava } from "../../models/llava.ts";
+import type { Llava } from "../../models/llava.ts";
 import { Dropout, Linear, Module } from "../../src/nn/index.ts";
-import { manualSeed, rand, tensor } from "../../src/ops/functional.ts";
-import { memoryStats } from "../../src/runtime/statistics.ts";
-import type { Tensor } from "../../src/tensor/tensor.ts";
+import { memoryStats } from "../../src/runtime/engine.ts";
+import { rand, type Tensor, tensor } from "../../src/tensor/tensor.ts";
 import { openBackend } from "../support/backend.ts";
-import { softmax } from "./plain.ts";
+import { softmax } from "../support/plain.ts";
+import { IMAGE, tinyLlava } from "../support/tiny-llava.ts";
 
-const IMAGE = 9;
 const ids = (...list: number[][]) => tensor(list, { dtype: "i32" });
 const close = (a: ArrayLike<number>, b: ArrayLike<number>, digits = 5) => {
   expect(a.length).toBe(b.length);
@@ -17,26 +16,7 @@ const close = (a: ArrayLike<number>, b: ArrayLike<number>, digits = 5) => {
 let model: Llava;
 beforeAll(async () => {
   await openBackend();
-  manualSeed(4);
-  model = new Llava({
-    text_config: {
-      vocab_size: 12,
-      hidden_size: 16,
-      intermediate_size: 24,
-      num_hidden_layers: 2,
-      num_attention_heads: 4,
-      num_key_value_heads: 2,
-    },
-    vision_config: {
-      hidden_size: 8,
-      intermediate_size: 12,
-      num_hidden_layers: 2,
-      num_attention_heads: 2,
-      image_size: 4,
-      patch_size: 2,
-    },
-    image_token_index: IMAGE,
-  });
+  model = tinyLlava({ text: { num_attention_heads: 4, num_key_value_heads: 2 } }, 4);
 });
 
 describe("hooks", () => {

@@ -1,34 +1,15 @@
 import { beforeAll, describe, expect, test } from "vitest";
 import { layOut, positionsOf } from "../../models/batch.ts";
-import { completeConfig, type LlavaConfig } from "../../models/checkpoints/llava.ts";
+import { completeConfig } from "../../models/checkpoints/llava.ts";
 import { Llava } from "../../models/llava.ts";
 import { openCheckpoint, saveCheckpoint } from "../../src/io/huggingface.ts";
 import { memoryFiles, subfolder } from "../../src/io/source.ts";
 import { cat, manualSeed, rand, tensor } from "../../src/ops/functional.ts";
 import { init } from "../../src/runtime/engine.ts";
-import type { Tensor } from "../../src/tensor/tensor.ts";
+import { cat, manualSeed, rand, type Tensor, tensor } from "../../src/tensor/tensor.ts";
+import { IMAGE, tinyConfig } from "../support/tiny-llava.ts";
 
-const IMAGE = 9;
-const config: LlavaConfig = {
-  text_config: {
-    vocab_size: 12,
-    hidden_size: 16,
-    intermediate_size: 24,
-    num_hidden_layers: 2,
-    num_attention_heads: 2,
-    num_key_value_heads: 1,
-    rms_norm_eps: 1e-5,
-  },
-  vision_config: {
-    hidden_size: 8,
-    intermediate_size: 12,
-    num_hidden_layers: 2,
-    num_attention_heads: 2,
-    image_size: 4,
-    patch_size: 2,
-  },
-  image_token_index: IMAGE,
-};
+const config = tinyConfig({ text: { num_key_value_heads: 1, rms_norm_eps: 1e-5 } });
 const ids = (...rows: number[][]) => tensor(rows, { dtype: "i32" });
 const pixels = (n: number) => rand(n, 3, 4, 4);
 const close = (a: ArrayLike<number>, b: ArrayLike<number>) => Array.from(a, (x, i) => expect(x).toBeCloseTo(b[i], 5));

@@ -21,8 +21,8 @@ import {
   silu,
   softmax,
   type Weights,
-} from "./plain.ts";
-import { tinyOwl2 } from "./tiny-owl2.ts";
+} from "../support/plain.ts";
+import { tinyOwl2 } from "../support/tiny-owl2.ts";
 
 const config: MplugOwl2Config = { ...tinyOwl2, vocab_size: 20, rms_norm_eps: 1e-5, eos_token_id: 2 };
 const IMAGE = -200;

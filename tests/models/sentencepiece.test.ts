@@ -4,8 +4,8 @@ import { memoryFiles } from "../../src/io/source.ts";
 import { loadTokenizer } from "../../src/text/folder.ts";
 import { type Piece, parseSentencePiece, sentencePieceJson } from "../../src/text/sentencepiece.ts";
 import { Tokenizer } from "../../src/text/tokenizer.ts";
+import { llama2Json } from "../support/llama2-tokens.ts";
 import { goldenPath, readJson } from "./goldens.ts";
-import { llama2Json } from "./llama2.ts";
 
 const tiny = goldenPath("conversation", "llava", "tokenizer", "tokenizer.model");
 const golden = goldenPath("tokenizer", "case.json");

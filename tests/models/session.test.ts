@@ -9,6 +9,7 @@ import { manualSeed, tensor } from "../../src/ops/functional.ts";
 import { init } from "../../src/runtime/engine.ts";
 import { trainBPE } from "../../src/text/bpe.ts";
 import { Tokenizer, type TokenizerConfig } from "../../src/text/tokenizer.ts";
+import { tinyConfig } from "../support/tiny-llava.ts";
 
 const { json } = new Tokenizer(
   trainBPE([["USER: ASSISTANT: what is this? a red apple, a green pear", 5]], {
@@ -31,18 +32,7 @@ const text = {
 function setUp(config?: TokenizerConfig) {
   manualSeed(5);
   const tokenizer = new Tokenizer(json, config);
-  const model = new Llava({
-    text_config: { ...text, vocab_size: tokenizer.size },
-    vision_config: {
-      hidden_size: 8,
-      intermediate_size: 12,
-      num_hidden_layers: 2,
-      num_attention_heads: 2,
-      image_size: 4,
-      patch_size: 2,
-    },
-    image_token_index: 1,
-  });
+  const model = new Llava(tinyConfig({ text: { ...text, vocab_size: tokenizer.size }, image_token_index: 1 }));
   model.processor = new Processor(tokenizer, { size: 4, crop_size: 4 });
   const counts = { positions: [] as number[], images: 0 };
   const { forward } = model.language_model.model;

@@ -2,8 +2,8 @@ import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { trainBPE } from "../../src/text/bpe.ts";
 import { Tokenizer, type TokenizerJson } from "../../src/text/tokenizer.ts";
+import { llama2Json } from "../support/llama2-tokens.ts";
 import { goldenPath, readJson } from "./goldens.ts";
-import { llama2Json } from "./llama2.ts";
 
 const corpus: [string, number][] = [
   ["What is this? It's a red apple.", 20],

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { childEnvironment, root } from "../../scripts/environment.mjs";
 import { bundle } from "../../scripts/run.mjs";
-import { tinyWorld } from "./tiny.ts";
+import { tinyWorld } from "../support/tiny-world.ts";
 
 let world: string;
 let cli: string;

@@ -12,7 +12,7 @@ import { trainRecipe } from "../../models/training/run.ts";
 import { manualSeed, rand, tensor } from "../../src/ops/functional.ts";
 import { folder } from "../../src/runtime/node.ts";
 import { openBackend } from "../support/backend.ts";
-import { config, png, tinyWorld, tokenizer } from "./tiny.ts";
+import { config, png, tinyWorld, tokenizer } from "../support/tiny-world.ts";
 
 let world: string;
 beforeAll(async () => {

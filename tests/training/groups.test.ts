@@ -4,7 +4,7 @@ import { parameterGroups, prepareModel } from "../../models/training/model.ts";
 import { parseRecipe } from "../../models/training/recipe.ts";
 import { init } from "../../src/runtime/engine.ts";
 import type { Tensor } from "../../src/tensor/tensor.ts";
-import { config } from "./tiny.ts";
+import { config } from "../support/tiny-world.ts";
 
 beforeAll(() => init({ backend: "reference" }));
 

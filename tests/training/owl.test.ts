@@ -8,7 +8,7 @@ import { trainRecipe } from "../../models/training/run.ts";
 import { manualSeed, rand, tensor } from "../../src/ops/functional.ts";
 import { folder } from "../../src/runtime/node.ts";
 import { openBackend } from "../support/backend.ts";
-import { colourNames, imageOf, config as llava, tinyWorld, tokenizer } from "./tiny.ts";
+import { colourNames, imageOf, config as llava, tinyWorld, tokenizer } from "../support/tiny-world.ts";
 
 const config: MplugOwlConfig = {
   num_query_tokens: 3,

@@ -10,7 +10,7 @@ import { folder } from "../../src/runtime/node.ts";
 import { memoryStats } from "../../src/runtime/statistics.ts";
 import { Tensor } from "../../src/tensor/tensor.ts";
 import { openBackend } from "../support/backend.ts";
-import { tinyWorld } from "./tiny.ts";
+import { tinyWorld } from "../support/tiny-world.ts";
 
 let world: string;
 beforeAll(async () => {

@@ -3,34 +3,21 @@ import { cpSync, mkdirSync, mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { PNG } from "pngjs";
-import type { LlavaConfig } from "../../models/checkpoints/llava.ts";
 import { Llava } from "../../models/llava.ts";
 import { root } from "../../scripts/environment.mjs";
 import { manualSeed } from "../../src/ops/functional.ts";
 import { folder } from "../../src/runtime/node.ts";
+import { manualSeed } from "../../src/tensor/tensor.ts";
+import { tinyConfig } from "./tiny-llava.ts";
 
 export const tokenizer = join(root, "tests/goldens/conversation/llava/tokenizer");
 
-export const config: LlavaConfig = {
-  text_config: {
-    vocab_size: 640,
-    hidden_size: 32,
-    intermediate_size: 64,
-    num_hidden_layers: 2,
-    num_attention_heads: 2,
-    rms_norm_eps: 1e-5,
-  },
-  vision_config: {
-    hidden_size: 16,
-    intermediate_size: 24,
-    num_hidden_layers: 2,
-    num_attention_heads: 2,
-    image_size: 16,
-    patch_size: 8,
-  },
+export const config = tinyConfig({
+  text: { vocab_size: 640, hidden_size: 32, intermediate_size: 64, rms_norm_eps: 1e-5 },
+  vision: { hidden_size: 16, intermediate_size: 24, image_size: 16, patch_size: 8 },
   image_token_index: -200,
   mm_projector_type: "linear",
-};
+});
 
 const colours = { red: [220, 30, 30], green: [30, 200, 40], blue: [30, 40, 220], white: [250, 250, 250] } as const;
 export type Colour = keyof typeof colours;
