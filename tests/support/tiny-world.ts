@@ -7,7 +7,6 @@ import { Llava } from "../../models/llava.ts";
 import { root } from "../../scripts/environment.mjs";
 import { manualSeed } from "../../src/ops/functional.ts";
 import { folder } from "../../src/runtime/node.ts";
-import { manualSeed } from "../../src/tensor/tensor.ts";
 import { tinyConfig } from "./tiny-llava.ts";
 
 export const tokenizer = join(root, "tests/goldens/conversation/llava/tokenizer");
