@@ -10,8 +10,8 @@ import { presets } from "../../examples/demo/recipes.ts";
 import { Splits } from "../../examples/demo/splits.ts";
 import { headLoss, modelInput, pixelTensor } from "../../examples/demo/stages.ts";
 import * as sg from "../../src/index.ts";
+import { memoryStats } from "../../src/index.ts";
 import { AdamW, decayMatrices, Linear } from "../../src/nn/index.ts";
-import { memoryStats } from "../../src/runtime/engine.ts";
 import { inventedSet } from "../support/invented-emoji.ts";
 
 /** The plan of a train step, laid out and never compiled. */

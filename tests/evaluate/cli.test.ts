@@ -10,7 +10,7 @@ import { trainRecipe } from "../../models/training/run.ts";
 import { childEnvironment, root } from "../../scripts/environment.mjs";
 import { bundle } from "../../scripts/run.mjs";
 import { decodeImage } from "../../src/image/decode.ts";
-import { init } from "../../src/runtime/engine.ts";
+import { init } from "../../src/index.ts";
 import { colourNames, imageOf, png, tinyWorld } from "../support/tiny-world.ts";
 
 let world: string;

@@ -2,12 +2,10 @@
 import { beforeAll, expect, test } from "vitest";
 import { loadProjector, saveProjector } from "../../models/checkpoints/projector.ts";
 import { Projector } from "../../models/llava.ts";
+import { init, manualSeed, randn } from "../../src/index.ts";
 import { memoryFiles } from "../../src/io/source.ts";
 import { TensorFiles } from "../../src/io/tensors.ts";
 import { setParameter } from "../../src/nn/index.ts";
-import { manualSeed, randn } from "../../src/ops/functional.ts";
-import { init } from "../../src/runtime/engine.ts";
-import { manualSeed, randn } from "../../src/tensor/tensor.ts";
 import { linear, type Matrix, type Weights } from "../support/plain.ts";
 import { tinyLlava } from "../support/tiny-llava.ts";
 

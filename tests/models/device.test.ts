@@ -1,9 +1,7 @@
 import { expect, test } from "vitest";
 import { Llava } from "../../models/llava.ts";
+import { init, manualSeed, tensor } from "../../src/index.ts";
 import { AdamW, decayMatrices } from "../../src/nn/index.ts";
-import { manualSeed, tensor } from "../../src/ops/functional.ts";
-import { init } from "../../src/runtime/engine.ts";
-import { manualSeed, tensor } from "../../src/tensor/tensor.ts";
 import { tinyConfig } from "../support/tiny-llava.ts";
 
 const IMAGE = 5;

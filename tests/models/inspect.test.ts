@@ -1,9 +1,8 @@
 import { beforeAll, describe, expect, test } from "vitest";
 import { attentionMaps, drawAttention, imageAttention, logitLens } from "../../models/evaluate/inspect.ts";
 import type { Llava } from "../../models/llava.ts";
+import { memoryStats, rand, type Tensor, tensor } from "../../src/index.ts";
 import { Dropout, Linear, Module } from "../../src/nn/index.ts";
-import { memoryStats } from "../../src/runtime/engine.ts";
-import { rand, type Tensor, tensor } from "../../src/tensor/tensor.ts";
 import { openBackend } from "../support/backend.ts";
 import { softmax } from "../support/plain.ts";
 import { IMAGE, tinyLlava } from "../support/tiny-llava.ts";

@@ -2,11 +2,9 @@ import { beforeAll, describe, expect, test } from "vitest";
 import { layOut, positionsOf } from "../../models/batch.ts";
 import { completeConfig } from "../../models/checkpoints/llava.ts";
 import { Llava } from "../../models/llava.ts";
+import { cat, init, manualSeed, rand, type Tensor, tensor } from "../../src/index.ts";
 import { openCheckpoint, saveCheckpoint } from "../../src/io/huggingface.ts";
 import { memoryFiles, subfolder } from "../../src/io/source.ts";
-import { cat, manualSeed, rand, tensor } from "../../src/ops/functional.ts";
-import { init } from "../../src/runtime/engine.ts";
-import { cat, manualSeed, rand, type Tensor, tensor } from "../../src/tensor/tensor.ts";
 import { IMAGE, tinyConfig } from "../support/tiny-llava.ts";
 
 const config = tinyConfig({ text: { num_key_value_heads: 1, rms_norm_eps: 1e-5 } });

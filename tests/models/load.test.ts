@@ -7,16 +7,14 @@ import { loadLlama } from "../../models/language.ts";
 import { LlamaForCausalLM } from "../../models/llama.ts";
 import { Llava } from "../../models/llava.ts";
 import { fromPretrained } from "../../models/registry.ts";
+import { init, type Tensor, tensor } from "../../src/index.ts";
 import { openWeights } from "../../src/io/huggingface.ts";
 import { browserFiles, type FileSource, httpFiles, memoryFiles } from "../../src/io/source.ts";
 import { TensorFiles } from "../../src/io/tensors.ts";
 import { saveTorch } from "../../src/io/torch.ts";
 import { Linear, Module, QuantizedLinear, QuantizedWeight, setParameter, withoutInit } from "../../src/nn/index.ts";
-import { tensor } from "../../src/ops/functional.ts";
-import { init } from "../../src/runtime/engine.ts";
 import { folder } from "../../src/runtime/node.ts";
 import { currentDevice } from "../../src/runtime/session.ts";
-import type { Tensor } from "../../src/tensor/tensor.ts";
 import { trainBPE } from "../../src/text/bpe.ts";
 import { goldenPath } from "./goldens.ts";
 

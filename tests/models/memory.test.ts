@@ -1,9 +1,7 @@
 import { expect, test } from "vitest";
 import { LlamaForCausalLM } from "../../models/llama.ts";
 import { steps, textPrompt } from "../../src/generate/generate.ts";
-import { manualSeed } from "../../src/ops/functional.ts";
-import { init } from "../../src/runtime/engine.ts";
-import { memoryStats } from "../../src/runtime/statistics.ts";
+import { init, manualSeed, memoryStats } from "../../src/index.ts";
 
 test("1,000 tokens leave live bytes, buffers, plans and pipelines as they were", async () => {
   await init({ backend: "webgpu" });

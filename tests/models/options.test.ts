@@ -4,9 +4,7 @@ import { beamSearch } from "../../src/generate/beam.ts";
 import type { NewToken } from "../../src/generate/draw.ts";
 import { generate, generateText, generateTokens, steps, textPrompt } from "../../src/generate/generate.ts";
 import type { GenerateOptions } from "../../src/generate/options.ts";
-import { manualSeed, tensor } from "../../src/ops/functional.ts";
-import { init } from "../../src/runtime/engine.ts";
-import { memoryStats } from "../../src/runtime/statistics.ts";
+import { init, manualSeed, memoryStats, tensor } from "../../src/index.ts";
 import { trainBPE } from "../../src/text/bpe.ts";
 import { Tokenizer } from "../../src/text/tokenizer.ts";
 

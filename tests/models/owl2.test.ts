@@ -1,11 +1,10 @@
 import { beforeAll, describe, expect, test } from "vitest";
 import { MplugOwl2, type MplugOwl2Config } from "../../models/owl2.ts";
 import { generate } from "../../src/generate/generate.ts";
+import { manualSeed, rand, type Tensor, tensor } from "../../src/index.ts";
 import { openCheckpoint } from "../../src/io/index.ts";
 import { memoryFiles } from "../../src/io/source.ts";
 import { setParameter } from "../../src/nn/index.ts";
-import { manualSeed, rand, tensor } from "../../src/ops/functional.ts";
-import type { Tensor } from "../../src/tensor/tensor.ts";
 import { openBackend } from "../support/backend.ts";
 import { uniform } from "../support/f64.ts";
 import {

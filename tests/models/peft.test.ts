@@ -3,12 +3,12 @@ import { beforeAll, describe, expect, test } from "vitest";
 import { loadAdapter } from "../../models/checkpoints/peft.ts";
 import { Llava } from "../../models/llava.ts";
 import { MplugOwl } from "../../models/owl.ts";
+import { init } from "../../src/index.ts";
 import type { ValueEntry } from "../../src/io/safetensors.ts";
 import { memoryFiles } from "../../src/io/source.ts";
 import { TensorFiles } from "../../src/io/tensors.ts";
 import { saveTorch } from "../../src/io/torch.ts";
 import { loraStateDict } from "../../src/nn/index.ts";
-import { init } from "../../src/runtime/engine.ts";
 import { folder } from "../../src/runtime/node.ts";
 import { goldenPath } from "./goldens.ts";
 

@@ -2,9 +2,9 @@ import { beforeAll, expect, test } from "vitest";
 import { loadWeights, saveModel } from "../../models/checkpoints/load.ts";
 import { type Blip2Config, Blip2ImageEncoder } from "../../models/qformer.ts";
 import { Resampler, resamplerNames } from "../../models/resampler.ts";
+import { manualSeed, rand } from "../../src/index.ts";
 import { saveSafetensors, TensorFiles } from "../../src/io/index.ts";
 import { memoryFiles } from "../../src/io/source.ts";
-import { manualSeed, rand } from "../../src/ops/functional.ts";
 import { openBackend } from "../support/backend.ts";
 
 beforeAll(openBackend);

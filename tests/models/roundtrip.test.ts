@@ -9,13 +9,12 @@ import { MplugOwl } from "../../models/owl.ts";
 import { Blip2ImageEncoder } from "../../models/qformer.ts";
 import { fromPretrained } from "../../models/registry.ts";
 import { Resampler, resamplerNames } from "../../models/resampler.ts";
+import { init, tensor } from "../../src/index.ts";
 import { openCheckpoint, openWeights, saveCheckpoint } from "../../src/io/huggingface.ts";
 import { type FileSource, memoryFiles, subfolder } from "../../src/io/source.ts";
 import type { StoredType } from "../../src/io/stored.ts";
 import { TensorFiles } from "../../src/io/tensors.ts";
 import { type Module, withoutInit } from "../../src/nn/index.ts";
-import { tensor } from "../../src/ops/functional.ts";
-import { init } from "../../src/runtime/engine.ts";
 import { folder } from "../../src/runtime/node.ts";
 import { goldenPath } from "./goldens.ts";
 

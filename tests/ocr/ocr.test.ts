@@ -4,8 +4,7 @@ import { beforeAll, describe, expect, test } from "vitest";
 import { decode, probabilities } from "../../examples/ocr/read.ts";
 import { loadRecognizer, onnxConstants, recognizerFile } from "../../examples/ocr/weights.ts";
 import { decodeImage } from "../../src/image/index.ts";
-import { init } from "../../src/index.ts";
-import { tensor } from "../../src/ops/functional.ts";
+import { init, tensor } from "../../src/index.ts";
 
 const folder = "examples/ocr/lines";
 const expected: Record<string, { text: string; classes: number[][]; probabilities: number[][] }> = JSON.parse(

@@ -1,7 +1,4 @@
-import { manualSeed } from "../../src/ops/functional.ts";
-import { init } from "../../src/runtime/engine.ts";
-import { flush } from "../../src/tensor/engine.ts";
-import type { Tensor } from "../../src/tensor/tensor.ts";
+import { flush, init, manualSeed, type Tensor } from "../../src/index.ts";
 
 /** Opens the device that SHADEGRAD_BACKEND names ("webgpu" or "reference"); default: the best there is. */
 export const openBackend = () => init({ backend: process.env.SHADEGRAD_BACKEND as "webgpu" | "reference" | undefined });

@@ -1,8 +1,6 @@
-import type { Shape } from "../../src/graph/shape.ts";
 import { numel } from "../../src/graph/shape.ts";
-import { grad, tensor } from "../../src/ops/functional.ts";
+import { grad, type Shape, type Tensor, tensor } from "../../src/index.ts";
 import { evaluate } from "../../src/reference/interpreter.ts";
-import type { Tensor } from "../../src/tensor/tensor.ts";
 
 /** A leaf whose values stay in f64 on the reference interpreter. */
 export function leaf(values: ArrayLike<number>, shape: Shape, requiresGrad = true): Tensor {

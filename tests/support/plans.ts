@@ -1,5 +1,4 @@
-import { plan, type Tensor } from "../../src/index.ts";
-import { init } from "../../src/runtime/engine.ts";
+import { init, plan, type Tensor } from "../../src/index.ts";
 import { currentDevice } from "../../src/runtime/session.ts";
 
 /** Labels of the kernels in the text of a plan, in order. */

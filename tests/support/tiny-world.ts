@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { PNG } from "pngjs";
 import { Llava } from "../../models/llava.ts";
 import { root } from "../../scripts/environment.mjs";
-import { manualSeed } from "../../src/ops/functional.ts";
+import { manualSeed } from "../../src/index.ts";
 import { folder } from "../../src/runtime/node.ts";
 import { tinyConfig } from "./tiny-llava.ts";
 

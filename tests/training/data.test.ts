@@ -11,8 +11,8 @@ import { FeatureCache } from "../../models/training/images.ts";
 import { epochSteps, pack } from "../../models/training/sampler.ts";
 import { root } from "../../scripts/environment.mjs";
 import { randomOf } from "../../src/data/random.ts";
+import { init } from "../../src/index.ts";
 import { memoryFiles } from "../../src/io/source.ts";
-import { init } from "../../src/runtime/engine.ts";
 import { Tokenizer } from "../../src/text/tokenizer.ts";
 
 const files = (content: Record<string, string>) =>

@@ -9,7 +9,7 @@ import { Llava } from "../../models/llava.ts";
 import { MplugOwl2 } from "../../models/owl2.ts";
 import { parseRecipe } from "../../models/training/recipe.ts";
 import { trainRecipe } from "../../models/training/run.ts";
-import { manualSeed, rand, tensor } from "../../src/ops/functional.ts";
+import { manualSeed, rand, tensor } from "../../src/index.ts";
 import { folder } from "../../src/runtime/node.ts";
 import { openBackend } from "../support/backend.ts";
 import { config, png, tinyWorld, tokenizer } from "../support/tiny-world.ts";

@@ -2,8 +2,7 @@ import { beforeAll, describe, expect, test } from "vitest";
 import { Llava } from "../../models/llava.ts";
 import { parameterGroups, prepareModel } from "../../models/training/model.ts";
 import { parseRecipe } from "../../models/training/recipe.ts";
-import { init } from "../../src/runtime/engine.ts";
-import type { Tensor } from "../../src/tensor/tensor.ts";
+import { init, type Tensor } from "../../src/index.ts";
 import { config } from "../support/tiny-world.ts";
 
 beforeAll(() => init({ backend: "reference" }));

@@ -5,7 +5,7 @@ import { loadAdapter } from "../../models/checkpoints/peft.ts";
 import { MplugOwl, type MplugOwlConfig } from "../../models/owl.ts";
 import { parseRecipe } from "../../models/training/recipe.ts";
 import { trainRecipe } from "../../models/training/run.ts";
-import { manualSeed, rand, tensor } from "../../src/ops/functional.ts";
+import { manualSeed, rand, tensor } from "../../src/index.ts";
 import { folder } from "../../src/runtime/node.ts";
 import { openBackend } from "../support/backend.ts";
 import { colourNames, imageOf, config as llava, tinyWorld, tokenizer } from "../support/tiny-world.ts";

@@ -5,10 +5,8 @@ import { loadAdapter } from "../../models/checkpoints/peft.ts";
 import { Llava } from "../../models/llava.ts";
 import { parseRecipe } from "../../models/training/recipe.ts";
 import { type RunFacts, trainRecipe } from "../../models/training/run.ts";
-import { rand, tensor } from "../../src/ops/functional.ts";
+import { memoryStats, rand, Tensor, tensor } from "../../src/index.ts";
 import { folder } from "../../src/runtime/node.ts";
-import { memoryStats } from "../../src/runtime/statistics.ts";
-import { Tensor } from "../../src/tensor/tensor.ts";
 import { openBackend } from "../support/backend.ts";
 import { tinyWorld } from "../support/tiny-world.ts";
 
