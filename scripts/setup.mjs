@@ -52,7 +52,9 @@ function missingParts(packages, adapter, runtimes) {
  */
 export function setUp(command, { runtimes = false, adapter = true } = {}) {
   try {
-    if (!writable(root)) throw new SetupError(`this user cannot write ${root}; copy the checkout, or change its owner`);
+    // Parts of a checkout belong to root where root has run a command in it before.
+    const locked = ["", "node_modules", ".build"].map((name) => join(root, name)).find((path) => !writable(path));
+    if (locked) throw new SetupError(`this user cannot write ${locked}; change its owner, or make a clone of your own`);
     const packages = packagesMissing();
     const probed = adapter && !packages ? probeAdapter() : undefined;
     const state = !adapter || probed?.description ? "there" : packages ? "unknown" : "missing";
@@ -72,12 +74,13 @@ export function setUp(command, { runtimes = false, adapter = true } = {}) {
   }
 }
 
+/** Whether `path` can be written, or made. */
 function writable(path) {
   try {
     accessSync(path, constants.W_OK);
     return true;
-  } catch {
-    return false;
+  } catch (error) {
+    return error.code === "ENOENT";
   }
 }
 
