@@ -8,7 +8,8 @@ import { childEnvironment, listFiles, root } from "./environment.mjs";
 const DRIVER = "mesa-vulkan-drivers";
 /** Mesa 22.3, of Debian 12, gives Dawn no adapter. */
 const OLDEST_MESA = 23;
-const NEWER = "use a system that is known to work (Debian 12 or 13, Ubuntu 24.10 or later), or one of the ways below";
+const NEWER =
+  "use a system that is known to work (Debian 12 or later, Ubuntu 22.04 or later), or one of the ways below";
 
 /** Asks Dawn for an adapter in a child process, as a driver that fails can take its process along. */
 export function probeAdapter() {

@@ -4,7 +4,7 @@ import { existsSync, fstatSync, readFileSync } from "node:fs";
 import { join, relative, resolve } from "node:path";
 import { isatty } from "node:tty";
 import { pathToFileURL } from "node:url";
-import { childEnvironment, LIMIT_WARNING, root } from "./environment.mjs";
+import { childEnvironment, limitWarningFilter, root } from "./environment.mjs";
 
 /** The sources behind the entry points of package.json, by the name that a user imports; long names first. */
 function sourcesOf(name) {
@@ -50,25 +50,17 @@ export async function run(file, args = [], nodeOptions = []) {
     stdio: ["inherit", "inherit", filter ? "pipe" : "inherit"],
     env: childEnvironment(),
   });
-  if (filter) withoutLimitWarnings(child.stderr);
+  if (filter) {
+    const kept = limitWarningFilter();
+    child.stderr.setEncoding("utf8").on("data", (text) => process.stderr.write(kept(text)));
+    child.stderr.on("end", () => process.stderr.write(kept("\n").slice(0, -1)));
+  }
   process.on("SIGINT", () => {}); // the terminal sends it to the child too, which decides
   process.on("SIGTERM", () => child.kill("SIGTERM"));
   return new Promise((done, fail) => {
     child.on("error", fail);
     child.on("close", (code, signal) => done(code ?? (signal === "SIGINT" ? 130 : 1)));
   });
-}
-
-/** Writes what a child writes to our stderr, line by line, without Dawn's limit warnings. */
-function withoutLimitWarnings(stream) {
-  let rest = "";
-  stream.setEncoding("utf8");
-  stream.on("data", (text) => {
-    const lines = (rest + text).split(/(?<=\n)/);
-    rest = lines.at(-1).endsWith("\n") ? "" : lines.pop();
-    process.stderr.write(lines.join("").replace(LIMIT_WARNING, ""));
-  });
-  stream.on("end", () => process.stderr.write(rest));
 }
 
 if (process.argv[1] && import.meta.url === pathToFileURL(resolve(process.argv[1])).href) {

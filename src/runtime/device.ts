@@ -139,7 +139,7 @@ const hasLanguageFeature = (name: string): boolean =>
 /** How to get an adapter, for the error and the warning when there is none. */
 export const ADAPTER_ROUTES = `No WebGPU adapter was found. Ways to get one:
 - Node: npm install webgpu (Dawn), and a Vulkan, Metal or D3D12 driver. Without a GPU, a software driver does:
-  - Debian 13, Ubuntu 24.10 or newer: apt-get install mesa-vulkan-drivers
+  - Debian 13, Ubuntu 22.04 or newer: apt-get install mesa-vulkan-drivers
   - Debian 12: enable bookworm-backports, then apt-get install -t bookworm-backports mesa-vulkan-drivers (Mesa >= 25; 22.3 gives no adapter)
   - no root: the SwiftShader library of a Chromium package, with VK_ICD_FILENAMES pointing to its vk_swiftshader_icd.json
 - Linux services and containers: set XDG_RUNTIME_DIR to a writable folder

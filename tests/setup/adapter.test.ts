@@ -195,7 +195,7 @@ const failures: [string, Setting, string, RegExp, RegExp][] = [
     { os: 'ID=debian\nVERSION_ID="11"\nPRETTY_NAME="Debian 11"\n', candidate: "20.3.5-1" },
     "update",
     /Debian 11 offers Mesa 20.3.5-1, which is too old/,
-    /use a system .*Debian 12 or 13/,
+    /use a system .*Debian 12 or later/,
   ],
   [
     "a full disk",

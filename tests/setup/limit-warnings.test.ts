@@ -3,7 +3,7 @@ import { execFileSync, spawnSync } from "node:child_process";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
-import { childEnvironment, LIMIT_WARNING, root } from "../../scripts/environment.mjs";
+import { childEnvironment, LIMIT_WARNING, limitWarningFilter, root } from "../../scripts/environment.mjs";
 import { bundle } from "../../scripts/run.mjs";
 import { LIMIT_WARNING as libraryWarning } from "../../src/runtime/node.ts";
 
@@ -38,6 +38,15 @@ test("the scripts and the library know the same lines", () => {
     `x ${warnings[0]}\n`,
   ])
     expect(other.replace(LIMIT_WARNING, "")).toBe(other);
+});
+
+test("a filter finds a warning that comes in two pieces, and gives everything else in order", () => {
+  const warning = `${warnings[0]}\n`;
+  for (let cut = "Warning: maxDynamic".length; cut < warning.length; cut++) {
+    const filter = limitWarningFilter();
+    const pieces = [`a\n${warning.slice(0, cut)}`, `${warning.slice(cut)}b`, "c\nWarning: maxDynamic", "s are many\n"];
+    expect(pieces.map(filter)).toEqual(["a\n", "b", "c\n", "Warning: maxDynamics are many\n"]);
+  }
 });
 
 describe.skipIf(process.platform !== "linux")("a library that writes to descriptor 2", () => {
