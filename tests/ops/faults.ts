@@ -2,9 +2,7 @@
 export const faults: Readonly<Record<string, string>> = {
   "cast 0 domain": "halves below 2^-14 become 0",
   "neg 0 u32": "unsigned numbers have no negation in WGSL",
-  "neg 0 bool": "booleans are unsigned words there",
   "prod 2 second derivative": "rows with zeros",
   "sign 0 u32": "unsigned numbers have no sign in WGSL",
-  "sign 0 bool": "booleans are unsigned words there",
   "sub 0 u32": "differences below 0 wrap around on the device, not in the interpreter",
 };
