@@ -1,12 +1,16 @@
-import { execFileSync } from "node:child_process";
-import { existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { execFileSync, spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { describe, expect, test } from "vitest";
+import { beforeAll, describe, expect, test } from "vitest";
 import { childEnvironment, root } from "../../scripts/environment.mjs";
 import { bundle } from "../../scripts/run.mjs";
 import { list, read } from "./files.ts";
 
-const pages = ["README.md", "CONTRIBUTING.md", ...list("docs", /\.md$/).filter((path) => path !== "docs/log.md")];
+const pages = [
+  ...["README.md", "CONTRIBUTING.md", "CHANGELOG.md"],
+  ...list("docs", /\.md$/).filter((path) => path !== "docs/log.md"),
+  ...list("examples", /\.md$/),
+];
 
 describe.each(pages)("%s", (page) => {
   test("names only files that exist", () => {
@@ -24,21 +28,70 @@ describe.each(pages)("%s", (page) => {
   });
 });
 
-describe.each(["guide", "models"])("examples of docs/%s.md", (page) => {
-  const sections = read(`docs/${page}.md`).split(/^## /m).slice(1);
-  const examples = sections.flatMap((section) => {
-    const code = /```ts\n([\s\S]*?)```/.exec(section)?.[1];
-    return code ? [{ title: section.split("\n")[0], code }] : [];
+interface Example {
+  readonly title: string;
+  readonly language: string;
+  /** The rest of the fence's first line: "" (it runs), "no-run: why", "fragment: why". */
+  readonly note: string;
+  readonly code: string;
+  /** The example as a file of its own. */
+  readonly file: string;
+}
+
+const folder = join(root, ".build/examples");
+
+/** Every fence of a page that holds a program. */
+const examples: readonly Example[] = pages.flatMap((page) =>
+  Array.from(read(page).matchAll(/^```(ts|tsx|js|mjs|html)\b([^\n]*)\n([\s\S]*?)^```/gm), (match) => {
+    const [, language, note, code] = match;
+    const line = read(page).slice(0, match.index).split("\n").length;
+    const name = `${page.replace(/\.md$/, "").replaceAll("/", "-")}-${line}.${language}`;
+    return { title: `${page}:${line}`, language, note: note.trim(), code, file: join(folder, name) };
+  }),
+);
+const programs = examples.filter(({ language, note }) => language === "ts" && !note.startsWith("fragment"));
+
+describe("examples", () => {
+  beforeAll(() => {
+    rmSync(folder, { recursive: true, force: true });
+    mkdirSync(folder, { recursive: true });
+    for (const { file, code } of programs) writeFileSync(file, code);
   });
 
-  test.each(examples)("$title", async ({ title, code }) => {
-    const folder = join(root, ".build", page);
-    mkdirSync(folder, { recursive: true });
-    const file = join(folder, `${title.replace(/\W+/g, "-")}.ts`);
-    writeFileSync(file, code);
-    const bundled = await bundle(file);
-    if (code.includes('"path/to/')) return; // needs a checkpoint: its imports exist
-    const printed = execFileSync(process.execPath, [bundled], { encoding: "utf8", env: childEnvironment() });
+  test("run, or say in the fence why not: a reason of three words or more", () => {
+    expect(programs.length).toBeGreaterThan(15);
+    const good = /^$|^(?:no-run|fragment): \S+( \S+){2,}$/;
+    expect(examples.filter(({ note }) => !good.test(note)).map(({ title }) => title)).toEqual([]);
+    // tests/smoke runs the README's page in Chromium, from the packed package.
+    const others = examples.filter(({ title, language }) => language !== "ts" && !title.startsWith("README.md"));
+    expect(others.filter(({ note }) => !note).map(({ title }) => title)).toEqual([]);
+  });
+
+  test("are right TypeScript, in strict mode", () => {
+    const { exports } = JSON.parse(read("package.json"));
+    const paths = Object.entries<{ types?: string }>(exports).flatMap(([name, { types }]) =>
+      types
+        ? [[name.replace(/^\./, "shadegrad"), [types.replace("./dist/types/", "../../").replace(".d.ts", ".ts")]]]
+        : [],
+    );
+    const compilerOptions = { noUnusedLocals: false, noUnusedParameters: false, paths: Object.fromEntries(paths) };
+    writeFileSync(
+      join(folder, "tsconfig.json"),
+      JSON.stringify({ extends: "../../tsconfig.json", compilerOptions, include: ["*.ts", "../../kernels/*.d.ts"] }),
+    );
+    const tsc = join(root, "node_modules/typescript/bin/tsc");
+    const { stdout, status } = spawnSync(process.execPath, [tsc, "-p", folder, "--pretty", "false"], {
+      encoding: "utf8",
+    });
+    expect(stdout).toBe("");
+    expect(status).toBe(0);
+  });
+
+  test.each(programs.filter(({ note }) => !note))("$title runs", async ({ file, code }) => {
+    const printed = execFileSync(process.execPath, [await bundle(file)], {
+      encoding: "utf8",
+      env: childEnvironment(),
+    });
     // A line that prints may say what, at its end; descriptions begin with an article.
     for (const [, comment] of code.matchAll(/console\.log\(.*\); \/\/ (?!an? )(.*)$/gm)) {
       expect(printed.replace(/\s+/g, " ")).toContain(
@@ -46,4 +99,7 @@ describe.each(["guide", "models"])("examples of docs/%s.md", (page) => {
       );
     }
   });
+
+  const resting = examples.filter(({ note }) => note);
+  test.skip.each(resting.map(({ title, note }) => `${title}: ${note}`))("%s", () => {});
 });
