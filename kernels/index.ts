@@ -39,7 +39,7 @@ import write_at from "./cache/write_at.wgsl";
 import write_int8 from "./cache/write_int8.wgsl";
 import { kernelRegistry } from "./registry.ts";
 
-export const { addKernel, kernelSource, kernelNames } = kernelRegistry({
+export const { addKernel, kernelSource, kernelPlace, kernelNames } = kernelRegistry({
   adamw,
   adamw_int8,
   attention,

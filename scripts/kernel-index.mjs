@@ -28,7 +28,7 @@ export function kernelIndex(files = kernelFiles()) {
 ${names.map((name) => `import ${name} from "./${files.get(name).replace("kernels/", "")}";`).join("\n")}
 import { kernelRegistry } from "./registry.ts";
 
-export const { addKernel, kernelSource, kernelNames } = kernelRegistry({
+export const { addKernel, kernelSource, kernelPlace, kernelNames } = kernelRegistry({
 ${names.map((name) => `  ${name},`).join("\n")}
 });
 `;

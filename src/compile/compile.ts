@@ -134,6 +134,9 @@ export interface PlanReport {
   readonly peakBytes: number;
   /** Bytes that are alive at once at least: no plan in this order of kernels needs less. */
   readonly lowerBound: number;
+  /** Arithmetic that kernels report, and bytes of all that they bind. */
+  readonly flops: number;
+  readonly bytes: number;
   /** One line per kernel. */
   readonly text: string;
 }
@@ -143,6 +146,8 @@ export const report = ({ kernels, peakBytes, lowerBound }: CompiledGraph): PlanR
   pipelines: new Set(kernels.map((k) => k.code)).size,
   peakBytes,
   lowerBound,
+  flops: kernels.reduce((sum, k) => sum + (k.flops ?? 0), 0),
+  bytes: kernels.reduce((sum, k) => sum + k.at.reduce((own, at) => own + (at?.bytes ?? 0), 0), 0),
   text: listing(kernels),
 });
 

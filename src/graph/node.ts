@@ -26,8 +26,8 @@ let count = 0;
 // The library's own files: src/ in a checkout, dist/ in the package.
 const OWN_FOLDER = import.meta.url.replace(/^file:\/\//, "").replace(/(graph\/)?[^/]*$/, "");
 
-/** The first stack line outside the library's own folder. */
-function callSite(): string | undefined {
+/** The first stack line outside the library's own folder: the user's line. */
+export function callSite(): string | undefined {
   const lines = new Error().stack?.split("\n").slice(2) ?? [];
   return lines.find((line) => !line.includes(OWN_FOLDER) && !/\bnode:/.test(line))?.trim();
 }

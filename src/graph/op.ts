@@ -67,6 +67,14 @@ export interface SplitContext {
   stretches(size: number, parts: number, unit?: number): Stretch[];
 }
 
+/** The place in a user's program that defined an op or a kernel. */
+export interface Origin {
+  /** Stack line of the definition: file, line and column. */
+  readonly place: string;
+  /** The WGSL file that was given there, if any. */
+  readonly wgsl?: string;
+}
+
 /** The parts of a node that `split` reads. */
 export interface SplitNode<A = any> {
   readonly op: Op;
@@ -83,6 +91,8 @@ export interface SplitNode<A = any> {
 export interface Op<A = any, T = any> {
   readonly name: string;
   readonly kind: OpKind;
+  /** Where a user's op was defined, for errors about its shader. */
+  readonly origin?: Origin;
   /** Gradient: one entry per source, `null` where there is none. With several outputs `g` and `y` are arrays. */
   readonly vjp?: (g: any, y: any, x: T[], attrs: A) => (T | null)[];
   /** f64 value, for every op without `fallback`. Several outputs return an array. */

@@ -53,9 +53,22 @@ const table = new Map<string, Lower>(
 /** The lowering of an op, if it has one. */
 export const loweringOf = (op: string): Lower | undefined => table.get(op);
 
+let version = 0;
+
+/** Grows with every change of the table: plans that were compiled before are out of date then. */
+export const loweringVersion = (): number => version;
+
 /** Adds a lowering, or replaces one. Returns the one before. */
 export function setLowering(op: string, lower: Lower): Lower | undefined {
   const before = table.get(op);
   table.set(op, lower);
+  version++;
   return before;
+}
+
+/** Takes the lowering of an op away, or puts another in its place. */
+export function restoreLowering(op: string, lower: Lower | undefined): void {
+  if (lower) table.set(op, lower);
+  else table.delete(op);
+  version++;
 }

@@ -37,7 +37,7 @@ export function float(x: readonly Operand[]): ReturnType<Rule> {
   const dtype = isFloat(common(x)) ? common(x) : "f32";
   return { args: dtype, out: dtype };
 }
-function comparison(x: readonly Operand[]): ReturnType<Rule> {
+export function comparison(x: readonly Operand[]): ReturnType<Rule> {
   return { args: numeric(x).args, out: "bool" };
 }
 function logical(): ReturnType<Rule> {
@@ -81,7 +81,7 @@ function define<A extends Attrs>(r: Row<A>): Op<A, Tensor> {
 }
 
 /** Broadcasts and casts the operands, then applies the op. */
-function broadcast(op: Op, rule: Rule, x: readonly Operand[], attrs: Attrs): Tensor {
+export function broadcast(op: Op, rule: Rule, x: readonly Operand[], attrs: Attrs): Tensor {
   let shape: Shape | undefined;
   for (const [i, v] of x.entries()) {
     if (typeof v === "number") continue;

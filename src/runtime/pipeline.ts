@@ -1,5 +1,6 @@
 import type { BindingKind } from "../compile/codegen/template.ts";
 import { log } from "../graph/debug.ts";
+import type { Origin } from "../graph/op.ts";
 
 /** The parts of a kernel that its pipeline depends on. */
 export interface Shader {
@@ -7,6 +8,8 @@ export interface Shader {
   readonly code: string;
   /** What each binding holds. */
   readonly kinds: readonly BindingKind[];
+  /** Where the user's ops and kernels in it were defined. */
+  readonly origins?: readonly Origin[];
 }
 
 export interface Pipeline {
@@ -48,7 +51,8 @@ export class PipelineCache {
     return pipeline;
   }
 
-  private async compile({ code, label, kinds }: Shader): Promise<Pipeline> {
+  private async compile(shader: Shader): Promise<Pipeline> {
+    const { code, label, kinds } = shader;
     log(4, `${label}\n${code}`);
     const { gpu } = this.device;
     let module: GPUShaderModule | undefined;
@@ -70,8 +74,7 @@ export class PipelineCache {
     } catch (error) {
       this.layouts.delete(kinds.join());
       const messages = (await module?.getCompilationInfo().catch(() => undefined))?.messages ?? [];
-      const details = messages.map((m) => `${m.lineNum}:${m.linePos} ${m.type}: ${m.message}`).join("\n");
-      throw new Error(`kernel ${label} does not compile: ${(error as Error).message}\n${details}\n${code}`);
+      throw new Error(compileError(shader, (error as Error).message, messages));
     }
   }
 
@@ -91,4 +94,21 @@ export class PipelineCache {
     }
     return layout;
   }
+}
+
+/** The compiler's messages with the lines that they name, and where the user's part of the shader comes from. */
+function compileError(
+  { code, label, origins = [] }: Shader,
+  reason: string,
+  messages: readonly GPUCompilationMessage[],
+): string {
+  const lines = code.split("\n");
+  const details = messages.map(({ lineNum, linePos, type, message }) => {
+    const line = lines[lineNum - 1] ?? "";
+    const own = origins.find(({ wgsl }) => line.trim() && wgsl?.split("\n").includes(line));
+    const where = own ? ` (line ${own.wgsl!.split("\n").indexOf(line) + 1} of the WGSL from ${own.place})` : "";
+    return `${lineNum}:${linePos} ${type}: ${message}${where}\n    ${line.trim()}`;
+  });
+  const defined = origins.map(({ place }) => `defined ${place}`);
+  return [`kernel ${label} does not compile: ${reason}`, ...defined, ...details, code].join("\n");
 }

@@ -1,6 +1,7 @@
 import { type CompileOptions, compile } from "../compile/compile.ts";
 import type { Graph } from "../graph/collect.ts";
 import { log } from "../graph/debug.ts";
+import { loweringVersion } from "../lowering/index.ts";
 import type { Device } from "./device.ts";
 import { flushed } from "./flush-queue.ts";
 import { makePlan, type Plan } from "./plan.ts";
@@ -12,6 +13,7 @@ const MAX_PLANS = 256;
 /** Plans by graph key. The least recently used plan is dropped first. */
 export class PlanCache {
   private plans = new Map<string, Promise<Plan>>();
+  private lowerings = loweringVersion();
 
   get size(): number {
     return this.plans.size;
@@ -19,6 +21,7 @@ export class PlanCache {
 
   /** The plan of a graph: a known one, or a new one. */
   async get(graph: Graph, device: Device, options: CompileOptions): Promise<Plan> {
+    if (this.lowerings !== loweringVersion()) this.forgetAll();
     const known = this.plans.get(graph.key);
     if (known) {
       this.plans.delete(graph.key); // move to the recent end
@@ -55,9 +58,14 @@ export class PlanCache {
   /** Forgets all plans: everything is compiled again from now on. */
   async clear(): Promise<void> {
     await flushed();
+    await this.forgetAll();
+  }
+
+  private async forgetAll(): Promise<void> {
     const old = [...this.plans.values()];
     this.plans = new Map();
-    for (const plan of old) (await plan).dispose();
+    this.lowerings = loweringVersion();
+    for (const plan of old) (await plan.catch(() => undefined))?.dispose();
   }
 
   private dropOldest(): void {

@@ -29,9 +29,7 @@ interface PlanParts extends Pick<CompiledGraph, "finishes" | "temps" | "uploads"
 /** Makes the plan of a compiled graph on a device. Its pipelines compile in parallel. */
 export async function makePlan(compiled: CompiledGraph, device: Device): Promise<Plan> {
   const { kernels, leaves } = compiled;
-  const pipelines = await Promise.all(
-    kernels.map(({ code, label, bind }) => device.pipelines.get({ code, label, kinds: kindsOf({ bind }) })),
-  );
+  const pipelines = await Promise.all(kernels.map((k) => device.pipelines.get({ ...k, kinds: kindsOf(k) })));
   const { words, spans } = layOutUniforms(kernels);
   return device.guard(() => {
     const uniforms = device.pool.permanent(Math.max(words.length * 4, 256), 0x40 | 0x08 /* UNIFORM | COPY_DST */);

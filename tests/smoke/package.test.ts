@@ -1,7 +1,7 @@
 import { execFileSync } from "node:child_process";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { build } from "esbuild";
+import { build, transformSync } from "esbuild";
 import { beforeAll, describe, expect, test } from "vitest";
 import { childEnvironment, root } from "../../scripts/environment.mjs";
 import { findChromium, findDeno } from "../../scripts/runtimes.mjs";
@@ -97,6 +97,34 @@ console.log(JSON.stringify([first.length > 0, (await tune(product)).length]));`,
     );
     const printed = await runInBrowser(chromium, folder, "tuning.mjs", { imports });
     expect(JSON.parse(printed.split("\n").at(-1)!)).toEqual([true, 0]);
+  },
+  SLOW,
+);
+
+test(
+  "docs/custom.md runs from the packed package: ops, a kernel, a function and a lowering from outside",
+  () => {
+    const page = readFileSync(join(root, "docs/custom.md"), "utf8");
+    const blocks = Array.from(page.matchAll(/```ts\n([\s\S]*?)```/g), (m) => m[1]);
+    expect(blocks).toHaveLength(4);
+    const kernel = /wgsl: `\n([\s\S]*?)`/
+      .exec(blocks[1])![1]
+      .trim()
+      .split("\n")
+      .filter((line) => line.trim() && !line.startsWith("//"));
+    expect(kernel.length).toBeLessThanOrEqual(30);
+    const printed = blocks.map((code, i) => {
+      const file = join(folder, `custom-${i}.mjs`);
+      writeFileSync(
+        file,
+        transformSync(`${code}\nprocess.exit(0);`, { loader: "ts", format: "esm", target: "node20" }).code,
+      );
+      return run(process.execPath, [file]);
+    });
+    expect(printed[0]).toMatch(/0\.333\d+, 1, 1\.857/);
+    expect(printed[1]).toMatch(/unit_rows→\S*mul[\s\S]*1 kernels[\s\S]*16384[\s\S]*mine/);
+    expect(printed[2]).toContain("[ 10, 10, 10, 10 ]");
+    expect(printed[3]).toContain("Float32Array(15)");
   },
   SLOW,
 );

@@ -2,6 +2,7 @@ import type { DeviceInfo } from "../../graph/device-info.ts";
 import { type DType, floatBits, literal } from "../../graph/dtype.ts";
 import { add, constant, type Index, limitOf } from "../../graph/index-map.ts";
 import type { Node } from "../../graph/node.ts";
+import type { Origin } from "../../graph/op.ts";
 import { numel } from "../../graph/shape.ts";
 import { type Expr, indicesOf, walk } from "../expression/expr.ts";
 import { bytesOf, reach, windowBytes, windowOf } from "../expression/window.ts";
@@ -54,6 +55,8 @@ export class Emitter {
   readonly numbers: number[] = [];
   readonly lines: string[] = [];
   readonly helpers = new Set<string>();
+  /** Where the user's ops among the expressions were defined. */
+  readonly origins = new Set<Origin>();
   readonly buffers = new Map<Node, EmittedBuffer>();
   private computesHalves = false;
   /** The buffer of each load, and its first element there. */
@@ -217,6 +220,7 @@ export class Emitter {
           return widen && a.dtype === "f16" ? `${type}(${text})` : text;
         });
         if (e.linear) args.push(width === 4 ? this.lanes(e.linear) : this.index(e.linear));
+        if (e.op.origin) this.origins.add(e.op.origin);
         const helpers = e.op.helpers?.(type);
         if (helpers) this.helpers.add(helpers);
         const text = e.op.wgsl!(args, e.attrs, type);

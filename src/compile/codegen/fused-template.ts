@@ -1,8 +1,9 @@
-import { kernelSource } from "../../../kernels/index.ts";
+import { kernelPlace, kernelSource } from "../../../kernels/index.ts";
 import type { DeviceInfo } from "../../graph/device-info.ts";
 import { reshapeIndex, variable } from "../../graph/index-map.ts";
 import type { HookSpace, KernelCall, Prologue } from "../../graph/kernel-call.ts";
 import type { Node } from "../../graph/node.ts";
+import type { Origin } from "../../graph/op.ts";
 import { type Expr, ExprBuilder, type ExprScope } from "../expression/expr.ts";
 import { normalize, type Space } from "../expression/space.ts";
 import { prologuesOf } from "../schedule/prologues.ts";
@@ -41,6 +42,7 @@ class TemplateFusion {
   private readonly hooks: Record<string, string> = {};
   private readonly extraBindings: string[] = [];
   private readonly helpers = new Set<string>();
+  private readonly origins = new Set<Origin>();
   private readonly prologueNames: string[] = [];
   private directives = "";
   private epilogueName = "";
@@ -60,6 +62,8 @@ class TemplateFusion {
       const write = this.bindings[i + 1]?.kind === "read_write";
       return { ref: ref === group.core ? group.root : ref, write };
     };
+    const place = kernelPlace(call.kernel);
+    if (place) this.origins.add({ place, wgsl: kernelSource(call.kernel) });
     this.bind = [{ words: call.dims }, ...call.bind.map((_, i) => own(i))];
     if (this.bind.length !== this.bindings.length)
       throw new Error(
@@ -102,10 +106,11 @@ class TemplateFusion {
     const { grid, flops } = call;
     const before = this.prologueNames.length > 0 ? `${this.prologueNames.join("&")}→` : "";
     const label = `${before}${call.kernel}${this.epilogueName && `→${this.epilogueName}`}`;
-    if (Object.keys(hooks).length === 0) return { label, code: this.source, bind, grid, flops };
+    const origins = [...this.origins];
+    if (Object.keys(hooks).length === 0) return { label, code: this.source, bind, grid, flops, origins };
     const helpers = [...this.helpers].join("\n");
     const code = specialize(this.source, { hooks, writes, halves, extraBindings, helpers });
-    return { label, code: this.directives + code, bind, grid, flops };
+    return { label, code: this.directives + code, bind, grid, flops, origins };
   }
 
   /** The work of `node` over a hook's index space. Binds what it loads; names begin with `prefix`. */
@@ -148,6 +153,7 @@ class TemplateFusion {
     this.extraBindings.push(`var<uniform> ${prefix}n: array<vec4u, ${vectors}>;`);
     this.bind.push({ words: emitter.numbers });
     for (const helper of emitter.helpers) this.helpers.add(helper);
+    for (const origin of emitter.origins) this.origins.add(origin);
     this.directives ||= emitter.directives;
   }
 }

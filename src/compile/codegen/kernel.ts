@@ -1,5 +1,6 @@
 import type { BufferRef } from "../../graph/kernel-call.ts";
 import type { Node } from "../../graph/node.ts";
+import type { Origin } from "../../graph/op.ts";
 import { numel } from "../../graph/shape.ts";
 import { type Expr, walk } from "../expression/expr.ts";
 import { bufferDeclaration, type Emitter, numbersDeclaration } from "./emit.ts";
@@ -15,6 +16,8 @@ export interface Kernel {
   readonly bind: readonly Bound[];
   readonly grid: readonly [number, number, number];
   readonly flops?: number;
+  /** Where the user's ops and kernels in it were defined. */
+  readonly origins?: readonly Origin[];
 }
 
 /** The binding kinds of a kernel, which its pipeline needs. */
@@ -98,7 +101,7 @@ if (id >= ${limit}) { return; }
 ${body}
 }
 `;
-  return { label, code, bind, grid };
+  return { label, code, bind, grid, origins: [...emitter.origins] };
 }
 
 export const variables = (prefix: string, sizes: readonly number[]): string[] => sizes.map((_, d) => `${prefix}${d}`);

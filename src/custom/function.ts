@@ -1,0 +1,97 @@
+import { noGrad, untracked } from "../graph/build.ts";
+import { registerOp } from "../graph/op.ts";
+import { apply, applyMany, Tensor } from "../tensor/tensor.ts";
+import {
+  type Attributes,
+  checkedGradients,
+  checkName,
+  checkOperands,
+  checkOptions,
+  definitionError,
+  type Gradients,
+  originHere,
+  splitArguments,
+} from "./definition.ts";
+
+export interface FunctionDefinition<A extends Attributes, Y extends Tensor | Tensor[]> {
+  /** A name that no op has yet: letters, digits, _. */
+  name: string;
+  /** Number of tensor inputs; default 1. */
+  inputs?: number;
+  /** The value, in tensor ops; gradients are not recorded inside. One tensor, or several. */
+  forward: (x: Tensor[], attributes: A) => Y;
+  /** Gradients of the inputs from those of the outputs (`g`, `y`: one tensor or several, as `forward` returns). */
+  gradient: (g: Y, y: Y, x: Tensor[], attributes: A) => Gradients;
+}
+
+/** A defined function: tensors, then its attributes if it has some. */
+export type DifferentiableFunction<A extends Attributes, Y> = (...args: [...Tensor[], A] | Tensor[]) => Y;
+
+/**
+ * Defines a function of tensor ops with a gradient of its own, as torch.autograd.Function.
+ *
+ * @example
+ * // Rounds, and passes the gradient straight through.
+ * const roundThrough = defineFunction({
+ *   name: "round_through",
+ *   forward: ([x]) => x.round(),
+ *   gradient: (g) => g,
+ * });
+ * @throws if the name is taken, or an option is missing, unknown or of another type.
+ */
+export function defineFunction<A extends Attributes = Attributes, Y extends Tensor | Tensor[] = Tensor>(
+  definition: FunctionDefinition<A, Y>,
+): DifferentiableFunction<A, Y> {
+  const origin = originHere();
+  const { name, inputs = 1, forward, gradient } = definition;
+  checkName(name, origin);
+  checkOptions(name, origin, definition, {
+    name: "string",
+    inputs: "undefined number",
+    forward: "function",
+    gradient: "function",
+  });
+  // The outputs of `forward` are sources too, so that it may use values of the host, which a fallback cannot.
+  const op = registerOp({
+    name,
+    kind: "kernel" as const,
+    origin,
+    keyOf: () => "",
+    fallback: (sources: Tensor[], { outputs }: Call<A>) => (outputs === 0 ? sources[0] : sources.slice(0, outputs)),
+    vjp: (g: Y, y: Y, sources: Tensor[], { outputs, attributes }: Call<A>) => {
+      const own = Math.max(outputs, 1);
+      const x = sources.slice(own);
+      const given = gradient(filled(g, y), y, x, attributes);
+      return [...new Array<null>(own).fill(null), ...checkedGradients(name, origin, given, x)];
+    },
+  });
+  return (...args) => {
+    const { operands, attributes } = splitArguments<A>(args);
+    checkOperands(name, origin, operands, inputs, false);
+    const x = operands as Tensor[];
+    const value = untracked(() => noGrad(() => forward(x, attributes)));
+    const list = (Array.isArray(value) ? value : [value]) as Tensor[];
+    if (list.length === 0 || !list.every((t) => t instanceof Tensor))
+      throw definitionError(name, origin, "forward must return a tensor, or a list of tensors");
+    const call: Call<A> = { outputs: Array.isArray(value) ? list.length : 0, attributes };
+    const specs = list.map(({ shape, dtype }) => ({ shape, dtype }));
+    const sources = [...list, ...x];
+    return (
+      Array.isArray(value)
+        ? applyMany(op, sources, call, specs)
+        : apply(op, sources, call, specs[0].shape, specs[0].dtype)
+    ) as Y;
+  };
+}
+
+/** Attributes of one call. `outputs` is 0 for a single tensor that is not in a list. */
+interface Call<A> extends Record<string, unknown> {
+  readonly outputs: number;
+  readonly attributes: A;
+}
+
+/** Gradients of several outputs with zeros for outputs that nothing uses. */
+function filled<Y extends Tensor | Tensor[]>(g: Y, y: Y): Y {
+  if (!Array.isArray(y)) return g;
+  return (g as (Tensor | null)[]).map((t, i) => t ?? (y as Tensor[])[i].detach().mul(0)) as Y;
+}
