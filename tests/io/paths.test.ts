@@ -1,9 +1,9 @@
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { Llava } from "../../models/index.ts";
 import { checkFiles } from "../../models/training/data.ts";
 import { resumeRun, saveRun } from "../../models/training/state.ts";
@@ -48,6 +48,7 @@ beforeEach(() => {
   mkdirSync(out);
   writeFileSync(victim(), "keep me");
 });
+afterEach(() => rmSync(world, { recursive: true }));
 const write = (name: string, value: unknown) =>
   writeFileSync(join(out, name), typeof value === "string" ? value : JSON.stringify(value));
 const save = () => saveCheckpoint(folder(out), { model_type: "x" }, { w: values([1, 2]) });
