@@ -1,129 +1,134 @@
-/**
- * What a new op costs, by adding two: an elementwise one in a row and a method (CONTRIBUTING.md), a fused one in an op
- * definition and a kernel.
- */
-import { beforeAll, describe, expect, test } from "vitest";
-import { addKernel } from "../../kernels/index.ts";
-import { numel } from "../../src/graph/shape.ts";
-import { grid2d } from "../../src/lowering/grid.ts";
-import { setLowering } from "../../src/lowering/index.ts";
-import { defineOp } from "../../src/ops/define.ts";
-import { float, row } from "../../src/ops/elementwise.ts";
-import { grad, tensor } from "../../src/ops/functional.ts";
+/** What a new op costs: one of each kind, each from the files of its own that new-ops/ holds. */
+import { describe, expect, test } from "vitest";
+import { allOps } from "../../src/graph/op.ts";
+import { tensor } from "../../src/ops/functional.ts";
+import { evaluate } from "../../src/reference/interpreter.ts";
 import { init } from "../../src/runtime/engine.ts";
-import { onKernelTimes } from "../../src/runtime/profile.ts";
-import { apply, type Tensor } from "../../src/tensor/tensor.ts";
-import { read } from "./files.ts";
+import { flush } from "../../src/tensor/engine.ts";
+import type { Tensor } from "../../src/tensor/tensor.ts";
+import { expectClose } from "../support/compare.ts";
+import { gradientError, randomLeaf, secondOrderError, uniform } from "../support/f64.ts";
+import { kernelLabels } from "../support/plans.ts";
+import { list, read } from "./files.ts";
+import { standardize } from "./new-ops/composed.ts";
+import { softsign } from "./new-ops/elementwise.ts";
+import { scaledSquare } from "./new-ops/fused.ts";
+import { absMax } from "./new-ops/reduction.ts";
+import { mainDiagonal } from "./new-ops/view.ts";
 
-// Place 1 of 2 for an elementwise op; place 2 is the Tensor method.
-const softsign = row({
-  name: "softsign",
-  rule: float,
-  wgsl: ([x]) => `(${x} / (1.0 + abs(${x})))`,
-  js: (x) => x / (1 + Math.abs(x)),
-  vjp: (g, _y, [x]) => [g.div(x.abs().add(1).square())],
+interface NewOp {
+  /** Its files below new-ops/. An elementwise op, a view and a reduction also have a method in tensor.ts. */
+  readonly files: readonly string[];
+  readonly f: (x: Tensor) => Tensor;
+  /** The same by ordinary ops or in JS: one list of values, row-major. */
+  readonly want: (x: number[], n: number) => number[];
+  /** The op between others, and how many kernels that is. */
+  readonly chain: (x: Tensor) => Tensor;
+  readonly kernels: number;
+}
+
+const rowsOf = (x: number[], n: number): number[][] => Array.from({ length: n }, (_, i) => x.slice(i * n, (i + 1) * n));
+
+/** All take a square matrix [n, n]. */
+const ops: Readonly<Record<string, NewOp>> = {
+  composed: {
+    files: ["composed.ts"],
+    f: (x) => standardize(x, 1),
+    want: (x, n) =>
+      rowsOf(x, n).flatMap((row) => {
+        const mean = row.reduce((a, b) => a + b) / n;
+        const variance = row.reduce((a, b) => a + (b - mean) ** 2, 0) / n;
+        return row.map((v) => (v - mean) / Math.sqrt(variance + 1e-5));
+      }),
+    chain: (x) => standardize(x.mul(2), 1).add(1),
+    kernels: 3, // two sums, each with what comes before it, and one pass
+  },
+  elementwise: {
+    files: ["elementwise.ts"],
+    f: (x) => softsign(x),
+    want: (x) => x.map((v) => v / (1 + Math.abs(v))),
+    chain: (x) => softsign(x.mul(2)).add(1),
+    kernels: 1,
+  },
+  view: {
+    files: ["view.ts"],
+    f: mainDiagonal,
+    want: (x, n) => rowsOf(x, n).map((row, i) => row[i]),
+    chain: (x) => mainDiagonal(x.mul(2)).flip(0).add(1),
+    kernels: 1,
+  },
+  reduction: {
+    files: ["reduction.ts"],
+    f: (x) => absMax(x, 1).square(), // squared: it has a second derivative
+    want: (x, n) => rowsOf(x, n).map((row) => Math.max(...row.map(Math.abs)) ** 2),
+    chain: (x) => absMax(x.mul(2).sub(1), 1).add(1),
+    kernels: 1,
+  },
+  fused: {
+    files: ["fused.ts", "scaled_square.wgsl"],
+    f: (x) => scaledSquare(x, 3),
+    want: (x) => x.map((v) => 3 * v * v),
+    chain: (x) => softsign(scaledSquare(x, 2).add(1)),
+    kernels: 1,
+  },
+};
+
+const matrix = (n: number): Tensor => tensor(uniform(n * n, -1.5, 1.5, 4), { shape: [n, n] });
+const valuesOf = (n: number): number[] => Array.from(Float32Array.from(uniform(n * n, -1.5, 1.5, 4)));
+
+test("each kind comes from files of its own, and no others are needed", () => {
+  const files = Object.values(ops).flatMap((op) => op.files.map((file) => `tests/style/new-ops/${file}`));
+  expect(list("tests/style/new-ops", /./)).toEqual(files.sort());
+  const names = ["softsign", "main_diagonal", "abs_max", "scaled_square"];
+  expect(names.map((name) => allOps().get(name)?.kind)).toEqual(["elementwise", "view", "reduce", "kernel"]);
 });
 
-// File 1 of 2 for a fused op: what it is (the fallback: value, oracle, gradient) and how it runs.
-const scaledSquareOp = defineOp<{ scale: number }>({
-  name: "scaled_square",
-  kind: "kernel",
-  fallback: ([x], { scale }) => x.square().mul(scale),
-});
-setLowering("scaled_square", (node, cx) => {
-  const values = numel(node.shape);
-  return [
-    {
-      kernel: "scaled_square",
-      params: { SCALE: node.attrs.scale as number },
-      dims: [values],
-      bind: [cx.operand(0).buffer, cx.output()],
-      grid: grid2d(Math.ceil(values / 64)),
-      epilogue: { shape: [1, 1, values], type: "f32" },
-    },
-  ];
-});
-const scaledSquare = (x: Tensor, scale: number): Tensor => apply(scaledSquareOp, [x], { scale }, x.shape, x.dtype);
-
-// File 2 of 2: the kernel, a file in kernels/ that `npm run kernels:index` lists.
-addKernel(
-  "scaled_square",
-  `// y = SCALE * x * x.
-const SCALE: f32 = 1.0; // param
-
-struct Dims { values: u32 }
-
-@group(0) @binding(0) var<uniform> dims: Dims;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(2) var<storage, read_write> y: array<f32>;
-
-// \`i\` = 0, 0, element.
-fn epilogue(value: f32, i: vec3u) -> f32 { // hook
-  return value;
-}
-
-@compute @workgroup_size(64)
-fn main(@builtin(global_invocation_id) at: vec3u, @builtin(num_workgroups) groups: vec3u) {
-  let i = at.y * groups.x * 64u + at.x;
-  if (i < dims.values) { y[i] = epilogue(SCALE * x[i] * x[i], vec3u(0u, 0u, i)); }
-}
-`,
-);
-
-const values = Float32Array.from({ length: 300 }, (_, i) => Math.sin(i) * 1.5);
-const input = () => tensor(values, { shape: [3, 100], requiresGrad: true });
-
-async function expectClose(got: Tensor, want: (x: number) => number): Promise<void> {
-  const data = await got.data();
-  expect(data.length).toBe(values.length);
-  data.forEach((v, i) => {
-    expect(Math.abs(v - want(values[i])), `element ${i}`).toBeLessThanOrEqual(1e-5);
-  });
-}
-
-/** Labels of the kernels that computing `x` runs. */
-async function kernelsOf(x: Tensor): Promise<string[]> {
-  const labels: string[] = [];
-  onKernelTimes((times) => labels.push(...times.map((t) => t.label)));
-  await x.data();
-  onKernelTimes(undefined);
-  return labels;
-}
-
-describe.each(["webgpu", "reference"] as const)("on %s", (backend) => {
-  beforeAll(async () => {
+describe.each(Object.entries(ops))("%s", (_kind, { f, want, chain, kernels }) => {
+  test.each(["reference", "webgpu"] as const)("value on %s", async (backend) => {
     await init({ backend });
+    const got = await f(matrix(33)).data();
+    expectClose({ got: [got], want: [want(valuesOf(33), 33)] }, 2e-6);
   });
 
-  test("an elementwise op has value, gradient and second derivative", async () => {
-    const x = input();
-    await expectClose(softsign(x), (v) => v / (1 + Math.abs(v)));
-    const [first] = grad(softsign(x).sum(), [x], { createGraph: true });
-    await expectClose(first, (v) => 1 / (1 + Math.abs(v)) ** 2);
-    await expectClose(grad(first.sum(), [x])[0], (v) => (-2 * Math.sign(v)) / (1 + Math.abs(v)) ** 3);
+  test("first and second derivative are those of differences", () => {
+    const x = randomLeaf([4, 4], -1.5, 1.5, 4);
+    expect(gradientError(f, [x])).toBeLessThan(1e-7);
+    expect(secondOrderError(f, [x])).toBeLessThan(1e-6);
   });
 
-  test("a fused op has value, gradient and second derivative", async () => {
-    const x = input();
-    await expectClose(scaledSquare(x, 3), (v) => 3 * v * v);
-    const [first] = grad(scaledSquare(x, 3).sum(), [x], { createGraph: true });
-    await expectClose(first, (v) => 6 * v);
-    await expectClose(grad(first.sum(), [x])[0], () => 6);
+  test("joins its neighbours", async () => {
+    await init({ backend: "webgpu", fuse: "always" });
+    const x = matrix(33);
+    expect(await kernelLabels(chain(x))).toHaveLength(kernels);
+    const reference = chain(matrix(33));
+    evaluate([reference.node]);
+    expectClose({ got: [await chain(x).data()], want: [reference.node.host!] }, 2e-6);
+  });
+
+  test("is cut into parts where its operand exceeds a binding", async () => {
+    const n = 150; // 90,000 bytes
+    await init({ backend: "webgpu", limits: { maxStorageBufferBindingSize: 1 << 16 } });
+    const x = matrix(n);
+    await flush(x);
+    expect((await kernelLabels(f(x))).length).toBeGreaterThan(1);
+    const got = await f(x).data();
+    expectClose({ got: [got], want: [want(valuesOf(n), n)] }, 2e-6);
   });
 });
 
-test("both fuse with their neighbours into one kernel", async () => {
-  const info = await init({ backend: "webgpu" });
-  const chain = softsign(input().detach().mul(2)).add(1);
-  expect(await kernelsOf(chain)).toHaveLength(info?.timestamps ? 1 : 0);
-  await expectClose(chain, (v) => (2 * v) / (1 + Math.abs(2 * v)) + 1);
-  const tail = softsign(scaledSquare(input().detach(), 2).add(1));
-  expect(await kernelsOf(tail)).toHaveLength(info?.timestamps ? 1 : 0);
-  await expectClose(tail, (v) => (2 * v * v + 1) / (2 * v * v + 2));
-});
-
-test("the elementwise example of CONTRIBUTING.md is the one above", () => {
-  const code = (text: string) => text.split("\n").map((line) => line.replace(/ \/\/ .*$/, "").replace(/^export /, ""));
-  const [, example] = /```ts[^\n]*\n(export const softsign[\s\S]*?)```/.exec(read("CONTRIBUTING.md"))!;
-  expect(code(read("tests/style/add-op.test.ts"))).toEqual(expect.arrayContaining(code(example.trimEnd())));
+test("the examples of CONTRIBUTING.md are lines of these files", () => {
+  const code = (text: string) =>
+    text.split("\n").flatMap(
+      (line) =>
+        line
+          .replace(/\s*\/\/ .*$/, "")
+          .replace(/^export /, "")
+          .trim() || [],
+    );
+  const examples = [
+    ...read("CONTRIBUTING.md").matchAll(/^```ts fragment: run by tests\/style\/add-op[^\n]*\n([\s\S]*?)^```/gm),
+  ];
+  expect(examples.length).toBeGreaterThanOrEqual(4);
+  const ours = list("tests/style/new-ops", /\.ts$/).flatMap((path) => code(read(path)));
+  for (const [, example] of examples) expect(ours).toEqual(expect.arrayContaining(code(example)));
 });
