@@ -7,10 +7,10 @@ import { busyGroups, grid2d } from "./grid.ts";
 
 const CAUSAL = { none: 0, "top-left": 1, "bottom-right": 2 };
 
-/** A window that no row reaches the end of, small enough to add to a position. */
+/** A window longer than any sequence, small enough that adding a position does not overflow. */
 const UNBOUNDED = 2 ** 30;
 
-/** What all attention kernels share: sizes, optional operands and the words of `Dims`. */
+/** Sizes, optional operands and words of `Dims`, which all attention kernels share. */
 interface Geometry {
   readonly B: number;
   readonly H: number;
@@ -18,10 +18,11 @@ interface Geometry {
   readonly S: number;
   readonly D: number;
   readonly D4: number;
+  /** Query heads per key head. */
   readonly group: number;
-  /** Pairs of query and key that may see each other, over all heads. */
+  /** Visible pairs of query and key, over all heads; estimated for a causal mask. */
   readonly pairs: number;
-  /** Most keys between the first that one of the rows sees and the last. */
+  /** Bound on the keys from the first that any row sees to the last. */
   readonly reach: number;
   readonly q: Node;
   readonly k: Node;
@@ -33,42 +34,46 @@ interface Geometry {
   /** How k and v are stored: 0 f32, 1 halves, 2 int8. */
   readonly KV: number;
   readonly dims: readonly number[];
-  /** Params of the kernels for subgroups, which then read less of `dims`. */
+  /** Params of the subgroup kernels that make some of `dims` unnecessary. */
   readonly traits: { readonly GROUPED: number; readonly LENGTHS: number; readonly WINDOWED: number };
-  /** A row t of the queries sees the keys before t + ahead, unless lengths say less. */
+  /** Query row t sees the keys before t + ahead. Lengths may shorten this. */
   readonly ahead: number;
-  /** Param LAYOUT: 1 or 2 if all that is read lies as the results do, heads or tokens first; 0 if strides are needed. */
+  /** Param LAYOUT: 1 (heads first) or 2 (tokens first) if q, k, v and `more` are laid out as the results; 0: use strides. */
   layout(...more: readonly Operand[]): number;
-  /** Strides along batch, head and row of a result [B, heads, rows, D] in the layout that the node asks for. */
+  /** Strides along batch, head and row of a result [B, heads, rows, D] in the layout of the node. */
   out(heads: number, rows: number): readonly number[];
 }
 
-/** Offset and strides along batch, head and row. */
+/** Offset, then the strides along batch, head and row. */
 const rows = (x: Operand): number[] => [x.offset, ...x.strides.slice(0, 3)];
 
-/** Offset and strides of a mask or bias that broadcasts to [B, H, T, S]. */
+/** Offset, then the strides of a mask or bias that broadcasts to [B, H, T, S]. */
 function broadcast(x: Pick<Operand, "offset" | "shape" | "strides">): number[] {
   const lead = 4 - x.shape.length;
   return [x.offset, ...[0, 1, 2, 3].map((i) => (i < lead || x.shape[i - lead] === 1 ? 0 : x.strides[i - lead]))];
 }
 
-/** Whether rows can be read by vectors of 4. */
-const wide = (x: Operand): boolean => x.buffer.dtype === "f32" && [x.shape[3], ...rows(x)].every((n) => n % 4 === 0);
+/** Whether rows can be read by vec4f. */
+const hasVectorRows = (x: Operand): boolean =>
+  x.buffer.dtype === "f32" && [x.shape[3], ...rows(x)].every((n) => n % 4 === 0);
 
-/** Undefined when a kernel cannot read the operands in place: the op then takes its fallback. `extra` = index of the first optional source. */
+/**
+ * The geometry of an attention node, or undefined where the kernels cannot read the operands in place: the op then runs as its
+ * fallback. `extra` is the index of the first optional source.
+ */
 function geometry(node: Node, cx: LowerContext, extra: number): Geometry | undefined {
   const { scale, causal, window, hasMask, hasBias, joint, hasLengths, tokensFirst } = node.attrs as AttentionAttrs;
   const [q, k, v] = [cx.operand(0), cx.operand(1), cx.operand(2)];
   const [B, H, T, D] = q.shape;
   const [, heads, S] = k.shape;
   const half = [q, k, v].map((x) => x.buffer.dtype === "f16");
-  const paired = (x: Operand): boolean => D % 2 === 0 && rows(x).every((n) => n % 2 === 0);
+  const hasWordRows = (x: Operand): boolean => D % 2 === 0 && rows(x).every((n) => n % 2 === 0);
   if (B * H * T * S * D === 0 || half[1] !== half[2] || (extra > 3 && half[0] !== half[1])) return undefined;
-  if ([q, k, v].some((x, i) => (D > 1 && x.strides[3] !== 1) || (half[i] && !paired(x)))) return undefined;
+  if ([q, k, v].some((x, i) => (D > 1 && x.strides[3] !== 1) || (half[i] && !hasWordRows(x)))) return undefined;
   const modifier = hasMask || hasBias ? cx.operand(extra) : undefined;
   const lengths = hasLengths ? cx.operand(extra + (modifier ? 1 : 0)) : undefined;
   const D4 = Math.ceil(D / 4);
-  if (32 * bucket(D4) > cx.device.maxWorkgroupBytes) return undefined; // not even one row fits
+  if (32 * bucket(D4) > cx.device.maxWorkgroupBytes) return undefined; // workgroup memory cannot hold one row
   const absent = [0, 0, 0, 0, 0];
   const out = (heads: number, count: number) =>
     tokensFirst ? [count * heads * D, D, heads * D] : [heads * count * D, count * D, D];
@@ -90,7 +95,7 @@ function geometry(node: Node, cx: LowerContext, extra: number): Geometry | undef
     q: q.buffer,
     k: k.buffer,
     v: v.buffer,
-    // Unused bindings take any buffer that is only read.
+    // A binding that the kernel does not use still needs a buffer, any that is only read.
     modifier: (modifier ?? q).buffer,
     lengths: (lengths ?? q).buffer,
     hasLengths: hasLengths ? 1 : 0,
@@ -124,21 +129,24 @@ function geometry(node: Node, cx: LowerContext, extra: number): Geometry | undef
   };
 }
 
-/** Room for D4 vectors in one of few sizes, so that few pipelines are compiled. */
+/** Vectors reserved for D4, rounded up to one of few sizes: each size is a shader to compile. */
 const bucket = (D4: number): number => Math.max(8, 2 ** Math.ceil(Math.log2(D4)));
 
-/** Words of workgroup memory for a vector of each of a subgroup's rows, two a lane. */
+/** Vectors of workgroup memory that hold all rows of a subgroup, at two rows per lane. */
 const slotsOf = (SG: number, D4: number): number => 2 * SG * bucket(D4);
 
-/** Queries up to which blocks of 8 keys or rows cost less time than half of the text takes to compile. */
+/** Up to this many queries, blocks of 8 save more compile time than they cost run time. */
 const FEW_ROWS = { forward: 64, backward: 256 };
 
-/** A subgroup of SG lanes with two rows each, or (SG 0) `lanes` with one each, against `block` keys or rows at a time. */
+/**
+ * A candidate. SG > 0: a subgroup of SG lanes with two rows per lane. SG = 0: `lanes` invocations with one row each. Both take
+ * `block` keys (or rows, for dk and dv) at a time.
+ */
 type Tile = { readonly SG: number; readonly lanes: number; readonly block: number };
 
 /**
- * The heuristic's tile, then others. One subgroup per workgroup is right where loads are dear and barriers dearer, but
- * real GPUs want more lanes at work. `sizes` are blocks of a subgroup.
+ * The heuristic's tile, then others. Software adapters take one subgroup per workgroup: loads are expensive there, barriers
+ * more so. GPUs need more invocations to stay busy. `sizes`: blocks of the subgroup kernels.
  */
 function tiles({ device }: LowerContext, D4: number, sizes = [16, 8]): Tile[] {
   const { kind, subgroupSize: SG, maxWorkgroupBytes, maxInvocations } = device;
@@ -158,8 +166,9 @@ function tiles({ device }: LowerContext, D4: number, sizes = [16, 8]): Tile[] {
 const unique = (list: Tile[]): Tile[] =>
   list.filter((a, i) => list.findIndex((b) => b.lanes === a.lanes && b.block === a.block && b.SG === a.SG) === i);
 
-interface Job {
-  /** Of the kernel for subgroups; the other has `_tiled` behind it. */
+/** One of the three attention passes, for either kernel that computes it. */
+interface Pass {
+  /** Name of the subgroup kernel. The kernel without subgroups appends `_tiled`. */
   readonly kernel: string;
   /** Param of the tiled kernel that holds `block`. */
   readonly tiled: "KEYS" | "ROWS";
@@ -169,46 +178,51 @@ interface Job {
   readonly flops: number;
   readonly rows: number;
   readonly heads: number;
+  /** `Geometry.layout`. */
   readonly layout: number;
-  /** Subgroups take the query heads of a key head as rows of one. */
+  /** The subgroup kernel stacks the query heads of a key head and numbers their rows as those of one head. */
   readonly stacked?: boolean;
-  /** Vectors a row that the subgroup kernel keeps in workgroup memory if they fit (param CACHE). */
+  /** Tensors of which the subgroup kernel keeps its rows in workgroup memory, if they fit (param CACHE). */
   readonly planes?: number;
-  /** What the subgroup kernel reads again and again, by vectors of 4 if it can (param VEC), and the aliases of their types. */
+  /** Operands that the subgroup kernel reads in its inner loop, by vec4f if possible (param VEC), and the type aliases for that. */
   readonly streams: { readonly operands: readonly Operand[]; readonly aliases: Readonly<Record<string, string>> };
 }
 
-function tiledCall(g: Geometry, cx: LowerContext, job: Job): KernelCall {
-  const { kernel, dims, bind, flops, rows, heads } = job;
+/** The dispatch of a pass, with the tile that the tuner has chosen. */
+function passCall(g: Geometry, cx: LowerContext, pass: Pass): KernelCall {
+  const { kernel, dims, bind, flops, rows, heads } = pass;
   const { T, S, D, B, H } = g;
   const signature = { T, S, D, heads: B * H, group: g.group, causal: g.dims[7], KV: g.KV, ...g.params };
   const { subgroupSize, maxWorkgroupBytes } = cx.device;
-  const cached = job.planes !== undefined && job.planes * slotsOf(subgroupSize, g.D4) * 16 <= maxWorkgroupBytes;
-  // Blocks of 16 take twice the text: that pays where there are more than a few rows, and backward where D is large.
-  const small = job.planes === undefined ? T <= FEW_ROWS.forward : cached && g.D <= 64 && T <= FEW_ROWS.backward;
+  const cached = pass.planes !== undefined && pass.planes * slotsOf(subgroupSize, g.D4) * 16 <= maxWorkgroupBytes;
+  // Blocks of 16 double the shader. That pays for many rows, and in the backward pass for large D.
+  const small = pass.planes === undefined ? T <= FEW_ROWS.forward : cached && g.D <= 64 && T <= FEW_ROWS.backward;
   const sizes = small ? [8, 16] : [16, 8];
   const { SG, lanes, block } = cx.choose(kernel, signature, tiles(cx, g.D4, sizes));
   const VECTORS = cx.device.kind === "software" ? bucket(g.D4) : g.D4;
   if (SG === 0) {
     const ROLLED = cx.device.kind === "software" ? 1 : 0;
-    const params = { ...job.params, WG: lanes, VECTORS, ROLLED, [job.tiled]: block };
+    const params = { ...pass.params, WG: lanes, VECTORS, ROLLED, [pass.tiled]: block };
     const grid = [Math.ceil(rows / lanes), heads, B] as const;
     return { kernel: `${kernel}_tiled`, params, dims: [...dims, block], bind, flops, grid };
   }
   const SLOTS = slotsOf(SG, g.D4);
-  const shape = { SG, PER_LANE: block / SG, SLOTS, LAYOUT: job.layout };
-  const params: Record<string, number | string> = { ...job.params, ...g.traits, ...shape };
-  if (job.streams.operands.every(wide)) Object.assign(params, { VEC: 1, ...job.streams.aliases });
-  if (job.planes) params.CACHE = cached ? 1 : 0;
-  const stack = job.stacked ? g.group : 1;
+  const shape = { SG, PER_LANE: block / SG, SLOTS, LAYOUT: pass.layout };
+  const params: Record<string, number | string> = { ...pass.params, ...g.traits, ...shape };
+  if (pass.streams.operands.every(hasVectorRows)) Object.assign(params, { VEC: 1, ...pass.streams.aliases });
+  if (pass.planes) params.CACHE = cached ? 1 : 0;
+  const stack = pass.stacked ? g.group : 1;
   const grid = [Math.ceil((stack * rows) / (2 * SG)), heads / stack, B] as const;
   return { kernel, params, dims: [...dims, g.ahead, block, 2], bind, flops, grid };
 }
 
-/** Few rows against many keys: see attention_decode.wgsl. Splits when there are fewer workgroups than the adapter can use. */
+/**
+ * Few query rows against many keys, by attention_decode.wgsl. The keys are split if there are too few workgroups to keep the
+ * adapter busy.
+ */
 function decode(g: Geometry, cx: LowerContext): KernelCall[] | undefined {
   const software = cx.device.kind === "software";
-  const rows = g.group * g.T; // of a key head
+  const rows = g.group * g.T; // per key head
   const ROWS = Math.min(8, 2 ** Math.ceil(Math.log2(rows)));
   const vectors = bucket(g.D4);
   const sizes = (LANES: number) => ({
@@ -222,8 +236,8 @@ function decode(g: Geometry, cx: LowerContext): KernelCall[] | undefined {
   const candidates = (software ? [8, 4, 16] : [64, 32, 128]).flatMap((LANES) => {
     const { CHUNK, Q_SLOTS, O_SLOTS } = sizes(LANES);
     if ((Q_SLOTS + O_SLOTS) * 16 + ROWS * (CHUNK + 4 * LANES) * 4 > cx.device.maxWorkgroupBytes) return [];
-    const most = Math.ceil(Math.min(g.S, g.reach) / CHUNK);
-    const splits = [wanted, 2 * wanted, Math.ceil(wanted / 2)].map((n) => Math.min(n, most));
+    const maxSplits = Math.ceil(Math.min(g.S, g.reach) / CHUNK);
+    const splits = [wanted, 2 * wanted, Math.ceil(wanted / 2)].map((n) => Math.min(n, maxSplits));
     return [...new Set(splits)].map((n) => ({ LANES, splits: n }));
   });
   if (candidates.length === 0) return undefined;
@@ -260,9 +274,9 @@ function decode(g: Geometry, cx: LowerContext): KernelCall[] | undefined {
 export const lowerAttention: Lower = (node, cx) => {
   const g = geometry(node, cx, 3);
   if (!g) return undefined;
-  const few = g.T <= 8 && tiles(cx, g.D4)[0].SG === 0 ? decode(g, cx) : undefined;
-  if (few) return few;
-  const job: Job = {
+  const decoding = g.T <= 8 && tiles(cx, g.D4)[0].SG === 0 ? decode(g, cx) : undefined;
+  if (decoding) return decoding;
+  const pass: Pass = {
     kernel: "attention",
     tiled: "KEYS",
     params: { ...g.params, KV: g.KV },
@@ -275,7 +289,7 @@ export const lowerAttention: Lower = (node, cx) => {
     stacked: true,
     streams: { operands: [cx.operand(1), cx.operand(2)], aliases: { K: "vec4u" } },
   };
-  return [tiledCall(g, cx, job)];
+  return [passCall(g, cx, pass)];
 };
 
 /** Sources q, k, v, o, stats, do (, mask or bias) (, lengths); outputs dq, dk, dv. */
@@ -297,7 +311,7 @@ export const lowerAttentionBackward: Lower = (node, cx) => {
   const dims = [...g.dims, ...rows(grad)];
   const sources = [g.q, g.k, g.v, g.modifier, grad.buffer, stats];
   const heads = g.H / g.group;
-  const dq: Job = {
+  const dq: Pass = {
     kernel: "attention_dq",
     tiled: "KEYS",
     params: g.params,
@@ -310,7 +324,7 @@ export const lowerAttentionBackward: Lower = (node, cx) => {
     planes: 3,
     streams: { operands: [cx.operand(1), cx.operand(2)], aliases: { K: "vec4u" } },
   };
-  const dkv: Job = {
+  const dkv: Pass = {
     kernel: "attention_dkv",
     tiled: "ROWS",
     params: g.params,
@@ -323,5 +337,5 @@ export const lowerAttentionBackward: Lower = (node, cx) => {
     planes: 4,
     streams: { operands: [cx.operand(0), grad], aliases: { Q: "vec4u", G: "vec4f" } },
   };
-  return [rowsum, tiledCall(g, cx, dq), tiledCall(g, cx, dkv)];
+  return [rowsum, passCall(g, cx, dq), passCall(g, cx, dkv)];
 };

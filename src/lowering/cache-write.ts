@@ -2,7 +2,7 @@ import { byteSize, type DType } from "../graph/dtype.ts";
 import type { BufferRef, KernelCall, Lower, LowerContext } from "../graph/kernel-call.ts";
 import { grid2d } from "./grid.ts";
 
-/** Sources cache [B, H, S, D] (overwritten), value [B, H, t, D] strided, position i32, one or one a sample. */
+/** (cache [B, H, S, D], overwritten; value [B, H, t, D], strided; position i32, one or one per sample). */
 export const lowerWriteAt: Lower = (node, cx) => {
   const [cache, value, position] = [cx.operand(0), cx.operand(1), cx.operand(2)];
   const [B, H, S, D] = cache.shape;
@@ -26,7 +26,7 @@ export const lowerWriteAt: Lower = (node, cx) => {
   }));
 };
 
-/** One call for each stretch of the cache's rows that can be bound, with its first row and their number. */
+/** One call per window of the cache's rows that fits a binding. `call` gets the first row and the number of rows. */
 function overBindings(
   cx: LowerContext,
   dtype: DType,
@@ -35,15 +35,15 @@ function overBindings(
   call: (bound: readonly [first: number, count: number], cache: BufferRef) => KernelCall,
 ): KernelCall[] {
   if (byteSize(dtype, rows * width) <= cx.device.maxBindingBytes) return [call([0, rows], cx.output())];
-  // Stretches of whole 128 rows start where a binding may.
-  const most = Math.max(1, Math.floor(cx.device.maxBindingBytes / byteSize(dtype, 128 * width))) * 128;
-  return Array.from({ length: Math.ceil(rows / most) }, (_, i) => {
-    const [first, count] = [i * most, Math.min(most, rows - i * most)];
+  // Windows of a multiple of 128 rows start at an offset that a binding may have.
+  const maxRows = Math.max(1, Math.floor(cx.device.maxBindingBytes / byteSize(dtype, 128 * width))) * 128;
+  return Array.from({ length: Math.ceil(rows / maxRows) }, (_, i) => {
+    const [first, count] = [i * maxRows, Math.min(maxRows, rows - i * maxRows)];
     return call([first, count], cx.window(cx.output(), dtype, first * width, (first + count) * width - 1));
   });
 }
 
-/** Sources cache u32 [B, H, S, int8Words(D)] (overwritten), value f32 [B, H, t, D] strided, position i32, one or one a sample. */
+/** (cache u32 [B, H, S, int8Words(D)], overwritten; value f32 [B, H, t, D], strided; position i32, one or one per sample). */
 export const lowerWriteInt8: Lower = (_node, cx) => {
   const [cache, value, position] = [cx.operand(0), cx.operand(1), cx.operand(2)];
   const [B, H, t, D] = value.shape;

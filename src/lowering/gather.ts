@@ -6,6 +6,7 @@ import { grid2d } from "./grid.ts";
 import { rowSchedule } from "./rows.ts";
 
 const WG = 64;
+/** The WGSL type of one element. */
 const wordType = (dtype: DType): string => (dtype === "bool" ? "u32" : dtype);
 
 /** (x, index [N], source), attrs { dim } -> x with source added at index. */
@@ -17,6 +18,10 @@ export const lowerIndexAdd: Lower = (node, cx) => {
 /** (index [N], source), attrs { dim, size } -> zeros with source added at index. */
 export const lowerIndexSum: Lower = (node, cx) => addRows(node, cx, cx.operand(0).buffer, cx.operand(1).buffer);
 
+/**
+ * Adds rows of `source` to `x`, or to zeros without it, in a fixed order and without atomics. GPUs first link the positions of
+ * each id in a list; software adapters add position by position.
+ */
 function addRows(node: Node, cx: LowerContext, ids: BufferRef, source: BufferRef, x?: BufferRef): KernelCall[] {
   const dim = node.attrs.dim as number;
   const { shape } = node;
@@ -63,7 +68,7 @@ function addRows(node: Node, cx: LowerContext, ids: BufferRef, source: BufferRef
   }
 }
 
-/** (x, index, source), attrs { dim }: index and source have one shape of x's rank, at most x's in the other dims. */
+/** (x, index, source), attrs { dim } -> x with source added at index, two tensors of one shape, at most x's in the other dims. */
 export const lowerScatterAdd: Lower = (node, cx) => {
   const dim = node.attrs.dim as number;
   const [shape, part] = [node.shape, node.src[1].shape];
@@ -72,7 +77,8 @@ export const lowerScatterAdd: Lower = (node, cx) => {
   const others = shape.flatMap((size, d) =>
     d === dim || size === 1 ? [] : [[size, part[d], xStrides[d], indexStrides[d]]],
   );
-  if (others.length > 6) throw new Error(`scatterAdd: at most 7 dims, got ${show(shape)}`);
+  if (others.length > 6)
+    throw new Error(`scatterAdd: expected at most 7 dims of size > 1, got ${show(shape)}; merge dims with reshape`);
   while (others.length < 6) others.unshift([1, 1, 0, 0]);
   const lines = numel(shape) / shape[dim];
   const count = numel(part) === 0 ? 0 : part[dim];
@@ -87,7 +93,7 @@ export const lowerScatterAdd: Lower = (node, cx) => {
   ];
 };
 
-/** x [..., C] -> running sums. */
+/** x [..., C] -> running sums along C. */
 export const lowerCumsum: Lower = (node, cx) => {
   const r = rowSchedule(node.shape, cx.device);
   if (r.rows === 0) return [];
@@ -102,7 +108,7 @@ export const lowerCumsum: Lower = (node, cx) => {
   ];
 };
 
-/** x [..., C], attrs { k } -> i32 [..., k]. */
+/** x [..., C], attrs { k } -> indices of the k largest, i32 [..., k]. */
 export const lowerTopk: Lower = (node, cx) => {
   const { shape, dtype } = node.src[0];
   const r = rowSchedule(shape, cx.device);

@@ -4,7 +4,7 @@ import type { BufferRef, KernelCall, KernelStore } from "../graph/kernel-call.ts
 /** Workgroups per dimension that every WebGPU adapter takes. */
 export const MAX_GROUPS = 65_535;
 
-/** `count` workgroups as a 2-D grid; the kernel numbers them `y * gridX + x` and drops the surplus. */
+/** `count` workgroups as a 2-D grid. The kernel numbers them `y * gridX + x` and skips those from `count` on. */
 export function grid2d(count: number): [number, number, number] {
   const y = Math.ceil(count / MAX_GROUPS);
   return [Math.ceil(count / Math.max(y, 1)), y, 1];
@@ -15,11 +15,11 @@ export function busyGroups(device: DeviceInfo): number {
   return { software: 8, integrated: 256, discrete: 1024 }[device.kind];
 }
 
-/** How `fn store` of products is given what it may store as halves; undefined where a row may end within four columns. */
+/** How products of N columns store f16 by `fn store`. Undefined unless N is a multiple of 4: a row could end inside a vector. */
 export const columnStore = (N: number): KernelStore | undefined =>
   N % 4 === 0 ? { at: "at / 4u", inside: "column < dims.N" } : undefined;
 
-/** out [rows, N] = sum over the first dim of parts [count, rows, N]. */
+/** out [rows, N] = the sum of parts [count, rows, N] over its first dim. */
 export function sumParts(parts: BufferRef, out: BufferRef, count: number, rows: number, N: number): KernelCall {
   const WIDTH = N % 4 === 0 ? 4 : 1;
   const V = WIDTH === 4 ? "vec4f" : "f32";

@@ -19,7 +19,7 @@ import {
 } from "./rows.ts";
 import { lowerSample } from "./sample.ts";
 
-/** Op name → the template kernels that compute it. An op without an entry runs as its fallback. */
+/** Op name → its lowering to template kernels. An op without a lowering runs as its fallback. */
 const table = new Map<string, Lower>(
   Object.entries({
     adamw: lowerAdamw,
@@ -55,10 +55,10 @@ export const loweringOf = (op: string): Lower | undefined => table.get(op);
 
 let version = 0;
 
-/** Grows with every change of the table: plans that were compiled before are out of date then. */
+/** Counts the changes of the table. A plan compiled at another version is out of date. */
 export const loweringVersion = (): number => version;
 
-/** Adds a lowering, or replaces one. Returns the one before. */
+/** Adds or replaces the lowering of an op. Returns the previous one. */
 export function setLowering(op: string, lower: Lower): Lower | undefined {
   const before = table.get(op);
   table.set(op, lower);

@@ -3,6 +3,7 @@ import type { Lower } from "../graph/kernel-call.ts";
 import type { Node } from "../graph/node.ts";
 import { rowSchedule } from "./rows.ts";
 
+/** Words of the uniform that both kernels share. */
 function words(node: Node): number[] {
   const { ignoreIndex, labelSmoothing } = node.attrs as { ignoreIndex: number; labelSmoothing: number };
   return [ignoreIndex, floatBits(labelSmoothing), floatBits(NaN)];
@@ -28,7 +29,7 @@ export const lowerCrossEntropy: Lower = (node, cx) => {
   ];
 };
 
-/** (g [N], logits [N, C], target i32 [N]) -> gradient of the logits. */
+/** (g [N], logits [N, C], target i32 [N]) -> gradient of the logits [N, C]. */
 export const lowerCrossEntropyBackward: Lower = (node, cx) => {
   const [g, logits, target] = [cx.operand(0), cx.operand(1), cx.operand(2)];
   const r = rowSchedule(logits.shape, cx.device);

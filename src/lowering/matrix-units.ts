@@ -1,6 +1,6 @@
 import type { MatrixUnit } from "../graph/device-info.ts";
 
-/** Parameters of matmul_subgroup_matrix.wgsl for a tile. */
+/** Parameters of matmul_subgroup_matrix.wgsl for a matrix unit, a subgroup size and a tile. */
 export function matrixParams(
   { component: T, M, N, K }: MatrixUnit,
   SG: number,

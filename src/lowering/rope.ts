@@ -1,7 +1,7 @@
 import type { Lower } from "../graph/kernel-call.ts";
 import { grid2d } from "./grid.ts";
 
-/** Sources x [B, H, T, D] strided, positions i32 [T] or [B, T], inverse frequencies [D/2]. */
+/** (x [B, H, T, D], strided; positions i32 [T] or [B, T]; inverse frequencies [D/2]) -> rotated x. */
 export const lowerRope: Lower = (node, cx) => {
   const [x, positions, frequencies] = [cx.operand(0), cx.operand(1), cx.operand(2)];
   if (node.dtype !== "f32" || frequencies.buffer.dtype !== "f32") return undefined;

@@ -6,7 +6,7 @@ import type { Shape } from "../graph/shape.ts";
 import { numel } from "../graph/shape.ts";
 import { busyGroups, grid2d, sumParts } from "./grid.ts";
 
-/** A contiguous tensor as rows of its last dim, and how a row kernel covers them. */
+/** A contiguous tensor as rows along its last dim, and the schedule of a row kernel for it. */
 export interface Rows {
   readonly rows: number;
   readonly cols: number;
@@ -18,7 +18,7 @@ export interface Rows {
   readonly space: HookSpace;
 }
 
-/** Lanes of a workgroup, lanes per row, and columns that a lane reads at once. */
+/** Invocations per workgroup, invocations per row, and columns per vector. */
 interface Schedule extends Candidate {
   readonly WG: number;
   readonly LANES: number;
@@ -26,8 +26,9 @@ interface Schedule extends Candidate {
 }
 
 /**
- * Lanes per row: 1 on software adapters with enough rows to fill a subgroup per core (loads cost the same in any
- * pattern there, barriers are dear); elsewhere a power of two near the number of vectors, so that loads coalesce.
+ * GPUs: as many invocations per row as it has vectors, rounded down to a power of two, so that loads coalesce.
+ * Software adapters: one per row if the rows fill a subgroup on each core. There, loads cost the same in any order, and barriers
+ * are expensive.
  */
 function heuristic(rows: number, cols: number, device: DeviceInfo): Schedule {
   const WIDTH = cols % 4 === 0 ? 4 : 1;
@@ -39,7 +40,7 @@ function heuristic(rows: number, cols: number, device: DeviceInfo): Schedule {
 
 const powerBelow = (n: number): number => 2 ** Math.floor(Math.log2(Math.max(n, 1)));
 
-/** The heuristic's schedule, then others for the tuner: lanes per row, rows per workgroup, scalars for vectors. */
+/** The heuristic's schedule, then others for the tuner: other counts of invocations, and scalars instead of vectors. */
 function schedules(rows: number, cols: number, device: DeviceInfo): Schedule[] {
   const first = heuristic(rows, cols, device);
   const software = device.kind === "software";
@@ -52,10 +53,10 @@ function schedules(rows: number, cols: number, device: DeviceInfo): Schedule[] {
   return [first, ...others, ...(first.WIDTH > 1 ? [{ ...first, WIDTH: 1 }] : [])];
 }
 
-/** The heuristic's way to cover a tensor. */
+/** The heuristic's schedule for a tensor. */
 export const rowSchedule = (shape: Shape, device: DeviceInfo): Rows => {
   const [rows, cols] = rowsOf(shape);
-  return covering(rows, cols, heuristic(rows, cols, device));
+  return scheduled(rows, cols, heuristic(rows, cols, device));
 };
 
 function rowsOf(shape: Shape): [rows: number, cols: number] {
@@ -63,14 +64,14 @@ function rowsOf(shape: Shape): [rows: number, cols: number] {
   return [cols === 0 ? 0 : numel(shape) / cols, cols];
 }
 
-/** The chosen way to cover a tensor by `kernel`. */
-function chosen(kernel: string, shape: Shape, cx: LowerContext): Rows {
+/** The schedule that the tuner has chosen for `kernel` on a tensor. */
+function tunedSchedule(kernel: string, shape: Shape, cx: LowerContext): Rows {
   const [rows, cols] = rowsOf(shape);
   if (rows === 0) return rowSchedule(shape, cx.device);
-  return covering(rows, cols, cx.choose(kernel, { rows, cols }, schedules(rows, cols, cx.device)));
+  return scheduled(rows, cols, cx.choose(kernel, { rows, cols }, schedules(rows, cols, cx.device)));
 }
 
-function covering(rows: number, cols: number, { WG, LANES, WIDTH }: Schedule): Rows {
+function scheduled(rows: number, cols: number, { WG, LANES, WIDTH }: Schedule): Rows {
   const V = WIDTH === 4 ? "vec4f" : "f32";
   return {
     rows,
@@ -82,7 +83,7 @@ function covering(rows: number, cols: number, { WG, LANES, WIDTH }: Schedule): R
   };
 }
 
-/** Row kernels read their first source through `fn load`, later times through `fn reload`. */
+/** Row kernels read their first source by `fn load` the first time, and by `fn reload` after that. */
 const prologue = (space: HookSpace, readings: number): Prologue => ({
   ...space,
   source: 0,
@@ -93,8 +94,8 @@ const prologue = (space: HookSpace, readings: number): Prologue => ({
 });
 
 /**
- * Vectors a lane does in a turn of its loops, and in a block of their sums: √n of n turns. A turn costs as much as a load, but
- * two vectors a turn compile longer on software adapters: small tensors never earn it.
+ * Vectors per invocation and iteration (UNROLL), and vectors per block of the sums: √n iterations of n. An iteration costs as
+ * much as a load. On software adapters two vectors per iteration also take longer to compile, which only large tensors repay.
  */
 function unrolling({ rows, cols, vectors, params }: Rows, device: DeviceInfo): { UNROLL: number; block: number } {
   const pays = device.kind !== "software" || rows * cols >= 2 ** 20;
@@ -105,7 +106,7 @@ function unrolling({ rows, cols, vectors, params }: Rows, device: DeviceInfo): {
 
 function softmaxKernel(kernel: "softmax" | "softmax_backward", LOG: number): Lower {
   return (node, cx) => {
-    const r = chosen(kernel, node.shape, cx);
+    const r = tunedSchedule(kernel, node.shape, cx);
     if (r.rows === 0) return [];
     const forward = kernel === "softmax";
     const { UNROLL, block } = unrolling(r, cx.device);
@@ -135,7 +136,7 @@ export const lowerLayerNorm: Lower = (node, cx) => lowerNorm(node, cx, true);
 export const lowerRmsNorm: Lower = (node, cx) => lowerNorm(node, cx, false);
 
 function lowerNorm(node: Node, cx: LowerContext, center: boolean): KernelCall[] {
-  const r = chosen("norm", node.shape, cx);
+  const r = tunedSchedule("norm", node.shape, cx);
   if (r.rows === 0) return [];
   const [x, weight, bias] = node.src.map((_, i) => cx.operand(i).buffer);
   const { UNROLL, block } = unrolling(r, cx.device);
@@ -152,24 +153,24 @@ function lowerNorm(node: Node, cx: LowerContext, center: boolean): KernelCall[] 
   ];
 }
 
-/** (g [..., C], x [..., C], weight? [C]), attrs { eps } -> dx, and, as far as the node has outputs for them, dweight, dbias. */
+/** (g [..., C], x [..., C], weight? [C]), attrs { eps } -> dx, then dweight and dbias if the node has outputs for them. */
 export const lowerLayerNormBackward: Lower = (node, cx) => lowerNormBackward(node, cx, true);
 export const lowerRmsNormBackward: Lower = (node, cx) => lowerNormBackward(node, cx, false);
 
-const SLAB = 32; // rows of a workgroup at least: fewer make more partial sums than they save time
+const MIN_SLAB = 32; // rows per workgroup. Fewer cost more time for partial sums than they save.
 
-/** Lanes of a workgroup, the rows that they do at a time, and whether they are one subgroup. */
-interface Columns extends Candidate {
+/** Invocations per workgroup, rows that they compute at a time, and whether they form one subgroup. */
+interface ColumnSchedule extends Candidate {
   readonly WG: number;
   readonly ROWS: number;
   readonly subgroup: boolean;
 }
 
 /**
- * The heuristic's way to share rows and columns, then others. On software adapters a subgroup does, since barriers are dear,
- * with a row a lane if there are enough; elsewhere neighbours read neighbours.
+ * The heuristic's schedule, then others. On GPUs adjacent invocations read adjacent columns.
+ * On software adapters barriers are expensive, so a workgroup is one subgroup. It takes one row per lane, if there are enough.
  */
-function columnSchedules(rows: number, cols: number, device: DeviceInfo): Columns[] {
+function columnSchedules(rows: number, cols: number, device: DeviceInfo): ColumnSchedule[] {
   const SG = device.subgroupSize || 8;
   const vectors = Math.ceil(cols / 4);
   if (device.kind === "software") {
@@ -181,7 +182,7 @@ function columnSchedules(rows: number, cols: number, device: DeviceInfo): Column
   return [WG, ...others].flatMap((n) => [4, 8].map((ROWS) => ({ WG: n, ROWS, subgroup: false })));
 }
 
-/** What replaces workgroup memory and barriers where a workgroup is one subgroup, which does one row or one a lane. */
+/** Hooks that replace workgroup memory and barriers in a workgroup of one subgroup, for one row or for one row per lane. */
 const subgroupHooks = (ROWS: number): KernelCall["reads"] => ({
   directives: "enable subgroups;",
   hooks:
@@ -194,14 +195,14 @@ function lowerNormBackward(node: Node, cx: LowerContext, center: boolean): Kerne
   const outputs = node.outputs?.length ?? 1;
   const [rows, cols] = rowsOf(node.src[1].shape);
   if (cols === 0 || (rows === 0 && outputs === 1)) return [];
-  if (rows === 0) return undefined; // zeros
+  if (rows === 0) return undefined; // the fallback gives the sums over no rows: zeros
   const WIDTH = cols % 4 === 0 ? 4 : 1;
   const V = WIDTH === 4 ? "vec4f" : "f32";
   const candidates = columnSchedules(rows, cols, cx.device);
   const { WG, ROWS, subgroup } = cx.choose("norm_backward", { rows, cols, outputs }, candidates);
   const [g, x, weight] = node.src.map((_, i) => cx.operand(i).buffer);
-  const wanted = outputs === 1 ? Infinity : Math.min(4 * busyGroups(cx.device), Math.ceil(rows / SLAB));
-  const slab = Math.ceil(rows / Math.min(wanted, Math.ceil(rows / ROWS)) / ROWS) * ROWS;
+  const maxSlabs = outputs === 1 ? Infinity : Math.min(4 * busyGroups(cx.device), Math.ceil(rows / MIN_SLAB));
+  const slab = Math.ceil(rows / Math.min(maxSlabs, Math.ceil(rows / ROWS)) / ROWS) * ROWS;
   const slabs = Math.ceil(rows / slab);
   const results = Array.from({ length: outputs - 1 }, (_, i) => cx.output(i + 1));
   const parts = results.map((out) => (slabs > 1 ? cx.temp(4 * slabs * cols) : out));
