@@ -4,9 +4,9 @@ import { applyMany, type Tensor } from "../tensor/tensor.ts";
 import { defineOp } from "./define.ts";
 
 /**
- * One AdamW step (https://arxiv.org/abs/1711.05101, torch's order: decay first). Sources parameters, gradient, first and
- * second moments, all f32 [n], and hyper f32 [8] = lr, beta1, beta2, eps, weight decay, 1 - beta1^t, 1 - beta2^t, and a
- * factor for the gradient (clipping). Outputs the new parameters and moments.
+ * One AdamW step (https://arxiv.org/abs/1711.05101). Weight decay comes first, as in torch.
+ * Sources, f32: parameters, gradient, first and second moment [n]; hyper [8] = lr, beta1, beta2, eps, weight decay,
+ * 1 - beta1^t, 1 - beta2^t, factor of the gradient (for clipping). Outputs: new parameters and moments [n].
  */
 export const adamwOp = defineOp({
   name: "adamw",
@@ -23,27 +23,31 @@ export const adamwOp = defineOp({
   },
 });
 
-/** The new [parameters, first moment, second moment] of one step; see `adamwOp` for `hyper`. */
+/**
+ * One AdamW step as an op: f32 vectors p, g, m, v [n] give the new [p, m, v]. `assign` stores them; `optim.AdamW` does both.
+ * @param hyper f32 [8] = lr, beta1, beta2, eps, weight decay, 1 - beta1^t, 1 - beta2^t, factor of the gradient
+ */
 export function adamw(p: Tensor, g: Tensor, m: Tensor, v: Tensor, hyper: Tensor): [Tensor, Tensor, Tensor] {
   if (p.ndim !== 1 || ![g, m, v].every((t) => sameShape(t.shape, p.shape)) || !sameShape(hyper.shape, [8])) {
     throw new Error(
-      `adamw: vectors of one size and hyper [8] expected, got ${[p, g, m, v, hyper].map((t) => show(t.shape)).join(", ")}`,
+      `adamw: p, g, m and v must be vectors of one size and hyper [8], got ${[p, g, m, v, hyper].map((t) => show(t.shape)).join(", ")}`,
     );
   }
   const output = { shape: p.shape, dtype: "f32" as const };
   return applyMany(adamwOp, [p, g, m, v, hyper], {}, [output, output, output]) as [Tensor, Tensor, Tensor];
 }
 
-/** Parameters that share one scale in 8-bit moments. */
+/** Number of consecutive parameters that share one scale in 8-bit moments. */
 export const STATE_BLOCK = 256;
 const [M_DIGITS, ROOT_DIGITS] = [6, 7];
 
-/** The value in [0, 1] of a code of kernels/adamw_int8.wgsl. */
+/** The value in [0, 1] of a dynamic-exponent code, as kernels/optim/adamw_int8.wgsl defines it. */
 function decode(code: number, digits: number): number {
   const d = Math.floor(Math.log2(code + 1));
   return code === 0 ? 0 : 8 ** (d - digits) * (0.125 + 0.875 * ((code + 1) / 2 ** d - 1));
 }
 
+/** The code nearest to `x` in [0, 1]: the inverse of `decode`. */
 function encode(x: number, digits: number): number {
   if (x < 8 ** (-digits - 1)) return 0;
   const d = digits + 1 + Math.floor(Math.floor(Math.log2(x)) / 3);
@@ -51,8 +55,9 @@ function encode(x: number, digits: number): number {
 }
 
 /**
- * As `adamwOp`, with moments of 8 bits (https://arxiv.org/abs/2110.02861): m and the root of v as four codes a word, u32
- * [n / 4], and the largest of both in every block, f32 [ceil(n / 256), 2]. Sources parameters, gradient, m, v, scales, hyper.
+ * AdamW with moments of 8 bits (https://arxiv.org/abs/2110.02861). Sources: parameters, gradient, m, v, scales, hyper.
+ * m and sqrt(v) are u32 [n / 4], four codes per word. Scales are f32 [ceil(n / 256), 2]: the largest |m| and sqrt(v) of
+ * each block. The rest is as in `adamwOp`.
  */
 export const adamwInt8Op = defineOp({
   name: "adamw_int8",
@@ -94,14 +99,17 @@ export const adamwInt8Op = defineOp({
   },
 });
 
-/** The new [parameters, m, v, scales] of one step; see `adamwInt8Op`. */
+/**
+ * One AdamW step with 8-bit moments: the new [p, m, v, scales].
+ * p and g are f32 [n]; m and v are u32 [n / 4]; scales are f32 [ceil(n / STATE_BLOCK), 2]; hyper is as in `adamw`.
+ */
 export function adamwInt8(p: Tensor, g: Tensor, m: Tensor, v: Tensor, scales: Tensor, hyper: Tensor): Tensor[] {
   const [n] = p.shape;
   const expected = [[n], [n], [n / 4], [n / 4], [Math.ceil(n / STATE_BLOCK), 2], [8]];
   const given = [p, g, m, v, scales, hyper];
   if (p.ndim !== 1 || !given.every((t, i) => sameShape(t.shape, expected[i])))
     throw new Error(
-      `adamwInt8: shapes ${given.map((t) => show(t.shape)).join(", ")} are not ${expected.map(show).join(", ")}`,
+      `adamwInt8: p, g, m, v, scales and hyper must be ${expected.map(show).join(", ")}, got ${given.map((t) => show(t.shape)).join(", ")}`,
     );
   const outputs = [p, m, v, scales].map(({ shape, dtype }) => ({ shape, dtype }));
   return applyMany(adamwInt8Op, given, {}, outputs);

@@ -12,10 +12,10 @@ import { cat, expand, tokensFirst } from "./movement.ts";
 import { positionsAlong } from "./reduce.ts";
 import { splitRows } from "./split.ts";
 
-/** Scores of keys that a query may not see; finite, so that a query without any key gives zeros, not NaN. */
+/** Score of a hidden key. It is finite, so a query without any key gives zeros rather than NaN. */
 const HIDDEN = -1e30;
 
-/** The optional sources, which follow the fixed ones in this order. */
+/** Names the optional sources. They follow the fixed sources in the order mask, bias, lengths. */
 function optional(rest: readonly Tensor[], { hasMask, hasBias, joint, hasLengths }: AttentionAttrs) {
   const queue = [...rest];
   if (joint) {
@@ -27,11 +27,14 @@ function optional(rest: readonly Tensor[], { hasMask, hasBias, joint, hasLengths
   return { mask: next(hasMask), bias: next(hasBias), lengths: next(hasLengths) };
 }
 
-/** Splits the query heads into those of each key head: [B, H, T, D] -> [B, Hkv, H / Hkv, T, D]. */
+/** Groups query heads by their key head: [B, H, T, D] -> [B, Hkv, H / Hkv, T, D]. */
 const grouped = (x: Tensor, heads: number): Tensor =>
   x.reshape([x.shape[0], heads, x.shape[1] / heads, x.shape[2], x.shape[3]]);
 
-/** Attention weights [B, H, T, S], zero where hidden, and of each row the largest score in base 2 and 1 / sum. */
+/**
+ * Attention weights p [B, H, T, S], 0 for hidden keys, and stats [B, H, T, 2]: the largest score of each row times log2(e),
+ * and 1 / the sum of its exponentials.
+ */
 function weights(q: Tensor, k: Tensor, rest: readonly Tensor[], attrs: AttentionAttrs): { p: Tensor; stats: Tensor } {
   const { mask, bias, lengths } = optional(rest, attrs);
   const [B, H, T] = q.shape;
@@ -49,7 +52,7 @@ function weights(q: Tensor, k: Tensor, rest: readonly Tensor[], attrs: Attention
   return { p: shown.mul(norm), stats: cat([top.mul(Math.LOG2E), norm], -1) };
 }
 
-/** Which keys each query sees, broadcastable to [B, H, T, S]; undefined = all. */
+/** True where a query sees a key, broadcastable to [B, H, T, S]. Undefined if every query sees every key. */
 function visible(
   T: number,
   S: number,
@@ -69,6 +72,7 @@ function visible(
   return parts.length ? parts.reduce((a, b) => a.logicalAnd(b)) : undefined;
 }
 
+/** Sources that kernels read with strides: `fixed`, and mask and bias, which follow source `extra` - 1. */
 const strided =
   (fixed: readonly number[], extra: number) =>
   (node: Node): readonly number[] => {
@@ -78,10 +82,12 @@ const strided =
   };
 
 /**
- * FlashAttention (https://arxiv.org/abs/2205.14135). Sources q [B, H, T, D], k and v [B, Hkv, S, D] (H a multiple of
- * Hkv; halves are read as they are; k and v may be int8 rows, see int8.ts), then if present mask (bool) or bias
- * ([B, H, T, S], usually broadcast views) and lengths (i32 [B]: keys from there on are hidden). Outputs o [B, H, T, D] and stats [B, H, T, 2], from which backward has the weights
- * again: a score in base 2 near the largest, and 1 / the sum of weights relative to it. A query that sees no key gives zeros.
+ * FlashAttention (https://arxiv.org/abs/2205.14135).
+ * Sources: q [B, H, T, D]; k and v [B, Hkv, S, D], where Hkv divides H. f16 is read as is; k and v may be int8 rows (int8.ts).
+ * Optional sources: mask (bool) or bias (f32), [B, H, T, S] and usually broadcast views; lengths (i32 [B]), which hide the
+ * keys from lengths[b] on.
+ * Outputs: o [B, H, T, D] and stats [B, H, T, 2], from which backward recomputes the weights: a score near the largest of
+ * the row, times log2(e), and 1 / the sum of weights relative to it. A query that sees no key gives zeros.
  */
 export const attentionOp = defineOp<AttentionAttrs>({
   name: "attention",
@@ -103,17 +109,17 @@ export const attentionOp = defineOp<AttentionAttrs>({
   },
 });
 
-/** [B, H, T, D] as the results lie, or back. */
+/** Transposes between [B, H, T, D] and the layout of the results. */
 const laidOut = (x: Tensor, { tokensFirst }: AttentionAttrs): Tensor => (tokensFirst ? x.transpose(1, 2) : x);
 const laidOutShape = ([B, H, T, D]: Shape, { tokensFirst }: AttentionAttrs): Shape =>
   tokensFirst ? [B, T, H, D] : [B, H, T, D];
 
-/** Keys or values in q's type, also from int8 rows. */
+/** Keys or values in the dtype of q. Decodes int8 rows. */
 const plainRows = (x: Tensor, q: Tensor): Tensor => (x.dtype === "u32" ? readInt8(x, q.shape[3]) : x.to(q.dtype));
 
 /**
- * Sources q, k, v, o, stats, gradient of o, and the optional ones of `attention`; outputs the gradients of q, k and v.
- * The fallback computes o and stats again, so that its own derivative is complete.
+ * Sources: q, k, v, o, stats, gradient of o, and the optional sources of `attention`. Outputs: gradients of q, k and v.
+ * The fallback recomputes o and stats from q, k and v, so that second derivatives flow through them.
  */
 export const attentionBackwardOp = defineOp<AttentionAttrs>({
   name: "attention_backward",
@@ -135,7 +141,7 @@ export const attentionBackwardOp = defineOp<AttentionAttrs>({
   },
 });
 
-/** By samples of the batch, else by key heads and the query heads of each. */
+/** Splits along the batch; if that does not suffice, along key heads, each with its query heads. */
 function splitAttention(backward: boolean): Split<AttentionAttrs> {
   const bySamples = splitRows();
   return (node, x, cx) => bySamples(node, x, cx) ?? (cx.large ? byHeads(node, x, cx, backward) : undefined);
@@ -150,8 +156,8 @@ function byHeads(
   const { joint, tokensFirst } = node.attrs;
   const [heads, group] = [x[1].shape[1], x[0].shape[1] / x[1].shape[1]];
   if (heads < 2 || joint) return undefined;
-  const outside = tokensFirst ? 2 : 1; // the dim of heads in o and in the results
-  const dimOf = (output: number): number => (backward || output === 0 ? outside : 1); // statistics lie heads first
+  const outside = tokensFirst ? 2 : 1; // the dim of heads in o and in the outputs
+  const dimOf = (output: number): number => (backward || output === 0 ? outside : 1); // stats are [B, H, T, 2] always
   const specs = node.outputs!;
   const largest = Math.max(...[...specs, ...x].map((t) => cx.bytesOf(t)));
   const results = cx.stretches(heads, Math.ceil(largest / (cx.limit - 256))).map(({ start, size }) => {
@@ -175,28 +181,31 @@ function byHeads(
 }
 
 export interface AttentionOptions {
-  /** True where a query may attend; broadcasts to [B, H, T, S]. */
+  /** True where a query may attend to a key. Broadcasts to [B, H, T, S]. */
   mask?: Tensor;
   /**
-   * Added to the scores; broadcasts to [B, H, T, S]. One that needs a gradient takes the composed form, which stores the
-   * weights [B, H, T, S]; the kernels give none.
+   * Added to the scores. Broadcasts to [B, H, T, S]. The kernels compute no gradient of it: a bias that requires one runs
+   * the fallback, which stores the weights [B, H, T, S].
    */
   bias?: Tensor;
+  /** A query sees no key after its own. */
   isCausal?: boolean;
-  /** Which corner of [T, S] the causal diagonal starts from. bottom-right: the last query sees the last (valid) key. */
+  /** Corner of [T, S] where the causal diagonal lies. "bottom-right": the last query sees the last valid key. */
   align?: "top-left" | "bottom-right";
-  /** Causal only: a query sees at most so many keys, its own and those before it. What lies further back costs nothing. */
+  /** Only with isCausal: a query sees its own key and the `window` - 1 keys before it. Earlier keys cost no time. */
   window?: number;
   /** Default 1 / sqrt(D). */
   scale?: number;
-  /** i32 [B]: number of valid keys of each sample; later ones are hidden. */
+  /** i32 [B]: number of valid keys of each sample. Later keys are hidden. */
   lengths?: Tensor;
 }
 
 /**
- * softmax(q kᵀ scale + bias) v: q [B, H, T, D], k and v [B, Hkv, S, D] -> [B, H, T, D]; each key head serves H / Hkv
- * query heads. k and v may be of another type than q: halves, or int8 rows [B, Hkv, S, D/4 + 1] of `writeInt8At`.
- * As in torch the result lies in memory as q does: from heads split off [B, T, H D], joining them again copies nothing.
+ * softmax(q kᵀ scale + bias) v, for float q [B, H, T, D] and k, v [B, Hkv, S, D] -> [B, H, T, D].
+ * Each key head serves H / Hkv query heads. k and v may be f16 while q is f32, or int8 rows u32 [B, Hkv, S, ceil(D/4) + 1].
+ * The result has the memory layout of q, as in torch: if q is a transpose of [B, T, H, D], joining its heads copies nothing.
+ * @throws if shapes or dtypes do not fit, or `window` is given without `isCausal`.
+ * @example scaledDotProductAttention(q, k, v, { isCausal: true })
  */
 export function scaledDotProductAttention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions = {}): Tensor {
   const { mask, isCausal = false, align = "top-left", window, lengths } = options;
@@ -205,10 +214,10 @@ export function scaledDotProductAttention(q: Tensor, k: Tensor, v: Tensor, optio
     throw new Error(`scaledDotProductAttention: ${what} (q ${show(q.shape)}, k ${show(k.shape)}, v ${show(v.shape)})`);
   };
   if (q.ndim !== 4 || k.ndim !== 4) fail("q and k must be [B, H, T, D] and [B, Hkv, S, D]");
-  if (!sameShape(k.shape, v.shape)) fail("k and v differ in shape");
+  if (!sameShape(k.shape, v.shape)) fail("k and v must have one shape");
   const int8 = k.dtype === "u32" && v.dtype === "u32";
   if (q.shape[0] !== k.shape[0] || (int8 ? int8Words(q.shape[3]) : q.shape[3]) !== k.shape[3])
-    fail("batch sizes or head dims differ");
+    fail("batch sizes or head dims differ: q and k must agree in B and D");
   if (q.shape[1] % k.shape[1] !== 0) fail("the key heads do not divide the query heads");
   if (!isFloat(q.dtype) || !(int8 || isFloat(k.dtype)) || k.dtype !== v.dtype)
     fail(`q must be float, k and v of one float dtype (or int8 rows), got ${q.dtype}, ${k.dtype}, ${v.dtype}`);
@@ -219,7 +228,7 @@ export function scaledDotProductAttention(q: Tensor, k: Tensor, v: Tensor, optio
   const fit = (t: Tensor, name: string): Tensor =>
     sameShape(broadcastShapes(`scaledDotProductAttention ${name}`, t.shape, full4), full4)
       ? t.reshape([...full4.slice(t.ndim).fill(1), ...t.shape])
-      : fail(`${name} ${show(t.shape)} is larger than the scores`);
+      : fail(`${name} ${show(t.shape)} is larger than the scores ${show(full4)}: it must broadcast to them`);
   const modifiers = [mask && fit(mask.to("bool"), "mask"), bias && fit(bias, "bias")].filter((x) => x !== undefined);
   if (lengths && !sameShape(lengths.shape, [B])) fail(`lengths must be [${B}], got ${show(lengths.shape)}`);
   const attrs: AttentionAttrs = {

@@ -5,9 +5,9 @@ import { numel, type Shape } from "../graph/shape.ts";
 import { apply, type Tensor } from "../tensor/tensor.ts";
 import { defineOp } from "./define.ts";
 
-// Elementwise ops without operands: what an element is follows from attributes and its position.
+// Elementwise ops without tensor operands: an element follows from the attributes and its position.
 
-/** Suffix that keeps the helper functions of each type apart. */
+/** Suffix for the names of WGSL helpers, which exist once per type. */
 export const suffix = (type: string): string => type.replace(/\W/g, "");
 
 const keyOfNumber = ({ value }: { value: number }): string => (Object.is(value, -0) ? "-0" : `${value}`);
@@ -23,7 +23,7 @@ export const fullOp = defineOp<{ value: number }>({
   keyOf: keyOfNumber,
   reference: fillReference,
 });
-/** Infinities and NaN, which WGSL refuses as constant expressions. */
+/** Infinities and NaN, passed as bits, because WGSL refuses them as constant expressions. */
 const specialOp = defineOp<{ value: number }>({
   name: "special",
   kind: "elementwise",
@@ -34,7 +34,7 @@ const specialOp = defineOp<{ value: number }>({
   reference: fillReference,
 });
 
-/** A constant of the graph: its value is part of the plan's key. */
+/** A constant of the graph. Its value is part of the plan's key: another value is another plan. */
 export function full(shape: Shape, value: number, dtype: DType = "f32"): Tensor {
   checkValue("full", value, dtype);
   const stored = dtype === "f32" && !Number.isFinite(Math.fround(value)) ? Math.fround(value) : value;
@@ -54,7 +54,7 @@ export const iotaOp = defineOp<{ start: number; step: number }>({
   }),
 });
 
-/** Uniform numbers in [0, 1) with 24 random bits: a hash of (seed, offset, linear index). Source: u32 seed, expanded. */
+/** Uniform f32 in [0, 1) with 24 random bits: a hash of seed, offset and linear index. Source: u32 seed, expanded. */
 export const randOp = defineOp<{ offset: number }>({
   name: "rand",
   kind: "elementwise",
@@ -64,7 +64,7 @@ export const randOp = defineOp<{ offset: number }>({
   wgsl: ([seed, i], { offset }, type) => `uniform_${suffix(type)}(${seed}, ${i}, ${offset}u)`,
   helpers: (type) => {
     const word = type === "f32" ? "u32" : "vec4u";
-    // Two rounds of a 32-bit mixer: the seed's hash is spread over the index's.
+    // Hashes the index and the seed apart, then the xor of the two hashes.
     return `fn mix_${word}(x: ${word}) -> ${word} {
   let a = (x ^ (x >> ${word}(16u))) * ${word}(0x7feb352du);
   let b = (a ^ (a >> ${word}(15u))) * ${word}(0x846ca68bu);

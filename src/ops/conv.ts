@@ -17,7 +17,7 @@ function check4d(op: string, x: Tensor): void {
   if (x.ndim !== 4) throw new Error(`${op}: input must be [B, C, H, W], got ${show(x.shape)}`);
 }
 
-/** Windows of the last two dims: [B, C, H, W] -> [B, C, OH, OW, kh, kw]. */
+/** Padded sliding windows of the last two dims: [B, C, H, W] -> [B, C, OH, OW, kh, kw]. */
 function windows(
   x: Tensor,
   kernel: readonly [number, number],
@@ -41,7 +41,12 @@ function windows(
     .unfold(3, kernel[1], sw, dw);
 }
 
-/** Cross-correlation of x [B, C, H, W] with weight [O, C / groups, kh, kw] -> [B, O, OH, OW]: unfold and one matrix product (depthwise: one weighted sum). */
+/**
+ * 2-D convolution (cross-correlation, as in torch): x [B, C, H, W], weight [O, C / groups, kh, kw], bias [O] -> [B, O, OH, OW].
+ * It is an unfold and one matrix product; depthwise, one weighted sum.
+ * @throws if the channels of input, weight and groups do not fit, or a window is larger than the padded input.
+ * @example conv2d(x, weight, bias, { stride: 2, padding: 1 })
+ */
 export function conv2d(x: Tensor, weight: Tensor, bias?: Tensor | null, options: ConvOptions = {}): Tensor {
   const { stride = 1, padding = 0, dilation = 1, groups = 1 } = options;
   check4d("conv2d", x);
@@ -49,18 +54,18 @@ export function conv2d(x: Tensor, weight: Tensor, bias?: Tensor | null, options:
   const [O, perGroup, kh, kw] = weight.shape;
   if (weight.ndim !== 4 || perGroup * groups !== C || O % groups !== 0) {
     throw new Error(
-      `conv2d: input ${show(x.shape)} does not fit weight ${show(weight.shape)} ([out, in / groups, kh, kw]) with ${groups} group(s)`,
+      `conv2d: input ${show(x.shape)} does not fit weight ${show(weight.shape)} with ${groups} group(s): expected input [B, in, H, W] and weight [out, in / groups, kh, kw], groups dividing out`,
     );
   }
   const patches = windows(x, [kh, kw], stride, padding, dilation);
   const [OH, OW] = patches.shape.slice(2, 4);
   if (perGroup === 1 && groups === O) {
-    // Depthwise: one weighted sum a value, which fuses.
+    // Depthwise: one weighted sum per output element, which fuses with its neighbours.
     const y = patches.mul(weight.reshape([O, 1, 1, kh, kw])).sum([4, 5]);
     return bias ? y.add(bias.reshape([O, 1, 1])) : y;
   }
   const K = perGroup * kh * kw;
-  // Channels innermost where there are enough: the product before left them contiguous, so windows are read as vec4f.
+  // Channels innermost if they fill a vec4f: a preceding convolution stores them contiguously, so windows load as vec4f.
   const last = perGroup % 4 === 0;
   const columns = patches
     .reshape([B, groups, perGroup, OH, OW, kh, kw])
@@ -81,19 +86,19 @@ export interface PoolOptions {
   padding?: Pair;
 }
 
-/** Largest value of each window; equal ones share the gradient. */
+/** Largest value of each window: x [B, C, H, W] -> [B, C, OH, OW]. Equal largest values share the gradient. */
 export function maxPool2d(x: Tensor, kernel: Pair, { stride = kernel, padding = 0 }: PoolOptions = {}): Tensor {
   check4d("maxPool2d", x);
   return windows(x, pair(kernel), stride, padding, 1, -Infinity).amax([4, 5]);
 }
 
-/** Mean of each window; padding counts as zeros. */
+/** Mean of each window: x [B, C, H, W] -> [B, C, OH, OW]. Padding counts as zeros. */
 export function avgPool2d(x: Tensor, kernel: Pair, { stride = kernel, padding = 0 }: PoolOptions = {}): Tensor {
   check4d("avgPool2d", x);
   return windows(x, pair(kernel), stride, padding, 1).mean([4, 5]);
 }
 
-/** Mean over windows that divide the input into `size` parts: [B, C, H, W] -> [B, C, ...size]. */
+/** Means over `size` windows that cover the image: x [B, C, H, W] -> [B, C, ...size], as in torch. */
 export function adaptiveAvgPool2d(x: Tensor, size: Pair): Tensor {
   check4d("adaptiveAvgPool2d", x);
   return resample(x, pair(size), (input, output) =>
@@ -105,14 +110,20 @@ export function adaptiveAvgPool2d(x: Tensor, size: Pair): Tensor {
 }
 
 export interface InterpolateOptions {
+  /** New height and width. */
   size: Pair;
+  /** Default nearest. */
   mode?: "nearest" | "bilinear" | "bicubic";
+  /** Maps the centres of corner pixels, not the edges of the image, onto each other. */
   alignCorners?: boolean;
-  /** Widens the filter when it shrinks an image (bilinear and bicubic). */
+  /** Bilinear and bicubic: widens the filter when the image shrinks. */
   antialias?: boolean;
 }
 
-/** Resizes x [B, C, H, W] to [B, C, ...size] as torch's `interpolate` does. */
+/**
+ * Resizes x [B, C, H, W] to [B, C, ...size], as torch's `interpolate` does.
+ * @example interpolate(x, { size: [24, 24], mode: "bilinear" })
+ */
 export function interpolate(
   x: Tensor,
   { size, mode = "nearest", alignCorners = false, antialias = false }: InterpolateOptions,
@@ -137,7 +148,7 @@ export function interpolate(
 }
 
 const triangle = (t: number): number => Math.max(0, 1 - Math.abs(t));
-/** Keys' cubic convolution kernel. */
+/** Cubic convolution kernel (Keys 1981). */
 const cubic =
   (a: number) =>
   (t: number): number => {
@@ -146,7 +157,7 @@ const cubic =
     return d < 2 ? ((a * d - 5 * a) * d + 8 * a) * d - 4 * a : 0;
   };
 
-/** Filter of fixed width around each source position; the border value stands for what lies outside. */
+/** Resampling matrix [output, input] of a filter of fixed width. Positions outside read the border pixel. */
 function pointwise(
   input: number,
   output: number,
@@ -163,7 +174,7 @@ function pointwise(
   });
 }
 
-/** Filter that widens with the reduction, with weights that add up to 1 inside the image. */
+/** Resampling matrix [output, input] of a filter that widens as the image shrinks. Each row sums to 1 inside the image. */
 function antialiased(
   input: number,
   output: number,
@@ -182,7 +193,7 @@ function antialiased(
   });
 }
 
-/** [rows, columns], filled row by row with put(column, amount). */
+/** A matrix [rows, columns] in which fill(row, put) adds amounts with put(column, amount). */
 function matrix(
   rows: number,
   columns: number,
@@ -193,7 +204,7 @@ function matrix(
   return tensor(data, { shape: [rows, columns] });
 }
 
-/** Both image dims times a constant matrix [output, input]. */
+/** Multiplies both image dims by constant matrices [output, input]. */
 function resample(
   x: Tensor,
   [h, w]: readonly [number, number],

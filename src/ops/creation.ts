@@ -15,20 +15,31 @@ function filled(op: string, sizes: Sizes, value: number): Tensor {
   return constant([...shape], value, options?.dtype ?? "f32");
 }
 
+/** Zeros of the given sizes: `zeros(2, 3)`, or `zeros([2, 3], { dtype: "i32" })`. Default dtype f32. */
 export const zeros = (...sizes: Sizes): Tensor => filled("zeros", sizes, 0);
+/** Ones of the given sizes: `ones(2, 3)`, or `ones([2, 3], { dtype: "i32" })`. Default dtype f32. */
 export const ones = (...sizes: Sizes): Tensor => filled("ones", sizes, 1);
-/** A constant of the graph: for values that change from step to step use `tensor`. */
+/**
+ * A tensor of one value. The value is part of the plan: for one that changes from step to step use `tensor`, which compiles
+ * nothing anew.
+ * @throws if `dtype` cannot hold the value.
+ */
 export const full = (shape: Shape, value: number, options?: { dtype?: DType }): Tensor =>
   filled("full", [shape, options], value);
 
-/** start, start + step, … below end: `arange(end)`, `arange(start, end)`, `arange(start, end, step)`. i32 when all are whole, else f32. */
+/**
+ * start, start + step, … up to but without end, as a vector. i32 if all numbers are whole, else f32.
+ * @example arange(4), arange(2, 8), arange(8, 2, -2), arange(4, { dtype: "f32" })
+ */
 export function arange(...args: readonly (number | { dtype?: DType })[]): Tensor {
   const numbers = args.filter((a) => typeof a === "number");
   const options = args.find((a) => typeof a === "object");
   const [start, end, step = 1] = numbers.length === 1 ? [0, numbers[0]] : numbers;
   const size = Math.ceil((end - start) / step);
   if (!(size > 0) || !Number.isFinite(size))
-    throw new RangeError(`arange: no values from ${start} to ${end} by ${step}`);
+    throw new RangeError(
+      `arange: no values from ${start} to ${end} by ${step}: expected at least one, and finite ends`,
+    );
   const ends = [start, step, start + step * (size - 1)];
   const whole = [...numbers, ...ends].every((n) => holds("i32", n));
   const dtype = options?.dtype ?? (whole ? "i32" : "f32");
@@ -36,7 +47,7 @@ export function arange(...args: readonly (number | { dtype?: DType })[]): Tensor
   return apply(iotaOp, [], { start, step }, [size], dtype);
 }
 
-/** Identity matrix [n, n]. */
+/** Identity matrix [n, n]. Default dtype f32. */
 export const eye = (n: number, options?: { dtype?: DType }): Tensor =>
   positionsAlong(0, n, 2)
     .eq(positionsAlong(1, n, 2))

@@ -10,12 +10,12 @@ import { expand } from "./movement.ts";
 
 export type Operand = Tensor | number;
 
-/** The dtype that the operands are cast to (one, or one each) and that of the result. */
+/** Dtype rule: what the operands are cast to (one dtype, or one per operand), and the dtype of the result. */
 type Rule = (x: readonly Operand[]) => { args: DType | readonly DType[]; out: DType };
 
 /**
- * Highest dtype of the operands. A number follows the tensors where it is of their kind: any number among floats, a whole
- * one among integers. Otherwise (booleans, or numbers alone) a whole number counts as i32, any other as f32.
+ * Highest dtype of the operands. A number takes the dtype of the tensors if that can hold its kind: any number among floats,
+ * a whole number among integers. Otherwise (booleans, or numbers alone) a whole number counts as i32, any other as f32.
  */
 export function common(x: readonly Operand[]): DType {
   let dtype: DType = "bool";
@@ -48,25 +48,25 @@ function selection([, a, b]: readonly Operand[]): ReturnType<Rule> {
   return { args: ["bool", dtype, dtype], out: dtype };
 }
 
-/** One elementwise op: everything there is to say about it. */
+/** All facts of one elementwise op. */
 interface Row<A> {
   name: string;
   rule: Rule;
-  /** WGSL of the result for `type` ("f32", "vec4f", "i32", "bool", "vec4<bool>", …); "f16" and "vec4<f16>" only where halves compute as such. */
+  /** WGSL expression of the result for `type`: "f32", "vec4f", "i32", "bool", "vec4<bool>", … f16 only if computed in f16. */
   wgsl: (x: string[], attrs: A, type: string) => string;
   /** WGSL functions that the expression calls. */
   helpers?: (type: string) => string;
-  /** The same value in f64. */
+  /** The same function in f64, by its definition. */
   js: (a: number, b: number, c: number, attrs: A) => number;
-  /** Gradient of each operand; absent = not differentiable (integers, booleans). */
+  /** Gradient of each operand. Absent if the result is not differentiable (integers, booleans). */
   vjp?: (g: Tensor, y: Tensor, x: Tensor[], attrs: A) => (Tensor | null)[];
   commutative?: boolean;
-  /** Rough flops, when far from 1. */
+  /** Rough cost in flops. Default 1. */
   cost?: number;
   keyOf?: (attrs: A) => string;
 }
 
-// Files that tensor.ts loads call this while this file is still loading, so it needs nothing that is loaded later.
+// Files that tensor.ts imports call `define` while this file is still loading: it must use no import that loads later.
 function define<A extends Attrs>(r: Row<A>): Op<A, Tensor> {
   const reference: Op<A>["reference"] = ([a, b, c], attrs, node) => {
     const data = new Float64Array(a.data.length);
@@ -80,7 +80,7 @@ function define<A extends Attrs>(r: Row<A>): Op<A, Tensor> {
   return registerOp<Op<A, Tensor>>({ kind: "elementwise", ...facts, reference });
 }
 
-/** Broadcasts and casts the operands, then applies the op. */
+/** Casts and broadcasts the operands, then builds the node. */
 export function broadcast(op: Op, rule: Rule, x: readonly Operand[], attrs: Attrs): Tensor {
   let shape: Shape | undefined;
   for (const [i, v] of x.entries()) {
@@ -89,7 +89,7 @@ export function broadcast(op: Op, rule: Rule, x: readonly Operand[], attrs: Attr
       throw new TypeError(`${op.name}: operand ${i} must be a tensor or a number, got ${typeof v}`);
     shape = shape ? broadcastShapes(op.name, shape, v.shape) : v.shape;
   }
-  if (!shape) throw new TypeError(`${op.name}: no operand is a tensor`);
+  if (!shape) throw new TypeError(`${op.name}: no operand is a tensor: at least one is expected`);
   const { args, out } = rule(x);
   const sources = x.map((v, i) => {
     const dtype = typeof args === "string" ? args : args[i];
@@ -100,13 +100,13 @@ export function broadcast(op: Op, rule: Rule, x: readonly Operand[], attrs: Attr
   return apply(op, sources, attrs, shape, out);
 }
 
-/** Defines an op and returns its call. */
+/** Defines an elementwise op and returns the function that applies it. */
 export function row(r: Row<Attrs>): (...x: Operand[]) => Tensor {
   const op = define(r);
   return (...x) => broadcast(op, r.rule, x, {});
 }
 
-/** As `row`, for an op with attributes, which come first. */
+/** As `row`, for an op with attributes: they are the first argument. */
 export function rowWith<A extends Attrs>(r: Row<A>): (attrs: A, ...x: Operand[]) => Tensor {
   const op = define(r);
   return (attrs, ...x) => broadcast(op, r.rule, x, attrs);
@@ -145,7 +145,7 @@ export const div = row({
   vjp: (g, y, [, b]) => [g.div(b), g.mul(y).div(b).neg()],
   cost: 4,
 });
-/** Remainder with the divisor's sign. */
+/** Remainder with the sign of the divisor. */
 export const mod = row({
   name: "mod",
   rule: numeric,
@@ -155,7 +155,7 @@ export const mod = row({
   vjp: (g, _y, [a, b]) => [g, g.mul(a.div(b).floor()).neg()],
   cost: 8,
 });
-/** As torch: a negative base has a value for whole exponents, and x^0 is 1. */
+/** As in torch: a negative base has a value only for whole exponents, and x^0 is 1. */
 export const pow = row({
   name: "pow",
   rule: float,
@@ -190,7 +190,7 @@ export const minimum = row({
   js: (a, b) => (a <= b ? a : b),
   vjp: (g, _y, [a, b]) => [g.mul(half(b, a)), g.mul(half(a, b))],
 });
-/** 1 where a > b, 0 where a < b, 1/2 in ties, which share the gradient. */
+/** 1 where a > b, 0 where a < b. 1/2 in ties, which share the gradient. */
 const half = (a: Tensor, b: Tensor): Tensor => a.gt(b).to(a.dtype).add(a.ge(b).to(a.dtype)).mul(0.5);
 
 // ---- comparison, selection, conversion --------------------------------------------------------
@@ -226,6 +226,7 @@ export const where = row({
   vjp: (g, _y, [c]) => [null, where(c, g, 0), where(c, 0, g)],
 });
 
+/** `value` where `mask`, else x. The dtype of x stays if it can hold the value; 0 and 1 fit booleans. */
 export const maskedFill = (x: Tensor, mask: Tensor, value: number): Tensor =>
   where(mask, x.dtype === "bool" && (value === 0 || value === 1) ? full([], value, "bool") : value, x);
 
@@ -233,11 +234,12 @@ export const castOp = defineOp<{ to: DType }>({
   ...castFacts,
   vjp: (g, _y, [x]) => [isFloat(x.dtype) ? cast(g, x.dtype) : null],
 });
+/** x in dtype `to`; x itself if it has that dtype. */
 export function cast(x: Tensor, to: DType): Tensor {
   return x.dtype === to ? x : apply(castOp, [x], { to }, x.shape, to);
 }
 
-/** The value of its first source; the second only has to be computed before (it keeps recomputation late). */
+/** The value of its first source, computed after the second. It keeps recomputed checkpoints from running early. */
 export const afterOp = define({
   name: "after",
   rule: numeric,

@@ -1,7 +1,7 @@
 import type { Tensor } from "../tensor/tensor.ts";
 import { where as select } from "./elementwise.ts";
 
-// The free functions of the public API, from the files of their ops.
+// The free functions of the public API. Each comes from the file of its op.
 export { isGradEnabled, noGrad } from "../graph/build.ts";
 export { manualSeed } from "../graph/generator.ts";
 export { checkpoint, grad } from "../tensor/autograd.ts";
@@ -23,7 +23,8 @@ export { sample } from "./sample.ts";
 export { writeAt } from "./write.ts";
 
 /**
- * a where cond, else b; all broadcast. Two numbers give i32 if both are whole (and i32 has them), else f32; a boolean
- * tensor and a number likewise.
+ * a where cond, else b. All three broadcast. Two numbers give i32 if both are whole and fit, else f32. So do a boolean tensor
+ * and a number.
+ * @example where(x.gt(0), x, 0)
  */
 export const where = (cond: Tensor, a: Tensor | number, b: Tensor | number): Tensor => select(cond, a, b);

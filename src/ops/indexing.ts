@@ -13,7 +13,7 @@ interface DimAttrs extends Record<string, unknown> {
   dim: number;
 }
 
-/** Calls visit(position in x, position in index) for every element of `index`, whose dim `dim` chooses x's. */
+/** For every element i of `index`: calls visit(at, i), where `at` is the position in x that the element selects along dim. */
 function visitGather(x: RefArray["shape"], index: RefArray, dim: number, visit: (at: number, i: number) => void): void {
   const strides = x.map((_, d) => numel(x.slice(d + 1)));
   const at = new Array<number>(x.length).fill(0);
@@ -25,7 +25,10 @@ function visitGather(x: RefArray["shape"], index: RefArray, dim: number, visit: 
   }
 }
 
-/** Calls visit(start of a run in x, start of a run in the rows, length) for every row of `dim` that `index` chooses. */
+/**
+ * For every slice of x that the 1-D `index` selects along dim: calls visit(at, row, run) for each run of contiguous elements.
+ * `at` is its start in x, `row` its start among the selected slices, `run` its length.
+ */
 function visitRows(
   x: RefArray["shape"],
   index: RefArray,
@@ -40,7 +43,7 @@ function visitRows(
   }
 }
 
-/** out[i][j] = x[i][index[i][j]] along dim; x and index have equal rank. */
+/** out[i][j] = x[i][index[i][j]], here for dim 1. x and index have equal rank. */
 const gatherOp = defineOp<DimAttrs>({
   name: "gather",
   kind: "gather",
@@ -56,7 +59,7 @@ const gatherOp = defineOp<DimAttrs>({
     ) {
       return [full(x.shape, 0, x.dtype).scatterAdd(dim, index, g), null];
     }
-    // One element of every row: a comparison finds it without scattering.
+    // One element per row: compare positions with the index instead of scattering.
     return [where(positionsAlong(dim, x.shape[dim], x.ndim).eq(index), g, 0), null];
   },
   reference: ([x, index], { dim }, { shape, dtype }) => {
@@ -66,7 +69,7 @@ const gatherOp = defineOp<DimAttrs>({
   },
 });
 
-/** Slices of x along dim, chosen by a 1-D index. */
+/** Slices of x along dim, selected by a 1-D index. */
 const indexSelectOp = defineOp<DimAttrs>({
   name: "index_select",
   kind: "gather",
@@ -83,7 +86,7 @@ const indexSelectOp = defineOp<DimAttrs>({
   },
 });
 
-/** x with the slices of `source` added at a 1-D index along dim (repeats add up). */
+/** x plus the slices of `source`, added at a 1-D index along dim. Repeated indices accumulate. */
 export const indexAddOp = defineOp<DimAttrs>({
   name: "index_add",
   kind: "kernel",
@@ -98,7 +101,7 @@ export const indexAddOp = defineOp<DimAttrs>({
   },
 });
 
-/** Zeros with the slices of `source` added at a 1-D index along dim: the transpose of index_select. */
+/** Zeros plus the slices of `source`, added at a 1-D index along dim: the transpose of index_select. */
 const indexSumOp = defineOp<DimAttrs & { size: number }>({
   name: "index_sum",
   kind: "kernel",
@@ -111,7 +114,7 @@ const indexSumOp = defineOp<DimAttrs & { size: number }>({
     ).indexAdd(dim, index, source),
 });
 
-/** x with `source` added elementwise at index along dim (repeats add up): the transpose of gather. */
+/** x plus the elements of `source`, added at `index` along dim: the transpose of gather. Repeated indices accumulate. */
 export const scatterAddOp = defineOp<DimAttrs>({
   name: "scatter_add",
   kind: "kernel",
@@ -124,18 +127,21 @@ export const scatterAddOp = defineOp<DimAttrs>({
   },
 });
 
-/** Indices must be integers, and those already on the host must lie in [0, size). */
+/** @throws unless indices are integers. Indices on the host must lie in [0, size); those on the GPU are not read back. */
 function checkIndex(op: string, index: Tensor, size: number): void {
   if (index.dtype !== "i32" && index.dtype !== "u32")
     throw new TypeError(`${op}: indices must be i32 or u32, got ${index.dtype}`);
   const bad = index.node.host?.find((i) => i < 0 || i >= size);
-  if (bad !== undefined) throw new RangeError(`${op}: index ${bad} is out of range for size ${size}`);
+  if (bad !== undefined)
+    throw new RangeError(`${op}: index ${bad} is out of range for size ${size}: expected 0 to ${size - 1}`);
 }
 
 function checkGather(op: string, x: Tensor, dim: number, index: Tensor): number {
   const d = normalizeDim(op, dim, x.ndim);
   if (index.ndim !== x.ndim || index.shape.some((n, i) => i !== d && n > x.shape[i])) {
-    throw new Error(`${op}: index ${show(index.shape)} does not fit ${show(x.shape)} along dim ${dim}`);
+    throw new Error(
+      `${op}: index ${show(index.shape)} does not fit ${show(x.shape)} along dim ${dim}: expected equal rank, and no other dim larger`,
+    );
   }
   checkIndex(op, index, x.shape[d]);
   return d;
@@ -149,7 +155,9 @@ export function gather(x: Tensor, dim: number, index: Tensor): Tensor {
 export function scatterAdd(x: Tensor, dim: number, index: Tensor, source: Tensor): Tensor {
   const d = checkGather("scatterAdd", x, dim, index);
   if (source.ndim !== index.ndim || index.shape.some((n, i) => n > source.shape[i])) {
-    throw new Error(`scatterAdd: index ${show(index.shape)} is larger than source ${show(source.shape)}`);
+    throw new Error(
+      `scatterAdd: index ${show(index.shape)} is larger than source ${show(source.shape)}: each index needs a source element`,
+    );
   }
   const dtype = promote(x.dtype, source.dtype);
   const used = source.slice(index.shape.map((n) => [0, n]));
@@ -182,14 +190,17 @@ export function indexAdd(x: Tensor, dim: number, index: Tensor, source: Tensor):
   return apply(indexAddOp, [x.to(dtype), index, source.to(dtype)], { dim: d }, x.shape, dtype);
 }
 
-/** Rows of weight [V, D] for ids of any shape: [...ids, D]. */
+/**
+ * Rows of weight [V, D] selected by integer ids [...]: -> [..., D]. The weight's gradient accumulates repeated ids.
+ * @throws if an id on the host is outside [0, V).
+ */
 export function embedding(ids: Tensor, weight: Tensor): Tensor {
   if (weight.ndim !== 2) throw new Error(`embedding: weight must be [V, D], got ${show(weight.shape)}`);
   checkIndex("embedding", ids, weight.shape[0]);
   return reshape(indexSelect(weight, 0, reshape(ids, [-1])), [...ids.shape, weight.shape[1]]);
 }
 
-/** Zeroes what lies above (lower) or below (upper) a diagonal of the last two dims. */
+/** Keeps one triangle of the last two dims, diagonal included. The other elements become 0. */
 export function triangle(x: Tensor, diagonal: number, part: "lower" | "upper"): Tensor {
   if (x.ndim < 2)
     throw new Error(`${part === "lower" ? "tril" : "triu"}: at least two dims expected, got ${show(x.shape)}`);

@@ -8,13 +8,13 @@ import { positionsAlong } from "./reduce.ts";
 import { splitWrite } from "./split.ts";
 import { checkWrite } from "./write.ts";
 
-// Rows of int8 with a scale of their own, as a cache of keys and values holds them: a row of D values is
-// ceil(D / 4) words of four bytes round(127 x / m), then the bits of m, the row's largest absolute value.
+// Int8 rows, each with its own scale: the format of an int8 cache of keys and values. A row of D values x is ceil(D / 4)
+// words of four bytes round(127 x / m), then one word with the f32 bits of m, the largest |x| of the row.
 
-/** Words of a row of D values. */
+/** Number of u32 words of a row of D values. */
 export const int8Words = (D: number): number => Math.ceil(D / 4) + 1;
 
-/** Byte `i` of a word as a signed part of 127. */
+/** Byte `i` of a word, as signed int8, divided by 127. */
 const byteOf = row({
   name: "byte_of",
   rule: () => ({ args: "u32", out: "f32" }),
@@ -27,7 +27,7 @@ const byteOf = row({
 
 const word = new Uint32Array(1);
 const float = new Float32Array(word.buffer);
-/** The f32 of these bits. */
+/** The f32 with these bits. */
 const floatOf = row({
   name: "float_of",
   rule: () => ({ args: "u32", out: "f32" }),
@@ -38,7 +38,7 @@ const floatOf = row({
   },
 });
 
-/** Rows [..., int8Words(D)] as f32 [..., D]. */
+/** Decodes rows u32 [..., int8Words(D)] to f32 [..., D]. */
 export function readInt8(x: Tensor, D: number): Tensor {
   const last = x.ndim - 1;
   const words = x.shape[last] - 1;
@@ -47,7 +47,10 @@ export function readInt8(x: Tensor, D: number): Tensor {
   return values.mul(floatOf(narrow(x, last, words, 1)));
 }
 
-/** Sources cache u32 [B, H, S, int8Words(D)], value [B, H, t, D], position i32 [] or [B] -> the cache with those rows replaced. */
+/**
+ * Sources: cache u32 [B, H, S, int8Words(D)], value [B, H, t, D], position i32 [] or [B]. Output: the cache, with its rows
+ * from `position` on replaced.
+ */
 export const writeInt8Op = defineOp({
   name: "write_int8",
   kind: "kernel",
@@ -76,11 +79,16 @@ export const writeInt8Op = defineOp({
   },
 });
 
-/** `cache` (u32 [B, H, S, int8Words(D)]) with `value` [B, H, t, D] rounded into the rows from `position` (i32, one or one a sample) on. */
+/**
+ * Cache u32 [B, H, S, int8Words(D)] whose rows from `position` on are `value` [B, H, t, D], rounded to int8.
+ * Position is i32, one number or one per sample.
+ */
 export function writeInt8At(cache: Tensor, value: Tensor, position: Tensor): Tensor {
   const [B, H, S] = cache.shape;
   if (cache.dtype !== "u32" || cache.shape[3] !== int8Words(value.shape[3])) {
-    throw new Error(`writeInt8At: value ${show(value.shape)} does not fit ${cache.dtype} cache ${show(cache.shape)}`);
+    throw new Error(
+      `writeInt8At: value ${show(value.shape)} does not fit ${cache.dtype} cache ${show(cache.shape)}: expected value [B, H, t, D] and cache u32 [B, H, S, ceil(D / 4) + 1]`,
+    );
   }
   checkWrite("writeInt8At", [B, H, S, value.shape[3]], value, position);
   return apply(writeInt8Op, [cache, value.to("f32"), position], {}, cache.shape, "u32");

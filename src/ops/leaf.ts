@@ -10,21 +10,29 @@ export type NestedArray = number | boolean | readonly NestedArray[];
 export type TensorData = NestedArray | Float32Array | Float64Array | Int32Array | Uint32Array | Uint8Array;
 
 export interface TensorOptions {
-  /** Default: the typed array's own type, `bool` for booleans, else f32. */
+  /** Default: the typed array's type, `bool` for booleans, else f32. */
   dtype?: DType;
   /** Default: the nesting of the data, [length] for a typed array. */
   shape?: Shape;
+  /** Makes the tensor a leaf whose `.grad` collects gradients. */
   requiresGrad?: boolean;
 }
 
-/** A tensor of values from the host. Typed arrays of the right type are kept, not copied. */
+/**
+ * A tensor of values from the host: nested arrays, or a typed array with a shape. A typed array of the right type is kept,
+ * not copied: do not change it afterwards.
+ * @throws if nested arrays are ragged, values do not fill the shape, or the dtype cannot hold them.
+ * @example tensor([[1, 2], [3, 4]]), tensor(new Float32Array(6), { shape: [2, 3], requiresGrad: true })
+ */
 export function tensor(data: TensorData, options: TensorOptions = {}): Tensor {
   const typed = ArrayBuffer.isView(data);
   const flat = typed ? data : flatten(data);
   const shape = options.shape ?? (typed ? [flat.length] : shapeOf(data));
   checkShape("tensor", shape);
   if (numel(shape) !== flat.length) {
-    throw new Error(`tensor: ${flat.length} values do not fill shape ${show(shape)} (${numel(shape)})`);
+    throw new Error(
+      `tensor: ${flat.length} values do not fill shape ${show(shape)} (${numel(shape)}): pass as many values as the shape has elements`,
+    );
   }
   const dtype = options.dtype ?? dtypeOf(flat);
   const node = new Node(leafOp, [], {}, [...shape], dtype);
@@ -52,7 +60,10 @@ function toHost(flat: ArrayLike<number | boolean>, dtype: DType): HostArray {
   if (dtype === "f16") return Float32Array.from(values, (x) => fromHalf(toHalf(x)));
   if (dtype === "bool") return Uint32Array.from(values, (x) => (x ? 1 : 0));
   const bad = Array.prototype.find.call(values, (x) => !Number.isInteger(Number(x)) || (dtype === "u32" && x < 0));
-  if (bad !== undefined) throw new TypeError(`tensor: ${bad} is not a value of dtype ${dtype}`);
+  if (bad !== undefined)
+    throw new TypeError(
+      `tensor: ${bad} is not a value of dtype ${dtype}: ${dtype === "u32" ? "non-negative integers" : "integers"} expected`,
+    );
   if (dtype === "i32") return flat instanceof Int32Array ? flat : Int32Array.from(values, Number);
   return flat instanceof Uint32Array ? flat : Uint32Array.from(values, Number);
 }

@@ -10,7 +10,7 @@ interface CrossEntropyAttrs extends Record<string, unknown> {
   labelSmoothing: number;
 }
 
-/** Logits [N, C], target i32 [N] -> losses [N], 0 where the target is ignored. */
+/** Sources: logits [N, C], target i32 [N]. Output: losses [N], 0 where the target is ignored. */
 export const crossEntropyOp = defineOp<CrossEntropyAttrs>({
   name: "cross_entropy",
   kind: "kernel",
@@ -27,8 +27,8 @@ export const crossEntropyOp = defineOp<CrossEntropyAttrs>({
 });
 
 /**
- * Sources gradient [N], logits [N, C], target i32 [N] -> gradient of the logits; no log-probabilities in memory.
- * A fourth source is not read; it only has to be in memory before.
+ * Sources: gradient [N], logits [N, C], target i32 [N]. Output: gradient of the logits, without stored log-probabilities.
+ * A fourth source is never read. It only orders kernels: it is computed first.
  */
 export const crossEntropyBackwardOp = defineOp<CrossEntropyAttrs>({
   name: "cross_entropy_backward",
@@ -46,14 +46,15 @@ export const crossEntropyBackwardOp = defineOp<CrossEntropyAttrs>({
 export type Reduction = "mean" | "sum" | "none";
 
 export interface CrossEntropyOptions {
-  /** Targets of this value count for nothing. Default -100. */
+  /** Targets of this value are ignored: no loss, no gradient. Default -100. */
   ignoreIndex?: number;
+  /** In [0, 1]: the share of the target distribution that is spread evenly over all classes. Default 0. */
   labelSmoothing?: number;
-  /** `mean` divides by the number of kept targets (and is 0 where there are none). */
+  /** Default `mean`: divides by the number of targets that are not ignored, and is 0 if all are. */
   reduction?: Reduction;
 }
 
-/** What every form of the loss asks of its targets; those that come from the host are checked one by one. */
+/** @throws unless targets are i32 and labelSmoothing is in [0, 1]. Targets on the host must be classes or `ignoreIndex`. */
 export function checkClasses(
   op: string,
   target: Tensor,
@@ -64,10 +65,17 @@ export function checkClasses(
   if (!(labelSmoothing >= 0 && labelSmoothing <= 1))
     throw new RangeError(`${op}: labelSmoothing must be in [0, 1], got ${labelSmoothing}`);
   const bad = target.node.host?.find((t) => t !== ignoreIndex && (t < 0 || t >= classes));
-  if (bad !== undefined) throw new RangeError(`${op}: target ${bad} is out of range for ${classes} classes`);
+  if (bad !== undefined)
+    throw new RangeError(
+      `${op}: target ${bad} is out of range for ${classes} classes: expected 0 to ${classes - 1}, or ignoreIndex ${ignoreIndex}`,
+    );
 }
 
-/** Cross entropy of logits [N, C] (or [N, C, ...]) against class indices i32 [N] (or [N, ...]). */
+/**
+ * Cross entropy of logits [N, C] or [N, C, ...] against class indices i32 [N] or [N, ...]. The result is [], or with
+ * reduction "none" the shape of the targets.
+ * @throws if the shapes do not fit, or a target on the host is neither a class nor `ignoreIndex`.
+ */
 export function crossEntropy(logits: Tensor, target: Tensor, options: CrossEntropyOptions = {}): Tensor {
   const { ignoreIndex = -100, labelSmoothing = 0, reduction = "mean" } = options;
   const C = logits.shape[1];
@@ -87,10 +95,10 @@ export function crossEntropy(logits: Tensor, target: Tensor, options: CrossEntro
   return losses.sum(0, true).div(kept).reshape([]);
 }
 
-/** Squared error of tensors of one shape. */
+/** Mean squared error of two tensors of one shape -> []. Reduction "none" keeps the shape. Unlike torch, never broadcasts. */
 export function mseLoss(x: Tensor, target: Tensor, { reduction = "mean" }: { reduction?: Reduction } = {}): Tensor {
   if (!sameShape(x.shape, target.shape))
-    throw new Error(`mseLoss: shapes differ: ${show(x.shape)} and ${show(target.shape)}`);
+    throw new Error(`mseLoss: shapes differ: ${show(x.shape)} and ${show(target.shape)}: expected equal shapes`);
   const error = x.sub(target).square();
   if (reduction === "none") return error;
   return reduction === "sum" ? error.sum() : error.mean();

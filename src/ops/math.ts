@@ -1,6 +1,6 @@
-// Scalar functions behind the elementwise rows: f64 versions for the reference, WGSL helpers.
+// Scalar functions of the elementwise ops: f64 for the reference, and WGSL helpers.
 
-/** Half to even. */
+/** Rounds half to even. */
 export function round(x: number): number {
   const r = Math.round(x);
   return Math.abs(x % 1) === 0.5 && r % 2 !== 0 ? r - 1 : r;
@@ -8,13 +8,13 @@ export function round(x: number): number {
 
 export const sigmoid = (x: number): number => 1 / (1 + Math.exp(-x));
 
-/** sqrt(2 / pi), of the tanh form of GELU. */
+/** sqrt(2 / pi), in the tanh form of GELU. */
 export const GELU_K = Math.sqrt(2 / Math.PI);
 
 export const normalPdf = (x: number): number => Math.exp(-0.5 * x * x) / Math.sqrt(2 * Math.PI);
 export const normalCdf = (x: number): number => 0.5 * (1 + erf(x / Math.SQRT2));
 
-/** Error function in f64: its series, all of whose terms have one sign (Abramowitz & Stegun 7.1.6). */
+/** Error function in f64 by Abramowitz & Stegun 7.1.6. All terms of this series have one sign, so nothing cancels. */
 export function erf(x: number): number {
   if (Math.abs(x) > 6) return Math.sign(x);
   let term = x;
@@ -26,13 +26,13 @@ export function erf(x: number): number {
   return sum === 0 ? 0 : (2 / Math.sqrt(Math.PI)) * Math.exp(-x * x) * sum;
 }
 
-/** Horner's rule in z, constant term first. */
+/** WGSL of a polynomial in z by Horner's rule. Coefficients start with the constant term. */
 const polynomial = (type: string, c: readonly string[]): string =>
   c.reduceRight((sum, a) => `fma(${sum}, z, ${type}(${a}))`, "").replace("fma(, z, ", "(");
 
 /**
- * Error function in f32: x P(x²) / Q(x²), fitted to the least relative error (1.4e-8; 3.4e-7 in f32 arithmetic)
- * up to 3.8325, from where on erf is 1 to f32. One division, no exponential.
+ * Error function in f32 as x P(x²) / Q(x²): one division, no exponential. Fitted for relative error on [0, 3.8325] (1.4e-8;
+ * 3.4e-7 in f32 arithmetic). Above that, erf rounds to 1.
  */
 export function erfWgsl(type: string): string {
   const p = ["1.12837915", "0.18729792", "0.0524172031", "0.0036523227", "2.85936125e-4", "2.12324399e-6"];
@@ -40,13 +40,14 @@ export function erfWgsl(type: string): string {
   return rational("erf", type, "3.8325", p, q);
 }
 
-/** tanh in f32, in the same form on [-8, 8] (error 3.3e-7): no exponential that could overflow. */
+/** tanh in f32, in the same form on [-8, 8] (error 3.3e-7). No exponential can overflow. */
 export function tanhWgsl(type: string): string {
   const p = ["0.999999994", "0.134445029", "3.57160382e-3", "2.18947547e-5", "1.52305434e-8"];
   const q = ["1.0", "0.467778303", "2.61644652e-2", "3.41130137e-4", "8.52249853e-7"];
   return rational("tanh", type, "8.0", p, q);
 }
 
+/** WGSL of fn name(x) = x P(x²) / Q(x²), with x clamped to [-end, end]. */
 const rational = (name: string, type: string, end: string, p: readonly string[], q: readonly string[]): string =>
   `fn ${name}_${type}(x: ${type}) -> ${type} {
   let y = clamp(x, ${type}(-${end}), ${type}(${end}));

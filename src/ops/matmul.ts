@@ -5,7 +5,7 @@ import { defineOp } from "./define.ts";
 import { expand, reshape } from "./movement.ts";
 import { splitProduct } from "./split.ts";
 
-/** [..., M, K] x [..., K, N] -> [..., M, N] with equal batch dims. Operands may be transposed or broadcast views. */
+/** [..., M, K] x [..., K, N] -> [..., M, N] with equal batch dims. Operands may be strided views (transposed, broadcast). */
 export const matmulOp = defineOp({
   name: "matmul",
   kind: "kernel",
@@ -37,8 +37,9 @@ export const matmulOp = defineOp({
 });
 
 /**
- * Matrix product with torch's rules: 1-D operands are a row (left) or a column (right), batch dims broadcast.
- * A right operand without batch dims takes all rows of the left one in one product.
+ * Matrix product with torch's rules: [..., M, K] x [..., K, N] -> [..., M, N]. Batch dims broadcast. A 1-D operand is a row
+ * (left) or a column (right). f16 and f32 mix; sums are in f32.
+ * @throws if the inner sizes differ, batch dims do not broadcast, or no operand is float.
  */
 export function matmul(a: Tensor, b: Tensor): Tensor {
   const problem = (what: string): Error => new Error(`matmul: ${what}: ${show(a.shape)} x ${show(b.shape)}`);
@@ -52,6 +53,7 @@ export function matmul(a: Tensor, b: Tensor): Tensor {
   if (K !== Kb) throw new Error(`${problem("inner sizes differ").message} (${K} vs ${Kb})`);
   const M = left.shape[left.ndim - 2];
   let product: Tensor;
+  // A right operand without batch dims: all rows of the left one are one large product.
   if (right.ndim === 2 && left.ndim > 2) {
     const flat = multiply(reshape(left, [-1, K]), right, []);
     product = reshape(flat, [...left.shape.slice(0, -1), N]);
@@ -64,16 +66,18 @@ export function matmul(a: Tensor, b: Tensor): Tensor {
   return reshape(product, [...batch, ...(a.ndim === 1 ? [] : [M]), ...(b.ndim === 1 ? [] : [N])]);
 
   function multiply(x: Tensor, y: Tensor, batch: readonly number[]): Tensor {
-    // f16 beside f32 stays as it is: kernels read both, and sum in f32.
+    // An f16 operand of an f32 product stays f16: kernels read both and accumulate in f32.
     const [a, b] = [x, y].map((t) => (isFloat(t.dtype) ? t : t.to(dtype)));
     return apply(matmulOp, [a, b], {}, [...batch, x.shape[x.ndim - 2], N], dtype);
   }
 }
 
-/** x [..., in] · weightᵀ [in, out] + bias [out] -> [..., out]; the weight is [out, in] as in torch. */
+/** x [..., in] · weightᵀ + bias [out] -> [..., out], for weight [out, in] as in torch. */
 export function linear(x: Tensor, weight: Tensor, bias?: Tensor | null): Tensor {
   if (weight.ndim !== 2 || x.shape[x.ndim - 1] !== weight.shape[1]) {
-    throw new Error(`linear: input ${show(x.shape)} does not fit weight ${show(weight.shape)} ([out, in])`);
+    throw new Error(
+      `linear: input ${show(x.shape)} does not fit weight ${show(weight.shape)} ([out, in]): expected [..., in]`,
+    );
   }
   const y = matmul(x, weight.t());
   return bias ? y.add(bias) : y;

@@ -7,15 +7,15 @@ import { broadcastShapes, normalizeDim, normalizeDims, numel, sameShape, show } 
 import { apply, Tensor } from "../tensor/tensor.ts";
 import { defineOp } from "./define.ts";
 
-// Views: index maps from the node's elements to those of its only source. `node.shape` is the result's shape,
-// so attrs hold only what the two shapes do not say.
+// Views: index maps from the elements of a node to the elements of its only source. Attributes hold only what the two
+// shapes do not say.
 
 export interface PermuteAttrs extends Attrs {
   /** Result dim i is source dim dims[i]. */
   dims: readonly number[];
 }
 export interface SliceAttrs extends Attrs {
-  /** Per dim: first index and (positive) distance of the elements taken; the node's shape says how many. */
+  /** Per dim: first index, and distance (positive) between the elements taken. The node's shape is their number. */
   starts: readonly number[];
   steps: readonly number[];
 }
@@ -23,12 +23,12 @@ export interface FlipAttrs extends Attrs {
   dims: readonly number[];
 }
 export interface PadAttrs extends Attrs {
-  /** Per dim: elements of `value` put before and after. */
+  /** Per dim: number of elements of `value` before and after. */
   pads: readonly (readonly [number, number])[];
   value: number;
 }
 export interface UnfoldAttrs extends Attrs {
-  /** Windows along `dim`, `step` apart, of `size` elements `dilation` apart, which become a new last dim. */
+  /** Windows start every `step` elements of `dim`. Each has `size` elements, `dilation` apart, in a new last dim. */
   dim: number;
   size: number;
   step: number;
@@ -42,7 +42,7 @@ interface ViewFacts<A> extends Pick<Op<A>, "viewIndex" | "keepsOrder" | "repeats
 const view = <A extends Attrs>(name: string, { vjp, ...facts }: ViewFacts<A>): Op<A, Tensor> =>
   defineOp<A>({ name, kind: "view", vjp: (g, _y, [x], attrs) => [vjp(g, x, attrs)], ...facts });
 
-/** Same elements in row-major order, new shape. */
+/** The same elements in row-major order, with another shape. */
 export const reshapeOp = view("reshape", {
   keepsOrder: true,
   viewIndex: (index, _attrs, { from, to }) => ({ index: reshapeIndex(index, to, from) }),
@@ -108,28 +108,31 @@ export const unfoldOp = view<UnfoldAttrs>("unfold", {
   vjp: fold,
 });
 
-/** Shape with one -1 allowed, which takes what the other sizes leave. */
+/** The same elements in row-major order as `shape`. One size may be -1: it follows from the others. */
 export function reshape(x: Tensor, shape: Shape): Tensor {
   const total = numel(x.shape);
   const full = [...shape];
   const hole = full.indexOf(-1);
   if (hole >= 0) full[hole] = -total / numel(full);
   if (numel(full) !== total || !full.every((d) => Number.isInteger(d) && d > 0)) {
-    throw new Error(`reshape: ${show(x.shape)} (${total} elements) does not fit ${show(shape)}`);
+    throw new Error(
+      `reshape: ${show(x.shape)} (${total} elements) does not fit ${show(shape)}: expected positive sizes with product ${total}, at most one -1`,
+    );
   }
   return sameShape(full, x.shape) ? x : apply(reshapeOp, [x], {}, full, x.dtype);
 }
 
+/** Reorders dims: dim i of the result is dim dims[i] of x. */
 export function permute(x: Tensor, dims: readonly number[]): Tensor {
   const order = dims.map((d) => normalizeDim("permute", d, x.ndim));
   if (order.length !== x.ndim || order.some((d, i) => order.indexOf(d) !== i)) {
-    throw new Error(`permute: ${show(dims)} is not an order of the dims of ${show(x.shape)}`);
+    throw new Error(`permute: ${show(dims)} is not an order of the dims of ${show(x.shape)}: expected each dim once`);
   }
   if (order.every((d, i) => d === i)) return x;
   const { op, attrs, src, realized, requiresGrad } = x.node;
   if (op === permuteOp && !realized && src[0].requiresGrad === requiresGrad) {
     const before = (attrs as PermuteAttrs).dims;
-    // Undone: the index maps would not see it through a reshape, and copy.
+    // The inverse of x's own permute. Returning its source avoids a copy that a reshape between the two would cause.
     if (order.every((d, i) => before[d] === i)) return new Tensor(src[0]);
   }
   return apply(
@@ -141,6 +144,7 @@ export function permute(x: Tensor, dims: readonly number[]): Tensor {
   );
 }
 
+/** Swaps dims a and b. */
 export function transpose(x: Tensor, a: number, b: number): Tensor {
   const dims = x.shape.map((_, i) => i);
   const [i, j] = [normalizeDim("transpose", a, x.ndim), normalizeDim("transpose", b, x.ndim)];
@@ -148,7 +152,7 @@ export function transpose(x: Tensor, a: number, b: number): Tensor {
   return permute(x, dims);
 }
 
-/** Whether x [B, H, T, D] is computed from, and so best laid out as, [B, T, H, D]: the heads of one token side by side. */
+/** Whether x [B, H, T, D] comes from a permute of [B, T, H, D]. Then results in that layout save a transpose. */
 export function tokensFirst(x: Tensor): boolean {
   let n = x.node;
   while (!n.realized && n.op.kind === "elementwise") n = n.src[0];
@@ -161,17 +165,19 @@ export function expand(x: Tensor, shape: Shape): Tensor {
   const full = shape.map((d, i) => (d === -1 && i >= lead ? x.shape[i - lead] : d));
   if (sameShape(full, x.shape)) return x;
   if (lead < 0 || !sameShape(broadcastShapes("expand", x.shape, full), full)) {
-    throw new Error(`expand: ${show(x.shape)} does not broadcast to ${show(shape)}`);
+    throw new Error(`expand: ${show(x.shape)} does not broadcast to ${show(shape)}: only dims of size 1 can grow`);
   }
   const aligned = lead > 0 ? reshape(x, [...new Array<number>(lead).fill(1), ...x.shape]) : x;
   return sameShape(full, aligned.shape) ? aligned : apply(expandOp, [aligned], {}, full, x.dtype);
 }
 
-/** One [start, stop, step] a dim, as Python's: negative counts from the end, null is open; later dims may be left out. */
+/** Per dim [start, stop, step], as in Python: negative counts from the end, null is open. Missing dims stay whole. */
 export type SliceSpec = readonly (readonly [start?: number | null, stop?: number | null, step?: number | null])[];
 
+/** Part of x per dim. Steps are positive, and an empty result is an error. */
 export function slice(x: Tensor, spec: SliceSpec): Tensor {
-  if (spec.length > x.ndim) throw new Error(`slice: ${spec.length} slices for a tensor of shape ${show(x.shape)}`);
+  if (spec.length > x.ndim)
+    throw new Error(`slice: ${spec.length} slices for a tensor of shape ${show(x.shape)}: expected at most ${x.ndim}`);
   const starts: number[] = [];
   const steps: number[] = [];
   const shape = x.shape.map((n, i) => {
@@ -191,14 +197,18 @@ export function slice(x: Tensor, spec: SliceSpec): Tensor {
   return sameShape(shape, x.shape) ? x : apply(sliceOp, [x], { starts, steps }, shape, x.dtype);
 }
 
+/** Reverses the order of elements along dims. */
 export function flip(x: Tensor, dims: number | readonly number[]): Tensor {
   const list = normalizeDims("flip", dims, x.ndim).filter((d) => x.shape[d] > 1);
   return list.length ? apply(flipOp, [x], { dims: list }, x.shape, x.dtype) : x;
 }
 
-/** Constant padding, [before, after] of each dim; negative amounts crop. */
+/** Constant padding: [before, after] per dim. Negative amounts crop. */
 export function pad(x: Tensor, pads: readonly (readonly [number, number])[], value = 0): Tensor {
-  if (pads.length !== x.ndim) throw new Error(`pad: ${pads.length} pairs for a tensor of shape ${show(x.shape)}`);
+  if (pads.length !== x.ndim)
+    throw new Error(
+      `pad: ${pads.length} pairs for a tensor of shape ${show(x.shape)}: expected ${x.ndim}, one [before, after] per dim`,
+    );
   const cropped = slice(
     x,
     pads.map(([a, b], i) => [Math.max(0, -a), x.shape[i] - Math.max(0, -b)]),
@@ -226,7 +236,7 @@ export function unfold(x: Tensor, dim: number, size: number, step: number, dilat
   return apply(unfoldOp, [x], { dim: d, size, step, dilation }, shape, x.dtype);
 }
 
-/** Transpose of unfold: adds every window back to where it was read. */
+/** Transpose of unfold: adds every window to the elements it was read from. */
 function fold(g: Tensor, x: Tensor, { dim, size, step, dilation }: UnfoldAttrs): Tensor {
   const n = x.shape[dim];
   const windows = g.shape[dim];
@@ -249,12 +259,13 @@ function dilate(x: Tensor, dim: number, n: number, step: number): Tensor {
   return long.narrow(dim, 0, (n - 1) * step + 1);
 }
 
+/** Inserts a dim of size 1 before dim `dim`. */
 export function unsqueeze(x: Tensor, dim: number): Tensor {
   const d = normalizeDim("unsqueeze", dim, x.ndim + 1);
   return reshape(x, [...x.shape.slice(0, d), 1, ...x.shape.slice(d)]);
 }
 
-/** Drops one dim of size 1 (others are left alone), or all of them. */
+/** Drops dim `dim` if its size is 1; without `dim`, every dim of size 1. */
 export function squeeze(x: Tensor, dim?: number): Tensor {
   const d = dim === undefined ? -1 : normalizeDim("squeeze", dim, x.ndim);
   return reshape(
@@ -263,11 +274,13 @@ export function squeeze(x: Tensor, dim?: number): Tensor {
   );
 }
 
+/** Joins dims `start` to `end` (inclusive) into one. */
 export function flatten(x: Tensor, start: number, end: number): Tensor {
   const [a, b] = [normalizeDim("flatten", start, x.ndim), normalizeDim("flatten", end, x.ndim)];
   return reshape(x, [...x.shape.slice(0, a), numel(x.shape.slice(a, b + 1)), ...x.shape.slice(b + 1)]);
 }
 
+/** Elements `start` to `start + length - 1` of one dim. */
 export function narrow(x: Tensor, dim: number, start: number, length: number): Tensor {
   const d = normalizeDim("narrow", dim, x.ndim);
   const from = start < 0 ? start + x.shape[d] : start;
@@ -280,6 +293,7 @@ export function narrow(x: Tensor, dim: number, start: number, length: number): T
   );
 }
 
+/** Element `i` of one dim, which is dropped. */
 export function select(x: Tensor, dim: number, i: number): Tensor {
   const d = normalizeDim("select", dim, x.ndim);
   if (x.ndim === 0 || !(i >= -x.shape[d] && i < x.shape[d]))
@@ -290,7 +304,7 @@ export function select(x: Tensor, dim: number, i: number): Tensor {
   );
 }
 
-/** Parts of the given sizes, or of one size (the last may be smaller). */
+/** Parts along one dim: of the given sizes, or all of one size (the last may be smaller). */
 export function split(x: Tensor, sizes: number | readonly number[], dim: number): Tensor[] {
   const d = normalizeDim("split", dim, x.ndim);
   const n = x.shape[d];
@@ -305,12 +319,12 @@ export function split(x: Tensor, sizes: number | readonly number[], dim: number)
   return parts.map((size) => narrow(x, d, (start += size) - size, size));
 }
 
-/** At most n parts of equal size; the last may be smaller. */
+/** At most n parts of equal size along one dim. The last may be smaller. */
 export function chunk(x: Tensor, n: number, dim: number): Tensor[] {
   return split(x, Math.ceil(x.shape[normalizeDim("chunk", dim, x.ndim)] / n), dim);
 }
 
-/** Each slice of `dim` n times in a row. */
+/** Repeats each slice of `dim` n times in a row. */
 export function repeatInterleave(x: Tensor, n: number, dim: number): Tensor {
   const d = normalizeDim("repeatInterleave", dim, x.ndim);
   const repeated = expand(unsqueeze(x, d + 1), [...x.shape.slice(0, d + 1), n, ...x.shape.slice(d + 1)]);
@@ -320,6 +334,7 @@ export function repeatInterleave(x: Tensor, n: number, dim: number): Tensor {
   );
 }
 
+/** Shifts elements along `dim` by `shift`, cyclically. */
 export function roll(x: Tensor, shift: number, dim: number): Tensor {
   const d = normalizeDim("roll", dim, x.ndim);
   const n = x.shape[d];
@@ -327,7 +342,11 @@ export function roll(x: Tensor, shift: number, dim: number): Tensor {
   return cut === 0 ? x : cat([x.narrow(d, cut, n - cut), x.narrow(d, 0, cut)], d);
 }
 
-/** Joins tensors along `dim`: every part is padded to the whole, so each part stays a view. */
+/**
+ * Joins tensors along `dim`. Their other sizes must be equal. The parts are padded views that are added up, so the copy
+ * fuses with its producers and consumers.
+ * @example cat([a, b], -1)
+ */
 export function cat(tensors: readonly Tensor[], dim = 0): Tensor {
   if (tensors.length === 0) throw new Error("cat: no tensors given");
   const first = tensors[0];
@@ -337,6 +356,7 @@ export function cat(tensors: readonly Tensor[], dim = 0): Tensor {
       throw new Error(`cat: sizes differ outside dim ${dim}: ${show(first.shape)} and ${show(t.shape)}`);
     }
   }
+  // A tree of at most 4 parts per node: one kernel binds few buffers.
   if (tensors.length > 4) {
     const middle = tensors.length >> 1;
     return cat([cat(tensors.slice(0, middle), d), cat(tensors.slice(middle), d)], d);
@@ -351,6 +371,7 @@ export function cat(tensors: readonly Tensor[], dim = 0): Tensor {
   return parts.reduce((sum, part) => (first.dtype === "bool" ? sum.logicalOr(part) : sum.add(part)));
 }
 
+/** Joins tensors of one shape along a new dim `dim`: n of [2, 3] give [n, 2, 3]. */
 export function stack(tensors: readonly Tensor[], dim = 0): Tensor {
   if (tensors.length === 0) throw new Error("stack: no tensors given");
   const d = normalizeDim("stack", dim, tensors[0].ndim + 1);

@@ -8,25 +8,26 @@ import { splitRows } from "./split.ts";
 
 interface NormAttrs extends Record<string, unknown> {
   eps: number;
-  /** Of the backward ops: false where nobody asks for the gradients of weight and bias (frozen norms). */
+  /** Backward ops only: false if neither weight nor bias requires a gradient (frozen norms). */
   vectors?: false;
 }
 
-// All over the last dim, D elements.
+// All ops normalise over the last dim, of D elements.
 
-/** x / σ (x - μ) and 1 / σ, the parts of layer_norm. */
+/** (x - μ) / σ and 1 / σ of each row, for layer_norm. */
 function standardize(x: Tensor, eps: number): { normal: Tensor; inverse: Tensor } {
   const centred = x.sub(x.mean(-1, true));
   const inverse = centred.square().mean(-1, true).add(eps).rsqrt();
   return { normal: centred.mul(inverse), inverse };
 }
 
+/** x / rms(x) and 1 / rms(x) of each row, for rms_norm. */
 function scaleToUnit(x: Tensor, eps: number): { normal: Tensor; inverse: Tensor } {
   const inverse = x.square().mean(-1, true).add(eps).rsqrt();
   return { normal: x.mul(inverse), inverse };
 }
 
-/** Gradients of x, weight and, if there is one, bias; frozen vectors cost nothing. */
+/** Gradients of x, weight and bias. Skips those of weight and bias if neither requires one. */
 function backward(op: Op<NormAttrs>, g: Tensor, [x, ...vectors]: Tensor[], { eps }: NormAttrs): (Tensor | null)[] {
   const sources = [g, x, vectors[0]];
   if (!vectors.some((v) => v.requiresGrad))
@@ -42,7 +43,7 @@ function backward(op: Op<NormAttrs>, g: Tensor, [x, ...vectors]: Tensor[], { eps
 /** Sum over all dims but the last. */
 const overRows = (x: Tensor): Tensor => x.reshape([-1, x.shape[x.ndim - 1]]).sum(0);
 
-/** Sources x [..., D], weight [D], bias [D]. */
+/** Sources: x [..., D], weight [D], bias [D]. Output: [..., D]. */
 export const layerNormOp = defineOp<NormAttrs>({
   name: "layer_norm",
   kind: "kernel",
@@ -51,7 +52,7 @@ export const layerNormOp = defineOp<NormAttrs>({
   fallback: ([x, weight, bias], { eps }) => standardize(x, eps).normal.mul(weight).add(bias),
 });
 
-/** Sources gradient, x [..., D], weight [D]; outputs the gradients of x and, if `vectors`, of weight and bias. */
+/** Sources: gradient, x [..., D], weight [D]. Outputs: gradients of x and, unless `vectors` is false, of weight and bias. */
 export const layerNormBackwardOp = defineOp<NormAttrs>({
   name: "layer_norm_backward",
   kind: "kernel",
@@ -66,7 +67,7 @@ export const layerNormBackwardOp = defineOp<NormAttrs>({
   },
 });
 
-/** Sources x [..., D], weight [D]. */
+/** Sources: x [..., D], weight [D]. Output: [..., D]. */
 export const rmsNormOp = defineOp<NormAttrs>({
   name: "rms_norm",
   kind: "kernel",
@@ -75,7 +76,7 @@ export const rmsNormOp = defineOp<NormAttrs>({
   fallback: ([x, weight], { eps }) => scaleToUnit(x, eps).normal.mul(weight),
 });
 
-/** Sources gradient, x [..., D], weight [D]; outputs the gradients of x and, if `vectors`, of weight. */
+/** Sources: gradient, x [..., D], weight [D]. Outputs: gradients of x and, unless `vectors` is false, of weight. */
 export const rmsNormBackwardOp = defineOp<NormAttrs>({
   name: "rms_norm_backward",
   kind: "kernel",
@@ -96,7 +97,10 @@ function checkEps(op: string, eps: number): void {
   if (!(eps >= 0 && Number.isFinite(eps))) throw new RangeError(`${op}: eps must be a finite number >= 0, got ${eps}`);
 }
 
-/** Layer normalisation over the last dim (https://arxiv.org/abs/1607.06450). */
+/**
+ * Layer normalisation over the last dim (https://arxiv.org/abs/1607.06450): x [..., D], weight [D], bias [D] -> [..., D].
+ * Unlike torch, the normalised shape is always the last dim.
+ */
 export function layerNorm(x: Tensor, weight?: Tensor | null, bias?: Tensor | null, eps = 1e-5): Tensor {
   const D = x.shape[x.ndim - 1];
   if (weight) checkVector("layerNorm", "weight", weight, D);
@@ -106,7 +110,7 @@ export function layerNorm(x: Tensor, weight?: Tensor | null, bias?: Tensor | nul
   return apply(layerNormOp, [x, w, bias ?? full([D], 0)], { eps }, x.shape, promote(x.dtype, w.dtype));
 }
 
-/** weight * x / sqrt(mean(x²) + eps) over the last dim (https://arxiv.org/abs/1910.07467). */
+/** weight * x / sqrt(mean(x²) + eps) over the last dim (https://arxiv.org/abs/1910.07467): x [..., D], weight [D]. */
 export function rmsNorm(x: Tensor, weight?: Tensor | null, eps = 1e-6): Tensor {
   const D = x.shape[x.ndim - 1];
   if (weight) checkVector("rmsNorm", "weight", weight, D);
@@ -115,7 +119,11 @@ export function rmsNorm(x: Tensor, weight?: Tensor | null, eps = 1e-6): Tensor {
   return apply(rmsNormOp, [x, w], { eps }, x.shape, promote(x.dtype, w.dtype));
 }
 
-/** Group normalisation of x [B, C, ...] over groups of channels (https://arxiv.org/abs/1803.08494). */
+/**
+ * Group normalisation of x [B, C, ...] over `groups` groups of channels (https://arxiv.org/abs/1803.08494). Weight and bias
+ * are [C].
+ * @throws if `groups` does not divide C.
+ */
 export function groupNorm(x: Tensor, groups: number, weight?: Tensor | null, bias?: Tensor | null, eps = 1e-5): Tensor {
   const [B, C] = x.shape;
   if (x.ndim < 2 || C % groups !== 0)

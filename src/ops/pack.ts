@@ -3,10 +3,10 @@ import { apply, type Tensor } from "../tensor/tensor.ts";
 import { defineOp } from "./define.ts";
 import { cat } from "./movement.ts";
 
-/** Elements to which each part of a packed vector is aligned. */
+/** Each part of a packed vector starts at a multiple of this many elements: 256 bytes, WebGPU's binding alignment. */
 const ALIGNMENT = 64;
 
-/** Where vectors of the given sizes start when packed into one, and how long that is. */
+/** Layout of one packed vector: the offset of each of the given sizes, and the total length, both in elements. */
 export function packOffsets(sizes: readonly number[]): { offsets: number[]; total: number } {
   let total = 0;
   const offsets = sizes.map((size) => {
@@ -17,7 +17,7 @@ export function packOffsets(sizes: readonly number[]): { offsets: number[]; tota
   return { offsets, total };
 }
 
-/** N tensors -> one f32 vector [total] with source i's elements from offsets[i] on and zeros between. */
+/** Sources: N tensors. Output: one f32 vector [total] with source i at offsets[i] and zeros between the sources. */
 export const packOp = defineOp<{ offsets: number[]; total: number }>({
   name: "pack",
   kind: "kernel",
@@ -34,13 +34,16 @@ export const packOp = defineOp<{ offsets: number[]; total: number }>({
     ),
 });
 
-/** Flattens tensors into one f32 vector laid out by `packOffsets`. */
+/**
+ * Flattens tensors into one f32 vector, laid out by `packOffsets`. Tensors that already lie so in one buffer are not copied.
+ * @throws if there are no tensors.
+ */
 export function pack(tensors: readonly Tensor[]): Tensor {
   if (tensors.length === 0) throw new Error("pack: no tensors given");
   const { offsets, total } = packOffsets(tensors.map((t) => t.numel));
   return apply(packOp, tensors, { offsets, total }, [total], "f32");
 }
 
-/** Moves tensors (parameters of an optimizer) into one buffer, so that one dispatch can update them all. */
+/** Moves tensors (an optimizer's parameters) into one buffer, so that one dispatch updates them all. */
 export const packParameters = (tensors: readonly Tensor[]): Promise<void> =>
   packHandles(tensors, packOffsets(tensors.map((t) => t.numel)));

@@ -10,19 +10,23 @@ import { tensor } from "./leaf.ts";
 import { cat } from "./movement.ts";
 import { sumOp } from "./reduce.ts";
 
-/** Words of the codes, u32 [N, groups * group * bits / 32]; scales f16 [N, groups], or [N, groups, 2] with zero-points behind them. */
+/**
+ * A quantised matrix: codes u32 [N, groups * group * bits / 32], and scales f16 [N, groups], or [N, groups, 2] where a
+ * zero-point follows each scale.
+ */
 export interface Packed {
   readonly packed: Tensor;
   readonly scales: Tensor;
 }
 
+/** Shapes of `Packed` for a layout. */
 export function packedShapes(q: QuantLayout): { packed: readonly number[]; scales: readonly number[] } {
   const groups = groupsOf(q);
   const words = (groups * q.group * bitsOf(q.format)) / 32;
   return { packed: [q.shape[0], words], scales: [q.shape[0], groups, ...(q.zeroPoint ? [2] : [])] };
 }
 
-/** `count` bits of x from bit `at` on. */
+/** The `count` bits of x that start at bit `at`. */
 const bits = rowWith<{ count: number }>({
   name: "bits",
   rule: () => ({ args: "u32", out: "u32" }),
@@ -39,7 +43,7 @@ const nf4 = row({
   cost: 20,
 });
 
-/** Rounds a matrix [N, K] to the format, with ordinary ops. Groups of zeros keep a scale of 0. */
+/** Quantises a matrix [N, K] with ordinary ops. A group of zeros keeps the scale 0. */
 export function encode(weight: Tensor, q: QuantLayout): Packed {
   const [N, K] = q.shape;
   const [groups, count] = [groupsOf(q), bitsOf(q.format)];
@@ -52,17 +56,18 @@ export function encode(weight: Tensor, q: QuantLayout): Packed {
     .reshape([N, groups, q.group]);
   const { codes, scales } = q.format === "nf4" ? nearest(w) : q.zeroPoint ? between(w, count) : symmetric(w, count);
   const words = codes.reshape([N, (groups * q.group * count) / 32, 32 / count]);
-  const places = tensor(Uint32Array.from({ length: 32 / count }, (_, i) => 2 ** (count * i)));
-  const shifted = words.mul(places);
+  const shifts = tensor(Uint32Array.from({ length: 32 / count }, (_, i) => 2 ** (count * i)));
+  const shifted = words.mul(shifts);
   return {
     packed: apply(sumOp, [shifted], { dims: [2] }, [...shifted.shape.slice(0, 2), 1], "u32").squeeze(2),
     scales,
   };
 }
 
-/** w / scale, and 0 where the scale is. */
+/** w / scale, and 0 where the scale is 0. */
 const over = (w: Tensor, scale: Tensor): Tensor => w.mul(where(scale.eq(0), 0, scale.reciprocal()));
 
+/** Integer codes around the middle code, which stands for 0. */
 function symmetric(w: Tensor, count: number): { codes: Tensor; scales: Tensor } {
   const middle = 2 ** (count - 1);
   const scales = w
@@ -76,6 +81,7 @@ function symmetric(w: Tensor, count: number): { codes: Tensor; scales: Tensor } 
   return { codes: steps.add(middle).to("u32"), scales: scales.squeeze(-1) };
 }
 
+/** Integer codes between the smallest and largest value of each group, with the zero-point beside the scale. */
 function between(w: Tensor, count: number): { codes: Tensor; scales: Tensor } {
   const most = 2 ** count - 1;
   const [low, high] = [w.amin(-1, true).clamp({ max: 0 }), w.amax(-1, true).clamp({ min: 0 })]; // 0 must have a code
@@ -85,6 +91,7 @@ function between(w: Tensor, count: number): { codes: Tensor; scales: Tensor } {
   return { codes, scales: cat([scale, zero.half()], -1) };
 }
 
+/** Codes of the nearest NF4 values. */
 function nearest(w: Tensor): { codes: Tensor; scales: Tensor } {
   const scales = w.abs().amax(-1, true).half(); // [N, groups, 1]
   const x = over(w, scales.float());
@@ -93,12 +100,12 @@ function nearest(w: Tensor): { codes: Tensor; scales: Tensor } {
   return { codes, scales: scales.squeeze(-1) };
 }
 
-/** The dense matrix [N, K] in f32, from ordinary ops. */
+/** The dense matrix f32 [N, K], decoded with ordinary ops. */
 export function decode({ packed, scales }: Packed, q: QuantLayout): Tensor {
   const [N, K] = q.shape;
   const [groups, count] = [groupsOf(q), bitsOf(q.format)];
-  const places = apply(iotaOp, [], { start: 0, step: count }, [32 / count], "u32");
-  const codes = bits({ count }, packed.unsqueeze(-1), places).reshape([N, groups, q.group]);
+  const firstBits = apply(iotaOp, [], { start: 0, step: count }, [32 / count], "u32");
+  const codes = bits({ count }, packed.unsqueeze(-1), firstBits).reshape([N, groups, q.group]);
   const part = scales.float().reshape([N, groups, -1]);
   const scale = part.narrow(-1, 0, 1); // [N, groups, 1]
   const zero = q.zeroPoint ? part.narrow(-1, 1, 1) : middleOf(q.format);
@@ -106,7 +113,7 @@ export function decode({ packed, scales }: Packed, q: QuantLayout): Tensor {
   return values.mul(scale).reshape([N, -1]).narrow(1, 0, K);
 }
 
-/** x [M, K] rounded as products with int8 activations see it. */
+/** x [M, K] after int8 rounding, with one scale per row and group, as products with int8 activations read it. */
 function roundRows(x: Tensor, { shape: [, K], ...q }: QuantLayout): Tensor {
   const groups = Math.ceil(K / q.group);
   const fill = groups * q.group - K;
@@ -127,7 +134,7 @@ interface ProductAttrs extends QuantLayout {
   readonly transposed: boolean;
 }
 
-/** Sources x [M, K or N], packed, scales. The weight has no gradient; that of x is exact, as if x had not been rounded. */
+/** Sources: x [M, K or N], packed, scales. The weight has no gradient. That of x ignores the rounding of x. */
 export const quantizedMatmulOp = defineOp<ProductAttrs>({
   name: "quantized_matmul",
   kind: "kernel",
@@ -146,7 +153,7 @@ export const quantizedMatmulOp = defineOp<ProductAttrs>({
   },
 });
 
-/** By the rows of x, then by those of the packed matrix: side by side, or added up where the product sums over them. */
+/** Splits by rows of x, else by rows of the packed matrix: parts are concatenated, or added if the product sums over rows. */
 function splitQuantizedProduct(
   node: SplitNode<ProductAttrs>,
   [x, packed, scales]: Tensor[],
@@ -181,7 +188,7 @@ function multiply(x: Tensor, { packed, scales }: Packed, attrs: ProductAttrs): T
   return apply(quantizedMatmulOp, [x, packed, scales], attrs, [x.shape[0], shape[transposed ? 1 : 0]], x.dtype);
 }
 
-/** x [..., K] · Wᵀ + bias -> [..., N], W packed. */
+/** x [..., K] · Wᵀ + bias [N] -> [..., N], for a packed W [N, K]. */
 export function quantizedProduct(x: Tensor, weight: Packed, q: QuantLayout, bias?: Tensor | null): Tensor {
   const [N, K] = q.shape;
   if (x.ndim === 0 || x.shape[x.ndim - 1] !== K)

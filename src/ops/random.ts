@@ -11,14 +11,14 @@ function uniform(shape: Shape, seed: Tensor, offset: number): Tensor {
   return apply(randOp, [expand(seed, shape)], { offset }, shape, "f32");
 }
 
-/** Uniform in [0, 1). */
+/** Uniform f32 in [0, 1): `rand(2, 3)` or `rand([2, 3])`. `manualSeed` makes the numbers repeat. */
 export function rand(...sizes: readonly number[] | readonly [Shape]): Tensor {
   const shape = sizes.flat();
   checkShape("rand", shape);
   return uniform(shape, nextSeed(), 0);
 }
 
-/** Standard normal, by Box and Muller's transform of two uniform numbers. */
+/** Standard normal f32, by the Box-Muller transform: `randn(2, 3)` or `randn([2, 3])`. */
 export function randn(...sizes: readonly number[] | readonly [Shape]): Tensor {
   const shape = sizes.flat();
   checkShape("randn", shape);
@@ -31,7 +31,7 @@ export function randn(...sizes: readonly number[] | readonly [Shape]): Tensor {
   );
 }
 
-/** Zeroes elements with probability p and scales the others by 1 / (1 - p); the identity unless `training`. */
+/** Zeroes elements with probability p in [0, 1) and scales the others by 1 / (1 - p). Returns x if `training` is false. */
 export function dropout(x: Tensor, p: number, { training = true }: { training?: boolean } = {}): Tensor {
   if (!(p >= 0 && p < 1)) throw new RangeError(`dropout: p must be in [0, 1), got ${p}`);
   return training && p > 0

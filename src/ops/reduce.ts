@@ -11,7 +11,7 @@ import { expand, reshape } from "./movement.ts";
 import { splitPosition, splitReduction } from "./split.ts";
 
 export interface ReduceAttrs extends Attrs {
-  /** Sorted; they stay in the result with size 1. */
+  /** Sorted. They stay in the result with size 1. */
   dims: readonly number[];
 }
 export type Dim = number | readonly number[];
@@ -19,7 +19,7 @@ export type Dim = number | readonly number[];
 interface Reduction {
   name: string;
   reducer: Reducer;
-  /** One row of values to one value: the definition, for the reference. */
+  /** Reduces one row of values in f64: the definition, for the reference. */
   row: (data: Float64Array, start: number, end: number) => number;
   split: Split<ReduceAttrs>;
   vjp?: (g: Tensor, y: Tensor, x: Tensor, attrs: ReduceAttrs) => Tensor;
@@ -32,7 +32,7 @@ function reduction({ name, reducer, row, split, vjp }: Reduction): Op<ReduceAttr
     reducer,
     split,
     vjp: vjp && ((g, y, [x], attrs) => [vjp(g, y, x, attrs)]),
-    /** The interpreter passes the source with its reduced dims last. */
+    // The interpreter passes the source with its reduced dims last.
     reference: ([x], _attrs, { shape, dtype }) => {
       const rows = numel(shape);
       const width = x.data.length / rows;
@@ -98,7 +98,7 @@ const prodOp = reduction({
     return product;
   },
   split: splitReduction((a, b) => a.mul(b)),
-  // The product of the other elements: y / x, or, at the only zero of a row, the product of its non-zero elements.
+  // Product of the other elements: y / x. At the only zero of a row it is the product of the non-zero elements.
   vjp: (g, y, x, { dims }) => {
     const zero = x.eq(0);
     const zeros = zero.sum(dims, true);
@@ -127,6 +127,7 @@ const argminOp = reduction({
   split: splitPosition((a, b) => a.lt(b)),
 });
 
+/** Applies a reduction over `dim` (all dims if undefined), and drops the reduced dims unless `keepdim`. */
 function reduce(op: Op, x: Tensor, dim: Dim | undefined, keepdim: boolean, dtype: DType = x.dtype): Tensor {
   const dims = normalizeDims(op.name, dim, x.ndim).filter((d) => d < x.ndim);
   const kept = x.shape.map((n, i) => (dims.includes(i) ? 1 : n));
@@ -139,20 +140,21 @@ function reduce(op: Op, x: Tensor, dim: Dim | undefined, keepdim: boolean, dtype
       );
 }
 
-/** Integers and booleans are summed as i32. */
+/** Sum over dims. Integers and booleans are summed as i32. */
 export function sum(x: Tensor, dim?: Dim, keepdim = false): Tensor {
   return reduce(sumOp, isFloat(x.dtype) ? x : x.to("i32"), dim, keepdim);
 }
 
-/** Multiplies before it drops dims, so that the 0-d result is the only 0-d value on the way. */
+/** Mean over dims. Integers are summed in f32. */
 export function mean(x: Tensor, dim?: Dim, keepdim = false): Tensor {
   const dims = normalizeDims("mean", dim, x.ndim).filter((d) => d < x.ndim);
   const count = dims.reduce((n, d) => n * x.shape[d], 1);
+  // Divides before it drops dims: 0-d values are read back, and so only the result may be one.
   const value = sum(isFloat(x.dtype) ? x : x.to("f32"), dims, true).mul(1 / count);
   return keepdim ? value : dropDims(value, dims);
 }
 
-/** Variance; `correction` 1 (the default) divides by n - 1. Two passes: the mean is subtracted first. */
+/** Variance over dims, divided by n - correction (default 1). Two passes, which avoids cancellation. */
 export function variance(
   x: Tensor,
   { dim, correction = 1, keepdim = false }: { dim?: Dim; correction?: number; keepdim?: boolean } = {},
@@ -163,13 +165,18 @@ export function variance(
   return keepdim ? value : dropDims(value, dims);
 }
 
+/** Largest element over dims. NaN wins. Ties share the gradient. */
 export const amax = (x: Tensor, dim?: Dim, keepdim = false): Tensor => reduce(maxOp, number(x), dim, keepdim);
+/** Smallest element over dims. NaN wins. Ties share the gradient. */
 export const amin = (x: Tensor, dim?: Dim, keepdim = false): Tensor => reduce(minOp, number(x), dim, keepdim);
+/** Product over dims. */
 export const prod = (x: Tensor, dim?: Dim, keepdim = false): Tensor => reduce(prodOp, number(x), dim, keepdim);
+/** Booleans as i32. */
 const number = (x: Tensor): Tensor => (x.dtype === "bool" ? x.to("i32") : x);
 
-/** Index (i32) of the first largest element; without `dim` in the flattened tensor. */
+/** Index (i32) of the first largest element along `dim`; without it, in the flattened tensor. */
 export const argmax = (x: Tensor, dim?: number, keepdim = false): Tensor => argument(argmaxOp, x, dim, keepdim);
+/** Index (i32) of the first smallest element along `dim`; without it, in the flattened tensor. */
 export const argmin = (x: Tensor, dim?: number, keepdim = false): Tensor => argument(argminOp, x, dim, keepdim);
 
 function argument(op: Op, x: Tensor, dim: number | undefined, keepdim: boolean): Tensor {
@@ -179,9 +186,9 @@ function argument(op: Op, x: Tensor, dim: number | undefined, keepdim: boolean):
 }
 
 export interface Extremum {
-  /** Gradient goes to the selected element alone. */
+  /** Their gradient goes to the selected elements only. */
   values: Tensor;
-  /** i32 */
+  /** Positions along the dim, i32. */
   indices: Tensor;
 }
 export const maxAlong = (x: Tensor, dim: number, keepdim = false): Extremum => extremum(argmaxOp, x, dim, keepdim);
@@ -194,13 +201,15 @@ function extremum(op: Op, x: Tensor, dim: number, keepdim: boolean): Extremum {
   return keepdim ? { values, indices: at } : { values: dropDims(values, [d]), indices: dropDims(at, [d]) };
 }
 
+/** log(sum(exp(x))) over dims, shifted by the largest element so that it does not overflow. */
 export function logsumexp(x: Tensor, dim: Dim, keepdim = false): Tensor {
   const dims = normalizeDims("logsumexp", dim, x.ndim);
-  const top = amax(x.detach(), dims, true).clamp({ min: -3e38, max: 3e38 }); // rows of -Infinity alone stay without NaN
+  const top = amax(x.detach(), dims, true).clamp({ min: -3e38, max: 3e38 }); // finite: a row of only -Infinity gives no NaN
   const value = x.sub(top).exp().sum(dims, true).log().add(top);
   return keepdim ? value : dropDims(value, dims);
 }
 
+/** Drops dims of size 1. */
 export const dropDims = (x: Tensor, dims: readonly number[]): Tensor =>
   reshape(
     x,

@@ -6,10 +6,10 @@ import { tensor } from "./leaf.ts";
 import { cat, tokensFirst } from "./movement.ts";
 
 /**
- * Rotary position embedding (https://arxiv.org/abs/2104.09864) in the half-split form of Hugging Face: pairs
- * (i, i + D/2) turn by position * frequencies[i], backwards if `inverse`.
- * Sources x [B, H, T, D], positions i32 [T] or [B, T], inverse frequencies [D/2]. The result is [B, T, H, D] if
- * `tokensFirst`: laid out as x is after a split into heads.
+ * Rotary position embedding (https://arxiv.org/abs/2104.09864) in the half-split form of Hugging Face: rotates each pair
+ * (i, i + D/2) by the angle position * frequencies[i], or its negative if `inverse`.
+ * Sources: x [B, H, T, D], positions i32 [T] or [B, T], inverse frequencies [D/2].
+ * Output: [B, H, T, D], or with `tokensFirst` [B, T, H, D], the layout of x before its split into heads.
  */
 interface RopeAttrs extends Record<string, unknown> {
   inverse: boolean;
@@ -20,7 +20,7 @@ export const ropeOp: Op<RopeAttrs> = defineOp<RopeAttrs>({
   kind: "kernel",
   strided: [0, 1],
   vjp: (g, _y, [x, positions, frequencies], { inverse, tokensFirst }) => [
-    turned(tokensFirst ? g.transpose(1, 2) : g, positions, frequencies, { inverse: !inverse, tokensFirst }, x.dtype),
+    rotate(tokensFirst ? g.transpose(1, 2) : g, positions, frequencies, { inverse: !inverse, tokensFirst }, x.dtype),
     null,
     null,
   ],
@@ -36,8 +36,8 @@ export const ropeOp: Op<RopeAttrs> = defineOp<RopeAttrs>({
   },
 });
 
-/** The op, in the shape of x whatever its layout. */
-function turned(x: Tensor, positions: Tensor, frequencies: Tensor, attrs: RopeAttrs, dtype = x.dtype): Tensor {
+/** Applies the op, and returns the result in the shape of x whatever its layout. */
+function rotate(x: Tensor, positions: Tensor, frequencies: Tensor, attrs: RopeAttrs, dtype = x.dtype): Tensor {
   const [B, H, T, D] = x.shape;
   const shape = attrs.tokensFirst ? [B, T, H, D] : x.shape;
   const y = apply(ropeOp, [x, positions, frequencies], attrs, shape, dtype);
@@ -45,13 +45,17 @@ function turned(x: Tensor, positions: Tensor, frequencies: Tensor, attrs: RopeAt
 }
 
 export interface RopeOptions {
-  /** Default 10000. */
+  /** Base of the frequencies. Default 10000. */
   theta?: number;
-  /** [D/2]; default theta^(-2i/D). */
+  /** f32 [D/2]. Default theta^(-2i/D). */
   inverseFrequencies?: Tensor;
 }
 
-/** Turns x [B, H, T, D] by its positions, i32 [T] or [B, T]. */
+/**
+ * Rotary position embedding (https://arxiv.org/abs/2104.09864): rotates the pairs (i, i + D/2) of x [B, H, T, D] by
+ * position * frequency. Positions are i32 [T] or [B, T]. D is even.
+ * @example rope(q, arange(T))
+ */
 export function rope(x: Tensor, positions: Tensor, { theta = 10000, inverseFrequencies }: RopeOptions = {}): Tensor {
   const [B, , T, D] = x.shape;
   if (x.ndim !== 4 || D % 2 !== 0) throw new Error(`rope: x must be [B, H, T, D] with an even D, got ${show(x.shape)}`);
@@ -65,10 +69,10 @@ export function rope(x: Tensor, positions: Tensor, { theta = 10000, inverseFrequ
   if (frequencies.ndim !== 1 || frequencies.shape[0] !== D / 2) {
     throw new Error(`rope: inverse frequencies must be [${D / 2}], got ${show(frequencies.shape)}`);
   }
-  return turned(x, positions.to("i32"), frequencies, { inverse: false, tokensFirst: tokensFirst(x) });
+  return rotate(x, positions.to("i32"), frequencies, { inverse: false, tokensFirst: tokensFirst(x) });
 }
 
-/** The same rotation from given cos and sin [B, T, D]: x cos + rotateHalf(x) sin, x [B, H, T, D]. */
+/** Rotary embedding with given cos and sin [B, T, D]: x cos + rotateHalf(x) sin, for x [B, H, T, D]. */
 export function applyRope(x: Tensor, cos: Tensor, sin: Tensor): Tensor {
   const [a, b] = x.split(x.shape[x.ndim - 1] / 2, -1);
   return x.mul(cos.unsqueeze(-3)).add(cat([b.neg(), a], -1).mul(sin.unsqueeze(-3)));

@@ -4,10 +4,10 @@ import { defineOp } from "./define.ts";
 import { splitRows } from "./split.ts";
 
 /**
- * Draws a token a row. Sources logits f32 [B, V], params f32 [B or 1, 4] = temperature, topK, topP, minP (0, 1 and 0 turn
- * the last three off; temperature 0 = the first largest logit), uniform f32 [B] in [0, 1). Output ids i32 [B].
- * Filters in the order temperature, topK (logits equal to the k-th stay), topP, minP; then the inverse of the
- * cumulative distribution over the kept ids, ascending.
+ * Draws one token per row. Sources: logits f32 [B, V]; params f32 [B or 1, 4] = temperature, topK, topP, minP; uniform f32
+ * [B] in [0, 1). Output: ids i32 [B].
+ * topK 0, topP 1 and minP 0 filter nothing. Temperature 0 takes the first largest logit. The order is temperature, topK (all
+ * logits equal to the k-th stay), topP, minP. Then the cumulative distribution over the kept ids, ascending, is inverted.
  */
 export const sampleOp = defineOp({
   name: "sample",
@@ -49,7 +49,12 @@ function draw(logits: Float64Array, [temperature, topK, topP, minP]: Float64Arra
   return chosen;
 }
 
-/** Token ids i32 [B] drawn from logits [B, V]; see `sampleOp`. */
+/**
+ * Draws token ids i32 [B] from logits [B, V].
+ * @param params f32 [B or 1, 4] = temperature (0: the largest logit), topK (0: all), topP (1: all), minP (0: all)
+ * @param uniform f32 [B], random numbers in [0, 1)
+ * @example sample(logits, tensor([[0.7, 40, 0.95, 0]]), rand(logits.shape[0]))
+ */
 export function sample(logits: Tensor, params: Tensor, uniform: Tensor): Tensor {
   const B = logits.shape[0];
   const rows = params.shape[0];

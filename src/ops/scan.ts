@@ -19,6 +19,7 @@ export const cumsumOp = defineOp({
   },
 });
 
+/** Running sum along `dim`. Integers and booleans are summed as i32. */
 export function cumsum(x: Tensor, dim: number): Tensor {
   const d = normalizeDim("cumsum", dim, x.ndim);
   const values = isFloat(x.dtype) ? x : x.to("i32");

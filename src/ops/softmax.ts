@@ -6,9 +6,9 @@ import { defineOp } from "./define.ts";
 import { transpose } from "./movement.ts";
 import { splitRows } from "./split.ts";
 
-// All over the last dim.
+// All ops work over the last dim.
 
-/** (g, y) -> gradient of softmax. */
+/** Sources: gradient g, softmax y. Output: gradient of x. */
 export const softmaxBackwardOp = defineOp({
   name: "softmax_backward",
   kind: "kernel",
@@ -27,7 +27,7 @@ export const softmaxOp = defineOp({
   },
 });
 
-/** (g, y) -> gradient of log_softmax. */
+/** Sources: gradient g, log-softmax y. Output: gradient of x. */
 export const logSoftmaxBackwardOp = defineOp({
   name: "log_softmax_backward",
   kind: "kernel",
@@ -46,7 +46,9 @@ export const logSoftmaxOp = defineOp({
   },
 });
 
+/** exp(x) / sum(exp(x)) along `dim`. Integers become f32. */
 export const softmax = (x: Tensor, dim: number): Tensor => alongLast(softmaxOp, x, dim);
+/** log(softmax(x)) along `dim`, without overflow. Integers become f32. */
 export const logSoftmax = (x: Tensor, dim: number): Tensor => alongLast(logSoftmaxOp, x, dim);
 
 function alongLast(op: Op, x: Tensor, dim: number): Tensor {

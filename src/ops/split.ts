@@ -5,16 +5,16 @@ import { where } from "./elementwise.ts";
 import { cat, expand } from "./movement.ts";
 import { positionsAlong } from "./reduce.ts";
 
-// Ops on tensors larger than one binding, as ops on parts. Elementwise ops need no rule: their kernels are cut when
-// they are generated. A part that is still too large is split again.
+// `split` rules: ops on tensors larger than one binding become ops on parts. Elementwise ops need no rule: code generation
+// cuts their kernels. A part that is still too large is split again.
 
-/** A reduction: parts side by side along a kept dim, combined along a reduced dim. */
+/** Splits a reduction. Parts along a kept dim are concatenated; parts along a reduced dim are combined. */
 export function splitReduction(combine: (a: Tensor, b: Tensor) => Tensor): Split<{ dims: readonly number[] }> {
   return (node, [x], cx) =>
     reduceParts(node, x, cx, (parts) => parts.map((p) => p.value).reduce((a, b) => combine(a, b)));
 }
 
-/** The position of an extremum: that of the part with the best value, the first of equal ones. */
+/** Splits argmax and argmin: the result is the position in the part with the best value. Among equals the first part wins. */
 export function splitPosition(better: (a: Tensor, b: Tensor) => Tensor): Split<{ dims: readonly number[] }> {
   return (node, [x], cx) =>
     reduceParts(node, x, cx, (parts, dim) => {
@@ -56,7 +56,7 @@ function reduceParts(
   ];
 }
 
-/** A matrix product: by rows, columns or batches of its result, or as a sum over parts of K. */
+/** Splits a matrix product along rows, columns or batches of its result, or into a sum over parts of K. */
 export function splitProduct(node: SplitNode, [a, b]: Tensor[], cx: SplitContext): Tensor[] | undefined {
   const rank = node.shape.length;
   const [rows, columns] = [rank - 2, rank - 1];
@@ -64,7 +64,7 @@ export function splitProduct(node: SplitNode, [a, b]: Tensor[], cx: SplitContext
     dim === fixed ? x : x.narrow(dim, start, size);
   const along = (dim: number, least: number): Tensor[] => {
     const whole = cx.stretches(node.shape[dim], least, 4);
-    const parts = whole.length > 1 ? whole : cx.stretches(node.shape[dim], least); // four rows alone may be too large
+    const parts = whole.length > 1 ? whole : cx.stretches(node.shape[dim], least); // even four rows may be too large
     return [
       cat(
         parts.map((s) => part(a, dim, s, columns).matmul(part(b, dim, s, rows))),
@@ -86,11 +86,11 @@ export function splitProduct(node: SplitNode, [a, b]: Tensor[], cx: SplitContext
   return [sums.reduce((x, y) => x.add(y))];
 }
 
-/** Reads each part of the table at the indices that lie in it. `along`: the index is 1-D along `dim`. */
+/** Splits the table of a gather, and reads each part at the indices that lie in it. `along`: the index is 1-D along `dim`. */
 export function splitGather(along: boolean): Split<{ dim: number }> {
   return (node, [x, index], cx) => {
     const { dim } = node.attrs;
-    // A table that is computed as it is read may be read from wider elements.
+    // A table computed in the gather's prologue may read elements wider than its own dtype: count 4 bytes each.
     const bytes = x.node.realized ? cx.bytesOf(x) : 4 * x.numel;
     if (bytes <= cx.limit || x.shape[dim] < 2) return undefined;
     const at = index.to("i32");
@@ -135,7 +135,7 @@ export function splitAdd(along: boolean): Split<{ dim: number }> {
   };
 }
 
-/** Rows too large to bind at once, written into their cache part by part. */
+/** Writes rows that are too large for one binding into their cache part by part. */
 export function splitWrite(
   node: SplitNode,
   [cache, value, position]: Tensor[],
@@ -151,22 +151,22 @@ export function splitWrite(
   ];
 }
 
-/** Which sources of a row op have its rows, and whether all dims but the last are rows. */
+/** How `splitRows` finds the rows of an op. */
 interface RowRule {
-  /** Sources with a row for each row of the result; default all. */
+  /** Sources with one row per row of the result. Default: all. */
   readonly sources?: readonly number[];
-  /** Rows are all dims but the last; else the first dim. */
+  /** True: rows are all dims but the last. False: rows are the first dim. */
   readonly flat?: boolean;
 }
 
-/** Ops whose results along the first dim depend on the same position of their sources only. */
+/** Splits an op whose result rows depend only on the same rows of its sources. */
 export function splitRows({ sources, flat = false }: RowRule = {}): Split {
   return (node, x, cx) => {
     if (!cx.large) return undefined;
     const has = (i: number): boolean => sources?.includes(i) ?? true;
     const own = x.map((t, i) => (has(i) && flat ? t.reshape([-1, t.shape[t.ndim - 1]]) : t));
     const rows = own[0].shape[0];
-    // Another first dim means: the same for all rows, or a layout of its own.
+    // A source with another first dim is shared by all rows, or has its own layout: no split.
     if (rows < 2 || (!sources && own.some((t) => t.shape[0] !== rows && t.shape[0] !== 1))) return undefined;
     const specs = node.outputs ?? [node];
     const largest = Math.max(...[...specs, ...x].map((t) => cx.bytesOf(t)));
@@ -187,6 +187,6 @@ export function splitRows({ sources, flat = false }: RowRule = {}): Split {
 const parts = (x: Tensor, dim: number, cx: SplitContext): Stretch[] =>
   cx.stretches(x.shape[dim], Math.ceil(cx.bytesOf(x) / cx.limit));
 
-/** A condition per index along `dim` (-1: per element), for every element of `shape`. */
+/** Broadcasts a condition to `shape`. It has one entry per index along `dim`, or, if dim is -1, one per element. */
 const spreadOver = (condition: Tensor, dim: number, shape: readonly number[]): Tensor =>
   expand(dim < 0 ? condition : condition.reshape(shape.map((n, d) => (d === dim ? n : 1))), shape);

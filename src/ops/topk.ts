@@ -4,7 +4,7 @@ import { defineOp } from "./define.ts";
 import type { Extremum } from "./reduce.ts";
 import { splitRows } from "./split.ts";
 
-/** x [..., n] -> i32 [..., k]: positions of the k largest of each row, descending; the first of equals comes first. */
+/** x [..., n] -> i32 [..., k]: positions of the k largest of each row, descending. Equal values keep their order. */
 export const topkOp = defineOp<{ k: number }>({
   name: "topk",
   kind: "kernel",
@@ -22,7 +22,7 @@ export const topkOp = defineOp<{ k: number }>({
   },
 });
 
-/** The k largest of the last dim, descending, with their i32 indices. */
+/** The k largest elements of the last dim, descending, with their i32 positions: x [..., n] -> [..., k]. */
 export function topk(x: Tensor, k: number): Extremum {
   const n = x.shape[x.ndim - 1];
   if (!Number.isInteger(k) || k < 1 || !(k <= n))

@@ -30,7 +30,7 @@ export const floor = row({
   vjp: () => [null],
 });
 export const ceil = row({ name: "ceil", rule: float, wgsl: ([x]) => `ceil(${x})`, js: Math.ceil, vjp: () => [null] });
-/** Half to even. */
+/** Rounds half to even. */
 export const round = row({
   name: "round",
   rule: float,
@@ -74,7 +74,10 @@ const clampTo = rowWith<{ min?: number; max?: number }>({
   keyOf: ({ min, max }) => `${min},${max}`,
 });
 
-/** A limit that is not whole makes integers float, as in arithmetic. Infinite limits are none, unless nothing is inside. */
+/**
+ * Limits x to [min, max]. A limit that is not whole makes integers float, as in arithmetic. An infinite limit is no limit
+ * unless it excludes everything (min = Infinity).
+ */
 export function clamp(x: Tensor, limits: { min?: number; max?: number }): Tensor {
   const min = limits.min === -Infinity ? undefined : limits.min;
   const max = limits.max === Infinity ? undefined : limits.max;
@@ -91,7 +94,7 @@ export function clamp(x: Tensor, limits: { min?: number; max?: number }): Tensor
 }
 const bound = (op: typeof maximum, x: Tensor, limit?: number): Tensor => (limit === undefined ? x : op(x, limit));
 
-/** pow with the common exponents as cheaper ops. */
+/** x^b. Common exponents become cheaper ops. */
 export function power(x: Tensor, b: Operand): Tensor {
   if (b === 1) return x.dtype === "bool" ? cast(x, "i32") : x;
   if (b === 2) return square(x);
@@ -226,7 +229,7 @@ const geluSlope = row({
   ],
   cost: 28,
 });
-/** GELU by the tanh approximation of the same paper. */
+/** The tanh approximation of GELU, of the same paper. */
 export const geluTanh = row({
   name: "gelu_tanh",
   rule: float,

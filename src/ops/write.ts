@@ -5,7 +5,10 @@ import { where } from "./elementwise.ts";
 import { positionsAlong } from "./reduce.ts";
 import { splitWrite } from "./split.ts";
 
-/** Sources cache [B, H, S, D], value [B, H, t, D], position i32 [] or [B] -> the cache with rows position … position + t - 1 replaced. */
+/**
+ * Sources: cache [B, H, S, D], value [B, H, t, D], position i32 [] or [B]. Output: the cache, with its rows position to
+ * position + t - 1 replaced.
+ */
 export const writeAtOp = defineOp({
   name: "write_at",
   kind: "kernel",
@@ -34,11 +37,13 @@ export const writeAtOp = defineOp({
   },
 });
 
-/** Throws unless `value` is rows that a cache [B, H, S, D] has at `position`. */
+/** @throws unless value [B, H, t, D] fits a cache [B, H, S, D] at `position`. A position on the host must leave room. */
 export function checkWrite(op: string, [B, H, S, D]: Shape, value: Tensor, position: Tensor): void {
   const t = value.shape[2];
   if (value.ndim !== 4 || value.shape[0] !== B || value.shape[1] !== H || value.shape[3] !== D || !(t <= S)) {
-    throw new Error(`${op}: value ${show(value.shape)} does not fit cache ${show([B, H, S, D])}`);
+    throw new Error(
+      `${op}: value ${show(value.shape)} does not fit cache ${show([B, H, S, D])}: expected [${B},${H},t,${D}] with t <= ${S}`,
+    );
   }
   if (position.dtype !== "i32" || (position.numel !== 1 && numel(position.shape) !== B)) {
     throw new Error(`${op}: position must be i32, one or [${B}], got ${position.dtype} ${show(position.shape)}`);
@@ -47,7 +52,11 @@ export function checkWrite(op: string, [B, H, S, D]: Shape, value: Tensor, posit
   if (bad !== undefined) throw new RangeError(`${op}: ${t} rows from ${bad} do not lie in a cache of ${S}`);
 }
 
-/** `cache` [B, H, S, D] with `value` [B, H, t, D] written from row `position` (i32, one or one a sample) on. */
+/**
+ * Cache [B, H, S, D] whose rows from `position` on are value [B, H, t, D]. Position is i32, one number or one per sample.
+ * After `assign(cache, writeAt(cache, value, position))` the write happens in place.
+ * @throws if the value does not fit, or a position on the host leaves no room.
+ */
 export function writeAt(cache: Tensor, value: Tensor, position: Tensor): Tensor {
   checkWrite("writeAt", cache.shape, value, position);
   return apply(writeAtOp, [cache, value.to(cache.dtype), position], {}, cache.shape, cache.dtype);
