@@ -3,6 +3,7 @@ import type { BufferRef, CompileTarget, KernelCall } from "../graph/kernel-call.
 import type { Node } from "../graph/node.ts";
 import { kernelOfCall, kernelsOf } from "./codegen/generate.ts";
 import type { Kernel } from "./codegen/kernel.ts";
+import { shareCopies } from "./codegen/share-copies.ts";
 import { expand } from "./lower/expand.ts";
 import { BufferAssignment } from "./memory/buffer-assignment.ts";
 import type { Finish, Location, Upload } from "./memory/location.ts";
@@ -17,6 +18,7 @@ import { schedule } from "./schedule/schedule.ts";
  *               larger than a binding become nodes over parts                                                    (lower/)
  *   schedule    decides which nodes get a buffer and which are fused: elementwise chains, epilogues, prologues   (schedule/)
  *   generate    WGSL for elementwise work and reductions; template files with the fused work in their hooks      (codegen/)
+ *               equal scratch values, such as the transposed input of q, k and v, are computed once
  *   assign      temporaries by lifetime, arenas, outputs                                                         (memory/)
  *
  * Three decisions depend on the result of a later pass, so three loops go round these passes. From the outside in:
@@ -87,8 +89,10 @@ function compileOnce(graph: Graph, target: CompileTarget, options: CompileOption
     });
   const choice = chooseVariants(expanded, target, scheduleWith);
   const { plan } = choice;
-  const kernels = plan.groups.flatMap((group) =>
-    kernelsOf(group, plan, expanded.calls, info).map((k) => ({ ...k, root: group.root })),
+  const kernels = shareCopies(
+    plan.groups.flatMap((group) =>
+      kernelsOf(group, plan, expanded.calls, info).map((k) => ({ ...k, root: group.root, core: group.core })),
+    ),
   );
   memory.assign(plan, kernels);
   const fullest = kernels[Math.min(memory.fullest, kernels.length) - 1];
