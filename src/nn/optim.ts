@@ -1,8 +1,9 @@
 import type { PlanReport } from "../compile/compile.ts";
 import { untracked } from "../graph/build.ts";
 import { numel, sameShape, show } from "../graph/shape.ts";
-import { adamw, adamwInt8, cat, noGrad, pack, packOffsets, STATE_BLOCK, tensor } from "../ops/functional.ts";
-import { packParameters } from "../ops/pack.ts";
+import { adamw, adamwInt8, STATE_BLOCK } from "../ops/adamw.ts";
+import { cat, noGrad, tensor } from "../ops/functional.ts";
+import { pack, packOffsets, packParameters } from "../ops/pack.ts";
 import { planUpdates } from "../runtime/dry-run.ts";
 import { assign, flush } from "../tensor/engine.ts";
 import type { Tensor } from "../tensor/tensor.ts";

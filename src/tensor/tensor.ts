@@ -33,14 +33,16 @@ export class Tensor {
   /** Gradient accumulated by `backward`; set it to null to start afresh. */
   grad: Tensor | null = null;
 
+  /** @internal */
   constructor(node: Node) {
     this.#node = node;
   }
 
+  /** @internal */
   get node(): Node {
     return this.#node;
   }
-  /** Set by in-place assignment, which keeps the tensor's place as a leaf. */
+  /** Set by in-place assignment: the tensor stays the same leaf. @internal */
   set node(node: Node) {
     this.#node = node;
     if (node.requiresGrad) setOwner(node, this);

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import * as sg from "../../src/index.ts";
+import { pack } from "../../src/ops/pack.ts";
 import { init } from "../../src/runtime/engine.ts";
 import { memoryStats } from "../../src/runtime/statistics.ts";
 import { onBoth } from "../support/backend.ts";
@@ -84,7 +85,7 @@ test("composed and multi-output ops agree with the interpreter", async () => {
       sg.cat([x, x.mul(2), x.neg(), x.square(), x, x.exp()], 1),
       x.var({ dim: [2, 3] }).sqrt(),
       x.flatten(1).topk(5).values,
-      sg.pack([x, w]),
+      pack([x, w]),
       x.unfold(2, 3, 1).prod(-1),
     ];
     const loss = outputs.map((y) => y.square().mean()).reduce((a, b) => a.add(b));

@@ -3,12 +3,15 @@
  * dtypes, broadcasting and strided inputs from here. Elementwise ops and reductions that are methods of Tensor need a
  * line only where their domain is special.
  */
+
 import type { DType } from "../../src/graph/dtype.ts";
 import { allOps } from "../../src/graph/op.ts";
 import type { Shape } from "../../src/graph/shape.ts";
 import * as sg from "../../src/index.ts";
 import { dequantize, quantize, quantizedLinear } from "../../src/nn/index.ts";
+import { adamw, adamwInt8 } from "../../src/ops/adamw.ts";
 import { int8Words, readInt8, writeInt8At } from "../../src/ops/int8.ts";
+import { pack } from "../../src/ops/pack.ts";
 
 export type Tensors = readonly sg.Tensor[];
 
@@ -195,7 +198,7 @@ const given: Readonly<Record<string, Sample | readonly Sample[]>> = {
   // Kernels
   adamw: {
     inputs: [of([70]), of([70]), of([70]), of([70], 0.1, 1), of([8], 0.1, 0.9)],
-    f: (p, g, m, v, hyper) => sg.adamw(p, g, m, v, hyper),
+    f: (p, g, m, v, hyper) => adamw(p, g, m, v, hyper),
     noGradient: "an update",
   },
   adamw_int8: {
@@ -209,7 +212,7 @@ const given: Readonly<Record<string, Sample | readonly Sample[]>> = {
     ],
     // Codes may differ by one where a value lies between two: they are compared in tests/nn/int8-states.test.ts.
     f: (p, g, m, v, scales, hyper) => {
-      const [next, , , high] = sg.adamwInt8(p, g, m, v, scales, hyper);
+      const [next, , , high] = adamwInt8(p, g, m, v, scales, hyper);
       return [next, high];
     },
     noGradient: "an update",
@@ -290,7 +293,7 @@ const given: Readonly<Record<string, Sample | readonly Sample[]>> = {
       f: (x) => sg.interpolate(x, { size: [3, 7], mode: "bicubic", antialias: true }),
     },
   ],
-  pack: { inputs: [of([2, 3]), of([70])], f: (a, b) => sg.pack([a, b.square()]) },
+  pack: { inputs: [of([2, 3]), of([70])], f: (a, b) => pack([a, b.square()]) },
   quantized_matmul: {
     inputs: [of([3, 64]), of([4, 64])],
     f: (x, w) => [quantizedLinear(x, int4(w)), quantizedLinear(x, nf4(w))],

@@ -1,7 +1,9 @@
 import fc from "fast-check";
 import { beforeAll, describe, expect, test } from "vitest";
 import * as sg from "../../src/index.ts";
+import { adamw } from "../../src/ops/adamw.ts";
 import { erf } from "../../src/ops/math.ts";
+import { pack, packOffsets } from "../../src/ops/pack.ts";
 import { init } from "../../src/runtime/engine.ts";
 import { leaf, uniform, valuesOf } from "../support/f64.ts";
 
@@ -167,8 +169,8 @@ describe("selection", () => {
     expect(list(sg.writeAt(cache, value, tensor(1, { dtype: "i32" })))).toEqual([0, 1, 2, 0, 3, 4]);
   });
   test("pack aligns its parts", () => {
-    expect(sg.packOffsets([3, 64, 65])).toEqual({ offsets: [0, 64, 128], total: 256 });
-    const packed = list(sg.pack([tensor([1, 2, 3]), tensor([[4], [5]])]));
+    expect(packOffsets([3, 64, 65])).toEqual({ offsets: [0, 64, 128], total: 256 });
+    const packed = list(pack([tensor([1, 2, 3]), tensor([[4], [5]])]));
     expect([packed.length, packed.slice(0, 4), packed.slice(64, 67)]).toEqual([128, [1, 2, 3, 0], [4, 5, 0]]);
   });
 });
@@ -209,7 +211,7 @@ test("adamw follows its formula", () => {
   const [p, g, m, v] = [0.5, -0.3, 0.1, 0.2];
   const [lr, b1, b2, eps, decay, t, scale] = [0.01, 0.9, 0.99, 1e-6, 0.1, 3, 0.5];
   const hyper = leaf([lr, b1, b2, eps, decay, 1 - b1 ** t, 1 - b2 ** t, scale], [8], false);
-  const [p1, m1, v1] = sg.adamw(
+  const [p1, m1, v1] = adamw(
     leaf([p], [1], false),
     leaf([g], [1], false),
     leaf([m], [1], false),
