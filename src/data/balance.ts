@@ -2,28 +2,28 @@
 import { randomOf, shuffled } from "./random.ts";
 
 export interface BalanceOptions {
-  /** Phrases in fewer captions than this choose none. Default 3. */
+  /** Phrases in fewer captions than this are skipped. Default 3. */
   minFrequency?: number;
-  /** A phrase chooses at most this many of its captions, at random. Default 100. */
+  /** Most captions that a phrase chooses, at random. Default 100. */
   cap?: number;
-  /** Stops at this many captions; the rarest phrases come first. Default: all that are chosen. */
+  /** Most captions in the result, those of the rarest phrases first. Default: no limit. */
   size?: number;
-  /** Phrases of a caption, e.g. of a parser. Default `contentPhrases`. */
+  /** Returns the phrases of a caption, for example by a parser. Default `contentPhrases`. */
   phrases?: (caption: string) => readonly string[];
   /** The same seed chooses the same captions. Default 0. */
   seed?: number;
 }
 
 export interface Balance {
-  /** Places of the chosen captions, those of the rarest phrases first. */
+  /** Indices of the chosen captions, those of the rarest phrases first. */
   readonly chosen: number[];
-  /** In how many captions each phrase is, skipped phrases included. */
+  /** Number of captions with each phrase, skipped phrases included. */
   readonly frequencies: ReadonlyMap<string, number>;
 }
 
 /**
- * Chooses captions: from the rarest phrase to the commonest, each adds its captions, a random `cap` of them if it has
- * more. As in the paper, a caption that another phrase has chosen before counts towards the cap like any other.
+ * Chooses captions so that rare and common noun phrases are balanced. From the rarest phrase to the commonest, each adds its
+ * captions, or a random `cap` of them. As in the paper, captions that are chosen already count towards the cap.
  */
 export function balanceCaptions(captions: readonly string[], options: BalanceOptions = {}): Balance {
   const { minFrequency = 3, cap = 100, size = Infinity, phrases = contentPhrases, seed = 0 } = options;
@@ -51,8 +51,8 @@ export function balanceCaptions(captions: readonly string[], options: BalanceOpt
 }
 
 /**
- * Runs of content words of an English caption, lower case: it is cut at punctuation, function words and common verbs of
- * captions. No parser: an unlisted verb stays in its run ("dog chases ball"). Give `phrases` where that matters.
+ * Runs of content words of an English caption, in lower case. The caption is cut at punctuation, function words and verbs that
+ * are common in captions. This is no parser: an unlisted verb stays in its run ("dog chases ball"). Pass `phrases` to use one.
  */
 export function contentPhrases(caption: string): string[] {
   const phrases: string[] = [];

@@ -6,24 +6,24 @@ import { randomOf } from "./random.ts";
 /** One sample of LLaVA's JSON lists; `readSamples` reads it. */
 export interface ConversationJson {
   id: string;
-  /** File name, or names in the order of their places in the text. */
+  /** File name, or names in the order of their image tokens. */
   image?: string | string[];
   conversations: Turn[];
 }
 
 export interface ConversationOptions {
   id: string;
-  /** Image files; none makes a sample of text alone. */
+  /** Image files. Without any, the sample is text alone. */
   images?: readonly string[];
-  /** Question and answer of each round. */
+  /** Question and answer of each round, in order. */
   rounds: readonly (readonly [question: string, answer: string])[];
-  /** Where the images of the first question stand; "random" as in LLaVA's paper. Default "first". */
+  /** Position of the images in the first question; "random" as in LLaVA's paper. Default "first". */
   imageAt?: "first" | "last" | "random";
-  /** Decides "random", with the id. Default 0. */
+  /** Seed of "random", together with the id. Default 0. */
   seed?: number;
 }
 
-/** A conversation whose images are in its first question. @throws naming the sample if it has no rounds or an empty turn. */
+/** A sample whose first question has the images. @throws naming the sample if it has no rounds, or an empty one. */
 export function conversation(options: ConversationOptions): ConversationJson {
   const { id, images = [], rounds, imageAt = "first", seed = 0 } = options;
   const fail = (what: string): never => {
@@ -49,7 +49,7 @@ export interface CaptionOptions {
   /** One is drawn for each caption. Default `briefInstructions`. */
   instructions?: readonly string[];
   imageAt?: ConversationOptions["imageAt"];
-  /** With the id it decides instruction and place: a sample does not depend on its neighbours. Default 0. */
+  /** Seed of instruction and position, together with the id. A sample does not depend on others. Default 0. */
   seed?: number;
 }
 
@@ -90,7 +90,7 @@ export const detailInstructions: readonly string[] = [
   "Look closely and report every detail of this image.",
 ];
 
-/** FNV-1a of a text: equal on every platform. */
+/** FNV-1a hash of a string, equal on every platform. */
 function hash(text: string): number {
   let h = 0x811c9dc5;
   for (const byte of new TextEncoder().encode(text)) h = Math.imul(h ^ byte, 0x01000193);

@@ -1,13 +1,13 @@
-/** Lists of records in files: one JSON list, or one JSON value a line where the file's name ends in .jsonl. */
+/** Lists of records in files: one JSON list, or one JSON value per line if the file's name ends in .jsonl. */
 import { type FileSource, writeFile } from "../io/index.ts";
 
 export interface FileRecord {
   readonly value: unknown;
-  /** What messages call it: file and line, or file and place in the list. */
+  /** Its name in error messages: file and line, or file and index. */
   readonly where: string;
 }
 
-/** @throws naming the file and the line that is not JSON, or the file that is not a list. */
+/** Reads a list of records. @throws naming the file and the line that is not JSON, or the file that is not a list. */
 export async function readRecords(source: FileSource, name: string): Promise<FileRecord[]> {
   const file = `${source.location}/${name}`;
   const text = new TextDecoder().decode(await source.read(name));
@@ -23,7 +23,7 @@ export async function readRecords(source: FileSource, name: string): Promise<Fil
   return list.map((value, i) => ({ value, where: `${file}, sample ${i}` }));
 }
 
-/** Writes what `readRecords` reads. */
+/** Writes a file that `readRecords` reads: a list, or lines for .jsonl. */
 export async function writeRecords(source: FileSource, name: string, records: readonly unknown[]): Promise<void> {
   const text = /\.jsonl$/.test(name)
     ? records.map((record) => `${JSON.stringify(record)}\n`).join("")

@@ -1,15 +1,15 @@
 /**
- * Instructions written by a teacher that reads text alone (arXiv 2304.08485, section 3): an image becomes its captions and
- * boxes, the teacher writes a conversation, a description or a question that takes reasoning.
+ * Training samples written by a teacher model that reads text alone (arXiv 2304.08485, section 3). It gets an image as
+ * captions and boxes, and writes a conversation, a description or a question that needs reasoning.
  */
 
 import { type ConversationJson, type ConversationOptions, conversation, detailInstructions } from "./conversations.ts";
 import { randomOf } from "./random.ts";
 
-/** What is known of an image. */
+/** Captions and boxes of an image. */
 export interface Scene {
   captions: readonly string[];
-  /** Left, top, right, bottom, as parts of width and height. */
+  /** Left, top, right, bottom, as fractions of width and height. */
   boxes?: readonly { label: string; box: readonly [number, number, number, number] }[];
 }
 
@@ -25,19 +25,19 @@ export type Teacher = (messages: readonly TeacherMessage[]) => Promise<string> |
 export interface TeacherOptions extends Pick<ConversationOptions, "id" | "images" | "imageAt" | "seed"> {
   kind: InstructionKind;
   teacher: Teacher;
-  /** Scenes with the replies wanted for them, shown to the teacher first. */
+  /** Examples for the teacher: scenes with good replies. */
   examples?: readonly { scene: Scene; reply: string }[];
-  /** What the teacher is told. Default: that of the kind in `teacherPrompts`. */
+  /** System message for the teacher. Default: that of the kind in `teacherPrompts`. */
   system?: string;
 }
 
-/** The text that stands for an image: its captions, then a line a box, coordinates with three digits. */
+/** A scene as text: its captions, then one line per box, coordinates with three digits. */
 export function sceneText({ captions, boxes = [] }: Scene): string {
   const lines = boxes.map(({ label, box }) => `${label}: [${box.map((x) => x.toFixed(3)).join(", ")}]`);
   return [captions.join("\n"), lines.join("\n")].filter(Boolean).join("\n\n");
 }
 
-/** What the teacher is asked: system text, examples, the scene. */
+/** Messages for the teacher: system message, examples, the scene. */
 export function teacherMessages(scene: Scene, { kind, examples = [], system }: TeacherOptions): TeacherMessage[] {
   return [
     { role: "system", content: system ?? teacherPrompts[kind] },
@@ -50,7 +50,8 @@ export function teacherMessages(scene: Scene, { kind, examples = [], system }: T
 }
 
 /**
- * Asks the teacher and makes its reply a training sample. A description gets an instruction drawn from `detailInstructions`.
+ * Asks the teacher and returns its reply as a training sample. A description gets an instruction drawn from
+ * `detailInstructions`.
  * @throws naming the sample if the reply has no question with an answer.
  */
 export async function teach(scene: Scene, options: TeacherOptions): Promise<ConversationJson> {
@@ -62,7 +63,7 @@ export async function teach(scene: Scene, options: TeacherOptions): Promise<Conv
   return conversation({ id, images, imageAt, seed, rounds: [[question, reply.trim()]] });
 }
 
-/** Rounds of "Question:" and "Answer:", on one line or more; lines of "=" between them are left out. */
+/** Rounds of "Question:" and "Answer:", each on one or more lines. Lines of "=" between them are skipped. */
 export function parseRounds(reply: string, id: string): [question: string, answer: string][] {
   const pieces = reply.replace(/^[ \t]*={3,}[ \t]*$/gm, "").split(/^[ \t]*(Question|Answer):/m);
   if (pieces[0].trim())
@@ -83,7 +84,7 @@ const given =
   "Write as if you saw the picture itself, and never mention captions, boxes or coordinates. Say only what they make certain. ";
 const form = 'Begin each question with "Question:" and each answer with "Answer:", on lines of their own.';
 
-/** What the teacher is told for each kind. */
+/** System messages for the teacher, by kind of sample. */
 export const teacherPrompts: Readonly<Record<InstructionKind, string>> = {
   conversation: `${given}Write a conversation of several rounds between a person who asks about the picture and an assistant who sees it: about kinds, numbers, actions and places of objects and how they relate, then about what lies behind them. ${form}`,
   detail: `${given}Write one detailed description of the whole scene, and nothing else.`,

@@ -1,4 +1,4 @@
-/** Beam search, with the rules of Hugging Face: which beams go on, what finishes one, when to stop. */
+/** Beam search by the rules of Hugging Face: which beams continue, when one is finished, when to stop. */
 
 import { cat, noGrad, tensor } from "../ops/functional.ts";
 import type { Tensor } from "../tensor/tensor.ts";
@@ -9,16 +9,16 @@ import { type CheckedOptions, checkOptions, endTokens, type GenerateOptions, typ
 import { nextLogits, prefill } from "./pass.ts";
 
 export interface Beam {
-  /** Without the end token. */
+  /** New token ids, without the end token. */
   readonly ids: number[];
-  /** Sum of log-probabilities, the end token's included, over length ^ lengthPenalty. */
+  /** Sum of log-probabilities, the end token included, divided by length ^ lengthPenalty. */
   readonly score: number;
 }
 
 interface Running {
   readonly ids: readonly number[];
   readonly sum: number;
-  /** Which of the batch's beams it continues. */
+  /** Row in the batch of the beam that it continues. */
   readonly from: number;
 }
 
@@ -42,7 +42,7 @@ class Search {
     this.finished.length = Math.min(this.finished.length, this.beams);
   }
 
-  /** @param best sum of the likeliest candidate, `length` tokens long */
+  /** Whether the search ends. @param best sum of the likeliest candidate, of `length` tokens */
   settle(best: number, length: number): void {
     const { earlyStopping = false, lengthPenalty = 1, maxNewTokens } = this.options;
     if (this.done || this.finished.length < this.beams) return;
@@ -51,14 +51,14 @@ class Search {
   }
 }
 
-/** The best `numBeams` continuations of every sample, best first. */
+/** Continues every sample by beam search: `numBeams` results each, best first. */
 export async function beamSearch(model: CausalLM, prompt: Prompt, options: GenerateOptions): Promise<Beam[][]> {
   const checked = checkOptions(model, prompt, options);
   const { numBeams: K = 1, maxNewTokens, signal } = checked;
   const V = model.config.vocab_size;
   const b = prompt.lengths.length;
   const ends = endTokens(model, options);
-  // Even if every beam's likeliest continuations are its ends, K others are among these.
+  // Enough that K of them continue, even if each beam has all its end tokens among them.
   const candidates = Math.min(K * V, K * (1 + Math.max(1, ends.size)));
   const { stopStrings = [], tokenizer } = checked;
   const stops = (ids: readonly number[]) =>
@@ -103,7 +103,7 @@ export async function beamSearch(model: CausalLM, prompt: Prompt, options: Gener
       const next: Running[] = [];
       for (let rank = 0; rank < candidates && next.length < K && !search.done; rank++) {
         const [sum, place] = [row[rank], row[candidates + rank]];
-        if (sum < FORBIDDEN / 2) break; // descending: only forbidden ones follow
+        if (sum < FORBIDDEN / 2) break; // sorted: only forbidden ones follow
         const from = s * K + Math.floor(place / V);
         const ids = [...before[from].ids, place % V];
         if (!ends.has(place % V)) {

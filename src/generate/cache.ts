@@ -12,21 +12,21 @@ export interface CacheSizes {
 }
 
 /**
- * How keys and values are kept: 4, 2 or (with a scale for each token and head) 1 + 4 / D bytes a number. Attention reads
- * each form as it is. The error of a stored number is at most 2^-11 of it (f16), 1/254 of its row's largest (int8).
+ * Format of keys and values: 4, 2 or 1 + 4 / D bytes per number (int8 has a scale per token and head). Attention reads each
+ * format as is. The error of a number is at most 2^-11 of it (f16), or 1/254 of the largest in its row (int8).
  */
 export type CacheType = "f32" | "f16" | "int8";
 
 /**
- * Keys and values of the tokens seen so far, updated in place on the device. The capacity is fixed; how much of
- * it is filled is data, so every decoding step has the same plan. Samples of a batch may differ in length.
+ * Keys and values of the tokens so far, updated in place on the device. The capacity is fixed and the number of tokens is data,
+ * so every decoding step has the same plan. Samples of a batch may differ in length.
  */
 export class KVCache {
   readonly #keys: Tensor[]; // each [B, Hkv, C, D], or int8 rows [B, Hkv, C, D / 4 + 1]
   readonly #values: Tensor[];
-  /** Tokens of each sample now in the cache. */
+  /** Number of tokens of each sample in the cache. */
   lengths: number[];
-  #starts?: Tensor; // i32 [B], of the forward pass under way
+  #starts?: Tensor; // i32 [B], of the current forward pass
 
   constructor(
     readonly sizes: CacheSizes,
@@ -42,7 +42,7 @@ export class KVCache {
     this.lengths = new Array<number>(batch).fill(0);
   }
 
-  /** Starts a forward pass over `count` new tokens a sample; returns their positions, i32 [B, T]. */
+  /** Starts a forward pass over `count` new tokens per sample. Returns their positions, i32 [B, T]. */
   begin(batch: number, count: number): Tensor {
     if (batch !== this.batch) throw new Error(`KVCache: made for ${this.batch} samples, got ${batch}`);
     const longest = Math.max(...this.lengths);
@@ -54,14 +54,14 @@ export class KVCache {
     return tensor(Int32Array.from(positions), { shape: [batch, count] });
   }
 
-  /** Ends a forward pass: `count` tokens of every sample (or of each, as given) are now part of the past. */
+  /** Ends a forward pass: adds `count` tokens to every sample, or to each its own count. */
   end(count: number | readonly number[]): void {
     this.lengths = this.lengths.map((n, i) => n + (typeof count === "number" ? count : count[i]));
   }
 
   /**
-   * Adds k, v [B, Hkv, T, D] of layer `layer` and attends q [B, H, T, D] over everything up to each query, or over
-   * the last `window` tokens of it.
+   * Adds k and v, [B, Hkv, T, D], to layer `layer`. Returns attention of q, [B, H, T, D], over all tokens up to each query, or
+   * over the last `window` of them.
    */
   attend(layer: number, { q, k, v, window }: { q: Tensor; k: Tensor; v: Tensor; window?: number }): Tensor {
     const starts = this.#starts!;
@@ -70,20 +70,20 @@ export class KVCache {
     const write = keys.dtype === "u32" ? writeInt8At : writeAt;
     assign(keys, write(keys, k, starts));
     assign(values, write(values, v, starts));
-    // Nothing older: the new keys are all there are.
+    // An empty cache: attention over the new keys alone.
     if (this.lengths.every((n) => n === 0)) return scaledDotProductAttention(q, k, v, { isCausal: true, window });
     const lengths = starts.add(t);
     return scaledDotProductAttention(q, keys, values, { lengths, window, isCausal: true, align: "bottom-right" });
   }
 
-  /** Sample i becomes what sample `rows[i]` was: beams change places. */
+  /** Replaces sample i by sample `rows[i]`, for beam search. */
   reorder(rows: readonly number[]): void {
     const index = tensor(Int32Array.from(rows));
     for (const kept of [...this.#keys, ...this.#values]) assign(kept, kept.indexSelect(0, index));
     this.lengths = rows.map((row) => this.lengths[row]);
   }
 
-  /** A cache of samples `rows` of this one, which may be repeated, with room for `capacity` tokens each. */
+  /** A copy with the samples `rows`, which may repeat, and room for `capacity` tokens each. */
   copy(rows: readonly number[], capacity = this.capacity): KVCache {
     if (capacity < this.capacity)
       throw new RangeError(`KVCache: ${this.capacity} rows do not fit a copy of ${capacity}`);

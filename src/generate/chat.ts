@@ -1,4 +1,4 @@
-/** Chat: messages with images in, text out, by a folder's own chat template or by the papers' conversation templates. */
+/** Chat: from messages with images to text, by a folder's chat template or the papers' conversation templates. */
 
 import {
   anyresTiles,
@@ -25,30 +25,30 @@ import type { GenerateOptions } from "./options.ts";
 
 export interface ChatMessage {
   role: "user" | "assistant";
-  /** Text, or texts and images in their order. */
+  /** Text, or texts and images in order. */
   content: string | readonly (string | Image)[];
 }
 
 export interface ChatOptions extends GenerateOptions {
-  /** Name of a conversation template. Default: the chat template of the folder, without one the model's own. */
+  /** Name of a conversation template. Default: the folder's chat template, else that of the model. */
   template?: string;
 }
 
-/** What a checkpoint's config.json says of its inputs. */
+/** Settings of the inputs in a checkpoint's config.json. */
 export interface ProcessorOptions {
-  /** "pad" squares images on the mean colour first, "resize" stretches them. */
+  /** "pad" pads images to squares of the mean colour first, "resize" stretches them. */
   aspect?: "pad" | "resize";
   /** Images stand between `<im_start>` and `<im_end>`. */
   imStartEnd?: boolean;
-  /** Resolutions [height, width] that images are cut into tiles at (LLaVA-NeXT). Default: those of the image settings. */
+  /** LLaVA-NeXT: resolutions [height, width] for the tiles of an image. Default: those of the image settings. */
   pinpoints?: readonly Size[];
-  /** Special tokens that the code of the checkpoint adds to its tokenizer. */
+  /** Special tokens that the checkpoint's code adds to its tokenizer. */
   addedTokens?: readonly string[];
-  /** Conversation template where the folder has no chat template. Default "vicuna_v1", that of LLaVA-1.5. */
+  /** Conversation template if the folder has no chat template. Default "vicuna_v1", that of LLaVA-1.5. */
   template?: string;
 }
 
-/** What turns text and images into model inputs: the tokenizer and the image settings of a checkpoint folder. */
+/** Makes model inputs from text and images: the tokenizer and the image settings of a checkpoint folder. */
 export class Processor {
   constructor(
     readonly tokenizer: Tokenizer,
@@ -57,8 +57,8 @@ export class Processor {
   ) {}
 
   /**
-   * Reads the tokenizer and preprocessor_config.json; undefined without a tokenizer.
-   * @param images the settings of folders without preprocessor_config.json
+   * Reads the tokenizer and preprocessor_config.json. Returns undefined if there is no tokenizer.
+   * @param images settings for folders without preprocessor_config.json
    * @throws if the tokenizer has more ids than the model's `vocab_size`.
    */
   static async open(
@@ -75,12 +75,12 @@ export class Processor {
     return new Processor(tokenizer, known ? await readJson(source, "preprocessor_config.json") : images, options);
   }
 
-  /** One conversation as a batch of one, `imageToken` standing for each image; templates as in `ChatOptions`. */
+  /** One conversation as a batch of one, with `imageToken` for each image. For templates see `ChatOptions`. */
   encode(messages: readonly ChatMessage[], templateName?: string, imageToken?: number): ModelInputs {
     return this.input(chatPrompt(this.tokenizer, messages, templateName, this.options), imageToken);
   }
 
-  /** What a model reads of a prompt, or of the end of one. */
+  /** Model inputs of a prompt, or of the end of one. */
   input({ ids, images }: Pick<ChatPrompt, "ids" | "images">, imageToken: number = IMAGE_TOKEN_INDEX): ModelInputs {
     return {
       inputIds: tensor([ids.map((id) => (id === IMAGE_TOKEN_INDEX ? imageToken : id))], { dtype: "i32" }),
@@ -112,18 +112,18 @@ export class Processor {
   }
 }
 
-/** A conversation to be answered. */
+/** A conversation as token ids, to be answered. */
 export interface ChatPrompt {
-  /** `IMAGE_TOKEN_INDEX` stands for each image. */
+  /** Token ids, with `IMAGE_TOKEN_INDEX` for each image. */
   readonly ids: readonly number[];
   readonly images: readonly Image[];
-  /** What ends the answer, beside the model's end token. */
+  /** Strings that end the answer, besides the model's end token. */
   readonly stopStrings: readonly string[];
 }
 
 /**
- * Writes a conversation by the template named `name`, else by the tokenizer's own chat template, else by the model's.
- * @param reader what the processor of a model that reads images says; absent for a language model alone
+ * The prompt of a conversation, by the template `name`, else by the tokenizer's chat template, else by that of the model.
+ * @param reader options of the processor, for a model that reads images; absent for a language model alone
  */
 export function chatPrompt(
   tokenizer: Tokenizer,
@@ -143,11 +143,11 @@ export function chatPrompt(
   };
 }
 
-/** By the Jinja template that came with the tokenizer or the processor. */
+/** The prompt by the Jinja template of the tokenizer or the processor. */
 function byChatTemplate(tokenizer: Tokenizer, messages: readonly ChatMessage[], readsImages: boolean): ChatPrompt {
   const source = JSON.stringify(tokenizer.config.chat_template);
   const typed = /\btype\b/.test(source); // content in parts, as { type: "image" }
-  // A template may write the image's place itself.
+  // A template may write the image token itself.
   const { texts, images, begun } = textsOf(messages, source.includes(IMAGE_TOKEN) ? "" : `${IMAGE_TOKEN}\n`);
   const parts = ({ content }: ChatMessage) =>
     (typeof content === "string" ? [content] : content).map((part) =>
@@ -162,7 +162,7 @@ function byChatTemplate(tokenizer: Tokenizer, messages: readonly ChatMessage[], 
     throw new Error(
       `chat: the model's chat template has room for ${pieces.length - 1} image(s), the conversation has ${images.length}`,
     );
-  // As transformers: a language model's template writes its begin token; a processor adds it where the template does not.
+  // As transformers: a language model's template writes its begin token; a processor adds it if the template does not.
   const begin = tokenizer.encode("");
   const begins = !readsImages || begin.every((id, i) => pieces[0][i] === id);
   const ids = pieces.flatMap((piece, i) => (i ? [IMAGE_TOKEN_INDEX, ...piece] : piece));
@@ -170,9 +170,9 @@ function byChatTemplate(tokenizer: Tokenizer, messages: readonly ChatMessage[], 
 }
 
 /**
- * What a conversation says, `placeholder` where an image stands. A last message of the assistant's is the beginning of the
- * answer that is wanted: its text is `begun`, and none of the texts.
- * @throws if the user and the assistant do not take turns, or a text has an image token of its own.
+ * Texts of a conversation, with `placeholder` for each image. If the last message is by the assistant, it is the beginning of the
+ * answer: its text is `begun` and not among the texts.
+ * @throws if user and assistant do not alternate, or a text contains an image token
  */
 function textsOf(
   messages: readonly ChatMessage[],
@@ -198,7 +198,7 @@ function textsOf(
   return { texts, images, begun: texts.length % 2 ? "" : texts.pop()! };
 }
 
-/** The answer to the last message, or the rest of the answer that it begins, in pieces as it is generated. */
+/** Yields the answer to the last message, or the rest of the answer that it begins, in pieces as they are generated. */
 export async function* chat(
   model: ImageTextModel,
   processor: Processor,

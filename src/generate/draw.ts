@@ -1,4 +1,4 @@
-/** Drawing tokens: the sampling kernel, its random numbers, and log-probabilities read with the ids. */
+/** Drawing tokens: the sampling kernel, its random numbers, and log-probabilities that are read together with the ids. */
 import { mix } from "../graph/generator.ts";
 import { cat, sample, tensor } from "../ops/functional.ts";
 import type { Tensor } from "../tensor/tensor.ts";
@@ -6,29 +6,29 @@ import type { Tensor } from "../tensor/tensor.ts";
 /** One new token of a sample. */
 export interface NewToken {
   readonly id: number;
-  /** With the option `logprobs`: ln of the model's probability for it, before penalties, bias and filters. */
+  /** With the option `logprobs`: natural logarithm of its probability, before penalties, bias and filters. */
   readonly logprob?: number;
-  /** The likeliest tokens, as many as the option says, descending. */
+  /** The `logprobs` likeliest tokens, descending. */
   readonly top?: readonly { readonly id: number; readonly logprob: number }[];
 }
 
-/** The number in [0, 1) that draws token `index` of sample `s`. */
+/** The uniform number in [0, 1) for token `index` of sample `s`. */
 export function uniformAt(seed: number | readonly number[], index: number, s: number): number {
   const [own, row] = typeof seed === "number" ? [seed, s] : [seed[s], 0];
   return (mix(mix(mix(own) + index) + row) >>> 8) / 2 ** 24;
 }
 
 export interface Drawing {
-  /** What tokens are drawn from, [R, V]. */
+  /** Processed logits that tokens are drawn from, [R, V]. */
   readonly scores: Tensor;
-  /** The model's own logits, [R, V]. */
+  /** Logits of the model, [R, V], for log-probabilities. */
   readonly logits: Tensor;
   readonly settings: Tensor; // [1, 4], see `sample`
   readonly uniform: readonly number[]; // [R]
   readonly logprobs?: number;
 }
 
-/** Ids i32 [R] on the device, and the tensor that `readTokens` reads. */
+/** Draws ids, i32 [R], on the device. `packed` is the tensor that `readTokens` reads. */
 export function draw({ scores, logits, settings, uniform, logprobs }: Drawing): { ids: Tensor; packed: Tensor } {
   const ids = sample(scores, settings, tensor(Float32Array.from(uniform)));
   if (logprobs === undefined) return { ids, packed: ids };
@@ -42,7 +42,7 @@ export function draw({ scores, logits, settings, uniform, logprobs }: Drawing): 
   return { ids, packed: cat(parts, 1) }; // [R, 2 + 2k]
 }
 
-/** The tokens of `draw`, one a row; launches what is pending. */
+/** Reads the tokens of `draw`, one per row. This starts the pending work. */
 export async function readTokens(packed: Tensor, logprobs?: number): Promise<NewToken[]> {
   const data = await packed.data();
   if (logprobs === undefined) return Array.from(data, (id) => ({ id }));

@@ -1,6 +1,6 @@
 /**
- * Generation: one prefill, then one token a step. The token, the caches and the sampling stay on the device and
- * every step has the same plan; the host reads ids one step late, while the next step runs.
+ * Generation: one prefill, then one token per step. Token, caches and sampling stay on the device, and every step has the same
+ * plan. The host reads ids one step late, while the next step runs.
  */
 
 import { drawSeed } from "../graph/generator.ts";
@@ -18,14 +18,20 @@ import type { CausalLM } from "./model.ts";
 import { checkOptions, endTokens, type GenerateOptions, type Prompt, samplingSettings } from "./options.ts";
 import { nextLogits, prefill } from "./pass.ts";
 
-/** One step: the next id of every sample, and the logits [B, V] they were drawn from. */
+/** One step: the next id of every sample, and the logits [B, V] of the model. */
 export interface Step {
   readonly ids: Promise<Int32Array>;
   readonly tokens: Promise<readonly NewToken[]>;
   readonly logits: Tensor;
 }
 
-/** A prompt of token ids alone. */
+/**
+ * A prompt of token ids alone; samples may differ in length.
+ * ```ts
+ * const [ids] = await generate(model, textPrompt(model, [tokenizer.encode("Once")]), { maxNewTokens: 20 });
+ * ```
+ * @throws if the batch or one of its rows is empty
+ */
 export function textPrompt(model: CausalLM, ids: readonly (readonly number[])[]): Prompt {
   if (ids.length === 0 || ids.some((row) => row.length === 0))
     throw new Error("generate: the batch or one of its prompts is empty");
@@ -57,8 +63,8 @@ export function paddedPrompt(
 }
 
 /**
- * Launches steps one by one; the caller decides when to await their ids. `keepLogits` makes them readable.
- * Beams, prompt lookup and stop strings are not for single steps.
+ * Yields steps as they are launched; the caller decides when to await their ids. With `keepLogits` their logits can be read.
+ * Ignores beams, prompt lookup and stop strings, which are not for single steps.
  */
 export function* steps(
   model: CausalLM,
@@ -96,8 +102,8 @@ function* stepsWith(processor: LogitsProcessor, model: CausalLM, prompt: Prompt,
 }
 
 /**
- * The new tokens of every sample as they come, up to and without its end token: undefined for samples that have ended.
- * With prompt lookup too, tokens come one at a time.
+ * Yields the new token of every sample at each step, up to its end token and without it; undefined for samples that have ended.
+ * With prompt lookup too, tokens come one by one.
  */
 export async function* generateTokens(
   model: CausalLM,
@@ -126,7 +132,7 @@ export async function* generateTokens(
   }
 }
 
-/** New ids of every sample, up to and without its end token. */
+/** The new ids of every sample, up to its end token and without it. With `numBeams`, those of the best beam. */
 export async function generate(model: CausalLM, prompt: Prompt, options: GenerateOptions = {}): Promise<number[][]> {
   if ((options.numBeams ?? 1) > 1) return (await beamSearch(model, prompt, options)).map(([best]) => best.ids);
   const rows: number[][] = prompt.lengths.map(() => []);
@@ -136,8 +142,9 @@ export async function generate(model: CausalLM, prompt: Prompt, options: Generat
 }
 
 /**
- * Text of one sample in pieces, as it comes. Nothing of a stop string is ever given out.
- * @param onToken is called with each token, before its text
+ * Yields the text of one sample in pieces, as it is generated. No part of a stop string is yielded.
+ * @param onToken is called with each token, before its text is yielded
+ * @throws if the prompt has several samples
  */
 export async function* generateText(
   model: CausalLM,
@@ -156,7 +163,7 @@ export async function* generateText(
     return yield stopped ? ready : ready + rest;
   }
   const text = tokenizer.stream();
-  let held = ""; // may be the beginning of a stop string
+  let held = ""; // possibly the beginning of a stop string
   for await (const [token] of generateTokens(model, prompt, { ...options, tokenizer })) {
     onToken?.(token!);
     held += text.push(token!.id);
@@ -169,7 +176,7 @@ export async function* generateText(
   if (ready + (stopped ? "" : rest)) yield ready + (stopped ? "" : rest);
 }
 
-/** Cuts text at the first stop string, or before what may become one. */
+/** Cuts text at the first stop string, or before a possible beginning of one. */
 function holdBack(text: string, stop: readonly string[]): { ready: string; rest: string; stopped: boolean } {
   const found = stop.map((s) => text.indexOf(s)).filter((i) => i >= 0);
   if (found.length) return { ready: text.slice(0, Math.min(...found)), rest: "", stopped: true };
@@ -180,7 +187,7 @@ function holdBack(text: string, stop: readonly string[]): { ready: string; rest:
   return { ready: text.slice(0, text.length - keep), rest: text.slice(text.length - keep), stopped: false };
 }
 
-/** Tells, token by token, whether the text now has a stop string. */
+/** A function that takes token after token and returns whether the text has a stop string. */
 function stopsOf({ stopStrings = [], tokenizer }: GenerateOptions): (id: number) => boolean {
   if (stopStrings.length === 0) return () => false;
   const stream = tokenizer!.stream();
@@ -192,16 +199,16 @@ function stopsOf({ stopStrings = [], tokenizer }: GenerateOptions): (id: number)
   };
 }
 
-/** Awaits the tokens of each step after the next one was launched, or (`inTurn`) before. */
+/** Awaits the tokens of each step after the next one is launched; with `wait`, before. */
 async function* readSteps(
   launched: Iterable<Step>,
-  inTurn: boolean,
+  wait: boolean,
   signal?: AbortSignal,
 ): AsyncGenerator<readonly NewToken[]> {
   let previous: Step | undefined;
   for (const step of launched) {
     signal?.throwIfAborted();
-    if (inTurn) {
+    if (wait) {
       await step.ids;
       yield await step.tokens;
       continue;

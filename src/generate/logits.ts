@@ -1,7 +1,7 @@
 /**
- * What options make of logits before a token is drawn, in the order of Hugging Face: bias, repetition penalty, presence
- * and frequency penalties, then what is forbidden. Counts stay on the device. N-grams and choices depend on tokens in
- * ways that the host works out: a mask [B, V] is then part of every step, so all steps have the same plan.
+ * Processing of logits before a token is drawn, in the order of Hugging Face: bias, repetition penalty, presence and frequency
+ * penalties, then forbidden tokens. Counts stay on the device. The host computes which tokens n-grams and choices forbid; a mask
+ * [B, V] is then part of every step, so that all steps have the same plan.
  */
 
 import { arange, tensor, where, zeros } from "../ops/functional.ts";
@@ -10,23 +10,23 @@ import type { Tensor } from "../tensor/tensor.ts";
 import type { CausalLM } from "./model.ts";
 import { type CheckedOptions, endTokens, type Prompt } from "./options.ts";
 
-/** Finite, so that arithmetic on it is defined in WGSL; no logit reaches it. */
+/** The score of a forbidden token. Finite, because WGSL leaves arithmetic on infinity undefined; no logit reaches it. */
 export const FORBIDDEN = -1e30;
 
 const scalar = (value: number): Tensor => tensor(Float32Array.of(value), { shape: [] });
 
 export class LogitsProcessor {
-  /** The choices as a tree, when the answer is one of a list. */
+  /** The choices as a tree, if the answer is one of a list. */
   readonly choices?: PrefixTree;
-  /** Whether a step needs the tokens of the one before on the host. */
+  /** Whether a step needs the tokens of the previous one on the host. */
   readonly needsTokens: boolean;
   readonly #rows: number[][]; // new tokens of each sample
   #steps = 0;
   readonly #masked: boolean;
   readonly #ends: ReadonlySet<number>;
   readonly #bias?: Tensor; // f32 [V]
-  readonly #seen?: Tensor; // f32 [B, V], 1 where in the prompt or generated
-  readonly #counts?: Tensor; // f32 [B, V], times generated
+  readonly #seen?: Tensor; // f32 [B, V], 1 for tokens of the prompt or generated ones
+  readonly #counts?: Tensor; // f32 [B, V], how often each token was generated
   readonly #factor: Tensor; // 0-d, as are the next two
   readonly #presence: Tensor;
   readonly #frequency: Tensor;
@@ -60,7 +60,7 @@ export class LogitsProcessor {
     this.#frequency = scalar(frequencyPenalty);
   }
 
-  /** logits [B, V] as tokens are drawn from them. */
+  /** Logits of the model, [B, V], to the scores that tokens are drawn from. */
   apply(logits: Tensor): Tensor {
     let x = this.#bias ? logits.add(this.#bias) : logits;
     if (this.#seen) {
@@ -74,7 +74,7 @@ export class LogitsProcessor {
     return this.#masked ? x.add(tensor(this.#mask(logits.shape[1]), { shape: logits.shape })) : x;
   }
 
-  /** Counts the tokens drawn, i32 [B], on the device. */
+  /** Adds the drawn tokens, i32 [B], to the counts on the device. */
   add(ids: Tensor): void {
     this.#steps++;
     if (!this.#seen && !this.#counts) return;
@@ -85,12 +85,12 @@ export class LogitsProcessor {
     if (this.#counts) assign(this.#counts, this.#counts.add(hit));
   }
 
-  /** Tells the host the tokens drawn, those that n-grams and choices go by. */
+  /** Gives the drawn tokens to the host, for n-grams and choices. */
   push(ids: ArrayLike<number>): void {
     this.#rows.forEach((row, s) => row.push(ids[s]));
   }
 
-  /** Sample i becomes what sample `order[i]` was. */
+  /** Replaces sample i by sample `order[i]`. */
   reorder(order: readonly number[]): void {
     const index = tensor(Int32Array.from(order));
     for (const state of [this.#seen, this.#counts]) if (state) assign(state, state.indexSelect(0, index));
@@ -98,7 +98,7 @@ export class LogitsProcessor {
     this.#rows.splice(0, rows.length, ...rows);
   }
 
-  /** f32 [B, V]: 0, or FORBIDDEN. */
+  /** Mask of the next step, f32 [B, V]: 0 or FORBIDDEN. */
   #mask(V: number): Float32Array {
     const { noRepeatNgramSize: n = 0, minNewTokens = 0 } = this.options;
     const mask = new Float32Array(this.#rows.length * V);
@@ -117,9 +117,9 @@ export class LogitsProcessor {
   }
 }
 
-/** Ids that would end a sequence of n tokens which `ids` have already. */
+/** Ids that would complete a sequence of n tokens that `ids` already contain. */
 function repeats(ids: readonly number[], n: number): number[] {
-  const last = ids.length - n + 1; // where the sequence under way begins
+  const last = ids.length - n + 1; // start of the unfinished sequence
   const found: number[] = [];
   for (let i = 0; i < last; i++) {
     let j = 0;
@@ -134,7 +134,7 @@ interface Branch {
   complete: boolean; // a choice ends here
 }
 
-/** Token sequences, of which an answer is one. */
+/** Token sequences as a tree. The answer is one of them. */
 export class PrefixTree {
   readonly #root: Branch = { children: new Map(), complete: false };
 
@@ -159,19 +159,19 @@ export class PrefixTree {
     return at;
   }
 
-  /** The tokens that may follow `ids`; undefined behind a choice, where all may. */
+  /** The tokens that may follow `ids`; undefined after a complete choice, where all may. */
   next(ids: readonly number[]): number[] | undefined {
     const at = this.#at(ids);
     if (!at || at.children.size === 0) return undefined;
     return [...at.children.keys(), ...(at.complete ? this.ends : [])];
   }
 
-  /** Whether `ids` are a choice that no other one continues. */
+  /** Whether `ids` are a complete choice that is no prefix of another. */
   isLast(ids: readonly number[]): boolean {
     return this.#at(ids)?.children.size === 0;
   }
 
-  /** Whether an end token must tell a choice from one that continues it. */
+  /** Whether a choice is a prefix of another, so that an end token must tell them apart. */
   get ambiguous(): boolean {
     const within = (at: Branch): boolean =>
       [...at.children.values()].some((b) => (b.complete && b.children.size > 0) || within(b));

@@ -1,7 +1,7 @@
 /**
- * Prompt lookup (speculative decoding without a second model, arXiv 2304.04487): what followed the last tokens where
- * they came before is proposed, and one pass checks all of it. Each token is drawn from its own logits by its own random
- * number, so the tokens are those of single steps.
+ * Prompt lookup: speculative decoding without a second model (arXiv 2304.04487). The proposal is the text that followed an earlier
+ * occurrence of the last tokens; one pass checks all of it. Each token is drawn from its own logits with its own random
+ * number, so the tokens equal those of single steps.
  */
 
 import { drawSeed } from "../graph/generator.ts";
@@ -13,7 +13,7 @@ import type { CausalLM } from "./model.ts";
 import { type CheckedOptions, type Prompt, samplingSettings } from "./options.ts";
 import { nextLogits, prefill } from "./pass.ts";
 
-/** The tokens of one sample, one at a time. Passes have one token, or all of a proposal: two plans. */
+/** Yields the tokens of one sample, one by one. A pass has one token or a whole proposal, so there are two plans. */
 export async function* lookupTokens(
   model: CausalLM,
   prompt: Prompt,
@@ -25,7 +25,7 @@ export async function* lookupTokens(
   const processor = new LogitsProcessor(model, prompt.history, options);
   const known = [...prompt.history[0]];
   let made = 0;
-  /** Reads the tokens at `made` and the places behind it. */
+  /** Reads the tokens from index `made` on. */
   const read = (logits: Tensor): Promise<NewToken[]> => {
     const uniform = Array.from({ length: logits.shape[0] }, (_, i) => uniformAt(seed, made + i, 0));
     return readTokens(draw({ scores: processor.apply(logits), logits, settings, uniform, logprobs }).packed, logprobs);
@@ -51,11 +51,11 @@ export async function* lookupTokens(
     let right = 0;
     while (right < proposal.length && proposal[right] === drawn[right].id) right++;
     tokens = drawn.slice(0, right + 1);
-    cache.lengths = [past + tokens.length]; // what was wrong is overwritten
+    cache.lengths = [past + tokens.length]; // rejected tokens are overwritten
   }
 }
 
-/** What followed the last tokens where they came before: the longest match, its first place. */
+/** The tokens after an earlier occurrence of the last tokens: of the longest match, its first occurrence. */
 function propose(ids: readonly number[], most: number, longest: number): number[] {
   for (let n = Math.min(longest, ids.length - 1); n > 0; n--) {
     const last = ids.length - n;

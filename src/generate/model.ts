@@ -2,7 +2,7 @@ import type { Tensor } from "../index.ts";
 import type { CacheType, KVCache } from "./cache.ts";
 import type { Prompt } from "./options.ts";
 
-/** The part of a language model that generation uses. `CausalLM` implements it. */
+/** The part of a language model that generation uses. `LlamaForCausalLM` implements it. */
 export interface CausalLM {
   readonly config: {
     readonly vocab_size: number;

@@ -1,4 +1,4 @@
-/** What generation can be asked for; names are those of Hugging Face's `generate`, in camelCase. */
+/** Options of generation. Names are those of Hugging Face's `generate`, in camelCase. */
 
 import { tensor } from "../ops/functional.ts";
 import type { Tensor } from "../tensor/tensor.ts";
@@ -6,31 +6,31 @@ import type { Tokenizer } from "../text/index.ts";
 import type { CacheType, KVCache } from "./cache.ts";
 import type { CausalLM } from "./model.ts";
 
-/** Prompts of B samples, each from position 0 on, padded behind. */
+/** Prompts of B samples, each from position 0 on, padded after the tokens. */
 export interface Prompt {
   readonly embeds: Tensor; // f32 [B, T, D]
-  /** See `DecoderInput.modality`; new tokens are text. */
+  /** bool [B, T]: see `DecoderInput.modality`. New tokens are text. */
   readonly modality?: Tensor;
   readonly lengths: readonly number[];
   /** Token ids that penalties, n-grams and prompt lookup count as seen. */
   readonly history: readonly (readonly number[])[];
-  /** Keys and values of what comes before the prompt; those of the prompt and of new tokens are added. */
+  /** Keys and values of the tokens before the prompt. Those of the prompt and of new tokens are added. */
   readonly cache?: KVCache;
 }
 
 export interface GenerateOptions {
-  /** At most this many new tokens. Default 256, or as many as the model has positions for. */
+  /** Most new tokens. Default 256, or as many as the model has positions for. */
   maxNewTokens?: number;
-  /** No end token before this many new ones. Default 0. */
+  /** Fewest new tokens before an end token. Default 0. */
   minNewTokens?: number;
   /** Ids that end a sample. Default: eos_token_id of generation_config.json, else of config.json, else the tokenizer's. */
   eosTokenId?: number | readonly number[];
-  /** Text ends before the first of these. Ids (`generate`) end with the token that completes one. */
+  /** Text ends before the first of these. Ids of `generate` end with the token that completes one. */
   stopStrings?: readonly string[];
-  /** Reads `stopStrings` and `choices`, and may know the end token; `generateText` has its own. */
+  /** Needed for `stopStrings` and `choices`; may define the end token. `generateText` passes its own. */
   tokenizer?: Tokenizer;
 
-  /** 0 (default) takes the likeliest token. */
+  /** Logits are divided by it. 0 (default) takes the likeliest token. */
   temperature?: number;
   /** Keep the k likeliest tokens; 0 = all. */
   topK?: number;
@@ -38,46 +38,46 @@ export interface GenerateOptions {
   topP?: number;
   /** Keep tokens at least this likely, relative to the likeliest; 0 = all. */
   minP?: number;
-  /** The same seed gives the same tokens; one a sample gives each the tokens of its single run. Default: the next of `manualSeed`. */
+  /** Equal seeds give equal tokens. A list has one per sample, which then gets the tokens of a run alone. Default: the next of `manualSeed`. */
   seed?: number | readonly number[];
 
   /** Divides positive logits of tokens seen before, multiplies negative ones (arXiv 1909.05858). 1 = off. */
   repetitionPenalty?: number;
   /** Subtracted from the logits of tokens that were generated before. 0 = off. */
   presencePenalty?: number;
-  /** Subtracted from the logits of generated tokens, once for each time. 0 = off. */
+  /** Subtracted from the logits of generated tokens, once per occurrence. 0 = off. */
   frequencyPenalty?: number;
-  /** No sequence of so many tokens comes twice, the prompt included. 0 = off. */
+  /** No sequence of this many tokens occurs twice, the prompt included. 0 = off. */
   noRepeatNgramSize?: number;
   /** Added to logits, by token id. */
   logitBias?: Readonly<Record<number, number>>;
-  /** The answer is one of these: texts, or token ids. */
+  /** The answer is one of these strings, or lists of token ids. */
   choices?: readonly (string | readonly number[])[];
 
-  /** Log-probabilities with each token, and those of this many likeliest ones beside it. Default: none. */
+  /** Return the log-probability of each token, and those of this many likeliest ones. Default: none. */
   logprobs?: number;
 
   /** Beams of a beam search; 1 = none. */
   numBeams?: number;
-  /** Beams are compared by the sum of their log-probabilities over length ^ lengthPenalty. Default 1. */
+  /** Beams are ranked by the sum of log-probabilities divided by length ^ lengthPenalty. Default 1. */
   lengthPenalty?: number;
   /**
-   * When a beam search ends with `numBeams` finished beams: at once (true), when the best running beam could not become
-   * better at its length (false, the default), or at any length ("never").
+   * When a search with `numBeams` finished beams ends: at once (true), when the best running beam cannot beat them at its current
+   * length (false, the default), or at any length ("never").
    */
   earlyStopping?: boolean | "never";
 
-  /** Tokens that are proposed from earlier text and checked in one pass (prompt lookup). Same tokens, fewer passes. */
+  /** Tokens per proposal of prompt lookup, checked in one pass: equal tokens in fewer passes. 0 = off. */
   promptLookupNumTokens?: number;
-  /** Most tokens that must match before a proposal. Default 2. */
+  /** Longest match of the last tokens that is looked for. Default 2. */
   maxMatchingNgramSize?: number;
 
-  /** How the keys and values of earlier tokens are kept. Default "f32". */
+  /** Format of the key/value cache. Default "f32". */
   cacheType?: CacheType;
   signal?: AbortSignal;
 }
 
-/** Options after `checkOptions`. */
+/** Options that `checkOptions` has checked. */
 export type CheckedOptions = GenerateOptions & { readonly maxNewTokens: number };
 
 export function endTokens(model: CausalLM, options: GenerateOptions): ReadonlySet<number> {
@@ -106,7 +106,7 @@ const rules: readonly Rule[] = [
   ["maxMatchingNgramSize", whole(1), "must be a positive integer"],
 ];
 
-/** Refuses numbers out of range, options that exclude each other, and prompts that leave no room. */
+/** @throws on numbers out of range, options that exclude each other, and prompts without room for new tokens. */
 export function checkOptions(model: CausalLM, prompt: Prompt, options: GenerateOptions): CheckedOptions {
   for (const [key, ok, what] of rules) {
     const value = options[key] as number | undefined;
@@ -156,6 +156,6 @@ function exclude(options: GenerateOptions, batch: number): void {
   if (batch > 1) throw new Error(`generate: promptLookupNumTokens takes one prompt, got ${batch}`);
 }
 
-/** What `sample` reads, [1, 4]. */
+/** The settings that `sample` reads, f32 [1, 4]. */
 export const samplingSettings = ({ temperature = 0, topK = 0, topP = 1, minP = 0 }: GenerateOptions): Tensor =>
   tensor([[temperature, topK, topP, minP]]);

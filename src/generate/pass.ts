@@ -1,4 +1,4 @@
-/** The forward passes of generation: over a prompt, and over what comes behind it. */
+/** The forward passes of generation: over a prompt, and over the tokens after it. */
 
 import { tensor } from "../ops/functional.ts";
 import type { Tensor } from "../tensor/tensor.ts";
@@ -7,7 +7,7 @@ import type { KVCache } from "./cache.ts";
 import type { CausalLM } from "./model.ts";
 import type { GenerateOptions, Prompt } from "./options.ts";
 
-/** Runs the prompt; returns its cache, with room for `more` tokens, and the logits [B, V] behind each sample. */
+/** Runs the prompt. Returns its cache, with room for `more` tokens, and the logits [B, V] after each sample. */
 export function prefill(
   model: CausalLM,
   prompt: Prompt,
@@ -24,7 +24,7 @@ export function prefill(
   return { cache, logits: model.logits(hidden.reshape([b * t, d]).indexSelect(0, last)) };
 }
 
-/** Logits [B * T, V] of tokens i32 [B, T] behind those in the cache. */
+/** Logits [B * T, V] of tokens i32 [B, T] that follow those in the cache. */
 export function nextLogits(model: CausalLM, tokens: Tensor, cache: KVCache): Tensor {
   const hidden = model.model.forward({ inputsEmbeds: model.model.embed(tokens), cache }).pop()!; // [B, T, D]
   return model.logits(hidden.reshape([tokens.numel, hidden.shape[2]]));

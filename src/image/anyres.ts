@@ -1,12 +1,12 @@
 /**
- * Images of any resolution as LLaVA-NeXT reads them: the whole image made small, and tiles of it at the resolution of
- * `image_grid_pinpoints` that suits it best. Sizes are [height, width]; the arithmetic is that of Hugging Face.
+ * LLaVA-NeXT's images of any resolution: the whole image at the size of one tile, then its tiles at the resolution of
+ * `image_grid_pinpoints` that fits best. Sizes are [height, width]. The arithmetic is that of Hugging Face.
  */
 import { crop, type Filter, type Image, paste, resize, toRGB } from "./image.ts";
 
 export type Size = readonly [height: number, width: number];
 
-/** The resolution that keeps most of the image's pixels; among equals the one that wastes least. */
+/** The resolution that keeps most of the image's pixels; of several such, the one with the least padding. */
 export function bestResolution([height, width]: Size, pinpoints: readonly Size[]): Size {
   let best: { size: Size; kept: number; wasted: number } | undefined;
   for (const size of pinpoints) {
@@ -19,7 +19,7 @@ export function bestResolution([height, width]: Size, pinpoints: readonly Size[]
   return best.size;
 }
 
-/** Rows and columns of the tiles that an image is cut into. */
+/** Numbers of rows and columns of tiles for an image. */
 export function tileGrid(image: Size, pinpoints: readonly Size[], tile: number): Size {
   const [height, width] = bestResolution(image, pinpoints);
   if (height % tile || width % tile)
@@ -27,7 +27,7 @@ export function tileGrid(image: Size, pinpoints: readonly Size[], tile: number):
   return [height / tile, width / tile];
 }
 
-/** The whole image at `tile` x `tile`, then its tiles row by row: it is scaled to fit and centred on black. */
+/** The whole image at `tile` x `tile` pixels, then its tiles row by row, of the image scaled to fit and centred on black. */
 export function anyresTiles(image: Image, pinpoints: readonly Size[], tile: number, filter?: Filter): Image[] {
   const rgb = toRGB(image);
   const size = [rgb.height, rgb.width] as const;
@@ -48,16 +48,16 @@ export function anyresTiles(image: Image, pinpoints: readonly Size[], tile: numb
 
 export interface TileLayout {
   pinpoints: readonly Size[];
-  /** Pixels and tokens a side of a tile. */
+  /** Pixels and tokens along a side of a tile. */
   tile: number;
   side: number;
-  /** "spatial_unpad" cuts what shows only padding and ends each row with the newline; "spatial", "flat" do neither. */
+  /** "spatial_unpad" drops tokens of padding and ends each row with the newline; "spatial" and "flat" do neither. */
   merge: "flat" | "spatial" | "spatial_unpad";
 }
 
 /**
- * The tokens of one image in order, as rows of its tiles' tokens [tiles * side², D] (the small whole image first);
- * -1 stands for the newline.
+ * Order of the tokens of one image: row indices into the tokens of its tiles, [tiles * side², D], the whole image first. -1 is
+ * the newline.
  */
 export function anyresRows(image: Size, { pinpoints, tile, side, merge }: TileLayout): number[] {
   const per = side * side;
@@ -77,7 +77,7 @@ export function anyresRows(image: Size, { pinpoints, tile, side, merge }: TileLa
   return [...whole, ...tokens];
 }
 
-/** Rows above and columns left of the image on a grid that it was centred on. */
+/** Rows of padding above the image and columns left of it, on the grid of tiles. */
 function padding([height, width]: Size, [rows, columns]: Size): Size {
   const whole = (x: number): number => Math.trunc(Math.round(x * 1e7) / 1e7); // 23.99999999 is 24
   return width / height > columns / rows

@@ -3,9 +3,12 @@ import { decodeJpeg } from "./jpeg.ts";
 import { decodePng } from "./png.ts";
 
 /**
- * Pixels of an image file. PNG and JPEG decode here, to the same bytes on every platform (and to Pillow's); other
- * formats (WebP, GIF, AVIF) where the platform has `createImageBitmap`, as browsers do.
- * @throws if the bytes are no image, or truncated or damaged.
+ * Decodes an image file. PNG and JPEG give the same bytes on every platform, equal to Pillow's. Other formats (WebP, GIF, AVIF)
+ * need `createImageBitmap`, which browsers have.
+ * ```ts
+ * const image = await decodeImage(await readFile("photo.jpg"));
+ * ```
+ * @throws if the bytes are no image, truncated or damaged
  */
 export async function decodeImage(source: Uint8Array | ArrayBuffer | Blob): Promise<Image> {
   const bytes = new Uint8Array(source instanceof Blob ? await source.arrayBuffer() : source);
@@ -18,7 +21,7 @@ export async function decodeImage(source: Uint8Array | ArrayBuffer | Blob): Prom
   throw new Error(`decodeImage: neither PNG nor JPEG: the file begins with ${start}`);
 }
 
-/** Width and height that the first bytes of a PNG or JPEG tell; undefined if they do not. */
+/** Width and height from the first bytes of a PNG or JPEG file; undefined if they do not have them. */
 export function imageSize(bytes: Uint8Array): { width: number; height: number } | undefined {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (bytes.length >= 24 && view.getUint32(0) === 0x89504e47)
@@ -33,7 +36,7 @@ export function imageSize(bytes: Uint8Array): { width: number; height: number } 
   return undefined;
 }
 
-/** Sizes and offsets out of bounds come from damaged bytes. */
+/** Reports a RangeError while decoding as damaged data: sizes or offsets in the file were out of bounds. */
 async function guarded(format: string, decode: () => Image | Promise<Image>): Promise<Image> {
   try {
     return await decode();

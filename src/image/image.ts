@@ -1,4 +1,4 @@
-/** Rows of pixels, `channels` bytes each (1 = grey, 3 = RGB, 4 = RGBA). `decodeImage` makes one of a file. */
+/** Rows of pixels, `channels` bytes per pixel (1 = grey, 3 = RGB, 4 = RGBA). `decodeImage` reads one from a file. */
 export interface Image {
   width: number;
   height: number;
@@ -24,7 +24,7 @@ const kernels: Record<Exclude<Filter, "nearest">, { support: number; at(x: numbe
   lanczos: { support: 3, at: (x) => (x >= -3 && x < 3 ? sinc(x) * sinc(x / 3) : 0) },
 };
 
-/** @throws if sizes are not positive integers or `data` has another length than they say. */
+/** @throws if sizes are not positive integers, or `data` does not have width * height * channels bytes. */
 export function checkImage(image: Image): void {
   const { width, height, channels, data } = image;
   if (![width, height, channels].every((n) => Number.isInteger(n) && n > 0))
@@ -36,7 +36,7 @@ export function checkImage(image: Image): void {
   }
 }
 
-/** The colour channels alone; grey becomes RGB, alpha is dropped (as Pillow's convert("RGB") does). */
+/** The image as RGB: grey is repeated, alpha dropped, as Pillow's convert("RGB") does. */
 export function toRGB(image: Image): Image {
   checkImage(image);
   const { width, height, channels, data } = image;
@@ -48,8 +48,8 @@ export function toRGB(image: Image): Image {
 }
 
 /**
- * Resizes as Pillow does, bit for bit: horizontal pass, rounding to bytes, vertical pass; the filter widens with the
- * reduction (antialiasing); weights are 22-bit fixed point.
+ * Resizes as Pillow does, bit for bit: horizontal pass, rounding to bytes, vertical pass. The filter is as wide as the reduction
+ * (antialiasing), and weights are 22-bit fixed point.
  */
 export function resize(image: Image, width: number, height: number, filter: Filter = "bicubic"): Image {
   checkImage(image);
@@ -151,7 +151,7 @@ export function resizeShortestEdge(image: Image, size: number, filter: Filter = 
   return width <= height ? resize(image, size, long, filter) : resize(image, long, size, filter);
 }
 
-/** Copies `image` onto a canvas of one colour with its top left corner at (x, y); what falls outside is cut. */
+/** Copies `image` onto a canvas of one colour, its top left corner at (x, y). Pixels outside of the canvas are dropped. */
 export function paste(
   image: Image,
   width: number,
@@ -176,11 +176,11 @@ export function paste(
   return { width, height, channels, data: out };
 }
 
-/** The rectangle of `width` x `height` whose top left corner is (x, y); zeros where the image does not reach. */
+/** The rectangle of `width` x `height` with top left corner (x, y); zeros outside of the image. */
 export const crop = (image: Image, x: number, y: number, width: number, height: number): Image =>
   paste(image, width, height, -x, -y, []);
 
-/** RGB with what is transparent showing `colour`. */
+/** The image as RGB, blended over `colour` by its alpha. */
 export function flatten(image: Image, colour: readonly number[] = [255, 255, 255]): Image {
   checkImage(image);
   const { width, height, data } = image;
@@ -193,7 +193,7 @@ export function flatten(image: Image, colour: readonly number[] = [255, 255, 255
   return { width, height, channels: 3, data: out };
 }
 
-/** The middle `width` x `height`; a smaller image is padded with zeros. */
+/** The central `width` x `height`. A smaller image is padded with zeros. */
 export function centerCrop(image: Image, width: number, height: number): Image {
   const inside = width <= image.width && height <= image.height;
   // Odd differences: cropping rounds the offset down; padding puts the extra pixel first.
@@ -202,7 +202,7 @@ export function centerCrop(image: Image, width: number, height: number): Image {
   return paste(image, width, height, offset(image.width, width), offset(image.height, height), []);
 }
 
-/** Centres the image on a square of `colour` (LLaVA: the mean colour). */
+/** Centres the image on a square of `colour` (in LLaVA the mean colour). */
 export function padToSquare(image: Image, colour: readonly number[] = [122, 116, 104]): Image {
   const size = Math.max(image.width, image.height);
   return paste(image, size, size, Math.floor((size - image.width) / 2), Math.floor((size - image.height) / 2), colour);
@@ -223,9 +223,9 @@ export function normalize(
   return out;
 }
 
-/** `preprocessor_config.json` as CLIP, SigLIP, ViT and LLaVA write it. */
+/** `preprocessor_config.json` of CLIP, SigLIP, ViT and LLaVA. */
 export interface PreprocessorConfig {
-  /** Says the defaults: CLIP's and LLaVA's processors crop, SigLIP's and ViT's do not. Default CLIP. */
+  /** Decides the defaults: processors of CLIP and LLaVA crop, those of SigLIP and ViT do not. Default CLIP. */
   image_processor_type?: string;
   feature_extractor_type?: string;
   size?: number | { shortest_edge?: number; height?: number; width?: number };
@@ -237,9 +237,9 @@ export interface PreprocessorConfig {
   do_normalize?: boolean;
   image_mean?: readonly number[];
   image_std?: readonly number[];
-  /** Pillow's number of the filter: 0 nearest, 1 lanczos, 2 bilinear, 3 bicubic, 4 box, 5 hamming. */
+  /** Pillow's number of the resize filter: 0 nearest, 1 lanczos, 2 bilinear, 3 bicubic, 4 box, 5 hamming. */
   resample?: number;
-  /** LLaVA-NeXT: resolutions that an image may be cut into tiles at. */
+  /** LLaVA-NeXT: resolutions for the tiles of an image. */
   image_grid_pinpoints?: readonly (readonly [height: number, width: number])[];
 }
 
@@ -248,7 +248,7 @@ export const CLIP_STD = [0.26862954, 0.26130258, 0.27577711] as const;
 const HALF = [0.5, 0.5, 0.5] as const;
 const pillowFilters: readonly Filter[] = ["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"];
 
-/** The config with the defaults of its processor class. */
+/** Completes a config with the defaults of its processor class. */
 export function completePreprocessor(config: PreprocessorConfig) {
   const type = config.image_processor_type ?? config.feature_extractor_type ?? "CLIPImageProcessor";
   const clip = /CLIP|Llava|MplugOwl/i.test(type);
@@ -269,9 +269,9 @@ export function completePreprocessor(config: PreprocessorConfig) {
 }
 
 /**
- * What a Hugging Face image processor does: RGB, resize, centre crop, scale, normalise.
- * @param aspect "pad" squares the image on the mean colour first (LLaVA-1.5), "resize" stretches it (mPLUG-Owl2).
- * @returns pixel values [3, H, W] and their size.
+ * Preprocesses an image as Hugging Face's image processors do: RGB, resize, centre crop, scale, normalise.
+ * @param aspect "pad" pads the image to a square of the mean colour first (LLaVA-1.5), "resize" stretches it (mPLUG-Owl2)
+ * @returns pixel values [3, H, W] and their size
  */
 export function preprocess(
   image: Image,

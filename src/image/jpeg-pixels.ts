@@ -1,8 +1,8 @@
-/** From the coefficients of a JPEG file to its pixels, with the integer arithmetic of libjpeg (jidctint, jdsample, jdcolor). */
+/** Coefficients of a JPEG file to pixels, in the integer arithmetic of libjpeg (jidctint, jdsample, jdcolor). */
 import type { Image } from "./image.ts";
 import type { Component, Frame } from "./jpeg.ts";
 
-/** Samples of one component, `stride` a row, of which `width` x `height` are the image's. */
+/** Samples of one component, `stride` per row. The image has `width` x `height` of them. */
 interface Plane {
   data: Uint8Array;
   stride: number;
@@ -16,7 +16,7 @@ const clamp = (x: number): number => (x < 0 ? 0 : x > 255 ? 255 : x);
 const [F_0_298, F_0_390, F_0_541, F_0_765, F_0_899, F_1_175] = [2446, 3196, 4433, 6270, 7373, 9633];
 const [F_1_501, F_1_847, F_1_961, F_2_053, F_2_562, F_3_072] = [12299, 15137, 16069, 16819, 20995, 25172];
 
-/** One 8-point inverse DCT over x[at], x[at + step], …; results are rounded to `shift` bits less. */
+/** One 8-point inverse DCT over x[at], x[at + step], …. Results lose `shift` bits, with rounding. */
 function idct8(x: Int32Array, at: number, step: number, shift: number): void {
   const [x0, x1, x2, x3] = [x[at], x[at + step], x[at + 2 * step], x[at + 3 * step]];
   const [x4, x5, x6, x7] = [x[at + 4 * step], x[at + 5 * step], x[at + 6 * step], x[at + 7 * step]];
@@ -49,7 +49,7 @@ function samples({ coefficients, blocksWide, blocksHigh, width, height }: Compon
   return { data, stride, width, height };
 }
 
-/** Chroma at the size of the image: triangle filters for halved dims, as libjpeg's default; else repetition. */
+/** Upsamples chroma to the size of the image: by triangle filters for halved dims, libjpeg's default; else by repetition. */
 function upsample(p: Plane, h: number, v: number, width: number, height: number): Plane {
   if (h === 1 && v === 1) return p;
   const stride = p.width * h;
@@ -61,7 +61,7 @@ function upsample(p: Plane, h: number, v: number, width: number, height: number)
       for (let x = 0; x < stride; x++) out.data[y * stride + x] = p.data[row * p.stride + Math.floor(x / h)];
       continue;
     }
-    // The nearer row counts three times, rows beyond the image repeat its edge.
+    // The nearer row has weight 3. Rows outside of the image repeat its edge.
     const other = v === 1 ? row : Math.min(Math.max(y % 2 ? row + 1 : row - 1, 0), p.height - 1);
     const sum = (x: number): number =>
       v === 1 ? p.data[row * p.stride + x] : 3 * p.data[row * p.stride + x] + p.data[other * p.stride + x];
@@ -69,7 +69,7 @@ function upsample(p: Plane, h: number, v: number, width: number, height: number)
       for (let x = 0; x < stride; x++) out.data[y * stride + x] = (sum(x) + (y % 2 ? 2 : 1)) >> 2;
       continue;
     }
-    const [shift, left, right] = v === 1 ? [2, 1, 2] : [4, 8, 7]; // rounding differs by side, so that it averages out
+    const [shift, left, right] = v === 1 ? [2, 1, 2] : [4, 8, 7]; // rounding differs by side, so that errors cancel on average
     for (let x = 0; x < p.width; x++) {
       const own = 3 * sum(x);
       out.data[y * stride + 2 * x] = x ? (own + sum(x - 1) + left) >> shift : edge(sum(x), v, 8);
@@ -79,7 +79,7 @@ function upsample(p: Plane, h: number, v: number, width: number, height: number)
   return out;
 }
 
-/** The outermost sample has one neighbour only. */
+/** The outermost sample has only one neighbour. */
 const edge = (sum: number, v: number, round: number): number => (v === 1 ? sum : (4 * sum + round) >> 4);
 
 export function toPixels(frame: Frame, quantization: readonly Uint16Array[], adobe: number | undefined): Image {
@@ -109,7 +109,7 @@ export function toPixels(frame: Frame, quantization: readonly Uint16Array[], ado
         data[at + 2] = clamp(a + ((116130 * (b - 128) + 32768) >> 16));
       } else data.set([a, b, c], at);
       if (count < 4) continue;
-      // Adobe stores CMYK inverted: what is here is how much light each ink lets through.
+      // Adobe stores CMYK inverted: each value is the light that the ink lets through.
       for (let i = 0; i < 3; i++) data[at + i] = k - multiply(ycc ? data[at + i] : 255 - data[at + i], k);
     }
   }

@@ -37,7 +37,7 @@ const zigzag = Uint8Array.of(
   ...[60, 61, 54, 47, 55, 62, 63],
 );
 
-/** Codes by length, as decoding compares them (T.81 F.2.2.3). */
+/** A Huffman table: codes by length, for the comparison of T.81 F.2.2.3. */
 class HuffmanTable {
   readonly #max = new Int32Array(17).fill(-1); // largest code of each length
   readonly #offset = new Int32Array(17);
@@ -96,13 +96,13 @@ class Bits {
     return value;
   }
 
-  /** A number of `count` bits whose first bit is its sign (T.81 F.2.2.1). */
+  /** Reads a number of `count` bits whose first bit is its sign (T.81 F.2.2.1). */
   signed(count: number): number {
     const value = this.bits(count);
     return count && value < 1 << (count - 1) ? value - (1 << count) + 1 : value;
   }
 
-  /** Skips to the byte behind the next restart marker. */
+  /** Skips to the byte after the next restart marker. */
   restart(): void {
     this.#left = 0;
     while (this.data[this.at] === 0xff && this.data[this.at + 1] === 0xff) this.at++;
@@ -114,7 +114,7 @@ class Bits {
   }
 }
 
-/** Pixels of a JPEG file: grey files have one channel, all others become RGB. */
+/** Decodes a JPEG file. Grey files give one channel, all others RGB. */
 export function decodeJpeg(data: Uint8Array): Image {
   const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
   const quantization: Uint16Array[] = [];
@@ -129,7 +129,7 @@ export function decodeJpeg(data: Uint8Array): Image {
     const marker = data[at + 1];
     if (marker === 0xd9) break;
     if (at + 4 > data.length) {
-      if (scans) break; // complete but for its end marker
+      if (scans) break; // complete except for its end marker
       throw new Error("jpeg: the file is truncated");
     }
     const end = at + 2 + view.getUint16(at + 2);
@@ -197,7 +197,7 @@ function readFrame(view: DataView, p: number, progressive: boolean): Frame {
   const [h, v] = [0, 1].map((axis) => Math.max(...sampling.map((s) => s[axis])));
   const components = sampling.map(([ch, cv], i): Component => {
     if (h % ch || v % cv) throw new Error(`jpeg: sampling ${ch}x${cv} of ${h}x${v} is not supported`);
-    // Whole units of all components (MCUs): what an interleaved scan holds.
+    // An interleaved scan has whole units of all components (MCUs).
     const [blocksWide, blocksHigh] = [Math.ceil(width / (8 * h)) * ch, Math.ceil(height / (8 * v)) * cv];
     return {
       id: byte(i, 0),
@@ -215,7 +215,7 @@ function readFrame(view: DataView, p: number, progressive: boolean): Frame {
   return { progressive, width, height, h, v, components };
 }
 
-/** The band of coefficients and of their bits that a scan of a progressive file holds. */
+/** The band of coefficients, and of their bits, in a scan of a progressive file. */
 interface Band {
   from: number;
   to: number;
@@ -224,7 +224,7 @@ interface Band {
 }
 
 function readScan(frame: Frame, components: Component[], bits: Bits, interval: number, band?: Band): void {
-  const state = { run: 0 }; // blocks whose band is known to end
+  const state = { run: 0 }; // blocks whose band has ended
   const block = (c: Component, row: number, column: number): void => {
     const at = 64 * (row * c.blocksWide + column);
     const x = c.coefficients.subarray(at, at + 64);
@@ -292,7 +292,7 @@ function progressiveAC(c: Component, x: Int16Array, bits: Bits, { from, to, low 
   }
 }
 
-/** One more bit of each coefficient that is known, and new ones of size 1 among them (T.81 G.1.2.3). */
+/** Reads one more bit of each known coefficient, and new ones of size 1 (T.81 G.1.2.3). */
 function refineAC(c: Component, x: Int16Array, bits: Bits, { from, to, low }: Band, state: { run: number }): void {
   const bit = 1 << low;
   const refine = (i: number): void => {

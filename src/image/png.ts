@@ -1,4 +1,4 @@
-/** PNG (ISO/IEC 15948) to pixels: every colour type and depth, interlaced or not. 16-bit samples keep their high byte. */
+/** PNG (ISO/IEC 15948) to pixels: all colour types and depths, interlaced or not. Of 16-bit samples the high byte is kept. */
 import type { Image } from "./image.ts";
 
 interface Header {
@@ -11,7 +11,7 @@ interface Header {
 }
 
 const samplesOf: Readonly<Record<number, number>> = { 0: 1, 2: 3, 3: 1, 4: 2, 6: 4 };
-/** Adam7: first column and row, and distances, of each pass. */
+/** Adam7: first column and row of each pass, and distances. */
 const passes = [
   [0, 0, 8, 8],
   [4, 0, 8, 8],
@@ -22,7 +22,7 @@ const passes = [
   [0, 1, 1, 2],
 ] as const;
 
-/** Pixels of a PNG file: grey with 1 channel, RGB with 3, either with alpha RGBA with 4. */
+/** Decodes a PNG file. Grey has 1 channel, RGB 3; with alpha both become RGBA. */
 export async function decodePng(file: Uint8Array): Promise<Image> {
   const view = new DataView(file.buffer, file.byteOffset, file.byteLength);
   let header: Header | undefined;
@@ -74,7 +74,7 @@ async function inflate(parts: readonly Uint8Array[]): Promise<Uint8Array> {
   }
 }
 
-/** Undoes row filters and interlacing; samples of fewer than 8 bits become bytes (grey scaled to 255). */
+/** Reverses row filters and interlacing. Samples of fewer than 8 bits become bytes, grey scaled to 255. */
 function unpack(header: Header, bytes: Uint8Array): Image {
   const { width, height, depth, colour, interlaced } = header;
   const channels = samplesOf[colour];
@@ -103,7 +103,7 @@ function unpack(header: Header, bytes: Uint8Array): Image {
   return { width, height, channels, data: out };
 }
 
-/** Adds what each filter predicts from the bytes to the left, above and above left. */
+/** Reverses the filters: adds the prediction from the bytes to the left, above and above left. */
 function unfilter(filter: number, row: Uint8Array, above: Uint8Array, step: number): void {
   if (filter > 4) throw new Error(`png: the data is damaged: unknown filter ${filter}`);
   for (let i = 0; i < row.length && filter; i++) {
@@ -128,7 +128,7 @@ function colours({ width, height, data }: Image, palette: Uint8Array, alphas: Ui
   return { width, height, channels, data: out };
 }
 
-/** Grey and alpha as RGBA, others as they are. */
+/** Grey with alpha as RGBA; others as is. */
 function greyAlpha(image: Image): Image {
   if (image.channels !== 2) return image;
   const { width, height, data } = image;

@@ -1,6 +1,6 @@
 import { byteToChar, type TokenizerJson } from "./tokenizer.ts";
 
-/** How GPT-2 cuts text into words. */
+/** GPT-2's pattern of words. */
 const WORDS = /'(?:s|t|re|ve|m|ll|d)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+/gu;
 
 const encoder = new TextEncoder();
@@ -8,13 +8,16 @@ const encoder = new TextEncoder();
 export interface BpeOptions {
   /** Total number of ids: special tokens + 256 bytes + merges. */
   vocabSize: number;
-  /** Get the first ids, in this order. */
+  /** They get the first ids, in this order. */
   specialTokens?: readonly string[];
 }
 
 /**
- * Trains a byte-level BPE tokenizer on `[text, count]` pairs (Sennrich et al. 2016, over bytes as in GPT-2) and
- * returns its `tokenizer.json`. Stops early when no pair occurs twice.
+ * Trains a byte-level BPE tokenizer on `[text, count]` pairs (Sennrich et al. 2016, over bytes as in GPT-2). Returns its
+ * `tokenizer.json`. Stops early if no pair occurs twice.
+ * ```ts
+ * const tokenizer = new Tokenizer(trainBPE([["a red apple", 5]], { vocabSize: 270, specialTokens: ["</s>"] }));
+ * ```
  */
 export function trainBPE(
   corpus: Iterable<readonly [string, number]>,
@@ -32,7 +35,7 @@ export function trainBPE(
     count,
     ids: Array.from(encoder.encode(piece), (b) => b + specialTokens.length),
   }));
-  // For every pair of neighbours: how often it occurs, and in which words.
+  // For each pair of adjacent symbols: its count, and the words with it.
   const pairs = new Map<number, { count: number; words: Set<number> }>();
   const note = (word: number, sign: 1 | -1): void => {
     const { ids, count } = words[word];

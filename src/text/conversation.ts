@@ -7,23 +7,23 @@ import type { Tokenizer } from "./tokenizer.ts";
 export interface Template {
   style: "single" | "two" | "mpt" | "llama2" | "plain" | "owl" | "chinese_llama2" | "baichuan";
   system: string;
-  /** Names of the asker and the answerer. */
+  /** Names of the two speakers: who asks, who answers. */
   roles: readonly [string, string];
   sep: string;
   sep2?: string;
   /** Wraps images as `<Image><image></Image>`. */
   imageTags?: boolean;
-  /** Where the images of a message go in a prompt. Default: where they are written. */
+  /** Position of the images of a message in a prompt. Default: where they are written. */
   images?: "in front" | "own turn" | "behind";
 }
 
-/** One turn; `null` (or "", as in the reference) is the open turn that the model is to fill. */
+/** One message; `null` (or "", as in the reference) is the open one, which the model writes. */
 export type Message = string | null;
 export interface Turn {
   from: "human" | "gpt";
   value: string;
 }
-/** Token ids with one `IMAGE_TOKEN_INDEX` an image, and labels that are `IGNORE_INDEX` wherever nothing is learned. */
+/** Token ids with one `IMAGE_TOKEN_INDEX` per image. Labels are `IGNORE_INDEX` where nothing is learned. */
 export interface TrainingSample {
   inputIds: number[];
   labels: number[];
@@ -64,7 +64,7 @@ const mpt: Template = {
 
 const plain: Template = { style: "plain", system: "", roles: ["", ""], sep: "\n" };
 
-/** Templates by the names that the papers' scripts use. */
+/** Templates by their names in the papers' scripts. */
 export const templates: Readonly<Record<string, Template>> = {
   default: v0,
   plain,
@@ -102,7 +102,7 @@ export function template(name: string): Template {
   return found;
 }
 
-/** The prompt of `messages`, which alternate from the asker on; a last `null` leaves the answer open. */
+/** The prompt of `messages`, which alternate between the speakers. A last `null` leaves the answer open. */
 export function renderPrompt(t: Template, messages: readonly Message[]): string {
   const said = (i: number, between: string, end: string): string =>
     !messages[i] ? t.roles[i % 2] + between.trimEnd() : t.roles[i % 2] + between + messages[i] + end;
@@ -137,7 +137,7 @@ export function renderPrompt(t: Template, messages: readonly Message[]): string 
   }
 }
 
-/** Ids of a prompt with `IMAGE_TOKEN_INDEX` for every `<image>`; only the first piece keeps its begin token. */
+/** Ids of a prompt, with `IMAGE_TOKEN_INDEX` for each `<image>`. Only the first piece keeps its begin token. */
 export function tokenizePrompt(tokenizer: Tokenizer, prompt: string): number[] {
   const pieces = prompt.split(IMAGE_TOKEN).map((piece) => tokenizer.encode(piece));
   const begin = tokenizer.encode("");
@@ -145,16 +145,16 @@ export function tokenizePrompt(tokenizer: Tokenizer, prompt: string): number[] {
 }
 
 export interface PromptOptions {
-  /** Put `<im_start>` and `<im_end>` around images (`mm_use_im_start_end` in config.json). */
+  /** Write `<im_start>` and `<im_end>` around images (`mm_use_im_start_end` in config.json). */
   imStartEnd?: boolean;
-  /** How the open answer begins: it follows the prompt as it is. */
+  /** Beginning of the open answer, written after the prompt as is. */
   begun?: string;
 }
 
 const wrapImages = (text: string, { imStartEnd }: PromptOptions): string =>
   imStartEnd ? text.replaceAll(IMAGE_TOKEN, `<im_start>${IMAGE_TOKEN}<im_end>`) : text;
 
-/** Ids of a conversation to continue, as the template's own code makes them: images in their place, begin tokens set. */
+/** Ids of a conversation to continue, equal to those of the template's own code: with image tokens and begin tokens. */
 export function promptIds(
   tokenizer: Tokenizer,
   t: Template,
@@ -168,7 +168,7 @@ export function promptIds(
     : tokenizePrompt(tokenizer, renderPrompt(t, placed) + begun);
 }
 
-/** Moves the images of a message where the template wants them. */
+/** Moves the images of a message to the position that the template requires. */
 function placeImages(t: Template, text: string): string {
   const images = text.split(IMAGE_TOKEN).length - 1;
   if (images === 0 || !t.images) return text;
@@ -177,16 +177,16 @@ function placeImages(t: Template, text: string): string {
   return (t.images === "in front" ? IMAGE_TOKEN : `${IMAGE_TOKEN}\n${t.roles[0]}: `).repeat(images) + rest;
 }
 
-/** A part of a conversation that is tokenised alone. */
+/** A part of a conversation that is tokenised separately. */
 interface Piece {
   text: string;
-  /** Put the begin token before it, the end token behind it. */
+  /** Add the begin token before it, the end token after it. */
   begin?: boolean;
   end?: boolean;
   learned?: boolean;
 }
 
-/** Chinese-LLaVA's pieces: a question (with its begin token) and an answer, or role and text of each turn. */
+/** Chinese-LLaVA's pieces: question (with its begin token) and answer, or role and text of each message. */
 function turnPieces(t: Template, messages: readonly Message[]): Piece[] {
   if (t.style === "chinese_llama2") {
     return messages.flatMap((message, i): Piece[] => {
@@ -203,7 +203,7 @@ function turnPieces(t: Template, messages: readonly Message[]): Piece[] {
   return [{ text: t.system, begin: true }, ...turns];
 }
 
-/** mPLUG-Owl's pieces of a training text: it is cut at images, at "AI: " and at "\nHuman: ", the marks kept. */
+/** mPLUG-Owl's pieces of a training text, which is cut at images, at "AI: " and at "\nHuman: ". Pieces keep these marks. */
 function owlPieces(text: string): Piece[] {
   const chunks = text.split(/(<image>|AI: |\nHuman: )/);
   const kept = text.includes(IMAGE_TOKEN) ? chunks.filter((chunk) => chunk !== "") : chunks; // as the reference does
@@ -213,7 +213,7 @@ function owlPieces(text: string): Piece[] {
   });
 }
 
-/** Ids of pieces one after the other; the labels are those of the learned ones. */
+/** Ids of all pieces in order; labels for the learned ones. */
 function joinPieces(tokenizer: Tokenizer, pieces: readonly Piece[]): { inputIds: number[]; labels: number[] } {
   const [begin, end] = [tokenizer.encode(""), tokenizer.tokenToId("</s>")];
   if (end === undefined) throw new Error('conversation: the tokenizer has no end token "</s>"');
@@ -229,20 +229,20 @@ function joinPieces(tokenizer: Tokenizer, pieces: readonly Piece[]): { inputIds:
   return { inputIds, labels };
 }
 
-/** A conversation as the text of a line of mPLUG-Owl's training data; images become turns of their own. */
+/** A conversation as the text of one line of mPLUG-Owl's training data. Each image becomes a message of its own. */
 export const owlText = (turns: readonly Turn[]): string =>
   renderPrompt(
     templates.mplug_owl,
     turns.map(({ value }) => placeImages(templates.mplug_owl, value)),
   );
 
-/** One line of mPLUG-Owl's training data: its `text`, with "\nHuman: ", "\nAI: " and `<image>` in it. */
+/** A sample from the `text` of one line of mPLUG-Owl's training data, with "\nHuman: ", "\nAI: " and `<image>`. */
 export const owlSample = (tokenizer: Tokenizer, text: string): TrainingSample => ({
   ...joinPieces(tokenizer, owlPieces(text)),
   prompt: text,
 });
 
-/** Moves `<image>` to the front of its turn, as LLaVA's training does. */
+/** Moves `<image>` to the beginning of its message, as LLaVA's training does. */
 function imageFirst(turn: Turn, tags: boolean | undefined): Turn {
   if (!turn.value.includes(IMAGE_TOKEN)) return turn;
   const value = `${IMAGE_TOKEN}\n${turn.value.replaceAll(IMAGE_TOKEN, "").trim()}`.trim();
@@ -256,8 +256,8 @@ export interface TrainingOptions extends PromptOptions {
 }
 
 /**
- * Ids and labels of one training conversation, token for token as LLaVA makes them: only answers (and the separator
- * after them) are learned. A sample whose pieces do not tokenise to the whole is masked altogether, as there.
+ * Ids and labels of one training conversation, equal to LLaVA's token by token. Only answers, with the separator after them, are
+ * learned. As in LLaVA, a sample is masked entirely if its pieces have more or fewer tokens than the whole.
  */
 export function trainingSample(
   tokenizer: Tokenizer,
@@ -297,7 +297,7 @@ function plainSample(encode: (text: string) => number[], t: Template, turns: Tur
   return { inputIds, labels: inputIds.map((id, i) => (i < masked ? IGNORE_INDEX : id)), prompt };
 }
 
-/** `v0`: "### Role: text" lines; the two tokens of "###" stay learned before every turn, as in the reference. */
+/** `v0`: lines "### Role: text". As in the reference, the two tokens of "###" before each message are learned. */
 function singleSample(encode: (text: string) => number[], t: Template, turns: Turn[]): TrainingSample {
   const header = `${t.system}\n\n`;
   const lines = turns.map((turn) => `### ${t.roles[turn.from === "human" ? 0 : 1]}: ${turn.value}\n`);
@@ -314,7 +314,7 @@ function singleSample(encode: (text: string) => number[], t: Template, turns: Tu
   return { inputIds, labels, prompt };
 }
 
-/** `v1`, `llama_2`, `mpt`: rounds of question and answer; lengths are those of the rounds tokenised alone. */
+/** `v1`, `llama_2`, `mpt`: rounds of question and answer. Lengths are those of the rounds tokenised separately. */
 function roundsSample(
   encode: (text: string) => number[],
   t: Template,
@@ -332,7 +332,7 @@ function roundsSample(
     const parts = round.split(answer);
     if (round === "" || parts.length !== 2) break;
     let length = encode(round).length;
-    // The answer's separator ends in a space that SentencePiece joins to the next word: one token less, and the begin token.
+    // SentencePiece joins the space that ends the separator to the next word: one token less. The other is the begin token.
     let question = encode(parts[0] + answer).length - (t.style === "mpt" ? 1 : 2);
     if (i > 0 && t.style === "two" && !legacy) (length -= 1), (question -= 1);
     if (i > 0 && t.style === "mpt" && legacy) (length += 1), (question += 1);
@@ -344,7 +344,7 @@ function roundsSample(
   return { inputIds, labels, prompt };
 }
 
-/** System, question and answer make the first round; then two pieces a round. */
+/** The first round is system message, question and answer; each further one is two pieces. */
 function mptRounds(pieces: string[], sep: string): string[] {
   const rounds = [pieces.slice(0, 3).join(sep)];
   for (let i = 3; i < pieces.length; i += 2) rounds.push(pieces.slice(i, i + 2).join(sep));

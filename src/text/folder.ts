@@ -3,14 +3,16 @@ import { parseSentencePiece, sentencePieceJson } from "./sentencepiece.ts";
 import { Tokenizer, type TokenizerConfig } from "./tokenizer.ts";
 
 /**
- * The tokenizer of a folder: tokenizer.json, else SentencePiece's tokenizer.model; undefined where there is neither. Its
- * config comes from tokenizer_config.json, its chat template from chat_template.jinja, else chat_template.json, else the
- * config.
+ * The tokenizer of a folder: tokenizer.json, else SentencePiece's tokenizer.model; undefined if there is neither. Its config is
+ * tokenizer_config.json, its chat template chat_template.jinja, else that of chat_template.json, else that of the config.
+ * ```ts
+ * const tokenizer = await loadTokenizer(await openFolder("path/to/llama"));
+ * ```
  */
 export async function loadTokenizer(source: FileSource): Promise<Tokenizer | undefined> {
   const json = async (path: string) => ((await source.size(path)) === undefined ? undefined : readJson(source, path));
   const config: TokenizerConfig = (await json("tokenizer_config.json")) ?? {};
-  // A processor's template goes before the tokenizer's, which may be one for text alone.
+  // A processor's template takes precedence: the tokenizer's may be for text alone.
   config.chat_template = (await json("chat_template.json"))?.chat_template ?? config.chat_template;
   if ((await source.size("chat_template.jinja")) !== undefined)
     config.chat_template = new TextDecoder().decode(await source.read("chat_template.jinja"));
@@ -27,7 +29,7 @@ export async function loadTokenizer(source: FileSource): Promise<Tokenizer | und
   }
 }
 
-/** @throws if a tokenizer has more ids than the embedding of its folder's model has rows. */
+/** @throws if a tokenizer has more ids than its model's embedding table has rows. */
 export function checkTokenizer(source: FileSource, tokenizer: { size: number }, config: { vocab_size: number }): void {
   if (tokenizer.size > config.vocab_size)
     throw new Error(

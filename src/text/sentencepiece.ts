@@ -1,15 +1,15 @@
 /** SentencePiece models (`tokenizer.model`) as a tokenizer.json: BPE and unigram, byte fallback, dummy prefix. */
 import { type AddedToken, byteToken, type Component, type TokenizerConfig, type TokenizerJson } from "./tokenizer.ts";
 
-/** A vocabulary of SentencePiece, also that of a GGUF file. */
+/** A SentencePiece vocabulary, from tokenizer.model or a GGUF file. */
 export interface PieceModel {
   readonly kind: "unigram" | "bpe";
   readonly pieces: readonly Piece[];
-  /** A space before the text: words are spelled alike wherever they stand. Default true. */
+  /** Add a space before the text, so that its first word is spelled as elsewhere. Default true. */
   readonly dummyPrefix: boolean;
-  /** Runs of spaces become one, those at the ends go. */
+  /** Reduce runs of spaces to one, and remove those at both ends. */
   readonly removeExtraSpaces: boolean;
-  /** The compiled character map of a normalisation such as nmt_nfkc; empty for identity. */
+  /** Compiled character map of a normalisation such as nmt_nfkc; empty for identity. */
   readonly charsMap: Uint8Array;
 }
 export interface Piece {
@@ -110,7 +110,7 @@ interface PieceConfig extends TokenizerConfig {
   added_tokens_decoder?: Record<string, Omit<AddedToken, "id">>;
 }
 
-/** The tokenizer.json of the same ids. `more` are tokens behind the model's own (added_tokens.json). */
+/** The tokenizer.json with the same ids. `more` are tokens after the model's own (added_tokens.json). */
 export function sentencePieceJson(
   model: PieceModel,
   config: PieceConfig = {},
@@ -148,7 +148,7 @@ export function sentencePieceJson(
   };
 }
 
-/** How spaces become "▁", and where one is put before the text. */
+/** Normaliser: replaces spaces by "▁" and adds one before the text if needed. */
 function spaces({ dummyPrefix, removeExtraSpaces, charsMap }: PieceModel, legacy: boolean) {
   const replace = { type: "Replace", pattern: { String: " " }, content: "▁" };
   const first: Component[] = [];
@@ -166,7 +166,7 @@ function spaces({ dummyPrefix, removeExtraSpaces, charsMap }: PieceModel, legacy
   };
 }
 
-/** Begin and end tokens, as the config asks for them; LLaMA's default is a begin token alone. */
+/** Begin and end tokens as in the config. LLaMA's default is a begin token alone. */
 function postProcessor(pieces: readonly Piece[], config: PieceConfig): Component | null {
   const content = (token: PieceConfig["bos_token"], usual: string) =>
     typeof token === "string" ? token : (token?.content ?? usual);
@@ -188,7 +188,7 @@ function postProcessor(pieces: readonly Piece[], config: PieceConfig): Component
   };
 }
 
-/** SentencePiece joins the two neighbours whose join has the best score: the pieces, best first, are the merges. */
+/** SentencePiece merges the adjacent pieces whose union has the best score, so the merges are the pieces, best first. */
 function bpe(pieces: readonly Piece[], unknown: number): TokenizerJson["model"] {
   const ids = new Map(pieces.map(({ text }, id) => [text, id]));
   const joined = (text: string) => {
@@ -226,7 +226,7 @@ function unigram(pieces: readonly Piece[], unknown: number): TokenizerJson["mode
   };
 }
 
-/** Whether each byte has a piece, which unknown characters are spelled with. */
+/** Whether each byte has a piece, so that unknown characters can be written in bytes. */
 const hasBytes = (pieces: readonly Piece[]): boolean =>
   pieces.filter(({ type }) => type === BYTE).length === 256 && pieces.some(({ text }) => text === byteToken(0));
 

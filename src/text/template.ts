@@ -1,18 +1,18 @@
-/** Chat templates in Jinja, as tokenizer_config.json and chat_template.jinja hold them. */
+/** Chat templates in Jinja, from tokenizer_config.json or chat_template.jinja. */
 import { Template } from "@huggingface/jinja";
 import type { TokenizerConfig } from "./tokenizer.ts";
 
 export interface ChatTemplateMessage {
   role: string;
-  /** Text, or parts such as `{ type: "image" }` and `{ type: "text", text: "…" }`, as the template expects it. */
+  /** Text, or parts such as `{ type: "image" }` and `{ type: "text", text: "…" }`, whichever the template expects. */
   content: string | readonly { type: string; text?: string }[];
   [key: string]: unknown;
 }
 
 export interface ChatTemplateOptions {
-  /** End with what opens the assistant's turn. Default false. */
+  /** End with the header of the assistant's message. Default false. */
   addGenerationPrompt?: boolean;
-  /** Which template, where a model has several. Default "default". */
+  /** Name of the template, if a model has several. Default "default". */
   name?: string;
   /** Further variables of the template (tools, documents, …). */
   [variable: string]: unknown;
@@ -20,7 +20,7 @@ export interface ChatTemplateOptions {
 
 const compiled = new Map<string, Template>();
 
-/** Renders messages by the template of a tokenizer's config. */
+/** Renders messages with the template of a tokenizer's config. */
 export function renderChatTemplate(
   config: TokenizerConfig,
   messages: readonly ChatTemplateMessage[],

@@ -1,7 +1,7 @@
 import { Tokenizer as Model } from "@huggingface/tokenizers";
 import { type ChatTemplateMessage, type ChatTemplateOptions, renderChatTemplate } from "./template.ts";
 
-/** A Hugging Face `tokenizer.json`, the parts that are named here. */
+/** A Hugging Face `tokenizer.json`: the parts that are read here. */
 export interface TokenizerJson {
   version?: string;
   added_tokens?: AddedToken[];
@@ -31,7 +31,7 @@ export interface AddedToken {
 }
 export type Component = { type: string; [key: string]: any };
 
-/** The keys of tokenizer_config.json that matter beside a tokenizer.json. */
+/** The keys of tokenizer_config.json that are read besides tokenizer.json. */
 export interface TokenizerConfig {
   bos_token?: string | { content: string } | null;
   eos_token?: string | { content: string } | null;
@@ -41,7 +41,7 @@ export interface TokenizerConfig {
 }
 
 export interface EncodeOptions {
-  /** Apply the post-processor of the file (for LLaMA: put `<s>` first). Default true. */
+  /** Apply the post-processor of the file (for LLaMA: add `<s>` first). Default true. */
   addSpecialTokens?: boolean;
 }
 export interface DecodeOptions {
@@ -51,7 +51,7 @@ export interface DecodeOptions {
 
 const utf8 = new TextEncoder();
 
-/** GPT-2's printable stand-ins: byte -> character. Bytes that print as themselves keep their character. */
+/** GPT-2's printable character for each byte. Printable bytes keep their own. */
 export const byteToChar: readonly string[] = (() => {
   let next = 256;
   return Array.from({ length: 256 }, (_, b) => {
@@ -62,8 +62,12 @@ export const byteToChar: readonly string[] = (() => {
 const charToByte = new Map(byteToChar.map((char, byte) => [char, byte]));
 
 /**
- * A tokenizer read from `tokenizer.json`, by the library that Hugging Face keeps for it; tokenizers of other files
- * (`tokenizer.model`, GGUF) are turned into that form first. Text comes back as a stream of whole characters.
+ * A tokenizer from `tokenizer.json`, based on Hugging Face's library. Other files (`tokenizer.model`, GGUF) are converted to that
+ * form first. Decoding yields whole characters only.
+ * ```ts
+ * const ids = tokenizer.encode("Hello"); // with begin token, if the model has one
+ * tokenizer.decode(ids); // "Hello"
+ * ```
  */
 export class Tokenizer {
   /** Number of ids, special tokens included. */
@@ -71,11 +75,11 @@ export class Tokenizer {
   readonly #model: Model;
   readonly #special: ReadonlySet<number>;
   readonly #added: ReadonlyMap<string, number>;
-  /** How the bytes of a token are spelled. */
+  /** Spelling of bytes in tokens. */
   readonly #spelling: "bytes" | "sentencepiece" | "words";
   readonly #stripLeadingSpace: boolean;
 
-  /** @throws if the file is no tokenizer.json, or one of parts that the library does not have. */
+  /** @throws if the file is no tokenizer.json, or has parts that the library lacks. */
   constructor(
     readonly json: TokenizerJson,
     readonly config: TokenizerConfig = {},
@@ -85,9 +89,9 @@ export class Tokenizer {
     const added = json.added_tokens ?? [];
     checkModel(json);
     const complete = { ...json, added_tokens: added, decoder, normalizer, pre_tokenizer, post_processor };
-    // "Clean up" deletes spaces before punctuation; the text is to come back as it was.
+    // "Clean up" deletes spaces before punctuation, so decoding would not return the text that was encoded.
     this.#model = new Model(complete, { ...config, clean_up_tokenization_spaces: false });
-    // Each unknown character apart, so that it can be spelled in bytes.
+    // Unknown characters stay separate, so that each can be spelled in bytes.
     if (model.type === "Unigram" && model.byte_fallback) this.#model.model!.fuse_unk = false;
     this.#special = new Set(added.filter(({ special }) => special).map(({ id }) => id));
     this.#added = new Map(added.map(({ id, content }) => [content, id]));
@@ -98,26 +102,26 @@ export class Tokenizer {
       this.#spelling === "sentencepiece" && /"Strip"|"Metaspace"/.test(JSON.stringify(decoder ?? null));
   }
 
-  /** Id of a token as the vocabulary spells it, or undefined. */
+  /** Id of a token in the spelling of the vocabulary, or undefined. */
   tokenToId(token: string): number | undefined {
     return this.#model.token_to_id(token);
   }
 
-  /** The vocabulary's spelling of an id. */
+  /** Token of an id, in the spelling of the vocabulary. */
   idToToken(id: number): string {
     const token = this.#model.id_to_token(id);
     if (token === undefined) throw new Error(`tokenizer: id ${id} is outside the vocabulary of ${this.size}`);
     return token;
   }
 
-  /** This tokenizer with `tokens` as further special ones; those it lacks get the ids behind its own, in order. */
+  /** A copy with `tokens` as further special tokens. New ones get the ids after the existing ones, in order. */
   withTokens(...tokens: string[]): Tokenizer {
     const fresh = tokens.filter((token) => this.tokenToId(token) === undefined);
     const added = fresh.map((content, i) => ({ id: this.size + i, content, special: true }));
     return new Tokenizer({ ...this.json, added_tokens: [...(this.json.added_tokens ?? []), ...added] }, this.config);
   }
 
-  /** What ends a text, as tokenizer_config.json has it. */
+  /** Id of the end token in tokenizer_config.json. */
   get eosTokenId(): number | undefined {
     const { eos_token: token } = this.config;
     const text = typeof token === "string" ? token : token?.content;
@@ -128,7 +132,7 @@ export class Tokenizer {
     return this.#special.has(id);
   }
 
-  /** Ids of `text`; special tokens written in the text become their ids. */
+  /** Ids of `text`. Special tokens in the text become their ids. */
   encode(text: string, { addSpecialTokens = true }: EncodeOptions = {}): number[] {
     const { ids, tokens } = this.#model.encode(text, { add_special_tokens: addSpecialTokens });
     if (this.json.model.type === "Unigram" && this.json.model.byte_fallback)
@@ -148,12 +152,12 @@ export class Tokenizer {
     return ids.every((id) => id !== undefined) ? (ids as number[]) : [unknown];
   }
 
-  /** The text of a conversation by the model's own Jinja template, special tokens included. */
+  /** The text of a conversation by the model's Jinja template, special tokens included. */
   applyChatTemplate(messages: readonly ChatTemplateMessage[], options?: ChatTemplateOptions): string {
     return renderChatTemplate(this.config, messages, options);
   }
 
-  /** UTF-8 bytes of one token; a character may be spread over several tokens. */
+  /** UTF-8 bytes of one token. A character may span several tokens. */
   #bytes(id: number): Uint8Array {
     const token = this.idToToken(id);
     if (this.#added.has(token)) return utf8.encode(token);
@@ -162,13 +166,13 @@ export class Tokenizer {
     return byte ? Uint8Array.of(parseInt(byte[1], 16)) : utf8.encode(token.replaceAll("▁", " "));
   }
 
-  /** Text of `ids`; bytes that are no UTF-8 become U+FFFD. */
+  /** Text of `ids`. Bytes that are not UTF-8 become U+FFFD. */
   decode(ids: readonly number[], options: DecodeOptions = {}): string {
     const stream = this.stream(options);
     return ids.map((id) => stream.push(id)).join("") + stream.end();
   }
 
-  /** Decodes ids as they come: `push` gives the text that is complete so far, never half a character. */
+  /** Decodes ids one by one. `push` returns the text that is complete, never half a character; `end` the rest. */
   stream({ skipSpecialTokens = true }: DecodeOptions = {}): { push(id: number): string; end(): string } {
     const skipped = (id: number) => skipSpecialTokens && this.#special.has(id);
     if (this.#spelling === "words") {
@@ -202,7 +206,7 @@ export class Tokenizer {
 /** SentencePiece's spelling of a byte. */
 export const byteToken = (byte: number): string => `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`;
 
-/** What the library would take in silence, or fail at with an error of no help. */
+/** @throws on parts that the library ignores silently, or fails at with an unclear error. */
 function checkModel({ model }: TokenizerJson): void {
   const { vocab, merges } = model;
   const known = ["BPE", "Unigram", "WordPiece"];
