@@ -1,6 +1,6 @@
 /**
- * The visual abstractor of mPLUG-Owl (arXiv 2304.14178): learnable queries read the image by cross-attention. With fixed
- * positions it is that of mPLUG-Owl2 (arXiv 2311.04257).
+ * The visual abstractor of mPLUG-Owl (arXiv 2304.14178): cross-attention of learnable queries to the image. With fixed positions
+ * it is that of mPLUG-Owl2 (arXiv 2311.04257).
  */
 import { cat, scaledDotProductAttention, type Tensor, tensor } from "../src/index.ts";
 import { LayerNorm, Linear, Module, truncatedNormal } from "../src/nn/index.ts";
@@ -13,7 +13,7 @@ export interface AbstractorConfig {
   num_hidden_layers: number;
   num_attention_heads: number;
   layer_norm_eps?: number;
-  /** mPLUG-Owl2: patches a side of the image. Queries and keys then get fixed sin-cos positions, values do not. */
+  /** mPLUG-Owl2: patches per side of the image. Queries and keys get fixed sin-cos positions, values do not. */
   grid_size?: number;
   num_learnable_queries?: number;
 }
@@ -53,7 +53,7 @@ class AbstractorAttention extends Module {
     this.k_pos_embed = tensor(table, { shape: [1 + grid * grid, d] });
   }
 
-  /** x [N, Q, D] reads from source [N, Q + P, D]. */
+  /** Attention of x [N, Q, D] over source [N, Q + P, D]. */
   forward(x: Tensor, source: Tensor): Tensor {
     const { q_pos_embed: here, k_pos_embed: there } = this;
     const q = this.query.forward(here ? x.add(here) : x);
@@ -62,13 +62,13 @@ class AbstractorAttention extends Module {
   }
 }
 
-/** Attention of heads side by side: q [N, Q, D], k and v [N, P, D] to [N, Q, D]. */
+/** Attention in heads: q [N, Q, D], k and v [N, P, D] to [N, Q, D]. */
 export function multiHead(q: Tensor, k: Tensor, v: Tensor, heads: number): Tensor {
   const split = (x: Tensor) => x.reshape([...x.shape.slice(0, 2), heads, x.shape[2] / heads]).transpose(1, 2); // [N, H, P, D/H]
   return scaledDotProductAttention(split(q), split(k), split(v)).transpose(1, 2).reshape(q.shape);
 }
 
-/** Fixed positions [count, D]: each coordinate gets an equal part of D, half of it sines and half cosines. */
+/** Fixed positions [count, D]. Each coordinate has an equal part of D, half sines and half cosines. */
 export function sinCos(points: readonly (readonly number[])[], dim: number): Float32Array {
   const out = new Float32Array(points.length * dim);
   points.forEach((point, i) => {
@@ -136,7 +136,7 @@ class AbstractorCrossAttention extends Module {
     this.normk = new LayerNorm(d);
   }
 
-  /** The queries see themselves and the image. The residual is the normalised query, as in the reference. */
+  /** Attention of the queries over themselves and the image. As in the reference, the residual is the normalised query. */
   forward(x: Tensor, image: Tensor): Tensor {
     const { out_proj, norm2, mlp } = this.output;
     const q = this.norm1.forward(x); // [N, Q, D]
@@ -164,7 +164,7 @@ class AbstractorEncoder extends Module {
   }
 }
 
-/** Learnable queries to one embedding each, and an end token behind them. */
+/** Maps each query to one embedding, with an end token after them. */
 export class Abstractor extends Module {
   encoder: AbstractorEncoder;
   visual_fc: Linear;

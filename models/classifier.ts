@@ -1,4 +1,4 @@
-/** ViT with a class token for classification (arXiv 2010.11929), weight names and config keys of Hugging Face. */
+/** ViT with a class token for classification (arXiv 2010.11929). Weight names and config keys are those of Hugging Face. */
 
 import { cat, crossEntropy, interpolate, type Tensor } from "../src/index.ts";
 import { type FileSource, openCheckpoint, openFolder, type SaveOptions } from "../src/io/index.ts";
@@ -8,12 +8,12 @@ import { type LoadOptions, loadModel, saveModel } from "./checkpoints/load.ts";
 import { checkConfig, checkPixels, type VisionConfig, VisionLayer } from "./clip.ts";
 
 export interface ViTConfig extends VisionConfig {
-  /** The names of the classes by number; their count is the width of the head. */
+  /** Names of the classes by index. Their number is the width of the head. */
   id2label?: Readonly<Record<string, string>>;
   num_labels?: number;
 }
 
-/** Where CLIP's block has what ViT's checkpoints name so. */
+/** Names in ViT's checkpoints to those of CLIP's block. */
 const places: Readonly<Record<string, string>> = {
   "attention.attention.query": "self_attn.q_proj",
   "attention.attention.key": "self_attn.k_proj",
@@ -25,7 +25,7 @@ const places: Readonly<Record<string, string>> = {
   layernorm_after: "layer_norm2",
 };
 
-/** CLIP's block under the names of ViT's checkpoints. */
+/** CLIP's block with the weight names of ViT's checkpoints. */
 class ViTLayer extends VisionLayer {
   protected override fields(): Iterable<[string, unknown]> {
     const at = (place: string) => place.split(".").reduce((x: any, key) => x[key], this);
@@ -63,7 +63,7 @@ class ViTEmbeddings extends Module {
     return cat(tokens, 1).add(interpolated ? this.#positions(h, w) : this.position_embeddings); // [N, 1 + P, D]
   }
 
-  /** The square grid of positions stretched to h x w patches. */
+  /** Positions for h x w patches: the square grid, resized. */
   #positions(h: number, w: number): Tensor {
     const { hidden_size: d, image_size: size, patch_size: patch } = this.config;
     const side = size / patch;
@@ -114,7 +114,7 @@ export class ViTForImageClassification extends Module {
 
   /**
    * pixels [N, C, H, W] to logits [N, classes] and all hidden states [N, 1 + P, D], the last one normalised.
-   * @param interpolatePositions stretches the positions (bicubic) to images of another size or shape.
+   * @param interpolatePositions resize the positions (bicubic) for images of another size or shape
    */
   forward(pixels: Tensor, { interpolatePositions = false } = {}): { logits: Tensor; hiddenStates: Tensor[] } {
     const { embeddings, encoder, layernorm } = this.vit;
@@ -124,7 +124,7 @@ export class ViTForImageClassification extends Module {
     return { logits: this.classifier.forward(states[states.length - 1].select(1, 0)), hiddenStates: states };
   }
 
-  /** Mean cross-entropy; labels i32 [N], the numbers of the classes. */
+  /** Mean cross-entropy. Labels are class indices, i32 [N]. */
   loss(pixels: Tensor, labels: Tensor): Tensor {
     return crossEntropy(this.forward(pixels).logits, labels);
   }

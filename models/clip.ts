@@ -1,7 +1,7 @@
 /**
  * The vision encoder of CLIP (arXiv 2103.00020): a vision transformer with pre-norm blocks and a class token. Weight
- * names are those of Hugging Face (`pre_layrnorm` included: the typo is in every checkpoint). The blocks serve the other
- * vision transformers too.
+ * names are those of Hugging Face (`pre_layrnorm` included: the typo is in every checkpoint). Other vision transformers use
+ * its blocks too.
  */
 import { cat, scaledDotProductAttention, type Tensor } from "../src/index.ts";
 import {
@@ -31,12 +31,12 @@ export interface VisionConfig {
   stem_channels?: number[];
 }
 
-/** An encoder of images, as the models that look at them see it. */
+/** The interface of image encoders for vision-language models. */
 export interface VisionTower extends Module {
   readonly config: VisionConfig;
-  /** Leading tokens that stand for the whole image, not for a patch (1 for a class token). */
+  /** Number of leading tokens that are no patches (1 with a class token). */
   readonly prefixTokens: number;
-  /** pixels [N, C, H, W] to the states before, between and after the layers, each [N, P, D]. */
+  /** pixels [N, C, H, W] to hidden states, each [N, P, D]: the embedding, then the output of each layer. */
   hiddenStates(pixels: Tensor): Tensor[];
 }
 
@@ -117,7 +117,7 @@ export class Encoder extends Module {
     this.layers = Array.from({ length: config.num_hidden_layers }, () => new VisionLayer(config, act));
   }
 
-  /** All states: the input, and the output of each layer. */
+  /** Hidden states: the input, and the output of each layer. */
   forward(x: Tensor): Tensor[] {
     const states = [x];
     for (const layer of this.layers) states.push(layer.forward(states[states.length - 1]));

@@ -25,7 +25,7 @@ export class Llava extends VisionLanguageModel {
   vision_tower: VisionTower;
   multi_modal_projector: Adapter;
   image_slots?: SlotEmbedding;
-  /** Ends each row of an image in tiles. */
+  /** LLaVA-NeXT: added after each row of an image. */
   image_newline?: Tensor; // [D']
   language_model: LlamaForCausalLM;
 
@@ -52,7 +52,7 @@ export class Llava extends VisionLanguageModel {
     return this.config.image_token_index < 0; // the original code's batches
   }
 
-  /** What the projector reads: pixels [N, C, H, W] to [N, P, D]. */
+  /** Input of the projector: pixels [N, C, H, W] to features [N, P, D]. */
   visionFeatures(pixels: Tensor): Tensor {
     const { vision_feature_layer: layer = -2, vision_feature_select_strategy: strategy = "default" } = this.config;
     const states = this.vision_tower.hiddenStates(pixels);
@@ -74,12 +74,12 @@ export class Llava extends VisionLanguageModel {
     return this.image_slots ? this.image_slots.forward(images) : images;
   }
 
-  /** LLaVA-NeXT: how the tiles of an image are joined, for tiles of `per` tokens; undefined if images are taken whole. */
+  /** LLaVA-NeXT: layout of tiles with `per` tokens each; undefined if images are not cut into tiles. */
   tileLayout(per: number): TileLayout | undefined {
     return tileLayout(this.config, per);
   }
 
-  /** LLaVA-NeXT: the tokens of each image's tiles in the order of the image, its rows ended by the newline. */
+  /** LLaVA-NeXT: tokens of all tiles of an image, in the order of the image, with the newline after each row. */
   protected override imageRows(features: Tensor, input: VisionLanguageInput): ImageRows {
     if (!this.config.image_grid_pinpoints) return super.imageRows(features, input);
     return tiledRows(this.config, this.project(features), input.imageSizes, this.image_newline);
@@ -92,7 +92,7 @@ export class Llava extends VisionLanguageModel {
    */
   static assemble(language: LlamaForCausalLM, tower: ReturnType<typeof visionTower>, keys: object): Llava {
     const { config, note } = assembledConfigs(language.config, tower.config, keys);
-    const model = withoutInit(() => new Llava(config)); // its large parts are replaced
+    const model = withoutInit(() => new Llava(config)); // its large parts are replaced next
     model.language_model = language;
     model.vision_tower = tower;
     model.multi_modal_projector = newProjector(config);
@@ -123,7 +123,7 @@ const newProjector = ({ vision_config: vision, text_config: text, ...config }: L
 const newNewline = ({ text_config: { hidden_size } }: LlavaConfig): Tensor =>
   normal([hidden_size], hidden_size ** -0.5);
 
-/** features [N, P, D] of N images to embeddings [N, tokens(P), D']. */
+/** Module from features [N, P, D] of N images to embeddings [N, tokens(P), D']. */
 export interface Adapter extends Module {
   tokens(patches: number): number;
   forward(features: Tensor): Tensor;
@@ -134,15 +134,15 @@ export interface ProjectorOptions {
   type: string;
   bias?: boolean;
   act?: string;
-  /** Merges squares of this many tokens a side into one wider token (space to depth). Default 1. */
+  /** Merge squares of this many tokens per side into one wider token (space to depth). Default 1. */
   pixelShuffle?: number;
-  /** Appends the mean of the tokens as one more. */
+  /** Append the mean of the tokens as one more. */
   meanToken?: boolean;
 }
 
-/** One linear layer or an MLP, the same for every token; weights are named linear_1, linear_2, … */
+/** One linear layer or an MLP on every token. Weights are named linear_1, linear_2, … */
 export class Projector extends Module implements Adapter {
-  readonly #layers: Layer[] = []; // Linear, or what replaced it
+  readonly #layers: Layer[] = []; // Linear, or a replacement such as QuantizedLinear
   readonly #act: Activation;
   readonly #shuffle: number;
   readonly #meanToken: boolean;

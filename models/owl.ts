@@ -1,6 +1,6 @@
 /**
- * mPLUG-Owl (arXiv 2304.14178): CLIP's vision maths under its own names, the visual abstractor, LLaMA.
- * An image stands as a run of negative ids, one for each query and one for the end token.
+ * mPLUG-Owl (arXiv 2304.14178): CLIP's vision encoder with weight names of its own, the visual abstractor, LLaMA. An image is a
+ * run of negative ids, one for each query and one for the end token.
  */
 
 import { Processor } from "../src/generate/index.ts";
@@ -37,7 +37,7 @@ export const owlDefaults = {
   queries: 64,
 } as const;
 
-/** Full attention; q, k and v of each head lie side by side in one projection. */
+/** Full attention. One projection gives q, k and v, interleaved by head. */
 class OwlAttention extends Module {
   query_key_value: Linear;
   dense: Linear;
@@ -125,7 +125,7 @@ export class OwlVisionModel extends Module {
     this.post_layernorm = new LayerNorm(config.hidden_size, config.layer_norm_eps ?? 1e-6);
   }
 
-  /** pixels [N, C, H, W]; all tokens are normalised at the end, the class token included. */
+  /** pixels [N, C, H, W] to hidden states. The last one is normalised, class token included. */
   forward(pixels: Tensor): { hiddenStates: Tensor[]; lastHiddenState: Tensor } {
     const hiddenStates = [this.embeddings.forward(pixels)]; // each [N, P, D]
     for (const layer of this.encoder.layers) hiddenStates.push(layer.forward(hiddenStates[hiddenStates.length - 1]));
@@ -174,7 +174,7 @@ export class MplugOwl extends VisionLanguageModel {
     };
     const model = await loadModel(source, () => new MplugOwl(config), [tensors], [], options);
     const { image_size: size } = config.vision_config;
-    // Its own code squeezes images to the square, whatever their shape.
+    // The original code resizes images to the square and ignores their aspect ratio.
     const images = { size: { width: size, height: size }, do_center_crop: false };
     model.processor = await Processor.open(source, config.text_config, images, { template: "mplug_owl" });
     return model;

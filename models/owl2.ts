@@ -1,6 +1,6 @@
 /**
  * mPLUG-Owl2 (arXiv 2311.04257): mPLUG-Owl's vision tower at 448 pixels, an abstractor with fixed positions, and a LLaMA
- * whose norms, keys and values are learned apart for text and for image features. Names of X-PLUG's checkpoints.
+ * with separate norms, keys and values for text and for image features. Weight names are those of X-PLUG's checkpoints.
  */
 
 import { Processor } from "../src/generate/index.ts";
@@ -15,7 +15,7 @@ import { type DecoderPart, type LlamaConfig, LlamaForCausalLM } from "./llama.ts
 import { OwlVisionModel, owlDefaults } from "./owl.ts";
 import { VisionLanguageModel } from "./vlm.ts";
 
-/** The keys of config.json: LLaMA's, and the visual parts'. */
+/** The keys of config.json: those of LLaMA, and visual_config. */
 export interface MplugOwl2Config extends LlamaConfig {
   visual_config: { visual_model: VisionConfig; visual_abstractor: AbstractorConfig };
 }
@@ -30,7 +30,7 @@ const visualDefaults = {
   },
 } as const;
 
-/** mPLUG-Owl's abstractor with its own queries. */
+/** mPLUG-Owl's abstractor, with the queries as its parameter. */
 class VisualAbstractor extends Abstractor {
   query_embeds: Tensor; // [1, Q, D]
 
@@ -40,7 +40,7 @@ class VisualAbstractor extends Abstractor {
   }
 }
 
-/** One layer for text and one for image features. */
+/** Two layers of one kind: one for text, one for image features. */
 class Multiway extends Module implements DecoderPart {
   multiway: Layer[]; // text, image
 
@@ -55,7 +55,7 @@ class Multiway extends Module implements DecoderPart {
   }
 }
 
-/** LLaMA whose norms, keys and values are learned apart for text and for image features. */
+/** LLaMA with separate norms, keys and values for text and for image features. */
 export class MplugOwl2Decoder extends LlamaForCausalLM {
   constructor(config: LlamaConfig) {
     const twoWays = (make: () => Layer) => new Multiway(make);

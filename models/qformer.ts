@@ -1,6 +1,6 @@
 /**
- * The visual part of BLIP-2 (arXiv 2301.12597), MiniGPT-4's too: a ViT, and the Q-Former, a BERT of learnable queries that
- * reads the image by cross-attention; a linear layer leads to the language model. Weight names of Hugging Face.
+ * The visual part of BLIP-2 (arXiv 2301.12597) and MiniGPT-4: a ViT, the Q-Former, and a linear layer to the width of the language
+ * model. The Q-Former is a BERT of learnable queries with cross-attention to the image. Weight names are those of Hugging Face.
  */
 
 import { cat, scaledDotProductAttention, type Tensor } from "../src/index.ts";
@@ -17,7 +17,7 @@ export interface QFormerConfig {
   intermediate_size: number;
   num_hidden_layers: number;
   num_attention_heads: number;
-  /** Every how many layers, from the first on, the queries read the image. Default 2. */
+  /** The queries attend to the image in every n-th layer, from the first on. Default 2. */
   cross_attention_frequency?: number;
   layer_norm_eps?: number;
 }
@@ -27,12 +27,12 @@ export interface Blip2Config {
   vision_config: VisionConfig;
   qformer_config: QFormerConfig;
   num_query_tokens: number;
-  /** Width of the language model; else that of text_config (OPT: hidden_size, T5: d_model). */
+  /** Width of the language model. Default: that of text_config (OPT: hidden_size, T5: d_model). */
   language_projection_size?: number;
   text_config?: { hidden_size?: number; d_model?: number };
 }
 
-/** A config as published, with the defaults of the reference classes where it leaves keys out. */
+/** A published config, completed with the defaults of the reference classes. */
 function completeConfig(config: Partial<Blip2Config>): Blip2Config {
   const vision_config: VisionConfig = {
     hidden_size: 1408,
@@ -146,7 +146,7 @@ export class Blip2VisionModel extends Module {
   }
 }
 
-/** BERT's sublayer end: a linear layer, the residual, then the norm. */
+/** The end of a BERT sublayer: linear layer, residual, norm. */
 class QFormerOutput extends Module {
   dense: Linear;
   LayerNorm: LayerNorm;
@@ -179,7 +179,7 @@ class QFormerHeads extends Module {
     this.value = new Linear(source, dim);
   }
 
-  /** x [N, Q, D] reads from source [N, P, D']. */
+  /** Attention of x [N, Q, D] over source [N, P, D']. */
   forward(x: Tensor, source: Tensor): Tensor {
     return multiHead(this.query.forward(x), this.key.forward(source), this.value.forward(source), this.heads);
   }
@@ -248,7 +248,7 @@ class QFormerEncoder extends Module {
   }
 }
 
-/** Queries read features through their layers. */
+/** Layers of self-attention among queries and cross-attention to features. */
 export class QFormer extends Module {
   layernorm: LayerNorm;
   encoder: QFormerEncoder;
@@ -259,7 +259,7 @@ export class QFormer extends Module {
     this.encoder = new QFormerEncoder(config);
   }
 
-  /** queries [1, Q, D], features [N, P, D'] to the states before, between and after the layers, each [N, Q, D]. */
+  /** queries [1, Q, D], features [N, P, D'] to hidden states, each [N, Q, D]: the input, then the output of each layer. */
   forward(queries: Tensor, features: Tensor): Tensor[] {
     const [, q, d] = queries.shape;
     const states = [this.layernorm.forward(queries).expand([features.shape[0], q, d])];
@@ -268,7 +268,7 @@ export class QFormer extends Module {
   }
 }
 
-/** BLIP-2 without its language model: images to embeddings of it. */
+/** BLIP-2 without its language model: images to embeddings of that model. */
 export class Blip2ImageEncoder extends Module {
   vision_model: Blip2VisionModel;
   query_tokens: Tensor; // [1, Q, D]
@@ -299,7 +299,7 @@ export class Blip2ImageEncoder extends Module {
     return { embeddings, features, hiddenStates };
   }
 
-  /** The visual part of a BLIP-2 folder; its language model is left out. */
+  /** Loads the visual part of a BLIP-2 folder, without its language model. */
   static async fromPretrained(where: string | FileSource, options?: LoadOptions): Promise<Blip2ImageEncoder> {
     const source = await openFolder(where);
     const { config, tensors } = await openCheckpoint(source);

@@ -34,7 +34,7 @@ const models = new Map<string, Loadable>([
   ["mplug-owl", MplugOwl],
   ["mplug_owl2", MplugOwl2],
   ["vit", ViTForImageClassification],
-  ...all({ clip: 0, siglip: 0, ...towers }, loadVisionTower), // "clip" and "siglip": both encoders, the text's left out
+  ...all({ clip: 0, siglip: 0, ...towers }, loadVisionTower), // "clip" and "siglip" have a text encoder too, which is not loaded
 ]);
 
 /**

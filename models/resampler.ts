@@ -1,6 +1,6 @@
 /**
- * Qwen-VL's resampler (arXiv 2308.12966; OmniLMM and MiniCPM-V have it too): one cross-attention from a grid of learnable
- * queries to the features of an image, whose fixed positions are stretched to grids of other sizes.
+ * Qwen-VL's resampler (arXiv 2308.12966), also in OmniLMM and MiniCPM-V: one cross-attention from a grid of learnable queries to
+ * the features of an image. Its fixed positions are resized for grids of other sizes.
  */
 
 import { interpolate, type Tensor, tensor } from "../src/index.ts";
@@ -10,7 +10,7 @@ import type { Rename } from "./checkpoints/load.ts";
 import type { Adapter } from "./llava.ts";
 
 export interface ResamplerConfig {
-  /** Queries a side. */
+  /** Queries per side of the grid. */
   grid_size: number;
   embed_dim: number;
   num_heads: number;
@@ -46,7 +46,7 @@ class GridPositions extends Module {
   }
 }
 
-/** Attention under the names of PyTorch's MultiheadAttention. */
+/** Attention with the weight names of PyTorch's MultiheadAttention. */
 class PackedAttention extends Module {
   in_proj_weight: Tensor; // [3 D, D]
   in_proj_bias: Tensor; // [3 D]
@@ -63,7 +63,7 @@ class PackedAttention extends Module {
     this.out_proj = new Linear(dim, dim);
   }
 
-  /** q [1, Q, D] of all images, k and v [N, P, D] to [N, Q, D]. */
+  /** q [1, Q, D], shared by all images, k and v [N, P, D] to [N, Q, D]. */
   forward(q: Tensor, k: Tensor, v: Tensor): Tensor {
     const d = q.shape[2];
     const project = (x: Tensor, i: number) =>
@@ -109,5 +109,5 @@ export class Resampler extends Module implements Adapter {
   }
 }
 
-/** How checkpoints name what is a module here. */
+/** The name of the positions in checkpoints to that of the module here. */
 export const resamplerNames: readonly Rename[] = [[/(^|\.)pos_embed$/, "$1pos_embed.table"]];

@@ -7,7 +7,7 @@ export interface RopeScaling {
   low_freq_factor?: number;
   high_freq_factor?: number;
   original_max_position_embeddings?: number;
-  /** For "factors": what the frequency of each pair of channels is divided by. */
+  /** For "factors": divisor of the frequency of each pair of channels. */
   factors?: readonly number[];
 }
 
@@ -23,15 +23,15 @@ export function inverseFrequencies(config: LlamaConfig): Float32Array {
   if (type === "linear") return plain.map((f) => f / factor);
   if (type !== "llama3")
     throw new Error(`rope_scaling type "${type}" is not supported; known are default, linear, llama3, factors`);
-  // Long wavelengths are stretched by `factor`, short ones kept, those between interpolated (Llama 3.1).
+  // Llama 3.1: long wavelengths grow by `factor`, short ones stay, those between are interpolated.
   const {
     low_freq_factor: low = 1,
     high_freq_factor: high = 4,
     original_max_position_embeddings: length = 8192,
   } = scaling;
   return plain.map((f) => {
-    const turns = (length * f) / (2 * Math.PI); // within the original context
-    const keep = Math.min(1, Math.max(0, (turns - low) / (high - low)));
+    const rotations = (length * f) / (2 * Math.PI); // within the original context
+    const keep = Math.min(1, Math.max(0, (rotations - low) / (high - low)));
     return (1 - keep) * (f / factor) + keep * f;
   });
 }

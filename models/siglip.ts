@@ -1,6 +1,6 @@
 /**
- * SigLIP's vision encoder (arXiv 2303.15343) with the weight names of Hugging Face: CLIP's blocks with the tanh form of
- * GELU, no class token, and a head in which one learned probe reads the image.
+ * SigLIP's vision encoder (arXiv 2303.15343) with the weight names of Hugging Face: CLIP's blocks with the tanh form of GELU, no
+ * class token, and a pooling head: attention of one learned probe over the image.
  */
 
 import { linear, scaledDotProductAttention, type Tensor } from "../src/index.ts";
@@ -30,7 +30,7 @@ class SiglipEmbeddings extends Module {
   }
 }
 
-/** Attention with q, k and v in one matrix, as torch.nn.MultiheadAttention stores it. */
+/** Attention with q, k and v in one matrix, the layout of torch.nn.MultiheadAttention. */
 class ProbeAttention extends Module {
   in_proj_weight: Tensor; // [3 D, D]
   in_proj_bias: Tensor; // [3 D]
@@ -46,7 +46,7 @@ class ProbeAttention extends Module {
     this.out_proj = new Linear(dim, dim);
   }
 
-  /** probe [N, 1, D] reads x [N, P, D]. */
+  /** Attention of the probe [N, 1, D] over x [N, P, D]. */
   forward(probe: Tensor, x: Tensor): Tensor {
     const [n, , d] = x.shape;
     const project = (y: Tensor, i: number) =>
@@ -111,7 +111,7 @@ export class SiglipVisionModel extends Module implements VisionTower {
     return encoder.forward(embeddings.forward(pixels));
   }
 
-  /** pixels [N, C, H, W]; lastHiddenState [N, P, D] is normalised, `pooled` [N, D] what the head makes of it. */
+  /** pixels [N, C, H, W]. lastHiddenState [N, P, D] is normalised; `pooled` [N, D] is the output of the head. */
   forward(pixels: Tensor): { hiddenStates: Tensor[]; lastHiddenState: Tensor; pooled?: Tensor } {
     const { post_layernorm, head } = this.vision_model;
     const hiddenStates = this.hiddenStates(pixels);

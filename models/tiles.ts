@@ -5,7 +5,7 @@ import { constant, Module } from "../src/nn/index.ts";
 import type { LlavaConfig } from "./checkpoints/llava.ts";
 import type { ImageRows } from "./vlm.ts";
 
-/** How the tiles of an image are joined, for tiles of `per` tokens; undefined if images are taken whole. */
+/** Layout of tiles with `per` tokens each; undefined if images are not cut into tiles. */
 export function tileLayout(config: LlavaConfig, per: number): TileLayout | undefined {
   const { image_grid_pinpoints: pinpoints, vision_config, mm_patch_merge_type: merge = "spatial_unpad" } = config;
   return pinpoints && { pinpoints, tile: vision_config.image_size, side: Math.sqrt(per), merge };

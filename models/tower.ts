@@ -12,7 +12,7 @@ export const towers = {
   vit_conv_stem: ViT,
 };
 
-/** Makes the encoder of images that a config describes, by its model_type (default CLIP). */
+/** The vision tower that a config describes, by its `model_type` (default CLIP), with initial values. @throws if unknown. */
 export function visionTower(config: VisionConfig): CLIPVisionModel | SiglipVisionModel | ViT {
   const type = config.model_type ?? "clip_vision_model";
   if (!(type in towers)) {
@@ -21,7 +21,7 @@ export function visionTower(config: VisionConfig): CLIPVisionModel | SiglipVisio
   return new towers[type as keyof typeof towers](config);
 }
 
-/** Loads a vision tower alone, also out of a checkpoint of the whole two-tower model. */
+/** Loads a vision tower alone, also from a checkpoint with both towers (CLIP, SigLIP). */
 export async function loadVisionTower(
   where: string | FileSource,
   options?: LoadOptions,

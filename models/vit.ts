@@ -1,4 +1,4 @@
-/** ViT in its plain form, for training from scratch: convolutional stem or patches, no class token, final norm. */
+/** The plain ViT for training from scratch: convolutional stem or patches, no class token, final norm. */
 import type { Tensor } from "../src/index.ts";
 import { Conv2d, constant, LayerNorm, Linear, Module, truncatedNormal } from "../src/nn/index.ts";
 import { checkConfig, checkPixels, Encoder, type VisionConfig, type VisionTower } from "./clip.ts";
@@ -46,7 +46,7 @@ export class ViT extends Module implements VisionTower {
     this.post_layernorm = new LayerNorm(d, config.layer_norm_eps);
   }
 
-  /** The last state is normalised: it is what the heads and adapters read. */
+  /** As `VisionTower`. The last state, which heads and adapters read, is normalised. */
   hiddenStates(pixels: Tensor): Tensor[] {
     checkPixels(pixels, this.config);
     const states = this.encoder.forward(this.stem.forward(pixels).add(this.position_embedding));
@@ -60,7 +60,7 @@ export class ViT extends Module implements VisionTower {
   }
 }
 
-/** Linear heads on the mean of all tokens, one for each named task. */
+/** Linear heads on the mean of all tokens, one per named task. */
 export class ViTHeads extends Module {
   norm: LayerNorm;
   heads: Linear[];
@@ -75,7 +75,7 @@ export class ViTHeads extends Module {
     for (const head of this.heads) head.bias = constant([head.outFeatures], 0);
   }
 
-  /** features [N, P, D] to logits [N, classes] of each task. */
+  /** features [N, P, D] to the logits of each task, [N, classes]. */
   forward(features: Tensor): Record<string, Tensor> {
     const pooled = this.norm.forward(features.mean(1)); // [N, D]
     return Object.fromEntries(Object.keys(this.classes).map((task, i) => [task, this.heads[i].forward(pooled)]));

@@ -1,4 +1,4 @@
-/** What answers: the model of any folder that can chat, a recipe's result among them. */
+/** Chat with the model of any folder, or with the result of a training recipe. */
 
 import { type ChatMessage, type GenerateOptions, Processor } from "../../src/generate/index.ts";
 import { type FileSource, openFolder, readJson } from "../../src/io/index.ts";
@@ -17,9 +17,9 @@ import { ChatSession, type SessionParts } from "./session.ts";
 export interface AssistantOptions extends LlavaLoadOptions {
   /** The model that a recipe's adapter or projector belongs to. Default: what log.json names, if it was trained here. */
   readonly base?: string | FileSource;
-  /** A PEFT folder whose adapter is put on the model. */
+  /** A PEFT folder; its adapter is added to the model. */
   readonly adapter?: string | FileSource;
-  /** Conversation template. Default: that which a recipe trained, else the folder's chat template, else the model's own. */
+  /** Conversation template. Default: that of the training recipe, else the folder's chat template, else that of the model. */
   readonly template?: string;
 }
 
@@ -58,7 +58,7 @@ export class Assistant {
     return new ChatSession(this.model, this.parts);
   }
 
-  /** Answers a conversation, in pieces of text. What the same conversation asked before is not computed again. */
+  /** Answers a conversation, in pieces of text. Earlier messages of the same conversation are not computed again. */
   chat(messages: readonly ChatMessage[], options?: GenerateOptions): AsyncGenerator<string> {
     if (!this.#session || messages[0] !== this.#first) this.#session = this.session();
     this.#first = messages[0];
@@ -104,7 +104,7 @@ async function placed(
     const why = isUrl(place) ? "a URL" : "a place that counts only where it was trained";
     throw new Error(`${source.location}/${LOG}: ${key} ${JSON.stringify(place)} is ${why}: ${instead}`);
   };
-  // A projector that trained is in the result; that of the stage before may be gone.
+  // The result contains a trained projector. That of the previous stage may not exist any more.
   const before = recipe.trainable.includes("projector") ? null : recipe.pretrain_mm_mlp_adapter;
   const { model_name_or_path: model, vision_tower: tower } = recipe;
   return {
@@ -128,7 +128,7 @@ async function trainedHere(log: unknown, output: string): Promise<boolean> {
 
 const bitsOf = { f32: 32, f16: 16, int8: 8, int4: 4, nf4: 4 } as const;
 
-/** What a recipe trained, on the model that it trained. */
+/** The model of a recipe with the adapter or projector that it trained. */
 async function openTrained(source: FileSource, { dtype }: LlavaLoadOptions, recipe: PlacedRecipe): Promise<Opened> {
   const kept = dtype && { bits: bitsOf[dtype], quant_type: dtype === "int4" ? ("int4" as const) : ("nf4" as const) };
   const { model, processor } = await openModel({ ...recipe, ...kept });

@@ -1,3 +1,3 @@
-/** Conversations with any model of a folder: one that is answered whole, and one that goes on and keeps its cache. */
+/** Conversations: `Assistant` opens the model of any folder, `ChatSession` keeps the cache between messages. */
 export { Assistant, type AssistantOptions } from "./assistant.ts";
 export { ChatSession, type SessionParts } from "./session.ts";

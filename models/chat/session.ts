@@ -1,4 +1,4 @@
-/** A conversation that goes on: keys and values of earlier turns and their images are kept, only what is new is computed. */
+/** A conversation that keeps the keys and values of earlier messages and images, and computes only new ones. */
 
 import {
   bucket,
@@ -19,26 +19,26 @@ import { LlamaForCausalLM } from "../llama.ts";
 import type { VisionLanguageModel } from "../vlm.ts";
 
 export interface SessionParts {
-  /** Of a model that reads images. Default: that of its folder. */
+  /** For a model that reads images. Default: that of its folder. */
   readonly processor?: Processor;
-  /** Of a language model alone. */
+  /** For a language model alone. */
   readonly tokenizer?: Tokenizer;
-  /** Name of a conversation template. Default: the chat template of the tokenizer, without one the model's own. */
+  /** Name of a conversation template. Default: the tokenizer's chat template, else that of the model. */
   readonly template?: string;
 }
 
 export class ChatSession {
-  /** What was said so far. */
+  /** The messages so far. */
   readonly messages: ChatMessage[] = [];
-  /** Positions of the last prompt that were not computed again. */
+  /** Number of positions of the last prompt that came from the cache. */
   reused = 0;
   readonly #language: LlamaForCausalLM;
   readonly #tokenizer: Tokenizer;
   readonly #processor?: Processor;
   #cache?: KVCache;
-  /** What the cache holds: token ids, and -1 - n for image n. */
+  /** Contents of the cache: token ids, and -1 - n for image n. */
   #keys: number[] = [];
-  /** How many positions the first i keys take; undefined between images that were computed together. */
+  /** Number of positions of the first i keys; undefined between images that were computed together. */
   #places: (number | undefined)[] = [0];
   readonly #images: Image[] = [];
 
@@ -56,7 +56,7 @@ export class ChatSession {
   }
 
   /**
-   * Answers a message in pieces of text, as they come. What was said until the caller stops reading is part of the
+   * Answers a message. Yields pieces of text as they are generated. If the caller stops reading, the text so far is part of the
    * conversation; a message that fails before its answer begins is not.
    */
   send(content: ChatMessage["content"], options: GenerateOptions = {}): AsyncGenerator<string> {
@@ -64,8 +64,8 @@ export class ChatSession {
   }
 
   /**
-   * Answers a conversation given whole, which takes the place of this one; what both begin with is not computed again. A
-   * last message of the assistant's is the beginning of the answer: what follows it comes, in pieces of text.
+   * Answers a whole conversation, which replaces this one. Their common beginning is not computed again. If the last message is by
+   * the assistant, it is the beginning of the answer, and the rest of it is yielded.
    */
   async *answer(messages: readonly ChatMessage[], options: GenerateOptions = {}): AsyncGenerator<string> {
     const asked = chatPrompt(this.#tokenizer, messages, this.parts.template, this.#processor?.options);
@@ -99,7 +99,7 @@ export class ChatSession {
         const begun = last.role === "assistant" ? [last.content].flat().join("") : "";
         const asked = last.role === "assistant" ? messages.slice(0, -1) : messages;
         this.messages.splice(0, Infinity, ...asked, { role: "assistant", content: begun + said });
-        // The last token was drawn, and maybe never fed.
+        // The last token was drawn, but is possibly not in the cache.
         const kept = made.slice(0, -1);
         this.#keys = [...keys, ...kept];
         this.#places = [...this.#places.slice(0, count), past, ...places, ...kept.map((_, i) => filled + i + 1)];
@@ -112,7 +112,7 @@ export class ChatSession {
     this.#places.length = this.#keys.length + 1;
   }
 
-  /** Token ids of a conversation, images as -1 - n. */
+  /** Token ids of a conversation; images are -1 - n. */
   #keysOf({ ids, images }: ChatPrompt): number[] {
     if (images.length && !this.#processor) throw new Error("chat: this model reads no images");
     let next = 0;
@@ -124,7 +124,7 @@ export class ChatSession {
     });
   }
 
-  /** How many of the keys are in the cache, and the positions they take. At least one key is left to compute. */
+  /** Number of keys that are in the cache, and of their positions. At least one key is left to compute. */
   #shared(keys: readonly number[]): { count: number; past: number } {
     let count = 0;
     while (count < Math.min(keys.length - 1, this.#keys.length) && keys[count] === this.#keys[count]) count++;
@@ -139,7 +139,7 @@ export class ChatSession {
     return this.model.prompt(this.#processor!.input({ ids, images }, this.model.imageToken));
   }
 
-  /** The cache, cut to `past` positions, with room for the prompt and its answer. */
+  /** The cache, cut to `past` positions, with room for prompt and answer. */
   #room(past: number, prompt: Prompt, { maxNewTokens = 256, promptLookupNumTokens = 0, cacheType }: GenerateOptions) {
     const padded = past + prompt.embeds.shape[1];
     const need = bucket(Math.max(padded, past + prompt.lengths[0] + maxNewTokens + promptLookupNumTokens));
@@ -152,7 +152,7 @@ export class ChatSession {
   }
 }
 
-/** Positions behind each key, from `start` to `end`: those of several images together are known around them alone. */
+/** Number of positions up to each key, from `start` to `end`; unknown between images that are computed together. */
 function placesOf(keys: readonly number[], start: number, end: number): (number | undefined)[] {
   const first = keys.findIndex((key) => key < 0);
   const last = keys.findLastIndex((key) => key < 0);

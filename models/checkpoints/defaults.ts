@@ -11,7 +11,7 @@ export const llamaDefaults = {
   max_position_embeddings: 2048,
 } as const;
 
-/** The config of a vision tower as published, completed with the defaults of its reference class. */
+/** The published config of a vision tower, completed with the defaults of its reference class. */
 export function completeVisionConfig(config: Partial<VisionConfig>): VisionConfig {
   return {
     hidden_size: 768,
@@ -24,7 +24,7 @@ export function completeVisionConfig(config: Partial<VisionConfig>): VisionConfi
   };
 }
 
-/** The text encoder in CLIP and SigLIP checkpoints: left out. */
+/** Weights of the text encoder in CLIP and SigLIP checkpoints, which are not loaded. */
 export const besideVision: Rename[] = [
   [/^text_model\.|^visual_projection\.|^text_projection\.|^logit_(scale|bias)$/, null],
 ];

@@ -1,6 +1,6 @@
 /**
- * LLaMA and Qwen2 from GGUF files: llama.cpp's names, metadata and order of rotary channels turned into those of
- * Hugging Face. Values of ggml's quantised blocks are read as numbers; `dtype` quantises them anew.
+ * LLaMA and Qwen2 from GGUF files: converts llama.cpp's names, metadata and order of rotary channels to those of Hugging Face.
+ * Quantised blocks of ggml are dequantised; the option `dtype` quantises them again.
  */
 
 import { type FileSource, type HostTensor, openFolder, TensorFiles } from "../../src/io/index.ts";
@@ -12,7 +12,7 @@ import { type Rename, rename, type Sources } from "./load.ts";
 type Metadata = Readonly<Record<string, any>>;
 
 const names: Rename[] = [
-  [/^rope_freqs\.weight$/, null], // factors of the frequencies: part of the config here
+  [/^rope_freqs\.weight$/, null], // divisors of the frequencies: part of the config here
   [/^token_embd\./, "model.embed_tokens."],
   [/^output_norm\./, "model.norm."],
   [/^output\./, "lm_head."],
@@ -23,7 +23,7 @@ const names: Rename[] = [
   [/^blk\.(\d+)\.ffn_(gate|up|down)\./, "model.layers.$1.mlp.$2_proj."],
 ];
 
-/** Opens a .gguf file: `where` is its path or URL, or a place that has it as `file`. */
+/** Opens a .gguf file: `where` is its path or URL, or the folder with `file`. */
 export async function openGguf(where: string | FileSource, file?: string): Promise<TensorFiles> {
   if (typeof where !== "string") {
     if (!file) throw new Error(`${where.location}: say which .gguf file to load (file)`);
@@ -33,7 +33,7 @@ export async function openGguf(where: string | FileSource, file?: string): Promi
   return TensorFiles.open(await openFolder(where.slice(0, slash) || (slash === 0 ? "/" : ".")), where.slice(slash + 1));
 }
 
-/** A GGUF file as config, tensors and tokenizer of the layout of Hugging Face. */
+/** Config, tensors and tokenizer of a GGUF file, in the layout of Hugging Face. */
 export async function readGguf(where: string | FileSource, file?: string) {
   const tensors = await openGguf(where, file);
   const config = await configOf(tensors);
@@ -48,7 +48,7 @@ export async function readGguf(where: string | FileSource, file?: string) {
   return { config, sources, tokenizer: tokenizerOf(tensors.metadata, tensors.location) };
 }
 
-/** The config.json that the metadata stand for. */
+/** The metadata as a config.json. */
 async function configOf(tensors: TensorFiles): Promise<LlamaConfig> {
   const { metadata, location } = tensors;
   const type = metadata["general.architecture"];
@@ -93,14 +93,14 @@ async function ropeScaling(tensors: TensorFiles, get: (key: string) => any): Pro
   return { rope_type: "linear", factor: get("rope.scaling.factor") };
 }
 
-/** Heads of a tensor whose rows llama.cpp orders in rotary pairs; Qwen2 keeps the order of Hugging Face. */
+/** Number of heads of a tensor whose rows llama.cpp orders in rotary pairs. Qwen2 keeps the order of Hugging Face. */
 function rotaryHeads(name: string, config: LlamaConfig): number | undefined {
   const which = /^blk\.\d+\.attn_([qk])\./.exec(name)?.[1];
   if (!which || config.model_type !== "llama") return undefined;
   return which === "q" ? config.num_attention_heads : config.num_key_value_heads;
 }
 
-/** Rows (2j, 2j + 1) of each head to (j, j + D/2): pairs of neighbours become the halves that `rope` turns. */
+/** Moves rows (2j, 2j + 1) of each head to (j, j + D/2): from pairs of adjacent rows to the two halves that `rope` rotates. */
 function halvesOfPairs({ data, shape, dtype }: HostTensor, heads: number): HostTensor {
   const rows = shape[0];
   const [size, width] = [rows / heads, data.length / rows];
@@ -113,7 +113,7 @@ function halvesOfPairs({ data, shape, dtype }: HostTensor, heads: number): HostT
   return { data: out, shape, dtype };
 }
 
-/** How byte-level vocabularies cut text, by `tokenizer.ggml.pre`. */
+/** Patterns that byte-level vocabularies split text with, by `tokenizer.ggml.pre`. */
 const words = (digits: string) =>
   `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|${digits}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+`;
 const cuts: Readonly<Record<string, string | null>> = {
@@ -152,7 +152,7 @@ function tokenizerOf(metadata: Metadata, where: string): Tokenizer | undefined {
   return new Tokenizer(byteLevel(json, get("merges"), cuts[pre]), config);
 }
 
-/** The byte-level tokenizer of the same tokens, with its own merges. */
+/** The byte-level tokenizer with the same tokens, and its own merges. */
 function byteLevel(json: TokenizerJson, merges: string[], pattern: string | null): TokenizerJson {
   const bytes = { type: "ByteLevel", add_prefix_space: false, use_regex: pattern === null };
   const split = { type: "Split", pattern: { Regex: pattern }, behavior: "Isolated", invert: false };

@@ -1,4 +1,4 @@
-/** The layouts of LLaVA checkpoints: names of weights and keys of config.json, to those of `Llava` and back. */
+/** The layouts of LLaVA checkpoints: weight names and config.json, converted to those of `Llava` and back. */
 import { Processor } from "../../src/generate/index.ts";
 import type { Size, TileLayout } from "../../src/image/index.ts";
 import type { Tensor } from "../../src/index.ts";
@@ -21,30 +21,30 @@ import type { Llava } from "../llava.ts";
 import { besideVision, completeVisionConfig, llamaDefaults } from "./defaults.ts";
 import { denseState, folderOf, type LoadOptions, loadModel, noteFolder, type Rename, saveModel } from "./load.ts";
 
-/** The keys of config.json, those of Hugging Face where it has them. */
+/** The keys of config.json: those of Hugging Face, and some of this library. */
 export interface LlavaConfig {
   model_type?: string;
   text_config: LlamaConfig;
   vision_config: VisionConfig;
-  /** Id that stands for an image: a token of the vocabulary, or -200 as in the original code. */
+  /** Token id of an image: in the vocabulary, or -200 as in the original code. */
   image_token_index: number;
-  /** Which hidden state of the tower is read: -1 the last, -2 the one before the last layer. Default -2. */
+  /** Hidden state of the tower for the projector: -1 the last, -2 the input of the last layer. Default -2. */
   vision_feature_layer?: number;
-  /** "default" leaves out the class token, "full" keeps it. */
+  /** "default" drops the class token, "full" keeps it. */
   vision_feature_select_strategy?: "default" | "full";
   projector_hidden_act?: string;
   multimodal_projector_bias?: boolean;
   /** identity, linear or mlp{n}x_gelu. Default mlp2x_gelu. */
   mm_projector_type?: string;
-  /** LLaVA-NeXT: the resolutions that images are cut into tiles at. */
+  /** LLaVA-NeXT: resolutions [height, width] for the tiles of an image. */
   image_grid_pinpoints?: readonly Size[];
-  /** How the tokens of tiles are joined. Default spatial_unpad. */
+  /** LLaVA-NeXT: order of the tokens of tiles. Default spatial_unpad. */
   mm_patch_merge_type?: TileLayout["merge"];
-  /** Squares of this many tokens a side are merged before the projector. */
+  /** Merge squares of this many tokens per side before the projector. */
   projector_pixel_shuffle?: number;
-  /** The mean of an image's (or tile's) tokens is one more token. */
+  /** Append the mean of an image's (or tile's) tokens as one more token. */
   projector_mean_token?: boolean;
-  /** Learned vectors added to the tokens of an image by their place; needed when images have several tiles. */
+  /** Number of learned vectors that are added to the tokens of an image by position; needed for images in several tiles. */
   projector_slots?: number;
 }
 

@@ -24,16 +24,16 @@ import {
   withoutInit,
 } from "../../src/nn/index.ts";
 
-/** Names that match are rewritten; null leaves the tensor out. The first rule that matches is the one used. */
+/** A rule: names that match the pattern are replaced; null skips the tensor. The first rule that matches is used. */
 export type Rename = readonly [RegExp, string | null | ((...match: string[]) => string)];
 
-/** What has been loaded so far. */
+/** Progress of loading. */
 export interface LoadProgress {
-  /** The tensor that came last, as its file names it. */
+  /** Name of the last tensor in its file. */
   readonly name: string;
   readonly tensors: number;
   readonly totalTensors: number;
-  /** Bytes of the files. */
+  /** Bytes read so far, as stored in the files. */
   readonly bytes: number;
   readonly totalBytes: number;
   readonly bytesPerSecond: number;
@@ -41,39 +41,42 @@ export interface LoadProgress {
 
 export interface LoadOptions {
   /**
-   * How weights are kept. "f16": all matrices, the adapter's apart. "int8", "int4", "nf4": the Linear layers of decoder
-   * blocks, each quantised as it is read; other matrices are f16. Vectors stay f32. Default "f32".
+   * Format of the weights. "f16": all matrices except the adapter's. "int8", "int4", "nf4": the Linear layers of decoder blocks,
+   * each quantised as it is read; other matrices are f16. Vectors stay f32. Default "f32".
    */
   readonly dtype?: "f32" | "f16" | QuantFormat;
-  /** For the quantised formats: neighbours that share a scale (default 64), and whether groups have zero-points. */
+  /** For the quantised formats: weights per scale (default 64), and whether groups have zero-points. */
   readonly group?: QuantOptions["group"];
   readonly zeroPoint?: boolean;
   readonly onProgress?: (progress: LoadProgress) => void;
 }
 
-/** Buffers that older files hold beside the weights. Nothing here reads them; a file written again has them again. */
+/** Buffers in older files. No model reads them; they are kept and written again. */
 const buffers = /(?:^|\.)(?:rotary_emb\.inv_freq|embeddings\.position_ids)$/;
 const kept = new WeakMap<Module, Saveable>();
 
-/** Parts that usually train, and so keep f32: projectors and abstractors. */
+/** Parts that usually train and so stay f32: projectors and abstractors. */
 const trained = /projector|abstractor|query_tokens|image_newline|image_slots/;
-/** The layers that are quantised: those of the decoder's blocks. */
+/** Layers that are quantised: those of the decoder's blocks. */
 const blocks = /(?:^|language_model\.)model\.layers\.\d+\./;
 
-/** Where a tensor of a model is stored, under which name, and what is done to its values. */
+/** The stored tensor for a parameter: file, name, and a conversion of its values. */
 interface Source {
   readonly file: TensorFiles;
   readonly name: string;
   readonly change?: (values: HostTensor) => HostTensor;
 }
 
-/** A model's tensors by its own names. */
+/** Stored tensors by the model's parameter names. */
 export type Sources = ReadonlyMap<string, Source>;
 
 /**
- * Loads every tensor of `model` from files, under names after `renames`. All missing, unexpected and wrongly
- * shaped tensors are reported before anything is read. A tensor of a later file replaces one of an earlier. Buffers of
- * older files (rotary frequencies, position ids) are kept as they are, for `saveModel`.
+ * Loads every tensor of `model` from files, whose names `renames` maps to those of the model. A tensor in a later file replaces
+ * one in an earlier. Buffers of older files (rotary frequencies, position ids) are kept as is for `saveModel`.
+ * ```ts
+ * await loadWeights(model, [await openWeights(folder)], [[/^blocks\./, "layers."]]);
+ * ```
+ * @throws before anything is read, with all missing, unexpected and wrongly shaped tensors
  */
 export async function loadWeights(
   model: Module,
@@ -101,7 +104,7 @@ export async function loadWeights(
   }
 }
 
-/** Tensors in the form of their files. */
+/** Reads tensors as the bytes in their files. */
 async function readStored(sources: Sources): Promise<Saveable> {
   const all: Record<string, Saveable[string]> = {};
   for (const [target, { file, name }] of sources) {
@@ -112,7 +115,7 @@ async function readStored(sources: Sources): Promise<Saveable> {
   return all;
 }
 
-/** Loads every tensor from where it is stored, one after another: one at a time is in memory. */
+/** Loads all tensors one after another, so that only one at a time is in memory. */
 export async function loadSources(model: Module, sources: Sources, options: LoadOptions = {}): Promise<void> {
   const own = model.stateDict();
   checkFit(own, sources);
@@ -145,7 +148,7 @@ async function values({ file, name, change }: Source): Promise<HostTensor> {
   return change ? change(plain) : plain;
 }
 
-/** For the weight of each Linear in the decoder's blocks: what puts a quantised layer in its place. */
+/** For the weight of each Linear in the decoder's blocks: a function that replaces the layer by a quantised one. */
 function linearsOf(model: Module): Map<string, (source: Source, options: QuantOptions) => Promise<void>> {
   const all = new Map<string, (source: Source, options: QuantOptions) => Promise<void>>();
   for (const [path, parent] of model.namedModules()) {
@@ -153,7 +156,7 @@ function linearsOf(model: Module): Map<string, (source: Source, options: QuantOp
       const name = path ? `${path}.${field}` : field;
       if (!(child instanceof Linear) || !blocks.test(name)) continue;
       all.set(`${name}.weight`, async (source, options) => {
-        // The dense values are never the parameter's: they leave the device with this flush.
+        // This flush frees the dense values, which no parameter holds.
         const { data, shape } = await values(source);
         const dense = tensor(data, { shape });
         parent.replaceChild(field, QuantizedLinear.fromLinear(child, options, dense));
@@ -181,7 +184,7 @@ function checkFit(own: StateDict, sources: Sources): void {
     throw new Error(`${[...places].join(", ")}: the weights do not fit the config: ${problems.join("; ")}`);
 }
 
-/** A stored name after the first rule that matches; null where that leaves it out. */
+/** Applies the first rule that matches a stored name. Returns null if it skips the tensor. */
 export function rename(name: string, rules: readonly Rename[]): string | null {
   for (const [pattern, to] of rules) {
     if (!pattern.test(name)) continue;
@@ -190,20 +193,23 @@ export function rename(name: string, rules: readonly Rename[]): string | null {
   return name;
 }
 
-/** What a model was loaded from: its tokenizer and other files are saved with it. */
+/** Folders that models were loaded from. Their tokenizer and other files are saved with the model. */
 const folders = new WeakMap<Module, FileSource>();
 const layouts = new WeakMap<Module, readonly Rename[]>();
 
-/** A model's own name of a tensor that the layout which it was loaded from names `stored`. */
+/** The model's name of a tensor that is `stored` in the layout of the model's checkpoint. */
 export const ownName = (model: Module, stored: string): string => rename(stored, layouts.get(model) ?? []) ?? stored;
 
-/** Where a model was loaded from. */
+/** The folder that a model was loaded from. */
 export const folderOf = (model: Module): FileSource | undefined => folders.get(model);
 
-/** Notes where the tokenizer and other files of a model are that was put together from parts. */
+/** Sets the folder of the tokenizer and other files, for a model that was put together from parts. */
 export const noteFolder = (model: Module, source: FileSource): unknown => folders.set(model, source);
 
-/** Makes a model without initial values, loads its weights, and notes where it came from. */
+/**
+ * Makes a model without initial values and loads its weights. `saveModel` finds its folder and layout again.
+ * @param make makes the model, from its config; an error in it is reported as one of config.json
+ */
 export async function loadModel<M extends Module>(
   source: FileSource,
   make: () => M,
@@ -220,7 +226,7 @@ export async function loadModel<M extends Module>(
   return model;
 }
 
-/** What ends a generated text. Config.json alone may lack it, or know one of several ids. */
+/** End tokens in generation_config.json. Config.json may lack them, or have only one of several. */
 async function endTokens(source: FileSource): Promise<number | number[] | undefined> {
   const path = "generation_config.json";
   return (await source.size(path)) === undefined
@@ -228,7 +234,7 @@ async function endTokens(source: FileSource): Promise<number | number[] | undefi
     : ((await readJson(source, path)).eos_token_id ?? undefined);
 }
 
-/** A model whose weights come next. What is wrong with its config is said of the file. */
+/** Makes a model without initial values. Errors name the config.json. */
 function fromConfig<M extends Module>(source: FileSource, make: () => M): M {
   try {
     return withoutInit(make);
@@ -238,9 +244,9 @@ function fromConfig<M extends Module>(source: FileSource, make: () => M): M {
 }
 
 /**
- * Writes a model as a folder: config.json, the weights under the names and in the float types that they were loaded with
- * (`float` sets another), and the tokenizer and preprocessor files of the folder it came from. Quantised layers are
- * written as dense matrices.
+ * Writes a model as a folder: config.json, the weights with the names and float types that they were loaded with, and the tokenizer
+ * and preprocessor files of its folder. The option `float` sets another float type. Quantised layers are written as dense
+ * matrices.
  */
 export async function saveModel(
   model: Module,
@@ -252,7 +258,7 @@ export async function saveModel(
   await saveCheckpoint(await openFolder(where), config, state, { companions: folderOf(model), ...options });
 }
 
-/** The state with every quantised weight as a matrix, and the buffers of the files that it came from. */
+/** The state for saving: quantised weights as matrices, with the buffers of older files. */
 export function denseState(model: Module): Saveable {
   const state: Record<string, Saveable[string]> = model.stateDict();
   for (const [name, module] of model.namedModules()) {

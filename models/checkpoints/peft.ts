@@ -1,4 +1,4 @@
-/** LoRA adapters in the layout of PEFT: adapter_config.json and adapter_model.safetensors, or the older adapter_model.bin. */
+/** LoRA adapters in the layout of PEFT: adapter_config.json with adapter_model.safetensors or the older adapter_model.bin. */
 
 import type { Tensor } from "../../src/index.ts";
 import {
@@ -23,7 +23,7 @@ import {
 } from "../../src/nn/index.ts";
 import { ownName } from "./load.ts";
 
-/** The keys of adapter_config.json that say what a LoRA is. */
+/** The keys of adapter_config.json that define a LoRA. */
 interface AdapterConfig {
   peft_type: string;
   r: number;
@@ -40,7 +40,7 @@ export interface AdapterOptions {
   name?: string;
 }
 
-/** Keys that change what an adapter computes, in ways that LoRA here does not have. */
+/** Keys for variants of LoRA that are not supported. */
 const unsupported = [
   "use_dora",
   "fan_in_fan_out",
@@ -51,14 +51,15 @@ const unsupported = [
 ];
 
 const ADAPTER = "adapter_model";
-/** Parts trained in full beside an adapter, as LLaVA stores them. */
+/** The file of parts that were trained in full with an adapter, as in LLaVA. */
 const BESIDE = "non_lora_trainables";
 const formats = [".safetensors", ".bin"] as const;
 
 /**
- * Adds the adapter of a PEFT folder to a model; it becomes the active one, and only it trains then. The file decides
- * which layers have it. Parts that were trained in full beside it (non_lora_trainables) replace the model's. Files are
- * safetensors or PyTorch's .bin, with the names of the layout that the model was loaded from or with its own.
+ * Adds the adapter of a PEFT folder to a model. It becomes active, and the only one that trains. The file decides which layers
+ * have it. Parts in non_lora_trainables, which were trained in full, replace those of the model. Files are safetensors or
+ * PyTorch's .bin; their names are those of the model or of its checkpoint's layout.
+ * @throws if names or shapes do not fit; the model is then as before
  */
 export async function loadAdapter(
   model: Module,
@@ -94,14 +95,14 @@ export async function loadAdapter(
   for (const [key, target] of whole) setParameter(target, await beside!.read(key));
 }
 
-/** The file of this name in either format; undefined without one. */
+/** The file of this name in either format; undefined if there is none. */
 async function openEither(source: FileSource, name: string): Promise<TensorFiles | undefined> {
   for (const format of formats)
     if ((await source.size(name + format)) !== undefined) return TensorFiles.open(source, name + format);
   return undefined;
 }
 
-/** A stored name as `loraStateDict` spells it: files from other wrappings of the language model differ in the prefix. */
+/** A stored name in the spelling of `loraStateDict`. Prefixes differ by how the language model was wrapped. */
 function resolve(key: string, model: Module, known: ReadonlySet<string>, where: string): string {
   const match = /^base_model\.model\.(.+)\.lora_([AB])(?:\.\w+)?\.weight$/.exec(key);
   const layer = match?.[1] ?? "";
@@ -116,7 +117,7 @@ function resolve(key: string, model: Module, known: ReadonlySet<string>, where: 
   return `base_model.model.${found}.lora_${match[2]}.weight`;
 }
 
-/** Everything is checked before the model is touched. */
+/** @throws if the tensors do not fit the model, before anything is changed. */
 function checkShapes(
   file: TensorFiles,
   stored: ReadonlyMap<string, string>,
@@ -138,7 +139,7 @@ function checkShapes(
   if (problems.length) throw new Error(`${where}: the adapter does not fit the model: ${problems.join("; ")}`);
 }
 
-/** The tensors of the model that non_lora_trainables replaces, by their stored names. */
+/** The parameters that non_lora_trainables replaces, by their stored names. */
 function besideOf(model: Module, file: TensorFiles): [string, Tensor][] {
   const own = model.stateDict();
   const problems: string[] = [];
@@ -156,7 +157,7 @@ function besideOf(model: Module, file: TensorFiles): [string, Tensor][] {
   return found;
 }
 
-/** Writes an adapter as a PEFT folder; parts that train in full beside it go to non_lora_trainables.safetensors. */
+/** Writes an adapter as a PEFT folder. Other parts that train go to non_lora_trainables.safetensors. */
 export async function saveAdapter(
   model: Module,
   where: string | FileSource,
