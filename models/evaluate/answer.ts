@@ -1,4 +1,4 @@
-/** Asking: questions about images go to anything that answers, one after another. */
+/** Asks questions about images, one after another, of anything that answers. */
 import type { ChatMessage, ChatOptions } from "../../src/generate/index.ts";
 import { decodeImage, type Image } from "../../src/image/index.ts";
 import type { FileSource } from "../../src/io/index.ts";
@@ -6,9 +6,9 @@ import type { FileSource } from "../../src/io/index.ts";
 export interface Question {
   readonly question_id: string | number;
   readonly text: string;
-  /** File names; none for a question about text alone. */
+  /** File names; empty for a question about text alone. */
   readonly images: readonly string[];
-  /** Asked in the conversation of the question before it, whose images it is about. */
+  /** Continues the conversation of the previous question, about the same images. */
   readonly follows?: boolean;
 }
 
@@ -23,42 +23,42 @@ export interface Answer {
 }
 
 /**
- * What answers a conversation: a model, a service, a person. A last message of the assistant's is the beginning of the
- * answer: what follows it is wanted.
+ * Anything that answers a conversation: a model, a service, a person. If the last message is by the assistant, it is the
+ * beginning of the answer, and the rest is returned.
  */
 export type Answerer = (
   messages: readonly ChatMessage[],
   options?: { maxNewTokens?: number },
 ) => Promise<string> | string;
 
-/** A second question to the same answer: the model goes on from what it said and `prompt`. */
+/** A second pass for one answer: the model continues its answer, followed by `prompt`. */
 export interface SecondPass {
-  /** Whether this answer needs it. */
+  /** Whether an answer needs the second pass. */
   needed(answer: string, question: Question): boolean;
-  /** What stands behind the answer. */
+  /** Text after the answer, which the model continues. */
   readonly prompt: string;
   readonly maxNewTokens: number;
-  /** The whole answer. */
+  /** The whole answer, from both passes. */
   join(answer: string, rest: string): string;
 }
 
 export interface AskOptions {
-  /** Not needed where all questions are answered already (`done`). */
+  /** Not needed if `done` has all answers. */
   answer?: Answerer;
-  /** Answers of an earlier run: these questions are not asked again. */
+  /** Answers of an earlier run. Their questions are not asked again. */
   done?: readonly Answer[];
   secondPass?: SecondPass;
   signal?: AbortSignal;
-  /** Where the image files are; not needed for questions without images. */
+  /** Folder of the image files; not needed for questions without images. */
   images?: FileSource;
   /** Default `decodeImage`. */
   decode?: (bytes: Uint8Array) => Promise<Image>;
   model_id: string;
-  /** Gets each answer as it comes, to save or to show. */
+  /** Called with each answer. */
   onAnswer?: (answer: Answer, index: number) => void | Promise<void>;
 }
 
-/** A model's `chat` as an `Answerer`: the whole answer, without white space around it. */
+/** An `Answerer` from a model's `chat`: the whole answer, trimmed. */
 export function answererOf(
   model: { chat(messages: readonly ChatMessage[], options?: ChatOptions): AsyncIterable<string> },
   options?: ChatOptions,
@@ -71,7 +71,7 @@ export function answererOf(
 }
 
 /**
- * Answers to all questions in their order.
+ * Returns the answers to all questions, in order.
  * @throws naming the question whose images cannot be read or answered, or whose earlier answer was to another text.
  */
 export async function ask(questions: readonly Question[], options: AskOptions): Promise<Answer[]> {
@@ -89,7 +89,7 @@ export async function ask(questions: readonly Question[], options: AskOptions): 
         throw new Error(`the answer there is to another question, "${known.prompt.slice(0, 60)}"`);
       if (known && !questions[i + 1]?.follows) {
         answers.push(known);
-        continue; // nobody needs its images
+        continue; // no open question needs its images
       }
       const shown: Image[] = [];
       for (const name of question.follows ? [] : question.images) {

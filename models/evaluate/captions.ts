@@ -6,7 +6,7 @@ export interface WordOptions {
 }
 
 export interface CaptionScores {
-  /** Share of candidates whose words are those of one of their references, 0 to 1. */
+  /** Share of candidates whose words equal those of one of their references, 0 to 1. */
   exactMatch: number;
   /** 0 to 1. */
   bleu4: number;
@@ -14,7 +14,7 @@ export interface CaptionScores {
   cider: number;
 }
 
-/** All scores of `candidates`, one a picture, against the references of each picture. */
+/** All scores of `candidates`, one per picture, against the references of each picture. */
 export function captionScores(
   candidates: readonly string[],
   references: readonly (readonly string[])[],
@@ -28,8 +28,8 @@ export function captionScores(
 }
 
 /**
- * Words as COCO's scorers see them: lower case, punctuation dropped, English clitics apart ("isn't" is "is", "n't"). Each
- * Chinese or Japanese character is a word. Quotation, brackets and abbreviations follow no treebank here.
+ * Words as in COCO's scorers: lower case, without punctuation, English clitics separate ("isn't" is "is", "n't"). Each Chinese or
+ * Japanese character is a word. Quotation marks, brackets and abbreviations do not follow a treebank.
  */
 export function captionWords(caption: string): string[] {
   const text = caption
@@ -42,7 +42,7 @@ export function captionWords(caption: string): string[] {
   return text.match(word) ?? [];
 }
 
-/** Share of candidates whose words are those of one of their references. */
+/** Share of candidates whose words equal those of one of their references. */
 export function exactMatch(
   candidates: readonly string[],
   references: readonly (readonly string[])[],
@@ -56,7 +56,7 @@ export function exactMatch(
 
 /**
  * BLEU over all candidates at once: geometric mean of the clipped n-gram precisions, n = 1 to `order`, times the brevity
- * penalty against the closest reference lengths (the shorter of two as close). No smoothing: 0 if an order has no match.
+ * penalty against the closest reference lengths (of two as close, the shorter). No smoothing: 0 if an order has no match.
  */
 export function bleu(
   candidates: readonly string[],
@@ -98,7 +98,7 @@ export function cider(
   { variant = "D", ...options }: WordOptions & { variant?: "D" | "plain" } = {},
 ): { score: number; each: number[] } {
   const pairs = wordsOf("cider", candidates, references, options);
-  const frequency = new Map<string, number>(); // in how many pictures' references
+  const frequency = new Map<string, number>(); // number of pictures with each n-gram in their references
   for (const { refs } of pairs) {
     const grams = new Set(refs.flatMap((ref) => ORDERS.flatMap((n) => [...ngrams(ref, n).keys()])));
     for (const gram of grams) frequency.set(gram, (frequency.get(gram) ?? 0) + 1);
@@ -135,7 +135,7 @@ function cosine(a: ReadonlyMap<string, number>, b: ReadonlyMap<string, number>, 
   return dot === 0 ? 0 : dot / (norm(a) * norm(b));
 }
 
-/** How often each run of n words occurs. */
+/** Counts of the n-grams of words. */
 function ngrams(words: readonly string[], n: number): Map<string, number> {
   const counts = new Map<string, number>();
   for (let i = 0; i + n <= words.length; i++) {

@@ -1,4 +1,4 @@
-/** Looking inside a model: what each layer would say, and where the words of an answer look. */
+/** Inspecting a model: predictions of each layer, and attention of the words of an answer to the image. */
 
 import type { Image } from "../../src/image/index.ts";
 import { arange, noGrad, rope, type Tensor, tensor, where } from "../../src/index.ts";
@@ -12,9 +12,9 @@ export interface LensToken {
 }
 
 /**
- * The likeliest next tokens by the state after each layer, through the model's own last norm and output layer (the logit
- * lens): [layers + 1][samples], from the embedding to the last layer.
- * @param position which one of the sequence; negative counts from its end.
+ * The logit lens: the likeliest next tokens by the hidden state after each layer, through the model's last norm and output layer.
+ * The result is [layers + 1][samples][top], from the embedding to the last layer.
+ * @param position index in the sequence; negative counts from its end
  */
 export async function logitLens(
   model: LlamaForCausalLM | VisionLanguageModel,
@@ -43,7 +43,7 @@ export async function logitLens(
   );
 }
 
-/** Attention weights of each layer, [B, H, T, T], computed from what its projections of queries and keys give. */
+/** Attention weights of each layer, [B, H, T, T], from the outputs of its query and key projections. */
 export async function attentionMaps(model: LlamaForCausalLM, input: DecoderInput): Promise<Tensor[]> {
   const { config } = model;
   const {
@@ -74,21 +74,22 @@ export async function attentionMaps(model: LlamaForCausalLM, input: DecoderInput
     const mask = tensor(visible, { shape: [b, 1, t, t], dtype: "bool" });
     const options = { inverseFrequencies: tensor(inverseFrequencies(config)) };
     const positions = input.positions ?? arange(t).expand([b, t]);
-    const turn = (x: Tensor, count: number) => rope(x.reshape([b, t, count, size]).transpose(1, 2), positions, options);
+    const rotate = (x: Tensor, count: number) =>
+      rope(x.reshape([b, t, count, size]).transpose(1, 2), positions, options);
     return seen.map(({ q, k }) => {
-      const keys = turn(k!, kvHeads)
+      const keys = rotate(k!, kvHeads)
         .unsqueeze(2)
         .expand([b, kvHeads, heads / kvHeads, t, size])
         .reshape([b, heads, t, size]);
-      const scores = turn(q!, heads).matmul(keys.transpose(2, 3)).div(Math.sqrt(size)); // [B, H, T, T]
+      const scores = rotate(q!, heads).matmul(keys.transpose(2, 3)).div(Math.sqrt(size)); // [B, H, T, T]
       return where(mask, scores, -1e30).softmax(-1);
     });
   });
 }
 
 /**
- * How much each text position behind an image looks at each position of the images: the mean over layers and heads, of
- * the first sample. `weights[i]` belongs to position `positions[i]` of the merged sequence, which predicts the next token.
+ * Attention of each text position after an image to each image position: the mean over layers and heads, of the first sample.
+ * `weights[i]` belongs to position `positions[i]` of the merged sequence, which predicts the next token.
  */
 export async function imageAttention(
   model: VisionLanguageModel,
@@ -111,7 +112,7 @@ export async function imageAttention(
   return { positions, weights: positions.map((i) => Float32Array.from(image, (j) => all[i * t + j])) };
 }
 
-/** The image with weights of its patches (row by row) drawn over it in red. */
+/** The image with its patches coloured red by their weights, which are given row by row. */
 export function drawAttention(image: Image, weights: ArrayLike<number>, rows: number, columns: number): Image {
   if (weights.length !== rows * columns)
     throw new Error(`drawAttention: ${weights.length} weights for ${rows} x ${columns} patches`);
@@ -121,7 +122,7 @@ export function drawAttention(image: Image, weights: ArrayLike<number>, rows: nu
   for (let y = 0; y < height; y++) {
     for (let x = 0; x < width; x++) {
       const patch = Math.floor((y * rows) / height) * columns + Math.floor((x * columns) / width);
-      const heat = 0.8 * Math.sqrt(weights[patch] / top); // small weights stay visible
+      const heat = 0.8 * Math.sqrt(weights[patch] / top); // the root keeps small weights visible
       const at = y * width + x;
       for (let c = 0; c < 3; c++) {
         const own = image.data[at * channels + (channels < 3 ? 0 : c)];

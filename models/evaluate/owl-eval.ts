@@ -1,4 +1,4 @@
-/** OwlEval (X-PLUG/mPLUG-Owl, arXiv 2304.14178): 82 questions on 50 images, whose answers people grade A to D. */
+/** OwlEval (X-PLUG/mPLUG-Owl, arXiv 2304.14178): 82 questions on 50 images. People grade the answers A to D. */
 
 import { readRecords } from "../../src/data/index.ts";
 import type { FileSource } from "../../src/io/index.ts";
@@ -9,7 +9,7 @@ export interface OwlQuestion {
   image: string;
   question_id: number;
   question: string;
-  /** Letters of what it takes, "a,b,e". */
+  /** Letters of the abilities it tests, as "a,b,e". */
   ability?: string;
   /** "single_turn", "multi_turn"; older files say `type` and "single", "multi". */
   category?: readonly string[];
@@ -25,7 +25,7 @@ export interface OwlAnswer {
   model_id: string;
 }
 
-/** @throws naming the line that has no image, question_id or question, or an id for the second time. */
+/** Checks questions. @throws naming a line without image, question_id or question, or with an id for the second time. */
 export async function readOwlQuestions(source: FileSource, name = "questions.jsonl"): Promise<OwlQuestion[]> {
   const seen = new Set<number>();
   return (await readRecords(source, name)).map(({ value, where }) => {
@@ -42,7 +42,7 @@ export async function readOwlQuestions(source: FileSource, name = "questions.jso
   });
 }
 
-/** The questions for `ask`: the multi-turn questions of an image are one conversation, in their order. */
+/** The questions for `ask`. The multi-turn questions of an image are one conversation, in order. */
 export function owlQuestions(questions: readonly OwlQuestion[]): Question[] {
   const turns = ({ category, type }: OwlQuestion): boolean =>
     (category ?? type ?? []).some((name) => name.includes("multi"));
@@ -53,7 +53,7 @@ export function owlQuestions(questions: readonly OwlQuestion[]): Question[] {
   });
 }
 
-/** Answers of `ask` as lines of an answers file. */
+/** Answers of `ask` as records of an answers file. */
 export function owlAnswers(questions: readonly OwlQuestion[], answers: readonly Answer[]): OwlAnswer[] {
   const byId = new Map(questions.map((question) => [question.question_id, question]));
   return answers.map(({ question_id, text, model_id }) => {
@@ -69,7 +69,7 @@ export function owlAnswers(questions: readonly OwlQuestion[], answers: readonly 
   });
 }
 
-/** The grades that people give, and what they mean. */
+/** The grades and their meanings. */
 export const owlGrades = {
   A: "right and satisfying",
   B: "acceptable, with small flaws",
@@ -85,7 +85,7 @@ export interface OwlGraded {
   grade: OwlGrade;
 }
 
-/** How often each model got each grade. @throws at a grade that is none of A to D, or at a pair graded twice. */
+/** Counts of each grade by model. @throws on a grade other than A to D, or a pair graded twice. */
 export function owlTable(graded: readonly OwlGraded[]): Record<string, Record<OwlGrade, number>> {
   const table: Record<string, Record<OwlGrade, number>> = {};
   const seen = new Set<string>();

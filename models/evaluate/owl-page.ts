@@ -1,21 +1,21 @@
-/** A page on which a person grades the answers of several models side by side. It loads nothing but the images. */
+/** A page on which a person grades the answers of several models. It loads nothing but the images. */
 
 import { randomOf, shuffled } from "../../src/data/index.ts";
 import { type OwlAnswer, type OwlQuestion, owlGrades } from "./owl-eval.ts";
 
 export interface OwlPageOptions {
   title?: string;
-  /** Address of an image. Default: its name in the folder `cases/` beside the page. */
+  /** Address of an image. Default: its name in the folder `cases/` of the page's folder. */
   image?: (name: string) => string;
   /** Hides the models' names and shuffles their columns at each question. Default true. */
   blind?: boolean;
-  /** Order of the columns. Default 0. */
+  /** Seed of the order of the columns. Default 0. */
   seed?: number;
 }
 
 /**
  * The page as HTML. Grades stay in the browser until they are saved as a .jsonl file of `OwlGraded`.
- * @throws naming the question and the model where an answer is missing, given twice, or to no question.
+ * @throws naming question and model if an answer is missing, given twice, or belongs to no question
  */
 export function owlPage(
   questions: readonly OwlQuestion[],
@@ -82,7 +82,7 @@ const entities: Readonly<Record<string, string>> = {
 };
 const escaped = (text: string): string => text.replace(/[&<>"']/g, (char) => entities[char]);
 
-/** JSON that cannot end the script it stands in. */
+/** JSON that cannot end the script element that contains it. */
 const scriptJson = (value: unknown): string => JSON.stringify(value).replaceAll("<", "\\u003c");
 
 const style = `

@@ -1,6 +1,6 @@
 /**
- * LLaVA-Bench's relative score (arXiv 2304.08485, section 5.1; llava/eval of haotian-liu/LLaVA): a judge that reads a
- * description of the image gives two answers 1 to 10 each; what counts is the model's sum over the reference's.
+ * LLaVA-Bench's relative score (arXiv 2304.08485, section 5.1; llava/eval of haotian-liu/LLaVA). A judge reads a description of the
+ * image and scores two answers from 1 to 10. The result is the model's sum divided by the reference's.
  */
 import type { Answer } from "./answer.ts";
 
@@ -12,22 +12,22 @@ export interface BenchQuestion {
   category: string;
   text: string;
 }
-/** One line of a context file: what the judge knows of an image. With boxes: `sceneText` as the caption. */
+/** One line of a context file: the description of an image for the judge. With boxes, use `sceneText` as the caption. */
 export interface BenchContext {
   image: string;
   caption: string | readonly string[];
 }
-/** How the judge is asked, by category; the published rule.json has this form. */
+/** Instructions for the judge, by category, in the form of the published rule.json. */
 export type Rules = Readonly<Record<string, { role: string; prompt: string }>>;
 
-/** The judge: a prompt in, a review out, whose first line holds two scores. */
+/** The judge: from a prompt to a review, whose first line has two scores. */
 export type Judge = (prompt: string) => Promise<string> | string;
 
 /** One line of a reviews file. */
 export interface Review {
   question_id: string | number;
   category: string;
-  /** What the judge wrote. */
+  /** Text of the judge. */
   content: string;
   /** Scores of the reference and of the model. */
   tuple: [reference: number, model: number];
@@ -36,28 +36,28 @@ export interface Review {
 export interface JudgeOptions {
   questions: readonly BenchQuestion[];
   contexts: readonly BenchContext[];
-  /** Answers of the reference (GPT-4 with text alone, in the paper) and of the model: one for each question. */
+  /** Answers of the reference (in the paper GPT-4 with text alone) and of the model, one per question. */
   reference: readonly Pick<Answer, "question_id" | "text">[];
   answers: readonly Pick<Answer, "question_id" | "text">[];
   judge: Judge;
-  /** Default `judgeRules`. Figures compare with published ones only under the published rules and judge. */
+  /** Default `judgeRules`. Results compare to published ones only with the published rules and judge. */
   rules?: Rules;
   /**
    * What stands before a category in the names of its rules, where they have such a rule: "llava_bench_" (default) for
    * LLaVA-Bench (In-the-Wild), "" for the paper's COCO questions, whose context has boxes.
    */
   rulePrefix?: string;
-  /** Judges each pair in both orders and takes the mean, since judges favour a place. Default false, as in the paper. */
+  /** Judge each pair in both orders and take the mean, because judges favour a position. Default false, as in the paper. */
   bothOrders?: boolean;
-  /** How often a review without two scores is asked for again before it is an error. Default 3 times in all. */
+  /** Attempts to get a review with two scores. Default 3. */
   attempts?: number;
-  /** Reviews of an earlier run: these questions are not judged again. */
+  /** Reviews of an earlier run. Their questions are not judged again. */
   done?: readonly Review[];
-  /** Gets each review as it comes, to save it. */
+  /** Called with each review. */
   onReview?: (review: Review) => void | Promise<void>;
 }
 
-/** Reviews of all questions in their order. @throws naming the question without context, answer, rule or scores. */
+/** Returns reviews of all questions, in order. @throws naming a question without context, answer, rule or scores. */
 export async function judgeAnswers(options: JudgeOptions): Promise<Review[]> {
   const {
     questions,
@@ -77,7 +77,7 @@ export async function judgeAnswers(options: JudgeOptions): Promise<Review[]> {
     if (value === undefined) throw new Error(`question ${question_id}: ${what} is missing`);
     return value;
   };
-  // What is missing shows before the first judgement is paid for.
+  // Missing entries are reported before the first judgement is paid for.
   const pairs = questions.map((question) => {
     const id = String(question.question_id);
     const { category } = question;
@@ -110,7 +110,7 @@ export async function judgeAnswers(options: JudgeOptions): Promise<Review[]> {
   return reviews;
 }
 
-/** What the judge reads. */
+/** The prompt of the judge. */
 export function judgePrompt(rule: Rules[string], context: string, question: string, a: string, b: string): string {
   const { role, prompt } = rule;
   const answer = (i: number, text: string): string => `[${role} ${i}]\n${text}\n\n[End of ${role} ${i}]\n\n`;
@@ -130,7 +130,7 @@ async function twoScores(prompt: string, id: string | number, { judge, attempts 
   );
 }
 
-/** The two scores of a review's first line, separated by a space or a comma; undefined if it is anything else. */
+/** The two scores in the first line of a review, separated by a space or a comma; undefined if it has no such form. */
 export function parseScores(review: string): [number, number] | undefined {
   const found = /^\s*(\d+(?:\.\d+)?)(?:\s*,\s*|\s+)(\d+(?:\.\d+)?)\s*$/.exec(review.trimStart().split("\n")[0]);
   if (!found) return undefined;
@@ -169,5 +169,5 @@ const judged = {
     "Give your reasons from the second line on. The order of the answers must not matter.",
 };
 
-/** Rules in this project's words, the same for the three categories. */
+/** Rules written for this project, equal for the three categories. */
 export const judgeRules: Rules = { conv: judged, detail: judged, complex: judged };

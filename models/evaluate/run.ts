@@ -1,4 +1,4 @@
-/** Whole evaluations: questions from files, answers saved as they come, scores in results.json. */
+/** Whole evaluations: reads questions from files, saves answers as they are given, writes scores to results.json. */
 
 import { briefInstructions, readRecords, writeRecords } from "../../src/data/index.ts";
 import { type FileSource, jsonBytes, readJson, writeFile } from "../../src/io/index.ts";
@@ -25,28 +25,28 @@ import {
 } from "./science-qa.ts";
 
 export interface EvaluationOptions extends Omit<AskOptions, "onAnswer" | "secondPass"> {
-  /** Gets answers.jsonl and results.json. */
+  /** Folder for answers.jsonl and results.json. */
   output: FileSource;
-  /** Takes over the answers (and reviews) that are in `output`. Default false: all is asked anew. */
+  /** Keep the answers and reviews in `output`. Default false: ask all questions again. */
   resume?: boolean;
-  /** Asks the first so many questions alone; scores are of these. */
+  /** Number of questions to ask, from the first on. Scores are of these. */
   limit?: number;
-  /** Answers that are there, and questions in all. */
+  /** Called with the number of answers so far, and of all questions. */
   onProgress?: (progress: { what: "answers" | "reviews"; done: number; total: number }) => void;
 }
 
 const ANSWERS = "answers.jsonl";
 const REVIEWS = "reviews.jsonl";
-/** How long a power cut may set an evaluation back. */
+/** Most milliseconds of work that a power cut loses. */
 const SAVE_EVERY_MS = 10_000;
 
-/** Records of `name` that a run before left. */
+/** Records of an earlier run in the file `name`. */
 async function recordsOf<T>(output: FileSource, name: string, resume = false): Promise<T[]> {
   if (!resume || (await output.size(name)) === undefined) return [];
   return (await readRecords(output, name)).map(({ value }) => value as T);
 }
 
-/** Lines of a file that grows: written whole every few seconds and at the end, so that a reader never sees half a line. */
+/** A file of records that grows. It is written whole every few seconds and at the end, so a reader never sees half a line. */
 class Lines<T> {
   #saved = performance.now();
 
@@ -67,7 +67,7 @@ class Lines<T> {
   }
 }
 
-/** Asks what is not answered yet. What came before an error is saved too. */
+/** Asks the questions without an answer. Answers before an error are saved too. */
 async function answersTo(
   questions: readonly Question[],
   options: EvaluationOptions & Pick<AskOptions, "secondPass">,
@@ -98,7 +98,7 @@ async function answersTo(
   }
 }
 
-/** The first ones, as `limit` says. */
+/** The first `limit` ones. */
 const firstOf = <T>(list: readonly T[], { limit = Infinity }: EvaluationOptions): T[] => {
   if (!(limit >= 1)) throw new RangeError(`evaluation: limit must be at least 1, got ${limit}`);
   return list.slice(0, limit);
@@ -112,9 +112,9 @@ async function saveResults<T extends object>(output: FileSource, task: string, a
 export interface ScienceEvaluationOptions extends EvaluationOptions {
   /** "test" (default), "val", "minival", … of pid_splits.json. */
   split?: string;
-  /** Default "QCM-LEA", reasoning first; "QCM-ALE" answers first. */
+  /** Default "QCM-LEA", reasoning first. "QCM-ALE" answers first. */
   format?: ScienceFormat;
-  /** Captions instead of images. */
+  /** Use captions instead of images. */
   textOnly?: boolean;
   /** Ask for the letter alone. */
   direct?: boolean;
@@ -133,7 +133,7 @@ export async function evaluateScienceQA(data: FileSource, options: ScienceEvalua
   return saveResults(options.output, "scienceqa", about, scienceScores(problems, answers));
 }
 
-/** A picture and what people call it. */
+/** A picture with reference captions. */
 export interface CaptionPicture {
   id: string | number;
   image: string;
@@ -160,7 +160,7 @@ export async function evaluateCaptions(
   return saveResults(options.output, "captions", about, { ...scores, count: pictures.length });
 }
 
-/** @throws naming the place of a picture without image or captions. */
+/** Checks pictures. @throws naming the index of one without image or captions. */
 async function readPictures(data: FileSource, name: string): Promise<CaptionPicture[]> {
   const where = `${data.location}/${name}`;
   const coco = /\.jsonl$/.test(name) ? undefined : await readJson(data, name);
@@ -187,9 +187,9 @@ function checkPicture(picture: CaptionPicture, where: string): CaptionPicture {
 }
 
 export interface OwlEvaluationOptions extends EvaluationOptions {
-  /** Answers of other models, to stand beside. */
+  /** Answers of other models, for comparison. */
   compare?: readonly OwlAnswer[];
-  /** Grades that people gave on the page. */
+  /** Grades from the page. */
   grades?: readonly OwlGraded[];
   page?: OwlPageOptions;
 }
@@ -211,7 +211,7 @@ export async function evaluateOwl(
   return saveResults(output, "owleval", { model_id }, { count: questions.length, models, grades: table });
 }
 
-/** LLaVA-Bench: the model's answers against a reference's, by a judge. Reviews are kept in reviews.jsonl. */
+/** LLaVA-Bench: a judge compares the model's answers with a reference's. Reviews are saved to reviews.jsonl. */
 export async function evaluateBench(
   options: EvaluationOptions & Omit<JudgeOptions, "answers" | "done" | "onReview">,
 ): Promise<{ scores: Record<string, RelativeScore> }> {

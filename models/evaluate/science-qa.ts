@@ -12,9 +12,9 @@ import type { Answer, Question, SecondPass } from "./answer.ts";
 export interface ScienceProblem {
   question: string;
   choices: string[];
-  /** Place of the right choice. */
+  /** Index of the right choice. */
   answer: number;
-  /** Text that belongs to the question, or "". */
+  /** Context of the question, or "". */
   hint: string;
   /** File name in the folder of the problem, or null. */
   image: string | null;
@@ -24,13 +24,13 @@ export interface ScienceProblem {
   grade: string;
   lecture: string;
   solution: string;
-  /** A caption of the image, for models that see none. */
+  /** A caption of the image, for models that read text alone. */
   caption?: string;
 }
 
 /**
- * What a sample says and in which order: Q question, C context, M choices, A answer, L lecture, E solution. "QCM-ALE" answers
- * first, "QCM-LEA" reasons first; "QCM-LEPA" reasons first under the headings that LLaVA trains with.
+ * Contents of a sample in order: Q question, C context, M choices, A answer, L lecture, E solution. "QCM-ALE" answers first,
+ * "QCM-LEA" reasons first; "QCM-LEPA" reasons first, with the headings that LLaVA trains with.
  */
 export type ScienceFormat =
   `${"QCM" | "CQM"}-${"A" | "AL" | "AE" | "ALE" | "AEL" | "LA" | "EA" | "LEA" | "ELA" | "LEPA"}`;
@@ -57,7 +57,7 @@ function checkProblem(problem: ScienceProblem | undefined, where: string): Scien
   return problem;
 }
 
-/** Question and answer in a format. `caption` puts the image's caption into the context. */
+/** Question and answer in a format. With `caption`, the context contains the image's caption. */
 export function scienceText(
   problem: ScienceProblem,
   format: ScienceFormat,
@@ -66,7 +66,7 @@ export function scienceText(
   const { hint, lecture, solution } = problem;
   const context = [hint, caption ? problem.caption : ""].filter(Boolean).join(" ").trim() || "N/A";
   const options = problem.choices.map((choice, i) => `(${LETTERS[i]}) ${choice}`).join(" ");
-  // LLaVA strips the heading of a question that comes first.
+  // LLaVA strips the heading of a question at the beginning.
   const question = format.startsWith("Q")
     ? `${problem.question}\nContext: ${context}\nOptions: ${options}`
     : `Context: ${context}\nQuestion: ${problem.question}\nOptions: ${options}`;
@@ -90,7 +90,7 @@ const tidy = (text: string): string => text.replaceAll("  ", " ").trim();
 
 const imageOf = (id: string, { image }: ScienceProblem): string | undefined => (image ? `${id}/${image}` : undefined);
 
-/** A training sample: LLaVA's JSON, the image behind the question. */
+/** A training sample in LLaVA's JSON, with the image after the question. */
 export function scienceSample(id: string, problem: ScienceProblem, format: ScienceFormat): ConversationJson {
   const { question, answer } = scienceText(problem, format);
   const image = imageOf(id, problem);
@@ -105,8 +105,8 @@ export function scienceSample(id: string, problem: ScienceProblem, format: Scien
 }
 
 /**
- * The questions of problems, for `ask`. Without `images`, captions stand in their place where there are some. `direct` asks
- * for a letter alone, as LLaVA-1.5 is asked.
+ * The questions of problems, for `ask`. Without `images`, captions replace them if there are any. `direct` asks for a letter
+ * alone, as LLaVA-1.5's evaluation does.
  */
 export function scienceQuestions(
   problems: ReadonlyMap<string, ScienceProblem>,
@@ -124,8 +124,8 @@ export function scienceQuestions(
 const DIRECT = "Answer with the option's letter from the given choices directly.";
 
 /**
- * LLaVA's answer prompter (llava/eval/model_vqa_science.py, --answer-prompter): the model goes on behind its reasoning from
- * "ANSWER:". "always" as there, "missing" only where the reasoning names no letter.
+ * LLaVA's answer prompter (llava/eval/model_vqa_science.py, --answer-prompter): the model continues its reasoning after "ANSWER:".
+ * "always" is LLaVA's way; "missing" does so only if the reasoning names no letter.
  */
 export const scienceSecondPass = (when: "always" | "missing"): SecondPass => ({
   needed: (answer) => when === "always" || scienceLetter(answer) === undefined,
@@ -134,7 +134,7 @@ export const scienceSecondPass = (when: "always" | "missing"): SecondPass => ({
   join: (reasoning, rest) => `${reasoning}\n The answer is ${rest}`,
 });
 
-/** The letter that an answer gives: alone, "B. …", "The answer is B", or "ANSWER: B" of LEPA; undefined if none. */
+/** The letter in an answer: alone, "B. …", "The answer is B", or "ANSWER: B" of LEPA; undefined if there is none. */
 export function scienceLetter(text: string): string | undefined {
   const line = text.trim().replaceAll("\n", ". ");
   if ((LETTERS as readonly string[]).includes(line)) return line;
@@ -149,7 +149,7 @@ export function scienceLetter(text: string): string | undefined {
 export interface ScienceScore {
   right: number;
   count: number;
-  /** Percent; NaN where there are no such problems. */
+  /** Percent; NaN if there are no such problems. */
   accuracy: number;
 }
 export interface ScienceScores {
@@ -160,7 +160,7 @@ export interface ScienceScores {
   unparsed: string[];
 }
 
-/** Accuracy of answers, by the classes of the paper. @throws at an answer to a problem that is not there, or a second one. */
+/** Accuracy of answers, by the classes of the paper. @throws on an answer to an unknown problem, or a second one. */
 export function scienceScores(
   problems: ReadonlyMap<string, ScienceProblem>,
   answers: readonly Pick<Answer, "question_id" | "text">[],

@@ -1,17 +1,17 @@
-/** Random changes of training images, on bytes, before the processor. Off in the papers' recipes. */
+/** Random augmentation of training images, on bytes, before the processor. Off in most of the papers' recipes. */
 
 import { crop as cropTo, type Image, resize, toRGB } from "../../src/image/index.ts";
 import type { Sample } from "./data.ts";
 
 export interface AugmentOptions {
-  /** Crop to a share of the area in this range, of aspect 3:4 to 4:3; null = no crop. */
+  /** Range of the cropped share of the area, with aspect 3:4 to 4:3; null = no crop. */
   crop: readonly [number, number] | null;
   flip: boolean;
   /** Brightness, contrast and saturation vary by factors in [1 - jitter, 1 + jitter]. */
   jitter: number;
 }
 
-/** Words that a mirrored image would make wrong: sides, directions, and text to read. */
+/** Words that are wrong for a mirrored image: sides, directions, and text to read. */
 const SIDED = /\b(?:left|right|clockwise|text|word|letter|sign|read|written|says?)|左|右|顺时针|文字|字|写|读/i;
 
 /** Whether an image of the sample may be mirrored. */
@@ -19,7 +19,7 @@ export function mayFlip({ turns, text }: Sample): boolean {
   return !SIDED.test(text ?? turns!.map(({ value }) => value).join("\n"));
 }
 
-/** A changed copy of the image; what changes follows from `random` alone. A crop comes out as a square of `size` pixels. */
+/** An augmented copy of the image, by `random` alone. A crop is resized to a square of `size` pixels. */
 export function augment(
   image: Image,
   { crop, flip, jitter }: AugmentOptions,
@@ -33,7 +33,7 @@ export function augment(
   return out;
 }
 
-/** As torchvision's RandomResizedCrop; an image too narrow for ten tries is taken whole. */
+/** As torchvision's RandomResizedCrop. After ten tries without a fit, the whole image is used. */
 function randomCrop(image: Image, [least, most]: readonly [number, number], size: number, random: () => number): Image {
   const { width, height } = image;
   for (let tries = 0; tries < 10; tries++) {

@@ -1,4 +1,4 @@
-/** Batches of a data set: ids and labels, and images as pixels or as features of the frozen tower. */
+/** Batches of a data set: ids, labels, and images as pixels or as features of the frozen tower. */
 
 import { bucket } from "../../src/generate/index.ts";
 import { type Image, type Size, tileGrid } from "../../src/image/index.ts";
@@ -24,10 +24,10 @@ export class DataSet {
   private constructor(
     readonly samples: readonly Sample[],
     readonly sizes: readonly SampleSize[],
-    /** Samples that are longer than the longest sequence. */
+    /** Number of samples that exceed the longest sequence. */
     readonly cut: number,
     readonly encoder: EncoderOptions,
-    /** Height and width of each image file, where the model cuts images into tiles. */
+    /** Height and width of each image file, for models that cut images into tiles. */
     readonly imageSizes: ReadonlyMap<string, Size> | undefined,
     private readonly recipe: Recipe,
   ) {}
@@ -56,7 +56,7 @@ export class DataSet {
       tokensOf: (name) => tokensOf(imageSizes?.get(name)),
       maxLength: recipe.model_max_length,
     };
-    // Every sample is tokenised once before the first step, so that a bad one does not end a run after hours.
+    // All samples are tokenised before the first step, so that a bad one does not end a run after hours.
     let cut = 0;
     const sizes = samples.map((sample): SampleSize => {
       const encoded = encodeSample(sample, encoder);
@@ -82,9 +82,9 @@ export class DataSet {
 
 export interface TrainingBatch {
   readonly input: TrainingInput;
-  /** Positions that are not padding. */
+  /** Number of positions that are not padding. */
   readonly tokens: number;
-  /** Whether it ends its step. */
+  /** Whether it is the last of its step. */
   readonly last: boolean;
 }
 
@@ -130,7 +130,7 @@ export class Batches {
     });
   }
 
-  /** The micro-batches of the steps from `first` on, until `steps` are done. */
+  /** Yields the micro-batches of the steps from `first` up to `steps`. */
   async *training(data: DataSet, first: number, steps: number): AsyncGenerator<TrainingBatch> {
     const perEpoch = data.steps(0).length;
     for (let at = first; at < steps; ) {
@@ -143,7 +143,7 @@ export class Batches {
     }
   }
 
-  /** One batch. Without an epoch its images are as they are: not augmented. */
+  /** One batch. Without an epoch its images are not augmented. */
   async make(data: DataSet, rows: MicroBatch, epoch?: number): Promise<Omit<TrainingBatch, "last">> {
     const { maxLength } = data.encoder;
     const encoded = rows.map((row) => row.map((id) => encodeSample(data.samples[id], data.encoder)));
@@ -170,7 +170,7 @@ export class Batches {
     return { input: { ...input, imageSizes, visionFeatures }, tokens };
   }
 
-  /** What the cache calls an image, or each of its tiles. */
+  /** Keys of an image, or of its tiles, in the cache. */
   #parts(name: string, size?: Size): string[] {
     const { tiles } = this.opened;
     if (!tiles) return [name];
@@ -178,7 +178,7 @@ export class Batches {
     return Array.from({ length: 1 + rows * columns }, (_, tile) => `${name}#${tile}`);
   }
 
-  /** The batch of the first epoch that takes the most positions; `pictured`: among those with images, if there are any. */
+  /** The batch of the first epoch with most positions; with `pictured`, of those with images, if there are any. */
   async largest(data: DataSet, pictured: boolean): Promise<TrainingInput> {
     const lengthOf = (row: readonly number[]): number => row.reduce((n, id) => n + data.sizes[id].length, 0);
     const area = (rows: MicroBatch): number => rows.length * bucket(Math.max(...rows.map(lengthOf)));
@@ -201,7 +201,7 @@ export class Batches {
   }
 }
 
-/** A function of small numbers that runs once for each. */
+/** Memoises a function of small numbers. */
 function once<T>(f: (i: number) => Promise<T>): (i: number) => Promise<T> {
   const known = new Map<number, Promise<T>>();
   return (i) => {

@@ -7,8 +7,8 @@ import type { EncodedSample } from "./data.ts";
 export type TrainingInput = VisionLanguageInput & { labels: Tensor };
 
 /**
- * Rows of samples as one batch, without its images. Samples that share a row are segments 1, 2, …: none sees another,
- * and each starts at position 0.
+ * Rows of samples as one batch, without images. Samples in one row are segments 1, 2, …: they do not see each other, and each
+ * starts at position 0.
  */
 export function collate(rows: readonly (readonly EncodedSample[])[], maxLength: number): TrainingInput {
   const width = Math.max(...rows.map((row) => row.reduce((n, { ids }) => n + ids.length, 0)));

@@ -1,6 +1,6 @@
 import type { Evaluation } from "./train.ts";
 
-/** A picture of losses over steps: the raw values pale, their running mean over them, evaluations as dots. */
+/** An SVG of losses over steps: raw values in a pale colour, their running mean, evaluations as dots. */
 export function lossCurve(losses: readonly number[], evaluations: readonly Evaluation[] = [], title = "loss"): string {
   const [width, height, left, right, top, bottom] = [640, 320, 52, 12, 28, 28];
   const raw = losses

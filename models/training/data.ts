@@ -1,4 +1,4 @@
-/** Training data as the papers' repositories store it: LLaVA's JSON lists and mPLUG-Owl's lines of JSON. */
+/** Training data in the formats of the papers: LLaVA's JSON lists and mPLUG-Owl's lines of JSON. */
 
 import { readRecords } from "../../src/data/index.ts";
 import { imageSize, type Size } from "../../src/image/index.ts";
@@ -16,34 +16,34 @@ import {
 import type { Decode } from "./images.ts";
 
 export interface Sample {
-  /** What messages call it: file, place and id. */
+  /** Its name in error messages: file, index and id. */
   readonly where: string;
   /** Image files in their order. */
   readonly images: readonly string[];
-  /** LLaVA: the conversation. mPLUG-Owl: the text with its marks. */
+  /** LLaVA: the conversation. mPLUG-Owl: the text with its markers. */
   readonly turns?: readonly Turn[];
   readonly text?: string;
 }
 
-/** Token ids with one placeholder an image, and labels. */
+/** Token ids with one placeholder per image, and labels. */
 export interface EncodedSample {
   readonly ids: Int32Array;
   readonly labels: Int32Array;
-  /** Positions that the sample takes, images included. */
+  /** Number of positions, images included. */
   readonly length: number;
-  /** Whether it was longer and was cut. */
+  /** Whether it was too long and was cut. */
   readonly cut: boolean;
 }
 
-/** A file given by its path: the folder and the name. */
+/** Folder and name of a file path. */
 export async function openFile(path: string): Promise<{ source: FileSource; name: string }> {
   const at = path.lastIndexOf("/");
   return { source: await openFolder(at < 0 ? "." : path.slice(0, at) || "/"), name: path.slice(at + 1) };
 }
 
 /**
- * Reads a list of samples, or one a line when the file's name ends in .jsonl.
- * @throws at the first thing that is not a sample, naming the file and the line or the place in the list.
+ * Reads a list of samples, or one per line if the file's name ends in .jsonl.
+ * @throws on the first record that is no sample, naming the file and the line or index
  */
 export async function readSamples(source: FileSource, name: string): Promise<Sample[]> {
   const samples = (await readRecords(source, name)).map(({ value, where }) => parseSample(value, where));
@@ -70,7 +70,7 @@ function parseSample(value: unknown, place: string): Sample {
   const turns = conversations.map((turn, i): Turn => {
     if ((turn?.from !== "human" && turn?.from !== "gpt") || typeof turn.value !== "string")
       fail(`turn ${i} is ${JSON.stringify(turn)}, expected a value from human or gpt`);
-    return { from: turn.from, value: turn.value.replaceAll("<|image|>", IMAGE_TOKEN) }; // mPLUG-Owl2's files write it so
+    return { from: turn.from, value: turn.value.replaceAll("<|image|>", IMAGE_TOKEN) }; // the spelling of mPLUG-Owl2's files
   });
   checkImages(turns.map(({ value }) => value).join("\n"), images.length, fail);
   return { ...found, turns };
@@ -81,7 +81,7 @@ function checkImages(text: string, images: number, fail: (what: string) => never
   if (marks !== images) fail(`${images} image(s) but ${marks} ${IMAGE_TOKEN} in the text`);
 }
 
-/** Height and width of each image file of the samples. @throws naming the sample whose image is none. */
+/** Height and width of each image file of the samples. @throws naming the sample of a file that is no image. */
 export async function readSizes(
   samples: readonly Sample[],
   folder: FileSource,
@@ -139,13 +139,13 @@ export interface EncoderOptions {
   version: string;
   legacy?: boolean;
   imStartEnd?: boolean;
-  /** The model's placeholder, and the positions that an image file takes. */
+  /** The model's placeholder, and the number of positions of an image file. */
   imageToken: number;
   tokensOf: (name: string) => number;
   maxLength: number;
 }
 
-/** Ids and labels of a sample, cut to the longest length. @throws naming the sample if nothing is left to learn. */
+/** Ids and labels of a sample, cut to the longest length. @throws naming the sample if no label is left. */
 export function encodeSample(sample: Sample, options: EncoderOptions): EncodedSample {
   const { tokenizer, imageToken, tokensOf, maxLength } = options;
   const { inputIds, labels } = tokenize(sample, options);

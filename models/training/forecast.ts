@@ -1,32 +1,32 @@
 import { setMemoryBudget, type Tensor } from "../../src/index.ts";
 import type { Module, Optimizer } from "../../src/nn/index.ts";
 
-/** GPU bytes of a training run, worked out before it runs. */
+/** GPU bytes of a training run, computed before it runs. */
 export interface MemoryForecast {
-  /** All tensors of the model. Those that train are copied into one buffer a group, and so count twice while that happens. */
+  /** All tensors of the model. Those that train are copied into one buffer per group, and exist twice during the copy. */
   readonly weights: number;
   readonly packed: number;
   readonly moments: number;
   /** Gradients kept between micro-batches, and their mean. */
   readonly accumulated: number;
   /**
-   * The largest batch on its way: activations, gradients, temporaries, within the memory budget. Batches of other lengths
-   * reuse it. 0 on the reference backend, which has no plans.
+   * Temporary memory of the largest batch: activations, gradients and intermediates, within the memory budget. Batches of other
+   * lengths reuse it. 0 on the reference backend, which has no plans.
    */
   readonly activations: number;
-  /** With a memory budget: what that batch would take without one. */
+  /** With a memory budget: the same without one. */
   readonly unbudgeted?: number;
   readonly total: number;
 }
 
 const bytesOf = (tensors: Iterable<Tensor>): number =>
-  [...tensors].reduce((n, { nbytes }) => n + Math.max(16, Math.ceil(nbytes / 16) * 16), 0); // as buffers are laid out
+  [...tensors].reduce((n, { nbytes }) => n + Math.max(16, Math.ceil(nbytes / 16) * 16), 0); // buffers are multiples of 16 bytes
 
 /**
- * What a run needs. Call it after `backward` of the largest batch: the plan of that step is laid out, nothing runs.
- * @param accumulates whether gradients of several micro-batches are added up.
- * @param budget the memory budget that is set, for a forecast without it as well.
- * @throws if the step cannot fit the memory budget, naming its peak.
+ * The memory that a run needs. Call it after `backward` of the largest batch: the plan of that step is computed, nothing runs.
+ * @param accumulates whether gradients of several micro-batches are added
+ * @param budget the current memory budget, for a forecast without it as well
+ * @throws if the step cannot fit the memory budget, naming its peak
  */
 export async function forecastMemory(
   model: Module,

@@ -1,4 +1,4 @@
-/** Images of training samples, as pixels or as what the frozen tower makes of them. */
+/** Images of training samples, as pixels or as features of the frozen tower. */
 
 import { randomOf } from "../../src/data/index.ts";
 import type { Image } from "../../src/image/index.ts";
@@ -14,13 +14,13 @@ export interface ImageOptions {
   decode: Decode;
   /** Pixel values [C, H, W] of an image, or of each of its tiles. */
   preprocess: (image: Image) => Float32Array[];
-  /** Side of the processed image. */
+  /** Side of the processed image in pixels. */
   size: number;
   augment?: AugmentOptions;
   seed: number;
 }
 
-/** Reads, decodes, changes and processes image files. */
+/** Reads, decodes, augments and processes image files. */
 export class ImageLoader {
   constructor(readonly options: ImageOptions) {}
 
@@ -51,19 +51,19 @@ export interface FeatureOptions {
   compute: (pixels: Tensor) => Tensor;
   pixelShape: Shape;
   featureShape: Shape;
-  /** Images that go through the tower at once: always as many, so that an image's features have the same bits in any run. */
+  /** Images per forward pass of the tower. The number is fixed, so that an image's features have the same bits in any run. */
   chunk: number;
-  /** Bytes kept in memory; the least recently used go first. */
+  /** Most bytes in memory. The least recently used features are dropped first. */
   budget: number;
-  /** Keeps features as files too, for later epochs and runs. */
+  /** Folder that keeps features as files too, for later epochs and runs. */
   disk?: FileSource;
-  /** What decides them beside the tower: where images are from and how they are processed. JSON; kept with the files. */
+  /** Identity of the images: their source and processing, as JSON. It is stored with the files. */
   about?: object;
 }
 
-/** What a frozen tower makes of each image, computed once. Keys are file names. */
+/** Features of a frozen tower, computed once per image. Keys are file names. */
 export class FeatureCache {
-  /** Images that went through the tower, and lookups that were served without. */
+  /** Number of images computed by the tower, and of lookups in the cache. */
   computed = 0;
   served = 0;
   bytes = 0;
@@ -76,8 +76,8 @@ export class FeatureCache {
   }
 
   /**
-   * Features [N, P, D] of `names`; `load` gives the pixels of those that are not known.
-   * @throws if the files on disk are of another tower, or of images from elsewhere.
+   * Features [N, P, D] of `names`. `load` returns the pixels of those that are not in the cache.
+   * @throws if the files on disk are of another tower or other images
    */
   async get(names: readonly string[], load: (i: number) => Promise<Float32Array>): Promise<Tensor> {
     await (this.#checked ??= this.#check());
@@ -116,7 +116,7 @@ export class FeatureCache {
     return (await noGrad(() => compute(stackPixels(full, pixelShape))).data()) as Float32Array;
   }
 
-  /** Files of an earlier run serve only if the tower still makes the same of a ramp, and the images are the same. */
+  /** Files of an earlier run are used only if the tower gives the same features of a test image, and the images are the same. */
   async #check(): Promise<void> {
     const { disk, pixelShape, about = {} } = this.options;
     if (!disk) return;
@@ -135,7 +135,7 @@ export class FeatureCache {
 
   #recall(name: string): Float32Array | undefined {
     const known = this.#kept.get(name);
-    if (known) this.#kept.delete(name); // `remember` puts it back, as the youngest
+    if (known) this.#kept.delete(name); // `remember` adds it again, as the most recently used
     if (known) this.bytes -= known.byteLength;
     return known;
   }
@@ -165,7 +165,7 @@ export class FeatureCache {
 
 const ABOUT = "about.json";
 
-/** Image names have slashes; a flat name that is theirs alone. */
+/** A unique file name for an image name, which may contain slashes. */
 const fileOf = (name: string): string => `${encodeURIComponent(name)}.f32`;
 
 const sizeOf = (shape: Shape): number => shape.reduce((n, size) => n * size, 1);

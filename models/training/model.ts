@@ -1,4 +1,4 @@
-/** The model of a recipe: opened or put together, its parts frozen or not, LoRA and quantisation applied. */
+/** The model of a recipe: loaded or put together, with frozen parts, LoRA and quantisation. */
 
 import { Processor } from "../../src/generate/index.ts";
 import { anyresRows, type Size, type TileLayout } from "../../src/image/index.ts";
@@ -18,7 +18,7 @@ import type { Part, Recipe } from "./recipe.ts";
 
 export type TrainedModel = Llava | MplugOwl | MplugOwl2;
 
-/** What belongs to which part, by the names of parameters. */
+/** Patterns of parameter names, by part. */
 const parts: Readonly<Record<Recipe["architecture"], Readonly<Record<Part, RegExp>>>> = {
   llava: {
     vision: /^vision_tower\./,
@@ -29,14 +29,14 @@ const parts: Readonly<Record<Recipe["architecture"], Readonly<Record<Part, RegEx
   "mplug-owl2": { vision: /^vision_model\./, projector: /^visual_abstractor\./, language: /^language_model\./ },
 };
 
-/** What stands for an image in the model's token ids, and how many positions one takes. */
+/** Token id, positions and tensor shapes of the model's images. */
 export interface ImageFacts {
   readonly imageToken: number;
-  /** Positions of an image; of one of this size in pixels, where the model cuts images into tiles. */
+  /** Number of positions of an image; by its size in pixels, if the model cuts images into tiles. */
   tokensOf(size?: Size): number;
-  /** LLaVA-NeXT: how images are cut. */
+  /** LLaVA-NeXT: the layout of tiles. */
   readonly tiles?: TileLayout;
-  /** [C, H, W] of the pixels and [P, D] of what the adapter reads, of an image or a tile. */
+  /** Shapes of an image or tile: pixels [C, H, W], and features for the adapter [P, D]. */
   readonly pixelShape: readonly number[];
   readonly featureShape: readonly number[];
 }
@@ -53,7 +53,7 @@ export type PlacedRecipe = Omit<Recipe, "model_name_or_path" | "vision_tower"> &
   readonly vision_tower: string | FileSource | null;
 };
 
-/** Loads what the recipe names. */
+/** Loads the model of the recipe. */
 export async function openModel(recipe: PlacedRecipe): Promise<OpenedModel> {
   const { model, source } = await loadModelOf(recipe);
   const vision = model instanceof MplugOwl2 ? model.config.visual_config.visual_model : model.config.vision_config;
@@ -86,7 +86,7 @@ export async function openModel(recipe: PlacedRecipe): Promise<OpenedModel> {
   };
 }
 
-/** Whether images are cut into tiles is the model's to say, and must be what the recipe expects. */
+/** @throws if the model cuts images into tiles and the recipe does not, or the other way round. */
 function checkTiles(
   { image_aspect_ratio: aspect }: Pick<Recipe, "image_aspect_ratio">,
   source: FileSource,
@@ -110,7 +110,7 @@ async function loadModelOf(recipe: PlacedRecipe): Promise<{ model: TrainedModel;
   const config = await readJson(source, "config.json");
   if (config.text_config || config.mm_vision_tower || !visionTower)
     return { model: await Llava.fromPretrained(source, { dtype, visionTower }), source };
-  // A tower and a language model from folders of their own, with a new projector between them: where stage 1 begins.
+  // Tower and language model come from two folders, with a new projector between them: the start of stage 1.
   const anyres = recipe.image_aspect_ratio === "anyres";
   const model = Llava.assemble(await loadLlama(source, { dtype }), await loadVisionTower(visionTower, { dtype }), {
     mm_projector_type: recipe.mm_projector_type,
@@ -130,7 +130,7 @@ async function loadModelOf(recipe: PlacedRecipe): Promise<{ model: TrainedModel;
   return { model, source };
 }
 
-/** The files of a language model's folder, with the image settings of a tower's. */
+/** The folder of a language model, with the image settings of a tower's folder. */
 function withImageSettings(language: FileSource, tower: FileSource): FileSource {
   const of = (path: string) => (path === "preprocessor_config.json" ? tower : language);
   return {
@@ -140,7 +140,7 @@ function withImageSettings(language: FileSource, tower: FileSource): FileSource 
   };
 }
 
-/** Freezes and trains what the recipe says. Returns the names of the layers with a LoRA. */
+/** Freezes and trains parts by the recipe. Returns the names of the layers with a LoRA. */
 export function prepareModel(model: TrainedModel, recipe: Recipe): string[] {
   model.requiresGrad_(false);
   const adapted = recipe.lora_enable
@@ -167,7 +167,7 @@ export function partOf(name: string, { architecture }: Recipe): Part | undefined
   return (Object.keys(own) as Part[]).find((part) => own[part].test(name));
 }
 
-/** Groups by learning rate and weight decay; norms and biases do not decay (as transformers' Trainer has it). */
+/** Groups by learning rate and weight decay. Norms and biases do not decay, as in transformers' Trainer. */
 export function parameterGroups(model: TrainedModel, recipe: Recipe): ParameterGroup[] {
   const plain = new Set<Tensor>();
   for (const [, module] of model.namedModules())
@@ -191,8 +191,8 @@ export function parameterGroups(model: TrainedModel, recipe: Recipe): ParameterG
 }
 
 /**
- * Writes what was trained: a PEFT folder for a LoRA, LLaVA's projector file where only that trained, else the model
- * with its tokenizer. Returns what it wrote.
+ * Writes the result: a PEFT folder for a LoRA, LLaVA's projector file if only the projector trained, else the model with its
+ * tokenizer. Returns the name of the file.
  */
 export async function saveResult(model: TrainedModel, recipe: Recipe): Promise<string> {
   const output = await openFolder(recipe.output_dir);

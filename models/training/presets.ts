@@ -2,9 +2,9 @@ import type { Recipe } from "./recipe.ts";
 
 type Preset = Readonly<Partial<Recipe>>;
 
-// A preset states every hyper-parameter that its source gives; the source stands beside it. Keys that no source names are
-// defaults of recipe.ts, which are those of the scripts' own argument classes and of transformers' Trainer: AdamW with
-// betas 0.9 and 0.999, gradients clipped to norm 1.
+// A preset has every hyper-parameter that its source gives, with the source in a comment. Keys that no source gives have the
+// defaults of recipe.ts, which are those of the scripts' argument classes and of transformers' Trainer: AdamW with betas 0.9 and
+// 0.999, gradients clipped to norm 1.
 
 // LLaVA 1.0: arXiv 2304.08485, section 5; haotian-liu/LLaVA: the README's table of hyper-parameters (batch, rate, epochs,
 // length, decay of both stages) and scripts/{pretrain,finetune_full_schedule}.sh (schedule, warm-up, layer). The second
@@ -36,7 +36,7 @@ const llavaV1Stage2: Preset = {
   num_train_epochs: 3, // of Instruct-158K
 };
 // scripts/finetune_lora.sh: 16 samples on each of 8 GPUs, one epoch of Instruct-80K; r, alpha and dropout are the defaults
-// of llava/train/train.py. The projector trains beside the LoRA, at its rate.
+// of llava/train/train.py. The projector trains together with the LoRA, at its rate.
 const llavaV1Lora: Preset = {
   ...llavaV1Stage2,
   trainable: ["projector"],

@@ -1,18 +1,18 @@
-/** Recipes: everything that decides a training run, as one JSON object. Keys are those of LLaVA's scripts where it has them. */
+/** Recipes: all settings of a training run as one JSON object. Keys are those of LLaVA's scripts, and some of this library. */
 import { presets } from "./presets.ts";
 
 /** Parts of a vision-language model: its tower, its adapter (projector or abstractor), its language model. */
 export type Part = "vision" | "projector" | "language";
 
 export interface Recipe {
-  /** Name of a preset whose keys hold where the recipe leaves them out. */
+  /** Name of a preset, for the keys that the recipe leaves out. */
   preset: string | null;
   architecture: "llava" | "mplug-owl" | "mplug-owl2";
 
-  /** Folder of the model; with `vision_tower`, of its language model alone, and a new projector is made. */
+  /** Folder of the model. With `vision_tower`: of the language model, and a new projector is made. */
   model_name_or_path: string;
   vision_tower: string | null;
-  /** identity, linear, mlp2x_gelu, …: of a new projector. */
+  /** Type of a new projector: identity, linear, mlp2x_gelu, … */
   mm_projector_type: string;
   mm_vision_select_layer: number;
   mm_vision_select_feature: "patch" | "cls_patch";
@@ -23,20 +23,20 @@ export interface Recipe {
   data_path: string | string[];
   /** Image names in the data are relative to it and stay inside; with "/" they may be absolute. */
   image_folder: string;
-  /** Where the result, checkpoints and the loss curve go. */
+  /** Folder for the result, checkpoints and the loss curve. */
   output_dir: string;
   eval_data_path: string | null;
-  /** Evaluate every so many steps; 0 = at the end only. */
+  /** Steps between evaluations; 0 = at the end only. */
   eval_steps: number;
 
   /** Conversation template. */
   version: string;
-  /** "pad" squares images on the mean colour first, "square" lets the processor crop, "anyres" cuts them into tiles. */
+  /** "pad" pads images to squares of the mean colour, "square" lets the processor crop, "anyres" cuts them into tiles. */
   image_aspect_ratio: "square" | "pad" | "anyres";
-  /** With anyres, of a model that is put together: resolutions [width, height], and how tokens of tiles are joined. */
+  /** For anyres in a model that is put together: resolutions [width, height], and the order of the tokens of tiles. */
   image_grid_pinpoints: [number, number][];
   mm_patch_merge_type: "flat" | "spatial" | "spatial_unpad";
-  /** Longest sequence, images included; longer samples are cut (and counted). */
+  /** Longest sequence, images included. Longer samples are cut, and counted. */
   model_max_length: number;
 
   /** Parts that train in full. */
@@ -47,12 +47,12 @@ export interface Recipe {
   lora_dropout: number;
   /** Pattern for the dotted names of the layers that get a LoRA. */
   lora_target: string;
-  /** Bits of the weights that stay frozen: 16 all matrices but the adapter's, 8 and 4 those of decoder blocks (QLoRA). */
+  /** Bits of the frozen weights. 16: all matrices except the adapter's; 8 and 4: those of decoder blocks (QLoRA). */
   bits: 4 | 8 | 16 | 32;
   quant_type: "nf4" | "int4";
 
   learning_rate: number;
-  /** Rates of these parts; null = learning_rate. */
+  /** Learning rates of these parts; null = learning_rate. */
   mm_projector_lr: number | null;
   mm_vision_tower_lr: number | null;
   weight_decay: number;
@@ -61,41 +61,41 @@ export interface Recipe {
   adam_epsilon: number;
   max_grad_norm: number | null;
   lr_scheduler_type: "cosine" | "linear" | "constant";
-  /** Share of the steps, or (when not null) their number, over which the rate rises. */
+  /** Share of the steps with a rising rate; if not null, the second key gives their number. */
   warmup_ratio: number;
   warmup_steps: number | null;
   min_lr: number;
   num_train_epochs: number;
-  /** Ends before the epochs do, or runs as many as it takes. */
+  /** Number of steps, in place of num_train_epochs. */
   max_steps: number | null;
-  /** Samples a step, as the papers count them, and samples that are computed at once. */
+  /** Samples per step, as in the papers, and samples per micro-batch. */
   train_batch_size: number;
   micro_batch_size: number;
 
   /** Batches of one modality, and of similar lengths. */
   group_by_modality_length: boolean;
-  /** Several short samples a row, none seeing another. */
+  /** Put several short samples into a row. They do not see each other. */
   packing: boolean;
   gradient_checkpointing: boolean;
   /** Activations in f16, with dynamic loss scaling; trained weights stay f32. */
   fp16: boolean;
   /**
-   * Most bytes that a step may need beside weights and optimizer; activations are computed again as far as that takes,
-   * and what cannot fit is an error before the first step. null = as `init` has it.
+   * Most bytes of a step besides weights and optimizer. Activations are recomputed as far as necessary. If the step cannot fit, it is
+   * an error before the first one. null = the budget of `init`.
    */
   memory_budget: number | null;
-  /** What the frozen tower makes of an image is kept, so that it runs once an image. */
+  /** Keep the features of the frozen tower, so that it runs once per image. */
   feature_cache: "off" | "memory" | "disk";
-  /** Bytes that the cache may take in memory; the oldest features go first. */
+  /** Most bytes of that cache in memory. The oldest features are dropped first. */
   feature_cache_bytes: number;
   /** Random resized crops of this share of the image, e.g. [0.5, 1]; null = none. */
   augment_crop: [number, number] | null;
-  /** Mirror half of the images, except those of samples that speak of sides or text. */
+  /** Mirror half of the images, except in samples that mention sides or text. */
   augment_flip: boolean;
   /** Brightness, contrast and saturation vary by up to this factor. */
   augment_jitter: number;
 
-  /** Checkpoints to resume from, every so many steps; 0 = none. */
+  /** Steps between checkpoints to resume from; 0 = none. */
   save_steps: number;
   seed: number;
 }
@@ -130,7 +130,7 @@ const pattern = check("a regular expression", (v) => {
   }
 });
 
-/** What each key takes, and its value where neither recipe nor preset has one; undefined = must be given. */
+/** Type and default of each key; undefined = required. */
 const fields: { readonly [K in keyof Recipe]: readonly [Check, Recipe[K] | undefined] } = {
   preset: [orNull(text), null],
   architecture: [oneOf("llava", "mplug-owl", "mplug-owl2"), "llava"],
@@ -216,8 +216,8 @@ const fields: { readonly [K in keyof Recipe]: readonly [Check, Recipe[K] | undef
 
 /**
  * A complete recipe from the keys of a file, its preset and the defaults, in this order.
- * @param where what messages call the file.
- * @throws one error that lists every unknown key, wrong value and missing key.
+ * @param where name of the file in error messages
+ * @throws one error that lists every unknown key, wrong value and missing key
  */
 export function parseRecipe(json: unknown, where = "recipe"): Recipe {
   if (typeof json !== "object" || json === null || Array.isArray(json))
@@ -246,7 +246,7 @@ export function parseRecipe(json: unknown, where = "recipe"): Recipe {
   return done;
 }
 
-/** Keys that fit alone but not together. */
+/** Problems between keys that are valid alone. */
 function checkTogether(r: Recipe, where: string): void {
   const problems: string[] = [];
   const vision = r.trainable.includes("vision");
@@ -275,7 +275,7 @@ function checkTogether(r: Recipe, where: string): void {
   if (problems.length) throw new Error(`${where}: ${problems.join("; ")}`);
 }
 
-/** The known key that a misspelt one is nearest to, if any is near. */
+/** The known key nearest to a misspelt one, if any is near. */
 function suggestion(key: string): string {
   const plain = (name: string): string => name.toLowerCase().replace(/[^a-z0-9]/g, "");
   const near = Object.keys(fields).find((name) => plain(name) === plain(key) || plain(name).includes(plain(key)));

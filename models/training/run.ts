@@ -1,4 +1,4 @@
-/** A training run as a recipe describes it: data, model, steps, evaluation, checkpoints, result. */
+/** A training run by a recipe: data, model, steps, evaluation, checkpoints, result. */
 
 import { decodeImage } from "../../src/image/index.ts";
 import { getRngState, lazily, manualSeed, plan, setMemoryBudget, setRngState } from "../../src/index.ts";
@@ -22,18 +22,18 @@ import { type Identity, resumeRun, saveRun } from "./state.ts";
 import { type Evaluation, fillGradients, type Progress, parameterTable, train } from "./train.ts";
 
 export interface RunOptions {
-  /** Go on from the last checkpoint in output_dir, if there is one. Default false. */
+  /** Continue from the last checkpoint in output_dir, if there is one. Default false. */
   resume?: boolean;
-  /** Everything up to the first step: data are read and checked, memory is forecast. */
+  /** Stop before the first step: data are read and checked, memory is forecast. */
   dryRun?: boolean;
   signal?: AbortSignal;
-  /** Pixels of an image file. Default: PNG and JPEG, and in browsers what they know. */
+  /** Decodes an image file. Default `decodeImage`. */
   decode?: Decode;
-  /** What is known before the first step. */
+  /** Called before the first step. */
   onStart?: (facts: RunFacts) => void;
   onProgress?: (progress: Progress) => void;
   onEvaluation?: (evaluation: Evaluation) => void;
-  /** Further figures at each evaluation, beside the loss on eval_data_path. */
+  /** Further metrics at each evaluation, besides the loss on eval_data_path. */
   evaluate?: (model: TrainedModel, step: number) => Promise<Record<string, number>>;
 }
 
@@ -41,17 +41,17 @@ export interface RunFacts {
   readonly parameters: ReturnType<typeof parameterTable>;
   /** Layers with a LoRA. */
   readonly adapted: readonly string[];
-  /** Parameters of a part that trains which no batch reaches (layers behind the one that is read): they stay as they are. */
+  /** Parameters of trained parts that no gradient reaches, such as layers after the one that is read. They are frozen. */
   readonly unused: readonly string[];
   readonly memory: MemoryForecast;
   readonly samples: number;
-  /** Rows that they take in an epoch: fewer with packing. */
+  /** Number of their rows in an epoch: fewer with packing. */
   readonly rows: number;
-  /** Samples longer than model_max_length, which lose their end. */
+  /** Number of samples longer than model_max_length, whose end is cut. */
   readonly cut: number;
   readonly evaluationSamples: number;
   readonly steps: number;
-  /** Steps of an earlier run that this one goes on from. */
+  /** Number of steps of the earlier run that this one continues. */
   readonly resumedAt: number;
 }
 
@@ -59,13 +59,18 @@ export interface RunResult extends RunFacts {
   readonly model: TrainedModel;
   readonly losses: readonly number[];
   readonly evaluations: readonly Evaluation[];
-  /** Steps skipped because gradients overflowed (fp16). */
+  /** Number of steps skipped because gradients overflowed (fp16). */
   readonly skipped: number;
-  /** The file with what was trained, in output_dir; undefined after a dry run. */
+  /** Name of the result in output_dir; undefined after a dry run. */
   readonly written?: string;
 }
 
-/** Trains as the recipe says and writes the result to its output_dir, with loss.svg and log.json beside it. */
+/**
+ * Trains by a recipe and writes the result, loss.svg and log.json to its output_dir.
+ * ```ts
+ * await trainRecipe(parseRecipe({ preset: "llava-1.5-stage2", model_name_or_path: "…", data_path: "…", … }));
+ * ```
+ */
 export async function trainRecipe(recipe: Recipe, options: RunOptions = {}): Promise<RunResult> {
   if (recipe.memory_budget === null) return run(recipe, options);
   const before = await setMemoryBudget(recipe.memory_budget);
@@ -177,14 +182,14 @@ async function run(recipe: Recipe, options: RunOptions): Promise<RunResult> {
   return { ...facts, model, losses, evaluations, skipped: scaler?.state.skipped ?? 0, written };
 }
 
-/** Gradients of a batch as graphs, which nothing computes; the generator stays where it is. */
+/** Builds the gradients of a batch as graphs. Nothing is computed, and the random generator keeps its state. */
 function probe(model: TrainedModel, input: TrainingInput): void {
   const generator = getRngState();
   lazily(() => model.loss(input)).backward();
   setRngState(generator);
 }
 
-/** Freezes what trains by the recipe but is not reached by gradients; returns the names. */
+/** Freezes parameters that no gradient reaches. Returns their names. */
 function freezeUnused(model: TrainedModel, input: TrainingInput): string[] {
   probe(model, input);
   const unused: string[] = [];
@@ -198,7 +203,7 @@ function freezeUnused(model: TrainedModel, input: TrainingInput): string[] {
   return unused;
 }
 
-/** What the largest batches take: those that train, and those of an evaluation, whose plans keep the budget too. */
+/** Memory of the largest batches of training and of evaluation, whose plans keep the budget too. */
 async function forecast(
   model: TrainedModel,
   optimizer: AdamW,
@@ -212,7 +217,7 @@ async function forecast(
   const memory = await forecastMemory(model, optimizer, batch > micro || fp16, budget);
   optimizer.zeroGrad();
   model.eval();
-  if (evaluated) await plan(() => model.loss(evaluated)); // throws where it cannot fit
+  if (evaluated) await plan(() => model.loss(evaluated)); // throws if it cannot fit
   model.train();
   return memory;
 }
@@ -224,7 +229,7 @@ function scheduleOf(recipe: Recipe, total: number): Schedule {
   return (recipe.lr_scheduler_type === "linear" ? linearSchedule : cosineSchedule)({ warmup, total, min });
 }
 
-/** Keys that may differ when a run goes on: places, and what does not change the numbers. */
+/** Keys that may differ when a run continues: paths, and settings that do not change results. */
 const free: readonly (keyof Recipe)[] = [
   "preset",
   "model_name_or_path",

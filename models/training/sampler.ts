@@ -1,8 +1,8 @@
-/** Which samples make which step: the order of an epoch, decided by its number and the seed alone. */
+/** The samples of each step. The order of an epoch depends on its number and the seed alone. */
 import { randomOf, shuffled } from "../../src/data/index.ts";
 
 export interface SamplerOptions {
-  /** Samples a step, and rows computed at once. */
+  /** Samples per step, and rows per micro-batch. */
   batch: number;
   micro: number;
   seed: number;
@@ -12,18 +12,18 @@ export interface SamplerOptions {
   packTo?: number;
 }
 
-/** Samples that stand in one row, rows that are computed at once, and what adds up to a step. */
+/** A row has samples, a micro-batch rows, and a step micro-batches. */
 export type Row = readonly number[];
 export type MicroBatch = readonly Row[];
 export type Step = readonly MicroBatch[];
 
-/** What the sampler must know of a sample. */
+/** The properties of a sample that the sampler needs. */
 export interface SampleSize {
   readonly length: number;
   readonly hasImage: boolean;
 }
 
-/** The steps of one epoch. Every sample is in exactly one of them; the last may be smaller. */
+/** The steps of one epoch. Every sample is in exactly one; the last step may be smaller. */
 export function epochSteps(sizes: readonly SampleSize[], epoch: number, options: SamplerOptions): Step[] {
   const { batch, seed, grouped = false } = options;
   const random = randomOf(seed, epoch, 1);
@@ -40,11 +40,11 @@ export function epochSteps(sizes: readonly SampleSize[], epoch: number, options:
     if (batches.length && batches[batches.length - 1].length < batch) rest.push(...batches.pop()!);
     whole.push(...batches);
   }
-  // What fills no batch of its own comes last, both modalities together (again cut, as both rests may be large).
+  // The rests of both modalities come last, together. They are cut again, as both may be large.
   return [...shuffled(whole, random), ...cut(rest, batch)].map((ids) => rowsOf(ids, sizes, options));
 }
 
-/** Rows of a step, those of similar lengths computed together. */
+/** Micro-batches of a step, from rows of similar lengths. */
 function rowsOf(
   ids: readonly number[],
   sizes: readonly SampleSize[],
@@ -58,7 +58,7 @@ function rowsOf(
   );
 }
 
-/** First fit, longest first: few rows, each at most `room` long. */
+/** Bin packing by first fit, longest first: few rows, each at most `room` long. */
 export function pack(ids: readonly number[], sizes: readonly SampleSize[], room: number): Row[] {
   const rows: { ids: number[]; left: number }[] = [];
   for (const id of [...ids].sort((a, b) => sizes[b].length - sizes[a].length || a - b)) {

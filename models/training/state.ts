@@ -1,4 +1,4 @@
-/** Checkpoints of a run: all that it needs to go on as if it had never stopped. */
+/** Checkpoints of a run: all state that it needs to continue with equal results. */
 
 import { getRngState, setRngState, tensor } from "../../src/index.ts";
 import {
@@ -14,12 +14,12 @@ import {
 import { type LossScaler, type Module, type Optimizer, type StateDict, setParameter } from "../../src/nn/index.ts";
 import type { Evaluation } from "./train.ts";
 
-/** What a checkpoint says of the run besides tensors. */
+/** The state of a run besides tensors. */
 export interface RunState {
   readonly step: number;
   readonly losses: readonly number[];
   readonly evaluations: readonly Evaluation[];
-  /** What must be the same for the run to go on: the recipe's keys that decide it, and figures of the data. */
+  /** Values that must be equal for the run to continue: keys of the recipe, and figures of the data. */
   readonly identity: Identity;
 }
 
@@ -31,7 +31,7 @@ interface Parts {
   scaler?: LossScaler;
 }
 
-/** Two folders take turns, so that one is complete whatever happens while the other is written. */
+/** Two folders that alternate, so that one is complete while the other is written. */
 const SLOTS = ["checkpoint-a", "checkpoint-b"] as const;
 const LATEST = "latest.json";
 
@@ -43,7 +43,7 @@ const entries = (state: StateDict) =>
     Object.entries(state).map(([name, t]) => [name, { shape: t.shape, dtype: t.dtype, read: () => t.data() }]),
   );
 
-/** Writes the trained tensors, the optimizer, the generator and `state`; the pointer to them comes last. */
+/** Writes the trained tensors, the optimizer, the generator and `state`, and last the pointer to them. */
 export async function saveRun(output: FileSource, { model, optimizer, scaler }: Parts, state: RunState): Promise<void> {
   const known = (await output.size(LATEST)) !== undefined;
   const last = known ? (await readJson(output, LATEST).catch(() => undefined))?.folder : undefined;
@@ -57,8 +57,8 @@ export async function saveRun(output: FileSource, { model, optimizer, scaler }: 
 }
 
 /**
- * Takes over the last checkpoint of `output`, or returns undefined where there is none.
- * @throws if it is of another run: other data, recipe or parameters.
+ * Restores the last checkpoint of `output`. Returns undefined if there is none.
+ * @throws if it belongs to another run, with other data, recipe or parameters
  */
 export async function resumeRun(
   output: FileSource,

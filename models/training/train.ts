@@ -1,10 +1,10 @@
-/** The training loop: batches in, a loss curve out. */
+/** The training loop: from batches to a loss curve. */
 
 import { type Tensor, zeros } from "../../src/index.ts";
 import { type LossScaler, type Module, type Optimizer, QuantizedWeight } from "../../src/nn/index.ts";
 
 export interface Progress {
-  /** Steps whose loss is known, and steps in all (undefined when the batches do not say). */
+  /** Number of steps with a known loss, and of all steps (undefined if unknown). */
   readonly step: number;
   readonly total?: number;
   /** Loss of that step, and its running mean (decay 0.98). */
@@ -12,20 +12,20 @@ export interface Progress {
   readonly meanLoss: number;
   readonly learningRate: number;
   readonly stepsPerSecond: number;
-  /** Of `work`, per second; 0 without it. */
+  /** `work` per second; 0 without it. */
   readonly workPerSecond: number;
   readonly seconds: number;
   /** With a scaler: steps skipped so far because gradients overflowed. */
   readonly skipped: number;
 }
 
-/** Figures taken between two steps. */
+/** Metrics between two steps. */
 export interface Evaluation {
   readonly step: number;
   readonly values: Readonly<Record<string, number>>;
 }
 
-/** What a pause between two steps is told. All losses up to the step are known then. */
+/** Arguments of a pause between two steps, when all losses so far are known. */
 export interface Pause {
   readonly step: number;
   readonly losses: readonly number[];
@@ -38,17 +38,17 @@ export interface TrainOptions<B> {
   optimizer: Optimizer;
   /** Stop after this many steps, however many batches there are. */
   steps?: number;
-  /** Micro-batches a step: gradients are averaged over them. A number (default 1), or whether a batch ends its step. */
+  /** Micro-batches per step, over which gradients are averaged: a number (default 1), or a test for the last one of a step. */
   accumulate?: number | ((batch: B) => boolean);
-  /** Scales the loss, for gradients in f16; steps whose gradients overflow are skipped and counted. */
+  /** Scales the loss for gradients in f16. Steps with overflowing gradients are skipped and counted. */
   scaler?: LossScaler;
-  /** Give zero gradients to parameters that a batch does not reach, as batches of text do not reach a projector. */
+  /** Use zero gradients for parameters that a batch does not reach, such as a projector in a batch of text. */
   allowUnused?: boolean;
-  /** Losses of the steps before, when a run goes on. */
+  /** Losses of the earlier steps, for a run that continues. */
   resumed?: readonly number[];
-  /** Runs between steps, after every `every`th (the steps of earlier runs count) and not after the last. */
+  /** Runs after every `every`-th step, earlier runs included, but not after the last. */
   pauses?: readonly { every: number; run: (pause: Pause) => Promise<void> }[];
-  /** Work of a batch, for rates: FLOPs, tokens, images. */
+  /** Work of a batch for the rate: FLOPs, tokens or images. */
   work?: (batch: B) => number;
   onProgress?: (progress: Progress) => void;
   signal?: AbortSignal;
@@ -60,10 +60,13 @@ export interface TrainResult {
   readonly seconds: number;
 }
 
-/** Steps whose loss may be unread: the host builds these while the device works. */
+/** Most steps with an unread loss: the host builds them while the device works. */
 const READ_BEHIND = 2;
 
-/** Trains until the batches or `steps` end. A loss that is not finite stops it with an error. */
+/**
+ * Trains until the batches or `steps` end.
+ * @throws if a loss is not finite
+ */
 export async function train<B>(options: TrainOptions<B>): Promise<TrainResult> {
   const { batches, loss, optimizer, steps = Infinity, accumulate = 1, scaler, work, onProgress, signal } = options;
   const { resumed = [], pauses = [], allowUnused = false } = options;
@@ -131,25 +134,25 @@ export async function train<B>(options: TrainOptions<B>): Promise<TrainResult> {
     await step();
     if (losses.length + unread.length >= steps) break;
   }
-  if (parts.length) await step(); // the batches ended within a step
+  if (parts.length) await step(); // the batches ended before the last micro-batch of a step
   while (unread.length) await readOldest();
   if (losses.length === 0) throw new Error("train: no batches");
   return { losses, seconds: (performance.now() - began) / 1000 };
 }
 
-/** Zeros for the parameters without a gradient. */
+/** Gives zero gradients to the parameters without one. */
 export function fillGradients(optimizer: Optimizer): void {
   for (const { params } of optimizer.groups) for (const p of params) p.grad ??= zeros(p.shape);
 }
 
-/** The running mean that progress shows: decay 0.98. Steps without a finite loss (skipped ones) leave it as it is. */
+/** The running mean of losses, decay 0.98. Steps without a finite loss, which are skipped ones, do not change it. */
 const nextMean = (mean: number, value: number): number =>
   !Number.isFinite(value) ? mean : Number.isNaN(mean) ? value : 0.98 * mean + 0.02 * value;
 const runningMean = (losses: readonly number[]): number => losses.reduce(nextMean, NaN);
 
-/** How many values of each part of a model train: the table of what is frozen. */
+/** Number of values and of trained values, by part of a model. */
 export function parameterTable(model: Module): { part: string; values: number; trained: number }[] {
-  const values = new Map<Tensor, number>(); // a quantised matrix has as many as the one it stands for
+  const values = new Map<Tensor, number>(); // of a quantised matrix: those of the dense one
   for (const [, module] of model.namedModules()) {
     if (!(module instanceof QuantizedWeight)) continue;
     values.set(module.packed, module.shape[0] * module.shape[1]);
