@@ -1,7 +1,7 @@
 /**
- * `npm run demo:ablate`: recipes and choices of the papers at the demo's scale, each cell from a run of its own.
- * All runs start from one frozen ViT (that of the checkpoint that ships, as LLaVA starts from CLIP) and one LLaMA that
- * has learnt to answer about scenes told in words (as LLaVA starts from an instructed LLM).
+ * `npm run demo:ablate`: recipes and choices of the papers at the demo's scale, one run per cell. All runs start from one frozen
+ * ViT, that of the shipped checkpoint, as LLaVA starts from CLIP. They start from one LLaMA that has learnt to answer about
+ * scenes in words, as LLaVA starts from an instructed LLM.
  */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -37,7 +37,7 @@ const PLANS = {
 const LORA = { r: 4, alpha: 8 };
 const LORA_LAYERS = /language_model.*\.(q|k|v|o|gate|up|down)_proj$|multi_modal_projector\.linear_\d$/;
 
-/** mPLUG-Owl's abstractor in place of the projector: as many tokens a tile, the last of them its end token. */
+/** mPLUG-Owl's abstractor in place of the projector, with as many tokens per tile. The last one is its end token. */
 class QueryAdapter extends Module implements Adapter {
   query_tokens: Tensor; // [1, Q, D]
   abstractor: Abstractor;
@@ -63,7 +63,7 @@ class QueryAdapter extends Module implements Adapter {
   }
 }
 
-/** The answer after what leads to it: a count after the kinds of things, a kind after the first tag of the thing. */
+/** The answer after its reason: a count after the kinds of things, a kind after the first tag of the thing. */
 function reasonFirst(splits: Splits) {
   const facts = (scene: Scene) => scene.cells.flatMap((cell) => (cell ? [splits.set.emoji[cell.emoji]] : []));
   return (turns: Turn[], scene: Scene): Turn[] =>
@@ -82,7 +82,7 @@ const REASONED = ["A  other vendor: category", "B  never seen: category", "C  un
 
 interface Cell {
   about: string;
-  /** Parameters that the last stage trains, and its work. */
+  /** Number of parameters that the last stage trains, and its FLOPs. */
   trained: number;
   flops: number;
   seconds: number;
@@ -111,7 +111,7 @@ const shipped = await Chat.open("examples/demo/checkpoint");
 const texts = new TextIds(shipped.texts.tokenizer);
 const recipe = { ...presets.full.recipe };
 
-/** What several cells start from is kept beside the results, with the plan that made it: a stopped run goes on. */
+/** Models that several cells start from are saved with the results and their plan, so that a stopped run can continue. */
 async function shared<M extends Module>(
   name: string,
   model: M,
@@ -151,7 +151,7 @@ function begin(change: Partial<LlavaConfig> = {}): Llava {
   return model;
 }
 
-/** Trains a cell's last stage with what requires gradients now, and judges it. */
+/** Trains the last stage of a cell, all parameters that require gradients, and evaluates it. */
 async function cell(
   name: string,
   about: string,
@@ -168,7 +168,7 @@ async function cell(
   console.log(`${name}: mean exact match ${(100 * mean(scores)).toFixed(1)} %, ${short(last.trained)} trained`);
 }
 
-/** Rows whose answers come after a reason are generated, and judged by what follows the colon. */
+/** Answers after a reason are generated, and compared by the text after the colon. */
 async function judgeReasoned(model: Llava, scores: Score[]): Promise<void> {
   const chat = new Chat(model, texts);
   for (const row of REASONED) {

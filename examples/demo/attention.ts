@@ -1,4 +1,4 @@
-/** Where the model looks while it writes: attention of each word of an answer over the tokens of the picture. */
+/** Attention of each word of an answer over the tokens of the picture. */
 
 import { imageAttention } from "../../models/evaluate/index.ts";
 import { tensor } from "../../src/index.ts";
@@ -8,7 +8,7 @@ import { pixelTensor } from "./stages.ts";
 
 export interface WordAttention {
   word: string;
-  /** Mean over layers and heads, for each token of the picture: five a tile (2 x 2 places, then the mean). */
+  /** Mean over layers and heads, for each token of the picture: five per tile (2 x 2 positions, then the mean). */
   weights: number[];
 }
 

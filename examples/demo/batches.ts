@@ -7,14 +7,14 @@ import type { Splits } from "./splits.ts";
 import { describe, isComposite, type Scene, SceneSampler, type Turn, turnsOf } from "./tasks.ts";
 import { categories, colours, grounds, question, questions, tones } from "./words.ts";
 
-/** Tokens that the projector makes of one tile: 2 x 2 places and their mean. */
+/** Tokens of the projector per tile: 2 x 2 positions and their mean. */
 export const TILE_TOKENS = 5;
 /** Row lengths: one picture, a composite, text alone. */
 export const ROW_LENGTH = { single: 80, composite: 128, text: 64 } as const;
 
 export interface HeadBatch {
   pixels: Float32Array; // [N, 3, 32, 32]
-  /** Class of each head, IGNORE where it has none. */
+  /** Class for each head; IGNORE if there is none. */
   classes: Record<keyof HeadClasses, Int32Array>;
   /** Distribution over tag words [N, words]; rows without tags are zero. */
   tags: Float32Array;
@@ -33,7 +33,7 @@ export interface ConversationBatch extends Packed {
   placed: Placed[][];
 }
 
-/** Draws the tiles of a scene into `out` at tile `first`. Without `random`: as evaluation shows them. */
+/** Draws the tiles of a scene into `out` from tile `first` on. Without `random`: as in evaluation. */
 export function drawScene(out: Float32Array, first: number, set: EmojiSet, scene: Scene, random?: Random): void {
   const composite = isComposite(scene);
   const rgb = grounds[scene.ground].rgb;
@@ -50,7 +50,7 @@ export function drawScene(out: Float32Array, first: number, set: EmojiSet, scene
   });
 }
 
-/** Scenes with their turns as one batch; all scenes have the same number of tiles. */
+/** Scenes with their questions as one batch. All scenes have the same number of tiles. */
 export function conversationBatch(
   scenes: readonly Scene[],
   turns: readonly (readonly Turn[])[],
@@ -73,7 +73,7 @@ export class Batcher {
   readonly sampler: SceneSampler;
   /** Sizes of the heads of stage 0. */
   readonly classes: HeadClasses;
-  /** Words that tag at least `MIN_TAGGED` training emoji, of both languages. */
+  /** Tags of at least `MIN_TAGGED` training emoji, in both languages. */
   readonly tagWords: readonly string[];
   readonly #identity = new Map<number, number>();
   readonly #subgroups: readonly number[];
@@ -83,13 +83,13 @@ export class Batcher {
     readonly splits: Splits,
     readonly texts: TextIds,
     readonly random: Random,
-    /** Changes what is asked and answered about a scene; the demo asks everything. */
+    /** Changes the questions about a scene. The demo asks all. */
     readonly retell: (turns: Turn[], scene: Scene) => Turn[] = (turns) => turns,
   ) {
     const { emoji } = splits.set;
     this.sampler = new SceneSampler(splits);
     const seen = [...new Set(splits.train.map((p) => p.emoji))];
-    const names = new Map<string, number>(); // a hand of any skin tone is the same thing
+    const names = new Map<string, number>(); // hands of all skin tones are one thing
     for (const i of seen) {
       if (!splits.named(emoji[i])) continue;
       const base = emoji[i].hex.replace(/-1F3F[B-F]/, "");
@@ -157,7 +157,7 @@ export class Batcher {
     return conversationBatch(scenes, turns, this.splits.set, this.texts, ROW_LENGTH[kind], this.random);
   }
 
-  /** Text alone, for pretraining the language model: what names mean in the other language, their kind, and their tags. */
+  /** Text alone, for pretraining the language model: names in the other language, their kinds, and their tags. */
   text(size: number): Packed {
     const packed = emptyRows(size, ROW_LENGTH.text);
     for (let row = 0; row < size; row++) {
@@ -169,7 +169,7 @@ export class Batcher {
     return packed;
   }
 
-  /** The same conversations with the scene in words where the image stands: a language model learns to answer from them. */
+  /** The same conversations with the scene in words in place of the image, for a language model. */
   described(kind: "single" | "composite", size: number): Packed {
     const packed = emptyRows(size, ROW_LENGTH.composite);
     for (let row = 0; row < size; row++) {
@@ -206,7 +206,7 @@ export class Batcher {
     );
   }
 
-  /** What the tokenizer is trained on: training labels and tags, and the questions and answers twenty times. */
+  /** Training text of the tokenizer: labels and tags of training, and the questions and answers twenty times. */
   static *corpus(splits: Splits): Generator<readonly [string, number]> {
     const all = new Set(splits.train.map((p) => p.emoji));
     for (const i of all) {

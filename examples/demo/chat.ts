@@ -19,7 +19,7 @@ export interface Tiles {
   pixels: Float32Array; // [count, 3, 32, 32]
 }
 
-/** A model that can be asked. */
+/** A model that answers questions about pictures. */
 export class Chat {
   constructor(
     readonly model: Llava,
@@ -38,7 +38,7 @@ export class Chat {
     return new Chat(await Llava.fromPretrained(folder), new TextIds(tokenizer));
   }
 
-  /** Prompts of several questions, each about its own picture; all pictures have equally many tiles. */
+  /** Prompts of several questions, each about its own picture. All pictures have the same number of tiles. */
   prompt(asked: readonly { tiles: Tiles; question: string }[]): Prompt {
     const rows = asked.map(({ question }) => [BOS, IMAGE, ...this.texts.prompt(question)]);
     const length = Math.max(...rows.map((row) => row.length));
@@ -62,7 +62,7 @@ export class Chat {
     );
   }
 
-  /** The answer in pieces, as it comes. `temperature` 0 takes the likeliest words. */
+  /** Yields the answer in pieces as it is generated. `temperature` 0 takes the likeliest words. */
   stream(tiles: Tiles, question: string, temperature = 0): AsyncGenerator<string> {
     const text = question.trim();
     if (!text) throw new Error("the question is empty; ask something, for example: What is this?");
@@ -81,7 +81,7 @@ export class Chat {
   }
 }
 
-/** Reads a PNG file. @throws naming what is wrong with it. */
+/** Reads a PNG file. @throws with the problem of the file. */
 export function readPng(file: string): Image {
   if (!existsSync(file)) throw new Error(`there is no file ${file}`);
   const bytes = readFileSync(file);
@@ -96,7 +96,7 @@ export function readPng(file: string): Image {
 
 const rgb3 = (value: number): number[] => [value, value, value];
 
-/** Cuts and scales an image to tiles. A square whose middle row and column have one colour is taken as a composite. */
+/** Cuts and scales an image to tiles. A square is a composite if its middle row and column have one colour. */
 export function toTiles(image: Image): Tiles {
   const rgb = flatten(image);
   const half = Math.floor(rgb.width / 2);
@@ -120,11 +120,11 @@ function isComposite({ width, height, data }: Image): boolean {
       if (Math.abs(at(i, middle, c) - ground) > 8 || Math.abs(at(middle, i, c) - ground) > 8) return false;
     }
   }
-  // A picture of one colour throughout is no composite.
+  // A picture of a single colour is no composite.
   return data.some((v, i) => Math.abs(v - at(middle, middle, i % 3)) > 8);
 }
 
-/** Tiles as the bytes of a PNG file: one tile, or four in a square; `scale` pixels a pixel. */
+/** Tiles as the bytes of a PNG file: one tile, or four in a square. Each pixel is drawn `scale` pixels wide. */
 export function tilesToPng({ count, pixels }: Tiles, scale = 1): Buffer {
   const across = count > 1 ? 2 : 1;
   const size = across * TILE * scale;

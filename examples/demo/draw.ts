@@ -1,4 +1,4 @@
-/** Draws pictures as the model's input: 32 x 32 tiles on a coloured ground, and 2 x 2 composites as four tiles. */
+/** Draws pictures for the model: 32 x 32 tiles on a coloured ground, and 2 x 2 composites as four tiles. */
 import { type EmojiSet, SIDE } from "./emoji.ts";
 import type { Random } from "./random.ts";
 import type { Picture } from "./splits.ts";
@@ -9,7 +9,7 @@ export const TILE = 32;
 export const TILE_FLOATS = 3 * TILE * TILE;
 export type RGB = readonly [number, number, number];
 
-/** Placement and colour of one drawing; `still` leaves the picture as it is. */
+/** Placement and colour of one drawing. `still` draws the picture as is. */
 export interface Pose {
   scale: number;
   /** Shift in tile widths. */
@@ -24,7 +24,7 @@ export const still: Pose = { scale: 1, x: 0, y: 0, angle: 0, mirror: false, gain
 /** A picture in a cell of a composite stands a little smaller. */
 export const stillCell: Pose = { ...still, scale: 0.88 };
 
-/** Hands, food, travel … read the same mirrored; text on objects and symbols does not. */
+/** Categories that may be mirrored: hands, food, travel, …; not objects and symbols, which may have text. */
 const mirrorable = new Set([0, 1, 2, 3]);
 
 export function randomPose(random: Random, category: number, cell: boolean): Pose {
@@ -38,13 +38,13 @@ export function randomPose(random: Random, category: number, cell: boolean): Pos
   };
 }
 
-/** The ground as it is drawn: tests use the colour itself, training wavers around it. */
+/** Colour of the ground: tests use it as is, training varies it. */
 export function waver(rgb: RGB, random: Random): RGB {
   const by = random.range(-10, 10);
   return [rgb[0] + by, rgb[1] + by, rgb[2] + by];
 }
 
-/** Pixels go into the model as (v / 255 - MEAN) / STD. */
+/** The model reads pixels as (v / 255 - MEAN) / STD. */
 export const MEAN = 0.5;
 export const STD = 0.25;
 const toInput = (value: number): number => (Math.min(255, Math.max(0, value)) / 255 - MEAN) / STD;
@@ -56,7 +56,7 @@ export function drawGround(out: Float32Array, offset: number, ground: RGB): void
   for (let c = 0; c < 3; c++) out.fill(toInput(ground[c]), offset + c * plane, offset + (c + 1) * plane);
 }
 
-/** Draws one picture over `ground` into `out` at `offset`: [3, 32, 32], as the model takes it. Bilinear, premultiplied. */
+/** Draws one picture over `ground` into `out` at `offset`, as [3, 32, 32] for the model. Bilinear, with premultiplied alpha. */
 export function drawPicture(
   out: Float32Array,
   offset: number,

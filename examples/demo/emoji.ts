@@ -24,7 +24,7 @@ export interface Emoji {
   tags: [string[], string[]];
   /** Main colour by vendor: an index into `colours`, or -1 where no colour covers enough. */
   colour: [number, number];
-  /** Variants of one thing share it (man/woman/person, clock faces, arrows …): splits go by family. */
+  /** Variants of one thing share a family (man/woman/person, clock faces, arrows …). Splits are by family. */
   family: string;
 }
 
@@ -34,7 +34,7 @@ export interface EmojiSet {
   pixels: Uint8Array;
 }
 
-/** The data packages and the licences of what they hold. */
+/** The data packages and the licences of their contents. */
 export const sources = [
   { name: "emoji-datasource-google", version: "16.0.0", licence: "Noto Emoji images: Apache-2.0" },
   { name: "emoji-datasource-twitter", version: "16.0.0", licence: "Twemoji images: CC BY 4.0" },
@@ -43,7 +43,7 @@ export const sources = [
 
 const FORMAT = 1;
 
-/** Reads the data set from `folder`, building it there first when it is missing. */
+/** Reads the data set from `folder`. Builds it first if it is missing. */
 export function loadEmoji(folder: string, say: (text: string) => void): EmojiSet {
   const [bin, json] = [join(folder, "emoji.bin"), join(folder, "emoji.json")];
   if (existsSync(bin) && existsSync(json)) {
@@ -53,7 +53,7 @@ export function loadEmoji(folder: string, say: (text: string) => void): EmojiSet
     say("The cached data set is incomplete or of another version; building it again.");
   }
   const set = build(folder, say);
-  // Written beside and renamed, so an interrupted run leaves nothing that looks complete.
+  // Written to another name and renamed, so that an interrupted run leaves no file that looks complete.
   for (const [file, data] of [
     [bin, set.pixels],
     [json, JSON.stringify({ format: FORMAT, emoji: set.emoji })],
@@ -215,7 +215,7 @@ const variantWords = new Set(
   ).split(" "),
 );
 
-/** What is left of an English label without sex, direction, size and colour; clock faces, arrows and the like are one family. */
+/** An English label without sex, direction, size and colour. Clock faces, arrows and similar are one family each. */
 export function family(label: string, subgroup: number): string {
   const text = label.toLowerCase();
   if (/o’clock|-thirty/.test(text)) return "clock face";

@@ -1,7 +1,7 @@
 /**
- * Exact match, per task and language, beside two baselines: the same model fed a blank picture, and always giving the
- * commonest answer. A greedy answer matches exactly if and only if, fed the right answer, the model's likeliest token
- * is right at every place up to the end token: so one forward pass judges all turns of a row (a test checks this).
+ * Exact match per task and language, with two baselines: the same model with a blank picture, and the commonest answer. A greedy
+ * answer matches exactly if and only if the model's likeliest token is right at every position, given the right answer. So
+ * one forward pass evaluates all questions of a row (a test checks this).
  */
 
 import type { Llava } from "../../models/index.ts";
@@ -23,14 +23,14 @@ export interface Item {
 }
 export interface Score {
   row: string;
-  /** Right answers, of the model, of the model without a picture, and of the commonest answer, as [English, Chinese]. */
+  /** Right answers by the model, by the model without a picture, and by the commonest answer, as [English, Chinese]. */
   n: [number, number];
   right: [number, number];
   blank: [number, number];
   majority: [number, number];
 }
 
-/** Rows of the results table: split, task, and how it reads. */
+/** Rows of the results table: split, task, label. */
 const rows: readonly { split: string; task: Task; label: string }[] = [
   { split: "A", task: "category", label: "A  other vendor: category" },
   { split: "A", task: "colour", label: "A  other vendor: main colour" },
@@ -51,10 +51,10 @@ const rows: readonly { split: string; task: Task; label: string }[] = [
 
 const COMPOSITES = 200;
 const SEEN_NAMES = 100;
-/** Pictures asked for their skin tone in B: there are many variants of few families. */
+/** Number of pictures for questions about skin tone in B, which has many variants of few families. */
 const TONED = 240;
 
-/** Everything that the table asks, in a fixed order. */
+/** All questions of the table, in a fixed order. */
 export function evaluationItems(splits: Splits, part: Part): Item[] {
   const items: Item[] = [];
   const random = new Random(part === "test" ? 1001 : 2002);
@@ -77,7 +77,7 @@ export function evaluationItems(splits: Splits, part: Part): Item[] {
   for (let i = 0; i < COMPOSITES; i++) ask("C", sampler.unseenComposite(random));
   const seen = random.shuffle(splits.train.filter((p) => isNamed(p) && splits.set.emoji[p.emoji].tone === 0));
   for (const picture of seen.slice(0, SEEN_NAMES)) ask("train", on(picture));
-  // An emoji on eight grounds is asked for its category and colour once.
+  // Category and colour of an emoji are asked once, not on each of eight grounds.
   const asked = new Set<string>();
   return items.filter(({ row, scene, turn }) => {
     if (scene.cells.length > 1 || turn.task === "name") return true;
@@ -88,10 +88,10 @@ export function evaluationItems(splits: Splits, part: Part): Item[] {
 }
 
 const BATCH = { single: 32, composite: 16 } as const;
-/** Answer tokens judged in one batch: a fixed number, so all batches share one plan. */
+/** Answer tokens per batch: a fixed number, so that all batches share one plan. */
 const LABELS = 512;
 
-/** Items as full batches: items of one scene share rows; a row that is full goes on in another. */
+/** Items as full batches. Items of one scene share rows, and continue in another when a row is full. */
 function* evaluationBatches(
   items: readonly Item[],
   splits: Splits,
@@ -141,7 +141,7 @@ function* evaluationBatches(
   }
 }
 
-/** For every placed turn of a batch: whether the greedy answer is exactly right. */
+/** For each question in a batch: whether the greedy answer is exactly right. */
 export async function exactMatches(model: Llava, batch: ConversationBatch): Promise<boolean[]> {
   const placed = batch.placed.flat();
   const places = placed.flatMap(({ start, count }) => Array.from({ length: count }, (_, i) => start + i));
@@ -186,7 +186,7 @@ export async function evaluate(
     score.n[turn.language as 0]++;
     score.majority[turn.language as 0] = Math.max(score.majority[turn.language as 0], counts.get(turn.answer)!);
   }
-  // Without a picture the answer depends on the question alone: each is asked once.
+  // Without a picture, the answer depends on the question alone, so each is asked once.
   const keyOf = ({ scene, turn }: Item): string => `${scene.cells.length} ${turn.question} ${turn.answer}`;
   const unseeing = new Map<string, boolean>();
   for (const { batch, items: byTurn } of evaluationBatches(

@@ -36,7 +36,7 @@ Ask about a picture, with the checkpoint that ships or one you trained:
   --checkpoint <folder>     --temperature <t>   (default 0: the likeliest answer)
 `;
 
-/** The checkout: the bundle that runs lies in .build/. */
+/** The checkout. The running bundle is in .build/. */
 function projectRoot(): string {
   let folder = dirname(fileURLToPath(import.meta.url));
   while (!existsSync(join(folder, "package.json"))) {

@@ -75,8 +75,8 @@ export function createHeads(model: Llava, classes: HeadClasses, tagWords: number
 }
 
 /**
- * Small matrices want smaller values than PyTorch's defaults: normal, 0.7/√fan-in, the outputs of residual branches
- * divided by √(their number), word embeddings 1/√dim, biases 0.
+ * Initial values for small matrices, smaller than PyTorch's defaults: normal with 0.7/√fan-in, outputs of residual branches
+ * divided by the root of their number, word embeddings 1/√dim, biases 0.
  */
 export function initialise(model: Module, seed: number, branches: number): void {
   const random = new Random(seed);

@@ -1,7 +1,7 @@
 /**
  * Conversations as rows of token ids: `<bos> <image>… (<usr> question <ast> answer <eos>)…`.
- * All turns of a row share its image: each sees the image and itself alone (a segment of its own) and starts at the
- * same position, so a row of seven turns teaches exactly what seven single-turn conversations would.
+ * All rounds of a row share its image. Each is a segment that sees the image and itself, and starts at the same position. So a
+ * row of seven rounds is equal to seven conversations of one round.
  */
 
 import { Tokenizer, trainBPE } from "../../src/text/index.ts";
@@ -16,7 +16,7 @@ export function trainTokenizer(corpus: Iterable<readonly [string, number]>, voca
   return new Tokenizer(trainBPE(corpus, { vocabSize, specialTokens }));
 }
 
-/** Token ids of texts, remembered: the demo asks the same questions over and over. */
+/** Token ids of texts, cached, because the demo asks the same questions again and again. */
 export class TextIds {
   readonly #known = new Map<string, readonly number[]>();
   constructor(readonly tokenizer: Tokenizer) {}
@@ -38,10 +38,10 @@ export interface Packed {
   rows: number;
   length: number;
   inputIds: Int32Array;
-  /** The token itself on answers and their end, IGNORE elsewhere. */
+  /** The token id on answers and their end tokens, IGNORE elsewhere. */
   labels: Int32Array;
   positions: Int32Array;
-  /** 0 = begin and image, 1, 2, … = turns, -1 = padding. */
+  /** 0 = begin and image, 1, 2, … = rounds, -1 = padding. */
   segments: Int32Array;
 }
 
@@ -50,10 +50,10 @@ export function emptyRows(rows: number, length: number): Packed {
   return { rows, length, inputIds: make(PAD), labels: make(IGNORE), positions: make(0), segments: make(-1) };
 }
 
-/** The places of an image in a row. */
+/** The positions of an image in a row. */
 export const imagePlaces = (tokens: number): number[] => new Array<number>(tokens).fill(IMAGE);
 
-/** A turn as it was placed in a row: where its answer's labels stand. */
+/** A round in a row, with the position of its labels. */
 export interface Placed {
   turn: Turn;
   /** Flat index of the first answer token, and the number of labels (answer and end). */
@@ -62,8 +62,8 @@ export interface Placed {
 }
 
 /**
- * Fills row `row` with what all turns see (an image's places, or words) and as many of `turns` as fit, in their order;
- * a turn that does not fit is passed over. @returns the turns that were placed.
+ * Fills row `row` with the common beginning (image positions, or words) and with all of `turns` that fit, in order. Others are
+ * skipped. @returns the placed ones
  */
 export function packRow(
   out: Packed,

@@ -48,5 +48,5 @@ export function hash(text: string): number {
   return (h ^ (h >>> 16)) >>> 0;
 }
 
-/** The hash as a number in [0, 1): what decides on splits. */
+/** The hash as a number in [0, 1), which decides the splits. */
 export const fraction = (text: string): number => hash(text) / 2 ** 32;

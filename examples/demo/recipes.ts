@@ -1,4 +1,4 @@
-/** How long each kind of run trains, and how large its model is. */
+/** Steps of training, and model size, of each kind of run. */
 import type { Size } from "./model.ts";
 import { namedSubgroups } from "./splits.ts";
 import type { Recipe } from "./stages.ts";
@@ -6,7 +6,7 @@ import type { Recipe } from "./stages.ts";
 export interface Preset {
   size: Size;
   recipe: Recipe;
-  /** Subgroups whose emoji are taught by name: the fewer, the sooner they are learnt. */
+  /** Subgroups whose emoji names are taught. Fewer ones are learnt sooner. */
   named: readonly number[];
   about: string;
 }
@@ -41,7 +41,7 @@ export const presets: Record<PresetName, Preset> = {
     named: namedSubgroups,
     about: "about 4 TFLOP",
   },
-  /** How the checkpoint in the repository was trained. */
+  /** The recipe of the checkpoint in the repository. */
   full: {
     size: { ...small, visionDim: 96 },
     recipe: {

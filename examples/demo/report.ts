@@ -1,4 +1,4 @@
-/** The report: one HTML file without anything to fetch, with loss curves, results, answers beside pictures, and attention. */
+/** The report: one HTML file without external files, with loss curves, results, pictures with answers, and attention. */
 
 import { duration, short } from "../../scripts/cli/terminal.ts";
 import type { WordAttention } from "./attention.ts";
@@ -40,7 +40,7 @@ export function beats({ n, right, blank, majority }: Score): boolean {
   });
 }
 
-/** A curve of losses, smoothed, with the raw values behind it. */
+/** A smoothed curve of losses over the raw values. */
 export function lossCurve({ name, losses }: StageResult): string {
   const [w, h, left, bottom] = [420, 180, 40, 22];
   const bin = Math.max(1, Math.ceil(losses.length / 300));
@@ -71,7 +71,7 @@ export function lossCurve({ name, losses }: StageResult): string {
 const picture = (tiles: Tiles, size: number): string =>
   `<img width="${size}" height="${size}" alt="" src="data:image/png;base64,${tilesToPng(tiles).toString("base64")}">`;
 
-/** The picture with one rectangle a place, the brighter the more of the word's attention it has. */
+/** The picture with one rectangle per position, brighter with more attention of the word. */
 function attended(tiles: Tiles, { word, weights }: WordAttention): string {
   const size = 96;
   const across = tiles.count > 1 ? 2 : 1;

@@ -15,11 +15,11 @@ const titles: Record<string, string> = {
   C: "arrangement never seen",
   D: "base and skin tone never seen together",
 };
-/** Scenes of each split that are shown, and questions of each (both languages). */
+/** Numbers of scenes per split, and of questions per scene (in both languages). */
 const SCENES = { A: 6, B: 4, D: 3, C: 6 } as const;
 const QUESTIONS = 6;
 
-/** Asks the questions of the first scenes of each split; where a name is asked, shows what its words look at. */
+/** Asks the questions of the first scenes of each split. For names, shows the attention of their words. */
 export async function showcase(chat: Chat, splits: Splits): Promise<Shown[]> {
   const items = evaluationItems(splits, "test");
   const list: Shown[] = [];

@@ -1,8 +1,8 @@
 /**
- * Who may be seen in training, decided by hashes of families alone, so the splits are the same in every run:
+ * The splits: which emoji training may show. They depend on hashes of families alone, so they are equal in every run:
  * A  other vendor: the family's drawings of one vendor are held out;   B  family never seen;
  * C  every emoji is barred from one of the four positions of a composite;   D  base and tone never seen together.
- * Each split has a validation part (for choosing settings) and a reported part, apart from each other.
+ * Each split has a validation part, for choosing settings, and a separate reported part.
  */
 import type { Emoji, EmojiSet } from "./emoji.ts";
 import { fraction, hash } from "./random.ts";
@@ -14,7 +14,7 @@ export interface Picture {
 }
 export type Part = "validation" | "test";
 
-/** Subgroups whose emoji are taught by name: fruit, vegetables, open and partial hands. */
+/** Subgroups whose emoji names are taught: fruit, vegetables, open and partial hands. */
 export const namedSubgroups = [42, 43, 16, 17] as const;
 const HELD_FAMILIES = 0.13;
 const HELD_TONES = 0.15;
@@ -53,7 +53,7 @@ export class Splits {
     return this.#named.has(e.subgroup);
   }
 
-  /** Split D: this base is never seen with this tone. */
+  /** Split D: whether this base is never seen with this tone. */
   heldTone(e: Emoji): boolean {
     return e.tone > 0 && fraction(`D ${e.family} ${e.tone}`) < HELD_TONES;
   }
@@ -73,7 +73,7 @@ export class Splits {
     return this.#pictures(part, "B", (e) => e.tone > 0 === toned && this.#unseen.has(e.family));
   }
 
-  /** Split D: base and tone never seen together; the base was, in this vendor's hand. */
+  /** Split D: base and tone never seen together. The base was seen, drawn by this vendor. */
   unseenTone(part: Part): Picture[] {
     return this.#pictures(
       part,
@@ -82,7 +82,7 @@ export class Splits {
     );
   }
 
-  /** Pictures in an order that has nothing to do with their names, so the first n are a fair sample. */
+  /** Pictures in an order that is independent of their names, so that the first n are a fair sample. */
   #pictures(part: Part, split: string, keep: (e: Emoji, vendor: 0 | 1) => boolean): Picture[] {
     const list: { picture: Picture; order: number }[] = [];
     this.set.emoji.forEach((e, emoji) => {

@@ -14,12 +14,12 @@ export interface StagePlan {
   lr: number;
 }
 export interface Recipe {
-  /** Stage 0: pictures a step, and rows of text a step. */
+  /** Stage 0: pictures per step, and rows of text per step. */
   vision: StagePlan & { batch: number };
   text: StagePlan & { batch: number };
   projector: StagePlan;
   joint: StagePlan;
-  /** Conversations a step in stages 1 and 2. */
+  /** Conversations per step in stages 1 and 2. */
   singles: number;
   composites: number;
   /** Share of the steps of stages 1 and 2 that show composites. */
@@ -35,7 +35,7 @@ export interface StageResult {
   trained: number;
 }
 
-/** What a progress bar shows of a step. */
+/** Progress of a stage, for its bar. */
 export interface StageProgress extends Progress {
   /** Pictures (tiles) and text tokens so far, and FLOPs. */
   images: number;
@@ -76,7 +76,7 @@ export function headLoss(logits: Record<string, Tensor>, batch: HeadBatch): Tens
   return losses.reduce((a, b) => a.add(b), tags);
 }
 
-/** A packed batch as the model takes it; a batch of text has no pixels. */
+/** A packed batch as model inputs. A batch of text has no pixels. */
 export function modelInput(batch: Packed & Partial<Pick<ConversationBatch, "pixels" | "tiles">>) {
   const shape = [batch.rows, batch.length];
   return {
@@ -133,7 +133,7 @@ export class Trainer {
     });
   }
 
-  /** Stage 0, in place of `text`: the LLaMA learns to answer about scenes told in words. */
+  /** Stage 0, in place of `text`: the LLaMA learns to answer about scenes in words. */
   described(plan: StagePlan): Promise<StageResult> {
     const { model, batcher, recipe } = this;
     model.requiresGrad_(false);
@@ -148,7 +148,7 @@ export class Trainer {
     });
   }
 
-  /** Stage 1: the projector learns to speak to the frozen LLaMA. */
+  /** Stage 1: the projector trains, the LLaMA is frozen. */
   async projector(): Promise<StageResult> {
     this.model.requiresGrad_(false);
     this.model.multi_modal_projector.requiresGrad_();
@@ -156,14 +156,14 @@ export class Trainer {
     return this.conversations("stage 1: projector", this.recipe.projector);
   }
 
-  /** Stage 2: projector and LLaMA together; the ViT stays frozen. */
+  /** Stage 2: projector and LLaMA train, the ViT is frozen. */
   async joint(): Promise<StageResult> {
     this.model.requiresGrad_();
     this.model.vision_tower.requiresGrad_(false);
     return this.conversations("stage 2: projector + LLaMA", this.recipe.joint);
   }
 
-  /** Trains what requires gradients on conversations about pictures. */
+  /** Trains all parameters that require gradients, on conversations about pictures. */
   conversations(name: string, plan: StagePlan): Promise<StageResult> {
     const { model, batcher, recipe } = this;
     const parameters = model.parameters().filter((p) => p.requiresGrad);
@@ -200,7 +200,7 @@ export class Trainer {
       maxNorm: 1,
       schedule: cosineSchedule({ warmup: Math.ceil(0.04 * steps), total: steps, min: 0.05 }),
     });
-    // The loss of a step is read later than its batch is made, so each step's totals wait for it.
+    // The loss of a step is read after later batches are made, so totals are kept per step.
     const totals: { images: number; tokens: number; flops: number }[] = [];
     const sum = { images: 0, tokens: 0, flops: 0 };
     const batches = function* (): Generator<B> {
@@ -227,5 +227,5 @@ export class Trainer {
 
 const tokensOf = (batch: Packed): number => batch.segments.reduce((n, s) => n + (s >= 0 ? 1 : 0), 0);
 const labelsOf = (batch: Packed): number => batch.labels.reduce((n, label) => n + (label >= 0 ? 1 : 0), 0);
-/** Positions that one picture takes in a row. */
+/** Number of positions of one picture in a row. */
 export const imageTokens = (tiles: number): number => tiles * TILE_TOKENS;

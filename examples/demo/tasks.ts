@@ -1,10 +1,10 @@
-/** Scenes (one picture, or a 2 x 2 composite) and the questions with answers that can be asked about them. */
+/** Scenes (one picture, or a 2 x 2 composite), and questions with answers about them. */
 import type { Emoji } from "./emoji.ts";
 import type { Random } from "./random.ts";
 import type { Picture, Splits } from "./splits.ts";
 import { categories, colours, grounds, positions, question, questions, type Task, tones } from "./words.ts";
 
-/** What stands where: one cell for a single picture, four for a composite (`null` = empty), row by row. */
+/** Cells: one for a single picture, four for a composite (`null` = empty), row by row. */
 export interface Scene {
   cells: readonly (Picture | null)[];
   /** Index into `grounds`. */
@@ -21,7 +21,7 @@ export interface Turn {
 
 export const isComposite = (scene: Scene): boolean => scene.cells.length > 1;
 
-/** Everything that may be asked of one emoji: the task, and the answer in both languages. */
+/** All questions about one emoji: the task, and the answer in both languages. */
 function about(e: Emoji, vendor: number, named: boolean): [Task, readonly [string, string]][] {
   const list: [Task, readonly [string, string]][] = [["category", categories[e.category].name]];
   if (e.colour[vendor] >= 0) list.push(["colour", colours[e.colour[vendor]]]);
@@ -32,7 +32,7 @@ function about(e: Emoji, vendor: number, named: boolean): [Task, readonly [strin
 
 const at: Partial<Record<Task, Task>> = { category: "categoryAt", colour: "colourAt", name: "nameAt" };
 
-/** All turns of a scene. Without `random`, questions take their first wording (evaluation). */
+/** All questions of a scene with answers. Without `random` they have their first wording, for evaluation. */
 export function turnsOf(scene: Scene, splits: Splits, random?: Random): Turn[] {
   const turns: Turn[] = [];
   const add = (task: Task, answer: readonly [string, string], position?: number): void => {
@@ -58,7 +58,7 @@ export function turnsOf(scene: Scene, splits: Splits, random?: Random): Turn[] {
   return turns;
 }
 
-/** A scene in words: all that can be asked about it, in language 0 or 1. */
+/** A scene in words: the answers to all questions about it, in language 0 or 1. */
 export function describe(scene: Scene, splits: Splits, language: number): string {
   const cells = scene.cells.flatMap((picture, position) => {
     if (!picture) return [];
@@ -76,7 +76,7 @@ export class SceneSampler {
   readonly #named: Picture[];
   readonly #toned: Picture[];
   readonly #hands: Picture[];
-  /** Per position, pictures that may stand there in training. */
+  /** For each position, the pictures that training may put there. */
   readonly #placed: { all: Picture[]; named: Picture[] }[];
 
   constructor(readonly splits: Splits) {
@@ -108,7 +108,7 @@ export class SceneSampler {
     return { cells, ground: random.int(grounds.length) };
   }
 
-  /** A composite for split C: every emoji stands where training never puts it. */
+  /** A composite for split C: each emoji is at a position where training never puts it. */
   unseenComposite(random: Random): Scene {
     const count = 1 + random.int(4);
     const filled = random.shuffle([0, 1, 2, 3]).slice(0, count);

@@ -1,8 +1,8 @@
-/** All words that the demo asks with and answers in, as [English, Chinese]. */
+/** All words of questions and answers, as [English, Chinese]. */
 export type Bilingual = readonly [en: string, zh: string];
 export const languages = ["en", "zh"] as const;
 
-/** Emojibase groups (2 = components and 9 = flags are left out) and what the demo calls them. */
+/** Emojibase groups and the demo's names for them. Components (2) and flags (9) are left out. */
 export const categories: readonly { group: number; name: Bilingual }[] = [
   { group: 0, name: ["face", "表情"] },
   { group: 1, name: ["person", "人物"] },
@@ -59,7 +59,7 @@ export const positions: readonly Bilingual[] = [
 
 export type Task = "name" | "category" | "colour" | "ground" | "tone" | "count" | "categoryAt" | "colourAt" | "nameAt";
 
-/** Questions, `{}` standing for the position. The first wording is the one that evaluation uses. */
+/** Questions, with `{}` for the position. Evaluation uses the first wording. */
 export const questions: Record<Task, readonly Bilingual[]> = {
   name: [
     ["What is this?", "图里是什么？"],

@@ -1,5 +1,5 @@
 /**
- * `node scripts/run.mjs examples/ocr/compare.ts [--write]`: all probabilities of the lines beside onnxruntime's
+ * `node scripts/run.mjs examples/ocr/compare.ts [--write]`: compares all probabilities of the lines with onnxruntime's
  * (`npm i --no-save onnxruntime-node`). `--write` keeps its likeliest classes for the test that runs without it.
  */
 import { readFileSync, writeFileSync } from "node:fs";
@@ -12,7 +12,7 @@ const LINES = ["chinese", "english", "mixed"];
 const KEPT = 5;
 const folder = "examples/ocr/lines";
 
-/** As much of onnxruntime-node as is used here: it is not among the project's packages. */
+/** The part of onnxruntime-node that is used here. It is not one of the project's packages. */
 interface Runtime {
   InferenceSession: {
     create(model: Uint8Array): Promise<{

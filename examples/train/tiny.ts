@@ -1,6 +1,6 @@
 /**
- * From nothing to answers by three commands: draws a small data set, makes a tiny untrained LLaVA, then runs
- * `shadegrad train`, `evaluate` and `chat`. Everything is in .build/train; arguments go to `train`.
+ * Training from scratch in three commands: draws a small data set, makes a tiny untrained LLaVA, then runs `shadegrad train`,
+ * `evaluate` and `chat`. All files are in .build/train. Arguments are passed to `train`.
  */
 import { spawnSync } from "node:child_process";
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
@@ -22,7 +22,7 @@ const shapes = {
 type Colour = keyof typeof colours;
 type Shape = keyof typeof shapes;
 
-/** Numbers in [0, 1) that follow from the seed (mulberry32). */
+/** A generator of numbers in [0, 1) from a seed (mulberry32). */
 function random(seed: number): () => number {
   let state = seed;
   return () => {
@@ -33,7 +33,7 @@ function random(seed: number): () => number {
   };
 }
 
-/** A shape of some size somewhere on a light ground. */
+/** A shape of random size and position on a light ground. */
 function draw(colour: Colour, shape: Shape, next: () => number): Buffer {
   const image = new PNG({ width: SIDE, height: SIDE });
   const size = 6 + 7 * next();
@@ -82,14 +82,14 @@ function makeData(): string[] {
   return samples.flatMap(({ conversations }) => conversations.map(({ value }) => value));
 }
 
-/** A LLaVA of 0.2 M parameters that knows nothing, with a tokenizer of its words. */
+/** An untrained LLaVA of 0.2 M parameters, with a tokenizer for the words of the data. */
 async function makeModel(texts: readonly string[]): Promise<void> {
   const corpus = [...texts, `${template("v1").system} USER: ASSISTANT:`].map((text) => [text, 2] as const);
   const json = trainBPE(corpus, { vocabSize: 512, specialTokens: ["<s>", "</s>"] }) as unknown as Record<
     string,
     unknown
   >;
-  // LLaVA's masks count on a begin token.
+  // LLaVA's label masks need a begin token.
   json.post_processor = {
     type: "TemplateProcessing",
     single: [{ SpecialToken: { id: "<s>", type_id: 0 } }, { Sequence: { id: "A", type_id: 0 } }],
@@ -130,7 +130,7 @@ async function makeModel(texts: readonly string[]): Promise<void> {
   writeFileSync(join(place, "model", "preprocessor_config.json"), JSON.stringify(settings));
 }
 
-/** LLaVA's second stage, on a model that has had no first: all parts train. */
+/** LLaVA's second stage without the first: all parts train. */
 const recipe = {
   preset: "llava-v1-stage2",
   model_name_or_path: join(place, "model"),

@@ -43,8 +43,8 @@ export interface JudgeOptions {
   /** Default `judgeRules`. Results compare to published ones only with the published rules and judge. */
   rules?: Rules;
   /**
-   * What stands before a category in the names of its rules, where they have such a rule: "llava_bench_" (default) for
-   * LLaVA-Bench (In-the-Wild), "" for the paper's COCO questions, whose context has boxes.
+   * Prefix of a category in the names of its rules, if there is such a rule: "llava_bench_" (default) for LLaVA-Bench
+   * (In-the-Wild), "" for the paper's COCO questions, whose context has boxes.
    */
   rulePrefix?: string;
   /** Judge each pair in both orders and take the mean, because judges favour a position. Default false, as in the paper. */

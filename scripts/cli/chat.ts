@@ -87,7 +87,7 @@ export async function run(args: string[]): Promise<void> {
   await converse(talk);
 }
 
-/** What only a person at a terminal wants to know. */
+/** Messages for a person at a terminal, not for a pipe. */
 function note(text: string): void {
   if (process.stdin.isTTY) console.error(dim(text));
 }
@@ -101,7 +101,7 @@ async function readImage(path: string): Promise<Image> {
   }
 }
 
-/** One conversation after another, and the pictures that wait for the next message. */
+/** The current conversation, and the pictures for the next message. */
 class Talk {
   #session: ChatSession;
   #stop = new AbortController();
@@ -115,7 +115,7 @@ class Talk {
     this.#session = open();
   }
 
-  /** Streams the answer. An interrupted one ends where it is. */
+  /** Prints the answer as it is generated. An interrupted answer ends there. */
   async say(text: string): Promise<void> {
     if (!text.trim()) throw new Error("the message is empty");
     this.#stop = new AbortController();
@@ -134,13 +134,13 @@ class Talk {
     }
   }
 
-  /** Ends the answer under way; false if there is none. */
+  /** Interrupts the current answer. Returns false if there is none. */
   interrupt(): boolean {
     this.#stop.abort();
     return this.#busy;
   }
 
-  /** One line of input. */
+  /** Handles one line of input. */
   async line(line: string): Promise<void> {
     const [command, ...rest] = line.trim().split(/\s+/);
     if (!command.startsWith("/")) return this.say(line);
@@ -169,7 +169,7 @@ async function converse(talk: Talk): Promise<void> {
     if (!talk.interrupt()) input.close();
   });
   input.prompt();
-  // Nothing is awaited since the interface was made, or its first lines would be lost.
+  // No await may come between this and the creation of the interface, or its first lines are lost.
   for await (const line of input) {
     if (line.trim() === "/exit") break;
     try {

@@ -78,7 +78,7 @@ const config = {
 } as const;
 type Given = ReturnType<typeof parseArgs<typeof config>>["values"];
 
-/** A task: where its images are, how it runs, and the table of its result. */
+/** A task: its image folder, its run, and the table of its result. */
 interface Task {
   images(given: Given): string;
   run(given: Given, options: EvaluationOptions): Promise<string>;
@@ -121,7 +121,7 @@ const tasks: Readonly<Record<string, Task>> = {
       const rows = [
         ["exact match", percent(exactMatch)],
         ["BLEU-4", (100 * bleu4).toFixed(2)],
-        ["CIDEr", (100 * cider).toFixed(2)], // as papers print it: CIDEr-D is 0 to 10
+        ["CIDEr", (100 * cider).toFixed(2)], // papers print 100 × CIDEr; CIDEr-D is 0 to 10
       ];
       return table([`${count} captions`, "score"], rows);
     },
@@ -202,7 +202,7 @@ export async function run(args: string[]): Promise<void> {
     limit: numberOf("limit", given.limit),
     signal: stop.signal,
     onProgress: ({ what, done, total }) => {
-      if (before?.what !== what) before = { what, done }; // rates are of this run
+      if (before?.what !== what) before = { what, done }; // rates count this run alone
       const rate = (done - before.done) / ((performance.now() - began) / 1000);
       const facts = rate > 0 ? [rate >= 1 ? `${rate.toFixed(1)} ${what}/s` : `${(1 / rate).toFixed(1)} s each`] : [];
       if (rate > 0) facts.push(`${duration((total - done) / rate)} left`);
@@ -219,7 +219,7 @@ export async function run(args: string[]): Promise<void> {
   }
 }
 
-/** The model, as what answers. */
+/** The model as an `Answerer`. */
 async function answerer(model: string, given: Given): Promise<Answerer> {
   const { base, adapter, template, "vision-tower": visionTower } = given;
   const dtype = oneOf("dtype", given.dtype, weightTypes);

@@ -1,7 +1,7 @@
-/** `npx shadegrad <command>`: one file a command, loaded when it is asked for. */
+/** `npx shadegrad <command>`: one file per command, loaded on demand. */
 export interface Command {
   run(args: string[]): Promise<void>;
-  /** One line for the list of commands. */
+  /** Its line in the list of commands. */
   readonly summary: string;
 }
 
@@ -32,5 +32,5 @@ else {
   console.error(`shadegrad: there is no command ${name}\n\n${await list()}`);
   process.exitCode = 2;
 }
-// Dawn keeps handles open that would hold the process.
+// Open handles of Dawn would keep the process alive.
 process.exit();

@@ -1,4 +1,4 @@
-/** Values of options, checked. */
+/** Checks of option values. */
 export function numberOf(name: string, value?: string): number | undefined {
   if (value !== undefined && (value.trim() === "" || Number.isNaN(Number(value))))
     throw new Error(`--${name} takes a number, got "${value}"`);
@@ -11,5 +11,5 @@ export function oneOf<T extends string>(name: string, value: string | undefined,
   return value as T | undefined;
 }
 
-/** How weights may be kept. */
+/** Formats of weights. */
 export const weightTypes = ["f32", "f16", "int8", "int4", "nf4"] as const;

@@ -1,4 +1,4 @@
-/** What commands and the demo print: progress bars (a line now and then where there is no terminal) and tables. */
+/** Output of commands and the demo: progress bars (without a terminal, a line from time to time) and tables. */
 import type { LoadOptions } from "../../models/index.ts";
 
 const colour = process.stdout.isTTY && !process.env.NO_COLOR;
@@ -13,7 +13,7 @@ export const dim = paint(2);
 export const green = paint(32);
 export const yellow = paint(33);
 
-/** Columns that a text takes: Chinese characters take two. */
+/** Width of a string in columns: Chinese characters have two. */
 export function width(text: string): number {
   let n = 0;
   for (const char of text.replace(codes, ""))
@@ -53,7 +53,7 @@ export function duration(seconds: number): string {
   return `${Math.floor(s / 3600)}:${String(Math.floor((s % 3600) / 60)).padStart(2, "0")} h`;
 }
 
-/** One line that is redrawn; without a terminal it is printed every fifteen seconds, and at the end. */
+/** A line that is redrawn. Without a terminal it is printed every fifteen seconds, and at the end. */
 export class Bar {
   #drawn = 0;
   #last = "";
@@ -69,7 +69,7 @@ export class Bar {
     process.stdout.write(process.stdout.isTTY ? `\r${ESC}[K${this.#last}` : `${this.#last}\n`);
   }
 
-  /** A line above the bar. */
+  /** Prints a line above the bar. */
   line(text: string): void {
     process.stdout.write(process.stdout.isTTY ? `\r${ESC}[K${text}\n${this.#last}` : `${text}\n`);
   }
@@ -79,7 +79,7 @@ export class Bar {
   }
 }
 
-/** For `onProgress` of loading: shows a person what has been read so far, on a line of its own. */
+/** A callback for `onProgress` of loading, which shows the progress on a line. */
 export function loading(): LoadOptions["onProgress"] {
   if (!process.stderr.isTTY) return undefined;
   let drawn = 0;

@@ -79,7 +79,7 @@ function readRecipe(path: string): object {
   }
 }
 
-/** "key=value"; a value that is no JSON is text. */
+/** Parses "key=value". A value that is no JSON is a string. */
 function setting(text: string): [string, unknown] {
   const at = text.indexOf("=");
   if (at < 1) throw new Error(`--set ${text}: key=value expected`);
@@ -93,7 +93,7 @@ function setting(text: string): [string, unknown] {
 
 const mebibytes = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 
-/** What is known before the first step: who trains, how much memory that takes. */
+/** Facts before the first step: the trained parts, and the memory forecast. */
 function describe({ parameters, adapted, unused, memory, ...facts }: RunFacts): string {
   const rows = parameters.map(({ part, values, trained }) => [
     part,

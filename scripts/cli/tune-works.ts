@@ -35,7 +35,7 @@ const packed = (format: QuantFormat, M: number, N: number, K: number): Work => (
   make: () => quantizedLinear(rand(M, K), new QuantizedWeight([N, K], { format })),
 });
 
-/** Heads, queries, keys, head size; with gradients where there are as many queries as keys. */
+/** Attention of heads, queries, keys, head size; with gradients if there are as many queries as keys. */
 function attention(H: number, T: number, S: number, D: number): Work {
   const make = (): Tensor | Tensor[] => {
     const [q, k, v] = [T, S, S].map((n) => rand(1, H, n, D).requiresGrad_());

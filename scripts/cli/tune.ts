@@ -46,7 +46,7 @@ export async function run(args: string[]): Promise<void> {
   console.log(options.json ? JSON.stringify(results) : table(results));
 }
 
-/** Compiles and runs what `outputs` need. */
+/** Compiles and runs the plan of `outputs`. */
 async function compute(outputs: Tensor | Tensor[]): Promise<void> {
   const sums = [outputs].flat().map((x) => x.sum());
   await Promise.all(sums.map((s) => s.item()));
@@ -61,7 +61,7 @@ function progress(done: number, all: number, name: string, started: number): voi
   else console.error(line);
 }
 
-/** One line a measurement: the heuristic's time, the best time, and who won. */
+/** One line per measurement: the heuristic's time, the best time, and the fastest variant. */
 export function table(results: readonly TuneResult[]): string {
   if (results.length === 0) return "nothing to measure: all of it was measured before (--again measures it again)";
   const text = (candidate: object): string =>
