@@ -14,7 +14,7 @@ test("a fallback that makes tensors of its own from host values is an error, not
   await expect(apply(own, [rand(3)], {}, [3], "f32").data()).rejects.toThrow("leaky_result: its fallback");
 });
 
-test("a long chain behind a template becomes a kernel of its own", async () => {
+test("a long chain after a template becomes a separate kernel", async () => {
   if (!(await init())) return expect.fail("no WebGPU adapter");
   const chain = (x: Tensor, ops: number): Tensor => {
     for (let i = 0; i < ops; i++) x = i % 2 ? x.sin() : x.tanh();

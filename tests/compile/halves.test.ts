@@ -1,14 +1,13 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { elementwiseKernels } from "../../src/compile/codegen/elementwise.ts";
-import { fromHalf, toHalf } from "../../src/graph/dtype.ts";
 import { arange, full, tensor, where } from "../../src/ops/functional.ts";
 import { init } from "../../src/runtime/engine.ts";
 import { currentDevice } from "../../src/runtime/session.ts";
 import { flush } from "../../src/tensor/engine.ts";
 import type { Tensor } from "../../src/tensor/tensor.ts";
 import { uniform } from "../support/f64.ts";
+import { half } from "../support/tensors.ts";
 
-const half = (v: number): number => fromHalf(toHalf(v));
 const N = 4 * 37 + 3;
 const [a, b] = [uniform(N, -4, 4, 1), uniform(N, 0.25, 4, 2)].map((x) => Float32Array.from(x, half));
 
@@ -41,7 +40,7 @@ describe.skipIf(!available)("arithmetic in f16", () => {
   afterAll(() => init());
   const load = (x: Float32Array, shape = [N]): Tensor => tensor(x, { shape, dtype: "f16" });
 
-  test("is in the text of kernels, or not, as init says", async () => {
+  test("is in the shaders, or not, as init says", async () => {
     const text = (): string => {
       const y = load(a).add(1).exp();
       return elementwiseKernels(y.node, { isBuffer: (n) => n.realized }, currentDevice()!.info)[0].code;

@@ -188,7 +188,7 @@ describe("what a row kernel leaves to others", () => {
     ]);
   });
 
-  test("a sum that the work behind it reads", async () => {
+  test("a sum that its epilogue reads", async () => {
     const sum = x.add(y);
     expect(await kernelsOf(rmsNorm(sum, w).add(sum))).toEqual(["add", "norm→add"]);
   });

@@ -266,7 +266,7 @@ describe("when an operand is made where it is read", () => {
     expect(await kernelLabels(x.gelu().matmul(by(252)))).toEqual(["gelu", alone]);
   });
 
-  test("turning an operand reads it once, so that anything joins it", async ({ skip }) => {
+  test("a transpose reads its operand once, so that any prologue fuses", async ({ skip }) => {
     const { kind, subgroupSize } = currentDevice()!.info;
     skip(kind !== "software" || subgroupSize === 0, "this adapter transposes nothing");
     seed = 35;
@@ -312,7 +312,7 @@ describe("when an operand is made where it is read", () => {
       expect(await kernelLabels(sum(3).matmul(by))).toEqual([expect.stringMatching(/^add/), alone]);
   });
 
-  test("what follows the product joins it as well", async () => {
+  test("the product's epilogue fuses as well", async () => {
     const [x, w, b] = [random(20, 36), random(36, 12), random(12)];
     expect(await kernelLabels(x.silu().matmul(w).add(b).relu())).toEqual([
       expect.stringMatching(/^silu→matmul.*→add·relu$/),
@@ -330,7 +330,7 @@ describe("when an operand is made where it is read", () => {
     await init({ fuse: "always" });
   });
 
-  test("not if what makes it is overwritten before it is read", async () => {
+  test("not if an input is overwritten before it is read", async () => {
     const [cache, w, rows] = [random(1, 1, 4, 8), random(8, 5), random(1, 1, 2, 8)];
     const want = await cache.mul(2).reshape([4, 8]).matmul(w).data();
     await stored(cache);
@@ -343,7 +343,7 @@ describe("when an operand is made where it is read", () => {
 });
 
 describe("gradients", () => {
-  /** x is trained, the weights are frozen: the backward pass needs x, not what is made of it. */
+  /** x is trained, the weights are frozen: the backward pass needs x, not values computed from it. */
   const run = async (): Promise<{ values: HostArray[]; made: string[] }> => {
     seed = 40;
     const x = random(6, 20).requiresGrad_();

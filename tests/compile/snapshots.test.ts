@@ -1,6 +1,6 @@
 /**
  * What typical graphs compile to: a line a kernel, "prologue→kernel→epilogue", its output and grid. A change here is a
- * change of every user's plan; `npx vitest run tests/compile/snapshots.test.ts -u` writes the new text.
+ * change of every user's plan; `npx vitest run tests/compile/snapshots.test.ts -u` updates the snapshots.
  */
 import { beforeAll, describe, expect, test } from "vitest";
 import * as sg from "../../src/index.ts";

@@ -1,15 +1,14 @@
 import { beforeAll, expect, test } from "vitest";
-import { fromHalf, toHalf } from "../../src/graph/dtype.ts";
 import { arange, tensor, where } from "../../src/index.ts";
 import { init } from "../../src/runtime/engine.ts";
 import { flush } from "../../src/tensor/engine.ts";
+import { half } from "../support/tensors.ts";
 
 beforeAll(async () => {
   await init({ backend: "webgpu" });
 });
 
 const values = (n: number): Float32Array => Float32Array.from({ length: n }, (_, i) => Math.sin(i * 1.3) * 4);
-const half = (v: number): number => fromHalf(toHalf(v));
 
 test.each([[1], [3], [4], [7], [2, 5], [3, 8], [2, 3, 5]])(
   "f16 is stored in pairs whatever the shape: %s",

@@ -21,22 +21,19 @@ import { AdamW, quantize, quantizedLinear } from "../../src/nn/index.ts";
 import { int8Words, readInt8, writeInt8At } from "../../src/ops/int8.ts";
 import { init } from "../../src/runtime/engine.ts";
 import { currentDevice } from "../../src/runtime/session.ts";
+import { random } from "../support/tensors.ts";
 
 const LIMIT = 1 << 16; // bytes a binding
 const small = { backend: "webgpu", limits: { maxStorageBufferBindingSize: LIMIT } } as const;
 
-const values = (seed: number, shape: number[]): Tensor =>
-  tensor(
-    Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, (_, i) => Math.sin(seed * 12.9898 + i * 78.233)),
-    { shape },
-  );
+const values = (seed: number, shape: number[]): Tensor => random(shape, seed);
 const ids = (n: number, below: number, shape = [n]): Tensor =>
   tensor(
     Int32Array.from({ length: n }, (_, i) => (i * 7919 + 13) % below),
     { shape },
   );
 
-/** What a device with small bindings computes, beside the f64 interpreter. */
+/** Graphs that a device with small bindings and the f64 interpreter both compute. */
 const cases: Record<string, () => Tensor[]> = {
   elementwise: () => [
     values(1, [300, 201])

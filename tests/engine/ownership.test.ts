@@ -17,7 +17,7 @@ test("a value assigned in place keeps its buffer when the leaf it came from is c
   await flush();
   for (let i = 0; i < 4; i++) {
     collectGarbage();
-    await new Promise((done) => setTimeout(done, 10)); // finalisers run between turns
+    await new Promise((done) => setTimeout(done, 10)); // finalisers run between tasks of the event loop
   }
   const others = Array.from({ length: 8 }, () => rand(N)); // would take the buffers, were they free
   await flush(...others);

@@ -56,7 +56,7 @@ test("sizes within a power of two share an answer; words and dtypes do not", () 
   expect(tuningKey(new Node(leaf, [], {}, [1], "f16"), "matmul", signature)).not.toBe(key);
 });
 
-test("work that joins a kernel makes another question; until it is measured, the answer without that work serves", () => {
+test("a kernel with a prologue or epilogue has an answer of its own; until it is measured, the plain answer serves", () => {
   const [prologue, epilogue] = ["0:silu+mul", "add+gelu"];
   for (const joined of [{ epilogue }, { prologue }, { prologue, epilogue }]) {
     const tuner = tunerOf(entry());
@@ -71,7 +71,7 @@ test("work that joins a kernel makes another question; until it is measured, the
   }
 });
 
-test("an answer without the work in front is nearer than one without any", () => {
+test("without an exact answer, one without the prologue is preferred to a plain one", () => {
   const joined = { prologue: "0:mul", epilogue: "add" };
   const tuner = tunerOf(entry());
   tuner.learn({ [tuningKey(node, "matmul", signature, { epilogue: "add" })]: entry({ pick: { rows: 16 } }) });
@@ -128,7 +128,7 @@ describe("on the adapter", () => {
     });
   });
 
-  test("kernels are measured with the work that joins them", async () => {
+  test("kernels are measured with their epilogues", async () => {
     rmSync(folder, { recursive: true, force: true });
     await init({ backend: "webgpu", tune: false });
     const [x, w, bias] = [rand(40, 24), rand(24, 48), rand(48)];
@@ -143,7 +143,7 @@ describe("on the adapter", () => {
     expect(currentDevice()!.pipelines.size - compiled).toBe(offered - 1); // the heuristic's was there, with its work
   });
 
-  test("with work in front, too, which has an answer of its own", async () => {
+  test("and with prologues, which have an answer of their own", async () => {
     rmSync(folder, { recursive: true, force: true });
     await init({ backend: "webgpu", tune: false, fuse: "always" });
     const [x, gate, w] = [rand(40, 24), rand(40, 24), rand(24, 48)];
@@ -164,7 +164,7 @@ describe("on the adapter", () => {
     expect(await keys(() => x.matmul(w.mul(2)))).toEqual([expect.stringMatching(/ prologue=1:full\+mul$/)]);
   });
 
-  describe("an answer with work in front", () => {
+  describe("an answer with a prologue", () => {
     const stored = async (...shape: number[]): Promise<Tensor> => {
       const x = rand(...shape);
       await x.data();
@@ -188,7 +188,7 @@ describe("on the adapter", () => {
       await init({ backend: "webgpu", tune: false, fuse: "always" });
     });
 
-    test("serves that work alone; without one the answer of the product serves", async () => {
+    test("serves that prologue alone; without one the plain product's answer serves", async () => {
       const [x, w] = [await stored(256, 24), await stored(24, 48)];
       const products = [() => x.mul(2).matmul(w), () => x.matmul(w), () => x.mul(2).matmul(w.mul(3))];
       const heuristic = await runs(products[1]());
@@ -201,10 +201,10 @@ describe("on the adapter", () => {
       for (const y of products) expect(await runs(y())).toEqual(other);
     });
 
-    test("is never a variant that the work would leave, and one such does not serve", async ({ skip }) => {
+    test("is never a variant that the prologue does not fuse into, and such an answer is ignored", async ({ skip }) => {
       skip(currentDevice()!.info.subgroupSize === 0, "tiles without subgroups read B eight times as often");
       const [x, w, v] = [await stored(16, 252), await stored(252, 252), await stored(252, 252)];
-      const product = (): Tensor => x.matmul(w.add(v)); // joins tiles of 16 rows, which read B once; not of 4
+      const product = (): Tensor => x.matmul(w.add(v)); // the prologue fuses into tiles of 16 rows, which read B once; not of 4
       const heuristic = await runs(product());
       expect(heuristic.kernels).toBe(1);
       const { key, alone, entry, tiles, times } = await measured(product);

@@ -16,7 +16,7 @@ import { randomLeaf, valuesOf } from "../support/f64.ts";
 
 const list = (t: Tensor | null): number[] => [...valuesOf(t!)];
 
-/** All nodes that `root` is made of; it does not look behind those of op `stop`. */
+/** All nodes that `root` depends on; the walk ends at nodes of op `stop`. */
 function graph(root: Node, stop?: string): Set<Node> {
   const seen = new Set<Node>();
   const stack = [root];
@@ -181,7 +181,7 @@ describe("checkpoint", () => {
     expect(named("gelu", y)).toHaveLength(1);
     expect(named("gelu_slope", g)).toHaveLength(1);
     expect(named("after", g)).toHaveLength(1);
-    // The second run reads x behind a node that waits for the gradient.
+    // The second run reads x through a node that waits for the gradient.
     const second = graph(named("gelu_slope", g)[0], "after");
     expect([...second].filter((n) => n.op.name === "after").map((n) => n.src[0])).toEqual([x.node]);
     expect(second.has(x.node)).toBe(false);

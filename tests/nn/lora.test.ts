@@ -166,7 +166,7 @@ describe("several adapters", () => {
   test("go out and come in as PEFT folders", async () => {
     const block = made();
     addAdapter(block, "a", /rest/, { r: 2, alpha: 8, dropout: 0.1 });
-    block.first.requiresGrad_(); // trained in full beside it
+    block.first.requiresGrad_(); // trained in full as well
     setParameter(block.first.weight, rand(4, 3));
     move(block, "a", 0.5);
     const files = memoryFiles();

@@ -85,7 +85,7 @@ describe.each(["reference", "webgpu"] as const)("quantised weights, %s", (backen
     expect((await dequantize(q).data()).slice(0, 8)).toEqual(Float32Array.from([7, -7, 3, -2, 0, 1, 2, -7]));
   });
 
-  test("int8 codes lie around 128, zero-points behind the scales, nf4 codes in the table's order", async () => {
+  test("int8 codes lie around 128, zero-points after the scales, nf4 codes in the table's order", async () => {
     const bytes = quantize(
       Float32Array.from({ length: 32 }, (_, i) => (i === 1 ? -127 : i)),
       [1, 32],
@@ -194,7 +194,7 @@ describe.each(["reference", "webgpu"] as const)("quantised weights, %s", (backen
     }
   });
 
-  test("a LoRA beside a quantised layer learns, and nothing else changes", async () => {
+  test("a LoRA on a quantised layer learns, and nothing else changes", async () => {
     manualSeed(3);
     const model = new Sequential(new Linear(64, 32), (x: Tensor) => x.relu(), new Linear(32, 8));
     const before = await model.forward(randn([4, 64])).data();

@@ -7,21 +7,10 @@ import { explain } from "../../src/tensor/engine.ts";
 import { onBoth } from "../support/backend.ts";
 import { expectClose } from "../support/compare.ts";
 import { uniform } from "../support/f64.ts";
+import { random } from "../support/tensors.ts";
 
 const leaf = (seed: number, shape: readonly number[], dtype: "f32" | "f16" = "f32"): sg.Tensor =>
-  sg
-    .tensor(
-      uniform(
-        shape.reduce((a, b) => a * b),
-        -1,
-        1,
-        seed,
-      ),
-      { shape },
-    )
-    .to(dtype)
-    .detach()
-    .requiresGrad_();
+  random(shape, seed).to(dtype).detach().requiresGrad_();
 
 /** Attention of q [2, 4, 13, 18] over 2 key heads of 21, its values and the gradients of q, k and v. */
 function attended(options: () => AttentionOptions, dtype: "f32" | "f16" = "f32"): () => sg.Tensor[] {
@@ -54,7 +43,7 @@ describe("the kernels agree with the definition", () => {
 
   test("halves", async () => expectClose(await onBoth(attended(() => ({ isCausal: true }), "f16")), 2e-3));
 
-  test("a learned bias beside a mask", async () => {
+  test("a learned bias with a mask", async () => {
     const both = await onBoth(() => {
       const b = leaf(6, [4, 1, 21]);
       const [q, k] = [leaf(1, [2, 4, 13, 18]), leaf(2, [2, 4, 21, 18])];
@@ -79,14 +68,14 @@ test("a window is what a mask of the nearest keys is", async () => {
 });
 
 describe("results lie as q does", () => {
-  /** What runs for a layer of attention with its projections and all gradients, rotary positions if `turn`. */
-  async function plan(turn: boolean): Promise<string> {
+  /** The plan of an attention layer with its projections and all gradients, with rotary positions if `rotary`. */
+  async function plan(rotary: boolean): Promise<string> {
     await init({ backend: "webgpu" });
     const [b, t, heads, d] = [2, 16, 4, 8];
     const x = leaf(1, [b * t, heads * d]);
     const w = [2, 3, 4, 5].map((seed) => leaf(seed, [heads * d, heads * d]));
     const split = (y: sg.Tensor) => y.reshape([b, t, heads, d]).transpose(1, 2);
-    const rope = (y: sg.Tensor) => (turn ? sg.rope(y, sg.arange(t)) : y);
+    const rope = (y: sg.Tensor) => (rotary ? sg.rope(y, sg.arange(t)) : y);
     const [q, k, v] = w.slice(0, 3).map((m) => split(x.matmul(m)));
     const y = sg.scaledDotProductAttention(rope(q), rope(k), v, { isCausal: true });
     const out = y
@@ -95,8 +84,8 @@ describe("results lie as q does", () => {
       .matmul(w[3]);
     return explain(out, ...sg.grad(out, [x, ...w], { gradOutput: leaf(9, [b * t, heads * d]) }));
   }
-  test.each([false, true])("no copy between attention and its projections, rope %s", async (turn) => {
-    const text = await plan(turn);
+  test.each([false, true])("no copy between attention and its projections, rope %s", async (rotary) => {
+    const text = await plan(rotary);
     expect(text).toContain("attention_dkv");
     expect(text).not.toContain("copy");
   });

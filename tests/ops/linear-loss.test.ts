@@ -4,23 +4,12 @@ import { init, synchronize } from "../../src/runtime/engine.ts";
 import { memoryStats } from "../../src/runtime/statistics.ts";
 import { flush } from "../../src/tensor/engine.ts";
 import type { Tensor } from "../../src/tensor/tensor.ts";
-import { uniform } from "../support/f64.ts";
+import { random } from "../support/tensors.ts";
 
 const gpu = process.env.SHADEGRAD_BACKEND !== "reference";
 beforeAll(() => init({ backend: gpu ? "webgpu" : "reference" }));
 
-const float = (shape: number[], seed: number): Tensor =>
-  tensor(
-    Float32Array.from(
-      uniform(
-        shape.reduce((a, b) => a * b, 1),
-        -1,
-        1,
-        seed,
-      ),
-    ),
-    { shape },
-  ).requiresGrad_();
+const float = (shape: number[], seed: number): Tensor => random(shape, seed).requiresGrad_();
 const classes = (n: number, V: number, ignored = 5): Tensor =>
   tensor(Int32Array.from({ length: n }, (_, i) => (i % ignored === 2 ? -100 : (i * 7919) % V)));
 

@@ -32,7 +32,7 @@ describe("the library runs anywhere", () => {
     expect(library.filter((path) => path !== NODE_ONLY && globals.test(read(path)))).toEqual([]);
   });
 
-  test("no file imports a package, two apart that the build takes in", () => {
+  test("no file imports a package, except the two that the build bundles", () => {
     const bundled = "@huggingface/(?:tokenizers|jinja)";
     const packages = new RegExp(`(?:from|import\\()\\s*["'](?!\\.|node:|${bundled}["'])`);
     expect(library.filter((path) => packages.test(read(path)))).toEqual([]);

@@ -1,7 +1,7 @@
 import { init, plan, type Tensor } from "../../src/index.ts";
 import { currentDevice } from "../../src/runtime/session.ts";
 
-/** Labels of the kernels in the text of a plan, in order. */
+/** Labels of the kernels in a plan's report, in order. */
 export const labelsOf = (text: string): string[] => text.split("\n").map((line) => line.trim().split(/\s+/)[1]);
 
 /** Labels of the kernels that computing these tensors runs, in order. */

@@ -4,9 +4,9 @@ import { Node } from "../../src/graph/node.ts";
 import { init, type Tensor, tensor } from "../../src/index.ts";
 import { kernelLabels } from "../support/plans.ts";
 import { normals } from "../support/random.ts";
+import { random } from "../support/tensors.ts";
 
-const random = (...shape: number[]): Tensor => tensor(normals(shape.reduce((a, b) => a * b, 1)), { shape });
-describe("what a text of its own costs, against what it saves in 50 runs", () => {
+describe("the compile time of a distinct shader, against what fusing saves in 50 runs", () => {
   const core = (): Node => new Node({ name: "product", kind: "kernel" }, [], {}, [1], "f32");
   const call = { kernel: "matmul", dims: [], bind: [], grid: [1, 1, 1], compileMs: 250 } as const;
   const fusion = (shader: string, saved: number): Fusion => ({ core: core(), call, plain: "", shader, saved });
@@ -28,19 +28,19 @@ describe("what a text of its own costs, against what it saves in 50 runs", () =>
   const ms = 2 ** 20 / 0.04; // flops
   const poor = 4.8 * ms;
 
-  test("all dispatches of a text pay for it together", () => {
+  test("all dispatches of a shader pay for it together", () => {
     expect(left([fusion("a", poor)], [""])).toEqual([]);
     expect(left([fusion("a", poor), fusion("a", poor)], [""])).toEqual([0, 1]);
     expect(left([fusion("a", poor), fusion("b", 9 * poor)], [""])).toEqual([1]);
   });
 
-  test("a template that nothing else needs as it is: one text is swapped for another, two for one", () => {
+  test("a plain template that nothing else needs: one shader replaces another, two replace one", () => {
     expect(left([fusion("a", poor)], [])).toEqual([0]);
     expect(left([fusion("a", poor / 9), fusion("b", poor / 9)], [])).toEqual([]);
     expect(left([fusion("a", poor), fusion("b", poor)], [])).toEqual([0, 1]);
   });
 
-  test("what is left apart costs 1.5 % of a run at most", () => {
+  test("work that stays unfused costs at most 1.5 % of a run", () => {
     const fusions = [fusion("a", 2), fusion("b", 1), fusion("c", 3)];
     expect(left(fusions, [""], "software", 400)).toEqual([]);
     expect(left(fusions, [""], "software", 399)).toEqual([2]);
@@ -54,15 +54,15 @@ describe("what a text of its own costs, against what it saves in 50 runs", () =>
 });
 
 describe("plans", () => {
-  const [x, v] = [random(256, 512), normals(512 * 512).map((y) => y / 16)];
-  /** Products of one shape, the last with work behind it. */
+  const [x, v] = [random([256, 512]), normals(512 * 512).map((y) => y / 16)];
+  /** Products of one shape, the last with an epilogue. */
   const chain = (count: number): Tensor => {
     let y = x;
     for (let i = 0; i < count; i++) y = y.matmul(tensor(v, { shape: [512, 512] }));
     return y.add(x);
   };
 
-  test("leave little work apart where the product is there without it", async ({ skip }) => {
+  test("leave little work unfused where the plain product is compiled anyway", async ({ skip }) => {
     skip((await init())!.kind !== "software", "everything is fused on this adapter");
     expect((await kernelLabels(chain(7))).at(-1)).toBe("add");
     expect((await kernelLabels(chain(1))).at(-1)).toMatch(/^mat\w+→add$/);

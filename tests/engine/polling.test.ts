@@ -3,7 +3,7 @@ import { patiently } from "../../src/runtime/polling.ts";
 
 const { setImmediate: immediate } = globalThis;
 
-/** A binding like Dawn's: polls on every turn of the event loop, through the global, until `ms` have passed. */
+/** A binding like Dawn's: polls on every iteration of the event loop, through the global, until `ms` have passed. */
 function binding(ms: number): { start(): Promise<void>; polls(): number } {
   let polls = 0;
   return {
@@ -36,10 +36,10 @@ test("the global is as it was, also while polls go on, and others' calls are the
   const calm = binding(5);
   const done = patiently(() => calm.start());
   expect(globalThis.setImmediate).toBe(immediate);
-  let turns = 0;
+  let iterations = 0;
   await new Promise<void>((resolve) => {
-    const turn = (): void => void (++turns === 50 ? resolve() : setImmediate(turn));
-    setImmediate(turn);
+    const iterate = (): void => void (++iterations === 50 ? resolve() : setImmediate(iterate));
+    setImmediate(iterate);
   });
   expect(globalThis.setImmediate).toBe(immediate);
   await done;
