@@ -29,17 +29,14 @@ export {
   unmergeLoRA,
 } from "./lora.ts";
 export { type ForwardHook, type Layer, Module, Sequential, type StateDict } from "./module.ts";
+export { AdamW, type AdamWOptions, SGD, type SGDOptions } from "./optim.ts";
 export {
-  AdamW,
-  type AdamWOptions,
   clipGradNorm,
   decayMatrices,
   Optimizer,
   type OptimizerOptions,
   type ParameterGroup,
-  SGD,
-  type SGDOptions,
-} from "./optim.ts";
+} from "./optimizer.ts";
 export {
   dequantize,
   type QuantFormat,

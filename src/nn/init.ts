@@ -9,50 +9,53 @@ import { upload } from "../runtime/upload.ts";
 import { assign } from "../tensor/engine.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 
-// Initial values are drawn on the host: the same seed gives the same weights, bit for bit, on every adapter.
+// The host draws initial values, so that a seed gives the same weights, bit for bit, on every adapter.
 
-/** Numbers of [0, 1) with 32 bits, in the sequence that `manualSeed` and the calls since then set. */
+/** Uniform numbers in [0, 1) with 32 random bits. Depends on the seed and on the streams taken since `manualSeed`. */
 function uniformStream(): () => number {
   let counter = drawSeed();
   return () => mix((counter = (counter + 0x9e3779b9) >>> 0)) / 2 ** 32;
 }
 
-let empty = false;
+let skipInit = false;
 
-/** Runs `make` with all initial values left at zero, for models whose weights are loaded next. Costs no memory. */
+/**
+ * Runs `make` with all initial values zero, for models whose weights are loaded next. The zeros take no memory.
+ * @example const model = withoutInit(() => new Linear(4096, 4096))
+ */
 export function withoutInit<T>(make: () => T): T {
-  const before = empty;
-  empty = true;
+  const before = skipInit;
+  skipInit = true;
   try {
     return make();
   } finally {
-    empty = before;
+    skipInit = before;
   }
 }
 
-/** A trainable tensor with values from `draw`, which gets a source of uniform and one of normal numbers. */
+/** A trainable tensor. `draw` computes one value; it gets generators of uniform and of standard normal numbers. */
 function parameter(shape: Shape, draw: (uniform: () => number, normal: () => number) => number): Tensor {
-  if (empty) return zeros(shape).requiresGrad_();
+  if (skipInit) return zeros(shape).requiresGrad_();
   const next = uniformStream();
-  const normal = () => Math.sqrt(-2 * Math.log(1 - next())) * Math.cos(2 * Math.PI * next()); // Box and Muller
+  const normal = () => Math.sqrt(-2 * Math.log(1 - next())) * Math.cos(2 * Math.PI * next()); // Box-Muller transform
   const data = new Float32Array(numel(shape));
   for (let i = 0; i < data.length; i++) data[i] = draw(next, normal);
   return tensor(data, { shape, requiresGrad: true });
 }
 
-/** Gives a parameter other values; its shape, dtype and requiresGrad stay. */
+/** Replaces the values of a parameter. Shape, dtype and requiresGrad stay. */
 export function setParameter(target: Tensor, value: HostTensor | Tensor): void {
   if ("node" in value) return assign(target, value.to(target.dtype));
   const source = tensor(value.data, { shape: value.shape, dtype: value.dtype }).to(target.dtype);
-  const inPlace = target.node.storage || target.node.op.kind === "assign"; // it has a home on the device already
+  const inPlace = target.node.storage || target.node.op.kind === "assign"; // it has a buffer, or will get one at the next flush
   if (inPlace || source.node.op.kind !== "leaf") return assign(target, source);
   source.node.requiresGrad = target.requiresGrad;
   target.node = source.node;
 }
 
 /**
- * Reads one tensor of a file into a parameter. A parameter without values on the device yet takes them straight from the
- * file's bytes, without a copy on the host.
+ * Loads one tensor of a file into a parameter. If the parameter has no device buffer yet, the bytes of the file are uploaded
+ * without a copy on the host.
  * @param half store the parameter as f16; floats only
  * @param change applied to the values before they are stored
  */
@@ -77,7 +80,7 @@ export async function loadParameter(
   await uploadParameter(target, new Uint8Array(words.buffer, words.byteOffset, words.byteLength), dtype);
 }
 
-/** Gives a parameter its first values: `bytes` are the elements as a buffer has them. The parameter gets that dtype. */
+/** Uploads the first values of a parameter, which takes over `dtype`. `bytes` holds the elements as a buffer does. */
 async function uploadParameter(target: Tensor, bytes: Uint8Array, dtype: "f32" | "f16"): Promise<void> {
   const { requiresGrad, shape } = target;
   const padded =
@@ -90,14 +93,16 @@ async function uploadParameter(target: Tensor, bytes: Uint8Array, dtype: "f32" |
   target.node = leaf;
 }
 
+/** A trainable tensor filled with `value`. */
 export const constant = (shape: Shape, value: number): Tensor => parameter(shape, () => value);
 
-/** Uniform in [-bound, bound). */
+/** A trainable tensor with values uniform in [-bound, bound). */
 export const uniform = (shape: Shape, bound: number): Tensor => parameter(shape, (next) => (2 * next() - 1) * bound);
 
+/** A trainable tensor with normal values of mean 0. */
 export const normal = (shape: Shape, std = 1): Tensor => parameter(shape, (_, next) => std * next());
 
-/** Normal, drawn again beyond `limit` standard deviations. */
+/** A trainable tensor with normal values of mean 0. Values beyond `limit` standard deviations are drawn again. */
 export function truncatedNormal(shape: Shape, std = 1, limit = 2): Tensor {
   return parameter(shape, (_, next) => {
     for (;;) {

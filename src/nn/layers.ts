@@ -6,15 +6,18 @@ import { constant, normal, uniform } from "./init.ts";
 import type { LoRALayer } from "./lora.ts";
 import { Module } from "./module.ts";
 
-/** Half activations stay halves: a master weight in f32 is rounded for them, its gradient comes back in f32. */
+/** Rounds an f32 weight to f16 for f16 activations, so that the result stays f16. The gradient of the weight is f32. */
 export const inDtypeOf = (x: Tensor, weight: Tensor): Tensor =>
   x.dtype === "f16" && weight.dtype === "f32" ? weight.half() : weight;
 
-/** y = x Wᵀ + b: [..., in] to [..., out]. W is [out, in], uniform ±1/√in, as is b. */
+/**
+ * y = x Wᵀ + b: [..., in] to [..., out]. Initial W [out, in] and b [out] are uniform in ±1/√in.
+ * @example new Linear(768, 3072).forward(rand(2, 10, 768)) // [2, 10, 3072]
+ */
 export class Linear extends Module {
   weight: Tensor; // [out, in]
   bias?: Tensor; // [out]
-  /** Low-rank updates beside the weight, put there by `addLoRA`. */
+  /** Low-rank updates of the output, added by `addLoRA`. */
   lora?: LoRALayer;
 
   constructor(
@@ -35,7 +38,7 @@ export class Linear extends Module {
   }
 }
 
-/** Rows of a table by id: i32 [...] to [..., dim]. Rows are standard normal. */
+/** Looks up rows of a table by id: i32 [...] to [..., dim]. Initial rows are standard normal. */
 export class Embedding extends Module {
   weight: Tensor; // [count, dim]
 
@@ -53,7 +56,7 @@ export class Embedding extends Module {
   }
 }
 
-/** Normalises the last dim to mean 0 and variance 1, then scales and shifts (arXiv 1607.06450). */
+/** Normalises the last dim to mean 0 and variance 1, then scales and shifts it: [..., dim] (arXiv 1607.06450). */
 export class LayerNorm extends Module {
   weight: Tensor; // [dim]
   bias: Tensor; // [dim]
@@ -73,7 +76,7 @@ export class LayerNorm extends Module {
   }
 }
 
-/** Divides by the root of the mean square of the last dim, then scales (arXiv 1910.07467). */
+/** Divides by the root mean square of the last dim, then scales: [..., dim] (arXiv 1910.07467). */
 export class RMSNorm extends Module {
   weight: Tensor; // [dim]
 
@@ -91,7 +94,7 @@ export class RMSNorm extends Module {
   }
 }
 
-/** Zeroes each element with probability p while training, and scales the others by 1/(1-p). */
+/** Zeroes each element with probability p in training, and scales the others by 1/(1-p). As is in `eval` mode. */
 export class Dropout extends Module {
   constructor(readonly p: number) {
     super();
@@ -104,13 +107,20 @@ export class Dropout extends Module {
 }
 
 export interface Conv2dOptions {
+  /** Default 1. */
   stride?: Pair;
+  /** Zeros on each side. Default 0. */
   padding?: Pair;
+  /** Groups of channels that do not mix. Default 1. */
   groups?: number;
+  /** Default true. */
   bias?: boolean;
 }
 
-/** Cross-correlation: [B, in, H, W] to [B, out, H', W']. A single size makes a square kernel. */
+/**
+ * Cross-correlation: [B, in, H, W] to [B, out, H', W']. `size` is [height, width], or one number for both.
+ * @example new Conv2d(3, 768, 14, { stride: 14 }) // patches of a vision transformer
+ */
 export class Conv2d extends Module {
   weight: Tensor; // [out, in/groups, kh, kw]
   bias?: Tensor; // [out]
@@ -125,7 +135,7 @@ export class Conv2d extends Module {
     checkSizes("Conv2d", { "vertical stride": sh, "horizontal stride": sw });
     if (inChannels % groups || outChannels % groups) {
       throw new RangeError(
-        `Conv2d: ${groups} groups do not divide ${inChannels} input and ${outChannels} output channels`,
+        `Conv2d: groups must divide the channels, got ${groups} groups for ${inChannels} input and ${outChannels} output channels`,
       );
     }
     this.#options = { stride, padding, groups };
@@ -140,7 +150,7 @@ export class Conv2d extends Module {
   }
 }
 
-/** Batch norm with fixed statistics: [B, C, H, W], each channel scaled and shifted (torchvision's FrozenBatchNorm2d). */
+/** Batch norm of [B, C, H, W] with fixed statistics, as torchvision's FrozenBatchNorm2d. Nothing in it trains. */
 export class FrozenBatchNorm2d extends Module {
   weight: Tensor; // [C]
   bias: Tensor; // [C]
@@ -168,12 +178,16 @@ export class FrozenBatchNorm2d extends Module {
   }
 }
 
+/** An elementwise function. */
 export type Activation = (x: Tensor) => Tensor;
 
-/** Activations by their names in Hugging Face configs. */
+/**
+ * The activation of a name that Hugging Face configs use.
+ * @example activation("gelu_pytorch_tanh")(rand(4))
+ */
 export function activation(name: string): Activation {
   const found = activations[name];
-  if (!found) throw new Error(`unknown activation "${name}"; known are ${Object.keys(activations).join(", ")}`);
+  if (!found) throw new Error(`activation: unknown name "${name}"; known are ${Object.keys(activations).join(", ")}`);
   return found;
 }
 

@@ -3,36 +3,47 @@ import type { HostTensor } from "../io/stored.ts";
 import { Tensor } from "../tensor/tensor.ts";
 import { setParameter } from "./init.ts";
 
+/** Tensors by dotted name. */
 export type StateDict = Record<string, Tensor>;
 
-/** Sees a module's arguments and result; what it returns, if anything, takes the place of the result. */
+/** Gets a module's arguments and output. A returned value replaces the output. */
 export type ForwardHook = (module: Module, args: readonly any[], output: any) => any;
 
 /**
- * A tree of named tensors and modules, nothing else. Public fields that hold a Tensor, a Module or an array of
- * them are its state, under the field's name; anything private (`#field`) or of another type is not.
+ * A tree of named tensors and modules. Public fields that hold a Tensor, a Module or an array of them are state, under the
+ * name of the field. Private fields (`#field`) and fields of other types are not.
+ * @example
+ * class MLP extends Module {
+ *   up = new Linear(8, 32);
+ *   down = new Linear(32, 8);
+ *   forward(x: Tensor): Tensor {
+ *     return this.down.forward(this.up.forward(x).gelu());
+ *   }
+ * }
+ * Object.keys(new MLP().stateDict()); // up.weight, up.bias, down.weight, down.bias
  */
 export abstract class Module {
   /** Whether dropout is active. */
   training = true;
-  /** Whether its own tensors never train, whatever `requiresGrad_` asks of a model they are part of. */
+  /** Whether `requiresGrad_` leaves the module's own tensors alone: they never train. */
   readonly frozen: boolean = false;
 
   readonly #hooks: { call: ForwardHook }[] = [];
 
   /**
-   * Calls `hook` after every forward pass of this module. It sees lazy tensors: `keep()` those to read later. With a
-   * hook that does the same each time, plans replay as without one. `remove()` of what is returned takes it away.
+   * Calls `hook` after every forward pass of this module, until `remove()` of the returned handle. The hook sees lazy tensors:
+   * `keep()` those to read later. A hook that always builds the same ops does not change plan reuse.
+   * @throws if the module has no `forward`.
    */
   registerForwardHook(hook: ForwardHook): { remove(): void } {
     const own = this as { forward?: (...args: any[]) => any };
-    const plain = own.forward;
-    if (!plain) throw new Error(`registerForwardHook: ${this.constructor.name} has no forward`);
+    const forward = own.forward;
+    if (!forward) throw new Error(`registerForwardHook: ${this.constructor.name} has no forward method`);
     const hooks = this.#hooks;
-    // The instance's own method hides the class's as long as there are hooks; without any there is no cost.
+    // While there are hooks, a method of the instance overrides the one of the class. Without hooks there is no overhead.
     if (hooks.length === 0) {
       const value = (...args: any[]) =>
-        hooks.reduce((output, { call }) => call(this, args, output) ?? output, plain.apply(this, args));
+        hooks.reduce((output, { call }) => call(this, args, output) ?? output, forward.apply(this, args));
       Object.defineProperty(this, "forward", { value, configurable: true });
     }
     const entry = { call: hook };
@@ -52,21 +63,22 @@ export abstract class Module {
     return Object.entries(this);
   }
 
-  /** The modules right below, with the names that `fields` gives them ("layers.0" in an array). */
+  /** The direct children, named by field ("layers.0" in an array). */
   *children(): Generator<[string, Module]> {
     for (const [name, value] of leaves(this.fields(), "")) if (value instanceof Module) yield [name, value];
   }
 
-  /** Puts another module in the place of a child. Modules with private fields say where it is. */
+  /** Replaces a direct child. Modules with children in private fields override this. */
   replaceChild(name: string, child: Module): void {
     const path = name.split(".");
     const last = path.pop()!;
-    const place = path.reduce((at, key) => at[key] as Record<string, unknown>, this as Record<string, unknown>);
-    if (!(place?.[last] instanceof Module)) throw new Error(`${this.constructor.name} has no child ${name}`);
-    place[last] = child;
+    const parent = path.reduce((at, key) => at[key] as Record<string, unknown>, this as Record<string, unknown>);
+    if (!(parent?.[last] instanceof Module))
+      throw new Error(`replaceChild: ${this.constructor.name} has no child module ${name}`);
+    parent[last] = child;
   }
 
-  /** This module and all below it, depth first, with dotted names ("" for itself). */
+  /** This module ("" by default) and its descendants, depth first, with dotted names. */
   *namedModules(prefix = ""): Generator<[string, Module]> {
     yield [prefix, this];
     for (const [name, value] of leaves(this.fields(), prefix)) {
@@ -74,7 +86,7 @@ export abstract class Module {
     }
   }
 
-  /** All tensors with dotted names, frozen ones included; a shared tensor appears once, under its first name. */
+  /** All tensors with dotted names, frozen ones included. A shared tensor appears once, under its first name. */
   *namedParameters(prefix = ""): Generator<[string, Tensor]> {
     const seen = new Set<Tensor>();
     for (const [path, module] of this.namedModules(prefix)) {
@@ -86,18 +98,19 @@ export abstract class Module {
     }
   }
 
+  /** All tensors, frozen ones included, each once. */
   parameters(): Tensor[] {
     return Array.from(this.namedParameters(), ([, tensor]) => tensor);
   }
 
-  /** The tensors by name: handles, not copies. */
+  /** All tensors by name, as handles, not copies. */
   stateDict(): StateDict {
     return Object.fromEntries(this.namedParameters());
   }
 
   /**
-   * Sets every tensor from `state`. Nothing is changed unless all names and shapes fit; the error lists
-   * every missing and unexpected name and every wrong shape. `strict: false` allows missing and unexpected ones.
+   * Sets every tensor from `state`. With `strict: false`, names may be missing or unexpected.
+   * @throws if a name is missing or unexpected, or a shape differs. The error lists all of them, and nothing is changed.
    */
   loadStateDict(state: Readonly<Record<string, HostTensor | Tensor>>, { strict = true } = {}): void {
     const own = this.stateDict();
@@ -122,7 +135,7 @@ export abstract class Module {
     }
   }
 
-  /** Freezes (`false`) or trains all tensors below but frozen ones. */
+  /** Sets whether the tensors of this module and its descendants train. Tensors of `frozen` modules never do. */
   requiresGrad_(on = true): this {
     for (const [, module] of this.namedModules())
       for (const [, value] of leaves(module.fields(), ""))
@@ -130,17 +143,19 @@ export abstract class Module {
     return this;
   }
 
+  /** Switches this module and its descendants to training mode, or out of it. */
   train(on = true): this {
     for (const [, module] of this.namedModules()) module.training = on;
     return this;
   }
 
+  /** `train(false)`: no dropout. */
   eval(): this {
     return this.train(false);
   }
 }
 
-/** Fields with arrays taken apart: `layers` gives layers.0, layers.1, … */
+/** The fields, with the elements of arrays as fields of their own: layers.0, layers.1, … */
 function* leaves(fields: Iterable<[string, unknown]>, prefix: string): Generator<[string, unknown]> {
   for (const [field, value] of fields) {
     const name = prefix ? `${prefix}.${field}` : field;
@@ -149,7 +164,10 @@ function* leaves(fields: Iterable<[string, unknown]>, prefix: string): Generator
   }
 }
 
-/** Layers applied in turn; functions (activations) take a number but hold no state. */
+/**
+ * Applies layers one after another. Functions count as layers in names, but hold no state.
+ * @example new Sequential(new Linear(8, 32), (x) => x.gelu(), new Linear(32, 8)) // 0.weight, 0.bias, 2.weight, 2.bias
+ */
 export class Sequential extends Module {
   readonly #layers: (Layer | ((x: Tensor) => Tensor))[];
 
@@ -171,5 +189,5 @@ export class Sequential extends Module {
   }
 }
 
-/** A module from one tensor to one. */
+/** A module that maps one tensor to one tensor. */
 export type Layer = Module & { forward(x: Tensor): Tensor };

@@ -12,26 +12,27 @@ import { Module } from "./module.ts";
 export type { QuantFormat } from "../graph/quantization.ts";
 
 export interface QuantOptions {
+  /** "int8", "int4", or "nf4" (arXiv 2305.14314). */
   format: QuantFormat;
-  /** Neighbours along the input dim that share a scale. Default 64. */
+  /** Adjacent values along the input dim that share a scale: 32, 64 or 128. Default 64. */
   group?: QuantGroup;
-  /** int8 and int4: a zero-point for each group, for values that are not spread around 0. Default false. */
+  /** int8 and int4: store a zero-point per group, for values that are not centred on 0. Default false. */
   zeroPoint?: boolean;
   /**
-   * int8 without zero-points: "int8" rounds the input of each product too, with a scale for each row and group, and
-   * multiplies integers (W8A8; DP4A where WGSL has `packed_4x8_integer_dot_product`). It changes results by about one part
-   * in 250 of the largest input of a group; gradients of the input are those of unrounded inputs. Default "float".
+   * "int8" also rounds the input of each product, with one scale per row and group, and multiplies integers (W8A8). It needs int8
+   * weights without zero-points, and is fast where WGSL has `packed_4x8_integer_dot_product`. The error per input is about 1/250
+   * of the largest input of its group. Gradients ignore the rounding. Default "float".
    */
   activations?: "float" | "int8";
 }
 
 /**
- * A matrix [N, K] in 4 or 8 bits a value and one f16 scale a group (`src/ops/quantized.ts` has the layout). Its tensors are
- * part of a model's state, but never trained.
+ * A matrix [N, K] with 4 or 8 bits per value and an f16 scale per group (layout: `src/ops/quantized.ts`). Its tensors belong to
+ * the state of a model, but never train.
  */
 export class QuantizedWeight extends Module {
-  packed: Tensor; // u32 [N, K / 8] or [N, K / 4], K a multiple of the group
-  scales: Tensor; // f16 [N, groups], with zero-points [N, groups, 2]
+  packed: Tensor; // u32 [N, K / 8] (4 bits) or [N, K / 4] (int8), K padded to whole groups
+  scales: Tensor; // f16 [N, groups]; with zero-points [N, groups, 2]
   readonly #layout: QuantLayout;
 
   constructor(
@@ -42,7 +43,7 @@ export class QuantizedWeight extends Module {
     if (!["int8", "int4", "nf4"].includes(format))
       throw new RangeError(`quantize: unknown format "${format}"; known are int8, int4, nf4`);
     if (![32, 64, 128].includes(group)) throw new RangeError(`quantize: group must be 32, 64 or 128, got ${group}`);
-    if (zeroPoint && format === "nf4") throw new RangeError("quantize: nf4 has no zero-point");
+    if (zeroPoint && format === "nf4") throw new RangeError("quantize: nf4 has no zero-point; use int8 or int4");
     if (!["float", "int8"].includes(activations))
       throw new RangeError(`quantize: activations must be "float" or "int8", got "${activations}"`);
     if (activations === "int8" && (format !== "int8" || zeroPoint))
@@ -55,6 +56,7 @@ export class QuantizedWeight extends Module {
 
   override readonly frozen = true;
 
+  /** How the values are packed. */
   get layout(): QuantLayout {
     return this.#layout;
   }
@@ -65,8 +67,10 @@ export class QuantizedWeight extends Module {
 }
 
 /**
- * Rounds a matrix [N, K] (rows are outputs, as in nn.Linear) to int8, int4 or nf4. Computed at the next flush, so `weight`
- * must keep its values until then.
+ * Rounds a matrix [N, K] to int8, int4 or nf4; N are the outputs, as in Linear. The next flush computes it, so do not overwrite
+ * `weight` before.
+ * @example const q = quantize(layer.weight, [256, 128], { format: "int4" })
+ * @throws if the values do not fill the shape, or options contradict each other.
  */
 export function quantize(
   weight: Tensor | Float32Array,
@@ -75,35 +79,35 @@ export function quantize(
 ): QuantizedWeight {
   const count = weight instanceof Tensor ? weight.numel : weight.length;
   if (shape.length !== 2 || count !== numel(shape))
-    throw new Error(`quantize: ${count} values do not fill a matrix ${show(shape)}`);
+    throw new Error(`quantize: ${count} values do not fill a matrix ${show(shape)}; expected [N, K] with N * K values`);
   const q = new QuantizedWeight(shape, options);
   const dense = weight instanceof Tensor ? weight.detach().reshape(shape) : tensor(weight, { shape });
   requantize(q, dense);
   return q;
 }
 
-/** Gives a quantised matrix other values [N, K], rounded to its format at the next flush. */
+/** Replaces the values of a quantised matrix with `dense` [N, K], rounded at the next flush. */
 export function requantize(q: QuantizedWeight, dense: Tensor): void {
   const { packed, scales } = encode(dense, q.layout);
   setParameter(q.packed, packed);
   setParameter(q.scales, scales);
 }
 
-/** The dense matrix [N, K], f32. */
+/** The matrix in f32, [N, K]. */
 export const dequantize = (q: QuantizedWeight): Tensor => decode(q, q.layout);
 
-/** x [..., K] · Wᵀ + bias [N] -> [..., N]. The gradient is that of x alone, read from the packed weight. */
+/** x Wᵀ + bias: x [..., K], bias [N] to [..., N]. Only x and bias get gradients; that of x reads the packed weight. */
 export const quantizedLinear = (x: Tensor, q: QuantizedWeight, bias?: Tensor | null): Tensor =>
   quantizedProduct(x, q, q.layout, bias);
 
-/** As `Linear`, with a frozen weight of 4 or 8 bits. A LoRA beside it trains as usual (QLoRA, arXiv 2305.14314). */
+/** As `Linear`, with a frozen weight of 4 or 8 bits. LoRA adapters train on it (QLoRA, arXiv 2305.14314). */
 export class QuantizedLinear extends Module {
   weight: QuantizedWeight; // [out, in]
   bias?: Tensor; // [out]
-  /** A low-rank update beside the weight, put there by `addLoRA`. */
+  /** Low-rank updates of the output, added by `addLoRA`. */
   lora?: LoRALayer;
 
-  /** Zeros, to be filled by `loadStateDict`; `fromLinear` takes a layer's values. */
+  /** A layer of zeros, for `loadStateDict`. `fromLinear` quantises an existing layer. */
   constructor(
     readonly inFeatures: number,
     readonly outFeatures: number,
@@ -114,7 +118,7 @@ export class QuantizedLinear extends Module {
     if (bias) this.bias = zeros([outFeatures]);
   }
 
-  /** The layer with its weight (or other `values` for it) rounded; bias and LoRA are shared with `linear`. */
+  /** Quantises the weight of `linear`, or `values` instead. Bias and LoRA adapters are shared with `linear`. */
   static fromLinear(
     linear: Linear,
     options: QuantOptions,
@@ -136,8 +140,10 @@ export class QuantizedLinear extends Module {
 }
 
 /**
- * Replaces the Linear layers of `module` whose dotted name matches `include` and not `exclude`, one after another, so that
- * no more than one dense weight is copied at a time; wait for it before using the module. Returns their names.
+ * Replaces Linear layers of `module` by quantised ones and returns their names: those whose dotted name matches `include` and not
+ * `exclude`. Await it before you use the module. Layers are converted one by one, so that at most one weight exists twice.
+ * @example await quantizeLinears(model, { format: "nf4", exclude: /lm_head/ })
+ * @throws if no layer matches.
  */
 export async function quantizeLinears(
   module: Module,
@@ -154,6 +160,8 @@ export async function quantizeLinears(
     }
   }
   if (names.length === 0)
-    throw new Error(`quantizeLinears: no Linear in ${module.constructor.name} matches ${include}`);
+    throw new Error(
+      `quantizeLinears: no Linear in ${module.constructor.name} matches ${include}${exclude ? ` and not ${exclude}` : ""}`,
+    );
   return names;
 }

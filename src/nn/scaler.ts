@@ -1,24 +1,23 @@
-import { untracked } from "../graph/build.ts";
-import { noGrad, tensor } from "../ops/functional.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import type { Optimizer } from "./optim.ts";
+import { type Optimizer, scalar, withoutRecording } from "./optimizer.ts";
 
 export interface LossScalerOptions {
-  /** First factor. Default 2^16. */
+  /** Initial factor. Default 2^16. */
   scale?: number;
-  /** The factor doubles after so many steps without overflow, and halves with each overflow. Default 2000. */
+  /** Steps without overflow after which the factor doubles. Each overflow halves it. Default 2000. */
   growthInterval?: number;
 }
 
 /**
- * Dynamic loss scaling (arXiv 1710.03740), torch's GradScaler: small f16 gradients are kept from vanishing by a factor
- * on the loss, which is taken out again before the update. A step whose gradients overflow is skipped, and counted.
- *
- *     scaler.scale(loss).backward();
- *     const updated = await scaler.step(optimizer);
+ * Dynamic loss scaling, as torch's GradScaler (arXiv 1710.03740). A factor on the loss keeps small f16 gradients from becoming
+ * zero; `step` divides the gradients by it. Steps whose gradients overflow are skipped and counted.
+ * @example
+ * const scaler = new LossScaler();
+ * scaler.scale(loss).backward();
+ * const updated = await scaler.step(optimizer); // false if the step was skipped
  */
 export class LossScaler {
-  /** The factor, the steps since it changed, and the steps skipped so far. */
+  /** The factor, the steps without overflow since it changed, and the number of skipped steps. */
   state: { scale: number; good: number; skipped: number };
   readonly #interval: number;
   #norms: Tensor[] = [];
@@ -32,29 +31,27 @@ export class LossScaler {
     this.#interval = growthInterval;
   }
 
-  /** loss times the factor. */
+  /** The loss times the factor. Call `backward` on the result. */
   scale(loss: Tensor): Tensor {
     return loss.mul(scalar(this.state.scale));
   }
 
-  /** Takes the factor out of the gradients and keeps them for `step`: one micro-batch. */
+  /** Divides the gradients of a micro-batch by the factor and adds them to the sum for `step`. */
   async accumulate(optimizer: Optimizer): Promise<void> {
-    noGrad(() =>
-      untracked(() => {
-        const inverse = scalar(1 / this.state.scale);
-        const params = optimizer.groups.flatMap((group) => group.params).filter((p) => p.grad);
-        for (const p of params) p.grad = p.grad!.mul(inverse);
-        // A sum of squares is infinite or not a number as soon as one gradient is.
-        const squares = params.map((p) => p.grad!.square().sum());
-        if (squares.length) this.#norms.push(squares.reduce((a, b) => a.add(b)).keep());
-      }),
-    );
+    withoutRecording(() => {
+      const inverse = scalar(1 / this.state.scale);
+      const params = optimizer.groups.flatMap((group) => group.params).filter((p) => p.grad);
+      for (const p of params) p.grad = p.grad!.mul(inverse);
+      // The sum of squares is infinite or NaN if any gradient is.
+      const squares = params.map((p) => p.grad!.square().sum());
+      if (squares.length) this.#norms.push(squares.reduce((a, b) => a.add(b)).keep());
+    });
     await optimizer.accumulate();
   }
 
   /**
-   * Updates the parameters, unless a gradient is infinite or not a number. Returns whether it did.
-   * @throws when the factor has fallen below 2^-14 and gradients overflow all the same.
+   * Updates the parameters, unless a gradient is infinite or NaN. Returns whether it did.
+   * @throws if gradients still overflow when the factor falls below 2^-14.
    */
   async step(optimizer: Optimizer): Promise<boolean> {
     if (optimizer.groups.some((group) => group.params.some((p) => p.grad))) await this.accumulate(optimizer);
@@ -75,6 +72,3 @@ export class LossScaler {
     return false;
   }
 }
-
-/** A number that changes from step to step: data, so that the plan stays. */
-const scalar = (value: number): Tensor => tensor(Float32Array.of(value), { shape: [] });

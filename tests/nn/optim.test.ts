@@ -200,7 +200,7 @@ describe("bad input is named", () => {
   const p = () => tensor([1, 2], { requiresGrad: true });
   test.each([
     [() => new AdamW([]), "no parameters to train"],
-    [() => new AdamW([tensor([1])]), "no parameters to train: the list is empty, or all of it is frozen"],
+    [() => new AdamW([tensor([1])]), "no parameters to train: the list is empty, or all parameters are frozen"],
     [() => new AdamW([p()], { lr: NaN }), "AdamW: lr must be a finite number >= 0, got NaN"],
     [() => new AdamW([{ params: [p()], lr: Infinity }]), "lr must be a finite number >= 0, got Infinity"],
     [() => new AdamW([p()], { betas: [0.9, 1] }), "betas must be in [0, 1)"],

@@ -1,0 +1,313 @@
+import type { PlanReport } from "../compile/compile.ts";
+import { untracked } from "../graph/build.ts";
+import { numel, sameShape, show } from "../graph/shape.ts";
+import { noGrad, tensor } from "../ops/functional.ts";
+import { pack, packOffsets, packParameters } from "../ops/pack.ts";
+import { planUpdates } from "../runtime/dry-run.ts";
+import { assign, flush } from "../tensor/engine.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+import { setParameter } from "./init.ts";
+import type { StateDict } from "./module.ts";
+import { constantSchedule, type Schedule } from "./schedule.ts";
+
+/** Parameters with a learning rate and weight decay of their own. */
+export interface ParameterGroup {
+  params: Iterable<Tensor>;
+  /** Default: the optimizer's. */
+  lr?: number;
+  /** Default: the optimizer's. */
+  weightDecay?: number;
+}
+
+export interface OptimizerOptions {
+  /** Learning rate. Default 1e-3. */
+  lr?: number;
+  /** Default 0; AdamW: 0.01. */
+  weightDecay?: number;
+  /** Factor on the learning rate of every group, by step. Default: always 1. */
+  schedule?: Schedule;
+  /** Scales all gradients so that their global norm is at most this. Default: no limit. */
+  maxNorm?: number;
+  /** Whether `step` uses the mean or the sum of the gradients that `accumulate` has added up. Default "mean". */
+  accumulation?: "mean" | "sum";
+}
+
+/** Parameters that are updated together, as one flat vector (`pack`). So is each tensor of their state. */
+export interface Group {
+  readonly params: readonly Tensor[];
+  /** Where each parameter starts in the vector. */
+  readonly offsets: readonly number[];
+  /** Length of the vector. */
+  readonly size: number;
+  lr: number;
+  weightDecay: number;
+  /** State of the update rule (moments, momentum), flat. */
+  readonly state: Record<string, Tensor>;
+  /** Sum of the gradients of earlier micro-batches, [size]. */
+  accumulated?: Tensor;
+}
+
+/** Arguments of an update rule. */
+export interface Update {
+  readonly group: Group;
+  /** Counts from 1. */
+  readonly step: number;
+  /** Parameters, [size]. */
+  readonly p: Tensor;
+  /** Gradients, [size]. */
+  readonly g: Tensor;
+  readonly lr: number;
+  /** Factor on the gradients, from clipping, 0-d. The host does not know its value. */
+  readonly scale?: Tensor;
+}
+
+/**
+ * Updates parameters from their `.grad`. Frozen parameters in the list are skipped.
+ * `step` runs forward, backward and update as one graph. All numbers that change from step to step are data, so the second step
+ * reuses the plan of the first.
+ */
+export abstract class Optimizer {
+  readonly groups: readonly Group[];
+  /** Steps taken. */
+  steps = 0;
+  /** Global norm of the gradients of the last step, before clipping, 0-d. Set only with `maxNorm`. */
+  gradNorm?: Tensor;
+  readonly #options: OptimizerOptions;
+  readonly #schedule: Schedule;
+  #passes = 0; // backward passes summed in `accumulated`
+  readonly #packed: Promise<unknown>;
+
+  constructor(
+    name: string,
+    params: Iterable<Tensor> | readonly ParameterGroup[],
+    options: OptimizerOptions,
+    stateOf: (size: number) => Record<string, Tensor>,
+  ) {
+    const { lr = 1e-3, weightDecay = 0, schedule = constantSchedule(), maxNorm } = options;
+    checkFinite(name, { lr, weightDecay });
+    if (maxNorm !== undefined && !(maxNorm > 0 && Number.isFinite(maxNorm)))
+      throw new RangeError(`${name}: maxNorm must be positive, got ${maxNorm}`);
+    const list = [...params] as Tensor[] | ParameterGroup[];
+    const given: ParameterGroup[] =
+      list.length > 0 && "params" in list[0] ? (list as ParameterGroup[]) : [{ params: list as Tensor[] }];
+    const seen = new Set<Tensor>();
+    this.groups = given.flatMap((group) => {
+      const params = [...group.params].filter((p) => p.requiresGrad);
+      for (const p of params) {
+        if (seen.has(p)) throw new Error(`${name}: a parameter of shape ${show(p.shape)} is listed twice`);
+        if (p.dtype !== "f32")
+          throw new TypeError(`${name}: expected f32 parameters, one of shape ${show(p.shape)} is ${p.dtype}`);
+        seen.add(p);
+      }
+      if (params.length === 0) return [];
+      const { offsets, total: size } = packOffsets(params.map((p) => numel(p.shape)));
+      const rates = { lr: group.lr ?? lr, weightDecay: group.weightDecay ?? weightDecay };
+      checkFinite(name, rates);
+      return [{ params, offsets, size, ...rates, state: stateOf(size) }];
+    });
+    if (this.groups.length === 0)
+      throw new Error(`${name}: no parameters to train: the list is empty, or all parameters are frozen`);
+    this.#options = options;
+    this.#schedule = schedule;
+    this.#packed = Promise.all(this.groups.map((group) => packParameters(group.params)));
+    this.#packed.catch(() => undefined); // the first step reports the error
+  }
+
+  /** Returns the new parameters, [size], and assigns the new state. */
+  protected abstract update(update: Update): Tensor;
+
+  /** The learning rate of each group at the next step. */
+  learningRates(): number[] {
+    const factor = this.#schedule(this.steps);
+    return this.groups.map(({ lr }) => lr * factor);
+  }
+
+  /** Updates all parameters from their gradients, clears the gradients, and runs all pending work. */
+  async step(): Promise<void> {
+    await this.#packed;
+    this.#update();
+    await flush();
+    this.steps++;
+    this.zeroGrad();
+  }
+
+  /**
+   * The kernels, pipelines and peak bytes of the next `step`, without running it. Call it after `backward`.
+   * Undefined on the reference backend.
+   */
+  async plan(): Promise<PlanReport | undefined> {
+    await this.#packed;
+    return planUpdates(() => this.#update());
+  }
+
+  #update(): void {
+    const rates = this.learningRates();
+    checkFinite(this.constructor.name, Object.fromEntries(rates.map((lr, i) => [`learning rate of group ${i}`, lr])));
+    withoutRecording(() => {
+      const gradients = this.#meanGradients();
+      const scale = this.#clip(gradients);
+      this.groups.forEach((group, i) => {
+        const p = this.update({
+          group,
+          step: this.steps + 1,
+          p: pack(group.params),
+          g: gradients[i],
+          lr: rates[i],
+          scale,
+        });
+        group.params.forEach((param, k) =>
+          assign(param, p.narrow(0, group.offsets[k], numel(param.shape)).reshape(param.shape)),
+        );
+      });
+    });
+  }
+
+  /** Adds the gradients of a micro-batch to a sum for the next `step`, clears them, and runs all pending work. */
+  async accumulate(): Promise<void> {
+    await this.#packed;
+    withoutRecording(() => {
+      const fresh = this.groups.map((group) => this.#gradients(group)); // throws before anything is assigned
+      const hasOlder = scalar(this.#passes > 0 ? 1 : 0);
+      this.groups.forEach((group, i) => {
+        group.accumulated ??= zeroState(group.size);
+        assign(group.accumulated, group.accumulated.where(hasOlder.gt(0), 0).add(fresh[i]));
+      });
+    });
+    await flush();
+    this.#passes++;
+    this.#clear();
+  }
+
+  /** Clears the gradients and the sum of `accumulate`. */
+  zeroGrad(): void {
+    this.#passes = 0;
+    this.#clear();
+  }
+
+  #clear(): void {
+    for (const { params } of this.groups) for (const p of params) p.grad = null;
+  }
+
+  /** The state by name, as handles, not copies. With the parameters, it is all that resumed training needs. */
+  stateDict(): StateDict {
+    const entries = this.groups.flatMap(({ state }, i) =>
+      Object.entries(state).map(([key, t]): [string, Tensor] => [`group.${i}.${key}`, t]),
+    );
+    return { steps: tensor(Int32Array.of(this.steps)), ...Object.fromEntries(entries) };
+  }
+
+  /**
+   * Loads the state of an optimizer with the same parameters.
+   * @throws if a tensor is missing, or has another shape or dtype.
+   */
+  async loadStateDict(saved: Readonly<StateDict>): Promise<void> {
+    const own = this.stateDict();
+    for (const [name, { shape, dtype }] of Object.entries(own)) {
+      if (!saved[name]) throw new Error(`${this.constructor.name}.loadStateDict: missing ${name}`);
+      if (saved[name].dtype !== dtype)
+        throw new TypeError(
+          `${this.constructor.name}.loadStateDict: ${name} is ${saved[name].dtype}, expected ${dtype}`,
+        );
+      if (!sameShape(saved[name].shape, shape)) {
+        throw new Error(
+          `${this.constructor.name}.loadStateDict: ${name} has shape ${show(saved[name].shape)}, expected ${show(shape)}: was it saved with other parameters?`,
+        );
+      }
+    }
+    this.steps = await saved.steps.item();
+    for (const [name, target] of Object.entries(own)) if (name !== "steps") setParameter(target, saved[name]);
+  }
+
+  /** The gradients of each group, [size], including those that `accumulate` has added up. */
+  #meanGradients(): Tensor[] {
+    const pending = this.#passes === 0 || this.groups.some(({ params }) => params.some((p) => p.grad));
+    const passes = this.#passes + (pending ? 1 : 0);
+    return this.groups.map((group) => {
+      const fresh = pending ? this.#gradients(group) : undefined;
+      if (passes === 1 && fresh) return fresh;
+      const total = fresh ? group.accumulated!.add(fresh) : group.accumulated!;
+      return this.#options.accumulation === "sum" ? total : total.mul(scalar(1 / passes));
+    });
+  }
+
+  /** The gradients of a group, [size]. */
+  #gradients({ params }: Group): Tensor {
+    const missing = params.filter((p) => !p.grad);
+    if (missing.length) {
+      const shapes = missing
+        .slice(0, 6)
+        .map((p) => show(p.shape))
+        .join(" ");
+      throw new Error(
+        `${this.constructor.name}: ${missing.length} of ${params.length} parameters have no gradient (${shapes}${missing.length > 6 ? " …" : ""}): ` +
+          "call backward() on a loss that depends on them; or freeze them, or leave them out, before you construct the optimizer",
+      );
+    }
+    return pack(params.map((p) => p.grad!));
+  }
+
+  #clip(gradients: readonly Tensor[]): Tensor | undefined {
+    const { maxNorm } = this.#options;
+    if (maxNorm === undefined) return undefined;
+    const { norm, scale } = clipFactor(gradients, maxNorm);
+    this.gradNorm = norm.keep();
+    return scale;
+  }
+}
+
+/**
+ * Scales the gradients of `params` so that their global norm is at most `maxNorm`. Returns the norm before scaling, 0-d.
+ * The option `maxNorm` of an optimizer does the same in `step`.
+ */
+export function clipGradNorm(params: Iterable<Tensor>, maxNorm: number): Tensor {
+  if (!(maxNorm > 0 && Number.isFinite(maxNorm)))
+    throw new RangeError(`clipGradNorm: maxNorm must be positive, got ${maxNorm}`);
+  const withGrad = [...params].filter((p) => p.grad);
+  if (withGrad.length === 0) throw new Error("clipGradNorm: no parameter has a gradient: call backward() first");
+  return withoutRecording(() => {
+    const { norm, scale } = clipFactor(
+      withGrad.map((p) => p.grad!),
+      maxNorm,
+    );
+    for (const p of withGrad) p.grad = p.grad!.mul(scale);
+    return norm.keep();
+  });
+}
+
+/**
+ * Two groups: matrices with weight decay, and vectors (biases, norms) without.
+ * @example new AdamW(decayMatrices(model.parameters(), 0.01), { lr: 3e-4 })
+ */
+export function decayMatrices(params: Iterable<Tensor>, weightDecay: number, lr?: number): ParameterGroup[] {
+  const all = [...params];
+  return [
+    { params: all.filter((p) => p.ndim > 1), weightDecay, lr },
+    { params: all.filter((p) => p.ndim <= 1), weightDecay: 0, lr },
+  ];
+}
+
+/** Global norm of the gradients, and the factor of torch's clip_grad_norm_: maxNorm / (norm + 1e-6), at most 1. */
+function clipFactor(gradients: readonly Tensor[], maxNorm: number): { norm: Tensor; scale: Tensor } {
+  const norm = gradients
+    .map((g) => g.square().sum())
+    .reduce((a, b) => a.add(b))
+    .sqrt();
+  return { norm, scale: scalar(maxNorm).div(norm.add(1e-6)).minimum(1) };
+}
+
+/** Initial state: zeros from the host. Later state is a leaf too, so the first step has the plan of all others. */
+export const zeroState = (size: number): Tensor => tensor(new Float32Array(size));
+
+/** A number that may change from step to step: data, so that the plan stays the same. */
+export const scalar = (value: number): Tensor => tensor(Float32Array.of(value), { shape: [] });
+
+/** Builds ops without gradients. Their 0-d results are internal, so a flush computes only those it needs. */
+export const withoutRecording = <T>(fn: () => T): T => noGrad(() => untracked(fn));
+
+/** @throws unless all values are finite and at least 0. */
+export function checkFinite(name: string, values: Record<string, number>): void {
+  for (const [key, value] of Object.entries(values)) {
+    if (!(Number.isFinite(value) && value >= 0))
+      throw new RangeError(`${name}: ${key} must be a finite number >= 0, got ${value}`);
+  }
+}
