@@ -43,7 +43,7 @@ export class Assistant {
     const whole = (await source.size("config.json")) !== undefined;
     if (!whole && !recipe)
       throw new Error(
-        `${source.location} has no config.json: no checkpoint (and no log.json: not what a recipe trained)`,
+        `${source.location} has no config.json, so it is no checkpoint, and no log.json, so it is not the result of a recipe`,
       );
     const { adapter, template = recipe && recipe.version !== "plain" ? recipe.version : undefined, ...load } = options;
     const opened = whole
@@ -134,6 +134,9 @@ async function openTrained(source: FileSource, { dtype }: LlavaLoadOptions, reci
   const { model, processor } = await openModel({ ...recipe, ...kept });
   if ((await source.size("adapter_config.json")) !== undefined) await loadAdapter(model, source);
   else if (model instanceof Llava) await loadProjector(model, source);
-  else throw new Error(`${source.location} has neither config.json nor adapter_config.json: nothing that was trained`);
+  else
+    throw new Error(
+      `${source.location} has neither config.json nor adapter_config.json: it is not the result of a recipe`,
+    );
   return { model, parts: { processor } };
 }

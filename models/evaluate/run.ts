@@ -182,7 +182,7 @@ function checkPicture(picture: CaptionPicture, where: string): CaptionPicture {
   const { image, captions } = picture;
   if (typeof image !== "string") throw new Error(`${where}: image must be a file name`);
   if (captions.length === 0 || !captions.every((caption) => typeof caption === "string"))
-    throw new Error(`${where}: captions must be texts, one at least`);
+    throw new Error(`${where}: captions must be strings, at least one`);
   return picture;
 }
 

@@ -152,7 +152,7 @@ export function encodeSample(sample: Sample, options: EncoderOptions): EncodedSa
   const places = inputIds.filter((id) => id === IMAGE_TOKEN_INDEX).length;
   if (places !== sample.images.length)
     throw new Error(
-      `${sample.where}: the template ${options.version} keeps ${places} of its ${sample.images.length} images: one a turn`,
+      `${sample.where}: the template ${options.version} keeps ${places} of its ${sample.images.length} images: one per message`,
     );
   const kept = { ids: [] as number[], labels: [] as number[] };
   let [length, images] = [0, 0];

@@ -59,7 +59,7 @@ export async function openModel(recipe: PlacedRecipe): Promise<OpenedModel> {
   const vision = model instanceof MplugOwl2 ? model.config.visual_config.visual_model : model.config.vision_config;
   const { image_size: size, num_channels: channels = 3 } = vision;
   const found = model.processor;
-  if (!found) throw new Error(`${source.location}: training needs the tokenizer of the model there`);
+  if (!found) throw new Error(`${source.location}: the folder has no tokenizer, which training needs`);
   const aspect = recipe.image_aspect_ratio === "pad" ? ("pad" as const) : undefined;
   const processor = new Processor(found.tokenizer, found.images, { ...found.options, aspect });
   if (recipe.pretrain_mm_mlp_adapter) {
@@ -96,7 +96,7 @@ function checkTiles(
     throw new Error(`${source.location} cuts images into tiles: image_aspect_ratio must be "anyres", got "${aspect}"`);
   if (!tiles && aspect === "anyres")
     throw new Error(
-      `${source.location} takes images whole (no image_grid_pinpoints): image_aspect_ratio "anyres" does not fit`,
+      `${source.location} does not cut images into tiles (no image_grid_pinpoints): image_aspect_ratio "anyres" does not fit`,
     );
 }
 

@@ -259,7 +259,7 @@ function checkTogether(r: Recipe, where: string): void {
   const frozen = r.bits < 32 ? r.trainable.filter((part) => part !== "projector") : [];
   if (frozen.length)
     problems.push(
-      `bits ${r.bits} freezes vision and language: take ${frozen.join(" and ")} out of trainable (lora_enable trains beside)`,
+      `bits ${r.bits} freezes vision and language: take ${frozen.join(" and ")} out of trainable (lora_enable trains it too)`,
     );
   if (r.feature_cache !== "off" && vision)
     problems.push("feature_cache needs a frozen tower, but trainable has vision");

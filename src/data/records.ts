@@ -19,7 +19,7 @@ export async function readRecords(source: FileSource, name: string): Promise<Fil
   }
   const list = parse(text, file);
   if (!Array.isArray(list))
-    throw new Error(`${file}: a list of samples expected (one a line belongs in a .jsonl file)`);
+    throw new Error(`${file}: a JSON list of samples expected (for one sample per line name the file .jsonl)`);
   return list.map((value, i) => ({ value, where: `${file}, sample ${i}` }));
 }
 

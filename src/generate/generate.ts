@@ -111,7 +111,8 @@ export async function* generateTokens(
   options: GenerateOptions = {},
 ): AsyncGenerator<(NewToken | undefined)[]> {
   const checked = checkOptions(model, prompt, options);
-  if ((options.numBeams ?? 1) > 1) throw new Error("generateTokens: a beam search has its tokens at its end alone");
+  if ((options.numBeams ?? 1) > 1)
+    throw new Error("generateTokens: beam search has no tokens before its end; use generate with numBeams");
   const processor = new LogitsProcessor(model, prompt.history, checked);
   const ends = endTokens(model, options);
   const rows = prompt.lengths.map(() => ({ ids: [] as number[], ended: false, stops: stopsOf(options) }));

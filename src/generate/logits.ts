@@ -184,7 +184,7 @@ function choiceTree(options: CheckedOptions, ends: ReadonlySet<number>, V: numbe
   if (choices.length === 0) throw new Error("generate: choices is empty");
   const sequences = choices.map((choice) => {
     if (typeof choice === "string" && !tokenizer)
-      throw new Error("generate: choices of text need the tokenizer, as { tokenizer }");
+      throw new Error("generate: choices that are strings need the tokenizer, as { tokenizer }");
     const ids = typeof choice === "string" ? tokenizer!.encode(choice, { addSpecialTokens: false }) : choice;
     const name = JSON.stringify(choice);
     if (ids.length === 0) throw new Error(`generate: choice ${name} has no tokens`);
@@ -197,6 +197,6 @@ function choiceTree(options: CheckedOptions, ends: ReadonlySet<number>, V: numbe
   });
   const tree = new PrefixTree(sequences, ends);
   if (tree.ambiguous && ends.size === 0)
-    throw new Error("generate: one of the choices begins with another, and there is no eosTokenId to end the shorter");
+    throw new Error("generate: one choice is a prefix of another; eosTokenId is needed to end the shorter");
   return tree;
 }

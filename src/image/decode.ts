@@ -50,7 +50,7 @@ async function byPlatform(bytes: Uint8Array): Promise<Image> {
   try {
     bitmap = await createImageBitmap(new Blob([bytes as BlobPart]));
   } catch (cause) {
-    throw new Error("decodeImage: no image that this platform knows", { cause });
+    throw new Error("decodeImage: this platform cannot decode the image; PNG and JPEG decode everywhere", { cause });
   }
   const { width, height } = bitmap;
   const context = new OffscreenCanvas(width, height).getContext("2d")!;

@@ -240,7 +240,7 @@ describe("choices", () => {
   });
 
   test("need an end token when one begins with another, and fit the limits", async () => {
-    await expect(run({ choices })).rejects.toThrow("one of the choices begins with another");
+    await expect(run({ choices })).rejects.toThrow("one choice is a prefix of another");
     await expect(run({ choices: [] })).rejects.toThrow("choices is empty");
     await expect(run({ choices: [[30]] })).rejects.toThrow("choice [30] has token 30, outside the vocabulary of 23");
     await expect(run({ choices: [[1, 2, 3]], maxNewTokens: 2 })).rejects.toThrow("choice [1,2,3] has 3 tokens");

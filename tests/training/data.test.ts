@@ -120,7 +120,7 @@ describe("encoding", () => {
       turns: [turn("human", "<image><image>\nWhat?"), turn("gpt", "a")] as never,
     };
     expect(() => encodeSample(two, encoder)).toThrow(
-      "data.json, sample 5: the template v1 keeps 1 of its 2 images: one a turn",
+      "data.json, sample 5: the template v1 keeps 1 of its 2 images: one per message",
     );
   });
 

@@ -98,7 +98,7 @@ describe("LLaVA-NeXT", () => {
       'cuts images into tiles: image_aspect_ratio must be "anyres", got "pad"',
     );
     const whole = recipe("no", { model_name_or_path: join(world, "model") });
-    await expect(trainRecipe(whole)).rejects.toThrow("takes images whole (no image_grid_pinpoints)");
+    await expect(trainRecipe(whole)).rejects.toThrow("does not cut images into tiles (no image_grid_pinpoints)");
   });
 });
 
