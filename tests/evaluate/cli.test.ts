@@ -208,7 +208,7 @@ test("errors are one line that names the cause, and exit code 1", () => {
     [["vqa"], "one task expected of scienceqa, captions, owleval, llava-bench, got vqa"],
     [["captions", "model"], "captions needs --data"],
     [["captions", "--data", "x.json"], "one model expected, or --answers"],
-    [["captions", "images", "--data", "images/captions.json"], "has no config.json: no checkpoint"],
+    [["captions", "images", "--data", "images/captions.json"], "has no config.json, so it is no checkpoint"],
     [["scienceqa", "model", "--data", "science", "--answer-prompter", "often"], "takes one of always, missing"],
     [["scienceqa", "model", "--data", "science", "--split", "train"], "has no split train: test"],
     [["llava-bench", "model", "--data", "bench"], "llava-bench needs --judge"],

@@ -193,7 +193,7 @@ describe("captions", () => {
   test("a picture without captions is named", async () => {
     const options = { output: memoryFiles(), model_id: "m" };
     await expect(evaluateCaptions(data, "bare.json", options)).rejects.toThrow(
-      "memory/bare.json, sample 0: captions must be texts",
+      "memory/bare.json, sample 0: captions must be strings",
     );
   });
 });

@@ -51,7 +51,7 @@ describe("reading", () => {
 
   test.each([
     ["a.json", "[{", "memory/a.json: not valid JSON"],
-    ["a.json", "{}", "memory/a.json: a list of samples expected"],
+    ["a.json", "{}", "memory/a.json: a JSON list of samples expected"],
     ["a.json", "[]", "memory/a.json has no samples"],
     ["a.jsonl", '{"text": "Human: a\\nAI: b"}\n{"text": ', "memory/a.jsonl:2: not valid JSON"],
     ["a.json", '[{"id": "x7"}]', "memory/a.json, sample 0 (id x7): expected conversations"],
