@@ -1,6 +1,7 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { basename, delimiter, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { test } from "vitest";
 import { TensorFiles } from "../../src/io/tensors.ts";
 import { folder } from "../../src/runtime/node.ts";
 
@@ -81,6 +82,14 @@ export function casesOf(root: Root, of: readonly string[] = kinds): Case[] {
         json: JSON.parse(readFileSync(join(found, "case.json"), "utf8")),
       }));
   });
+}
+
+/** Counts as one skipped test where the roots have no case of a kind that runs. */
+export function skipIfNone(kind: string, cases: readonly unknown[]): void {
+  if (cases.length > 0) return;
+  const where = named.map(({ path }) => path).join(", ");
+  console.warn(`skipped: no golden ${kind} to run at ${where}`);
+  test.skip(`no golden ${kind} to run at ${where}`, () => {});
 }
 
 export const openCase = (path: string, file: string): Promise<TensorFiles> =>

@@ -1,11 +1,12 @@
 import { beforeAll, describe, expect, test } from "vitest";
 import { tensor } from "../../src/ops/functional.ts";
 import { openBackend } from "../support/backend.ts";
-import { listCases, mismatch, openCase } from "./cases.ts";
+import { listCases, mismatch, openCase, skipIfNone } from "./cases.ts";
 import { lacking, MLP, makeOptimizer, schedules } from "./optim-table.ts";
 
 const cases = listCases("optim");
 const runnable = cases.filter((golden) => golden.json.hyper && lacking(golden).length === 0);
+skipIfNone("optimizers", runnable);
 
 describe.each(runnable)("optim/$name", (golden) => {
   beforeAll(openBackend);
