@@ -28,7 +28,7 @@ export const colours: readonly Bilingual[] = [
   ["white", "白色"],
 ];
 
-/** Colours of the ground behind the pictures, 0..255. */
+/** Background colours of the pictures, 0..255. */
 export const grounds: readonly { name: Bilingual; rgb: readonly [number, number, number] }[] = [
   { name: ["white", "白色"], rgb: [255, 255, 255] },
   { name: ["black", "黑色"], rgb: [20, 20, 20] },

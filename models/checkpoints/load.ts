@@ -86,16 +86,16 @@ export async function loadWeights(
 ): Promise<void> {
   const own = model.stateDict();
   const found = new Map<string, Source>();
-  const beside = new Map<string, Source>();
+  const extra = new Map<string, Source>();
   for (const file of files) {
     for (const name of file.names) {
       const target = rename(name, renames);
       if (target === null) continue;
-      (buffers.test(target) && !own[target] ? beside : found).set(target, { file, name });
+      (buffers.test(target) && !own[target] ? extra : found).set(target, { file, name });
     }
   }
   await loadSources(model, found, options);
-  kept.set(model, await readStored(beside));
+  kept.set(model, await readStored(extra));
   const loaded = model.stateDict();
   const modules = new Map(model.namedModules());
   for (const [target, { file, name }] of found) {

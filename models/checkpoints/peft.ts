@@ -52,7 +52,7 @@ const unsupported = [
 
 const ADAPTER = "adapter_model";
 /** The file of parts that were trained in full with an adapter, as in LLaVA. */
-const BESIDE = "non_lora_trainables";
+const FULL = "non_lora_trainables";
 const formats = [".safetensors", ".bin"] as const;
 
 /**
@@ -87,12 +87,12 @@ export async function loadAdapter(
   ];
   const { r, lora_alpha: alpha, lora_dropout: dropout = 0, use_rslora: rankStabilized = false } = config;
   checkShapes(file, stored, model, r, source.location);
-  const beside = await openEither(source, BESIDE);
-  const whole = beside ? besideOf(model, beside) : [];
+  const full = await openEither(source, FULL);
+  const whole = full ? fullOf(model, full) : [];
   addAdapter(model, name, layers, { r, alpha, dropout, rankStabilized });
   for (const [key, target] of Object.entries(loraStateDict(model, name)))
     setParameter(target, await file.read(stored.get(key)!));
-  for (const [key, target] of whole) setParameter(target, await beside!.read(key));
+  for (const [key, target] of whole) setParameter(target, await full!.read(key));
 }
 
 /** The file of this name in either format; undefined if there is none. */
@@ -140,7 +140,7 @@ function checkShapes(
 }
 
 /** The parameters that non_lora_trainables replaces, by their stored names. */
-function besideOf(model: Module, file: TensorFiles): [string, Tensor][] {
+function fullOf(model: Module, file: TensorFiles): [string, Tensor][] {
   const own = model.stateDict();
   const problems: string[] = [];
   const found = file.names.flatMap((key): [string, Tensor][] => {
@@ -153,7 +153,7 @@ function besideOf(model: Module, file: TensorFiles): [string, Tensor][] {
       problems.push(`${key} has shape [${shape}], expected [${target.shape}]`);
     return target ? [[key, target]] : [];
   });
-  if (problems.length) throw new Error(`${file.location}: ${BESIDE} does not fit the model: ${problems.join("; ")}`);
+  if (problems.length) throw new Error(`${file.location}: ${FULL} does not fit the model: ${problems.join("; ")}`);
   return found;
 }
 
@@ -180,7 +180,7 @@ export async function saveAdapter(
   };
   const whole = [...model.namedParameters()].filter(([key, t]) => t.requiresGrad && !/\.lora_[AB]$/.test(key));
   await saveSafetensors(source, `${ADAPTER}.safetensors`, entries(loraStateDict(model, name)), options);
-  if (whole.length) await saveSafetensors(source, `${BESIDE}.safetensors`, entries(Object.fromEntries(whole)), options);
+  if (whole.length) await saveSafetensors(source, `${FULL}.safetensors`, entries(Object.fromEntries(whole)), options);
   await writeFile(source, "adapter_config.json", [jsonBytes(config)]);
 }
 

@@ -54,7 +54,7 @@ scienceqa
 captions
   --prompt TEXT          what is asked about each picture
 owleval
-  --compare FILE         answers of another model beside these; may be given several times
+  --compare FILE         answers of another model to compare with; may be given several times
   --grades FILE          grades.jsonl that the page saved: counts them
 llava-bench
   --judge FILE           a JavaScript module: its default export takes a prompt and returns the judge's review
@@ -212,7 +212,7 @@ export async function run(args: string[]): Promise<void> {
   try {
     const scores = await task.run(given, options);
     bar.end();
-    console.log(`${scores}\n${dim(`${output.location}/results.json, answers.jsonl beside it`)}`);
+    console.log(`${scores}\n${dim(`${output.location}/results.json, with answers.jsonl`)}`);
   } catch (error) {
     bar.end();
     throw error;

@@ -122,7 +122,7 @@ function describe({ parameters, adapted, unused, memory, ...facts }: RunFacts): 
   lines.push(samples.join(", "));
   if (unused.length)
     lines.push(
-      `no gradient reaches ${unused.length} parameters, they stay as they are: ${unused.slice(0, 4).join(", ")}${unused.length > 4 ? ", …" : ""}`,
+      `no gradient reaches ${unused.length} parameters, they are frozen: ${unused.slice(0, 4).join(", ")}${unused.length > 4 ? ", …" : ""}`,
     );
   return lines.join("\n");
 }
@@ -131,7 +131,7 @@ function outcome({ losses, skipped, written }: RunResult, output: string): strin
   const facts = [`${losses.length} steps`, `loss ${losses[0].toFixed(4)} → ${losses[losses.length - 1].toFixed(4)}`];
   if (skipped) facts.push(`${skipped} steps skipped because gradients overflowed`);
   facts.push(`peak ${mebibytes(memoryStats().peakBytes)} of GPU memory`);
-  return `${facts.join(", ")}\n${bold(`${output}/${written}`)}, loss.svg and log.json beside it`;
+  return `${facts.join(", ")}\n${bold(`${output}/${written}`)}, with loss.svg and log.json`;
 }
 
 function presetList(): string {

@@ -6,7 +6,7 @@ export const summary = "measures the kernel variants on this adapter and keeps t
 
 const HELP = `usage: shadegrad tune [--only matmul,attention] [--again] [--list] [--json]
 
-Measures every variant of the kernels at common sizes, each against the others in turn, and keeps the best ones for
+Measures every variant of the kernels at common sizes, interleaved, and keeps the best ones for
 later runs in the user's cache folder (SHADEGRAD_CACHE names another). Your own model is tuned by
 init({ tune: true }) or tune(() => step()), with its own sizes.
 

@@ -14,7 +14,7 @@ export interface Template {
   /** Wraps images as `<Image><image></Image>`. */
   imageTags?: boolean;
   /** Position of the images of a message in a prompt. Default: where they are written. */
-  images?: "in front" | "own turn" | "behind";
+  images?: "before" | "own message" | "after";
 }
 
 /** One message; `null` (or "", as in the reference) is the open one, which the model writes. */
@@ -88,11 +88,11 @@ export const templates: Readonly<Record<string, Template>> = {
     roles: ["Human", "AI"],
     sep: "\n",
     sep2: "</s>",
-    images: "own turn",
+    images: "own message",
   },
-  mplug_owl2: { ...v1, system: "", images: "in front" },
-  chinese_llama2: { style: "chinese_llama2", system: visual, roles: users, sep: "", sep2: "</s>", images: "behind" },
-  chinese_baichuan: { style: "baichuan", system: visual, roles: users, sep: "", sep2: "</s>", images: "behind" },
+  mplug_owl2: { ...v1, system: "", images: "before" },
+  chinese_llama2: { style: "chinese_llama2", system: visual, roles: users, sep: "", sep2: "</s>", images: "after" },
+  chinese_baichuan: { style: "baichuan", system: visual, roles: users, sep: "", sep2: "</s>", images: "after" },
 };
 
 /** The template named `name`. @throws listing the known names. */
@@ -173,8 +173,8 @@ function placeImages(t: Template, text: string): string {
   const images = text.split(IMAGE_TOKEN).length - 1;
   if (images === 0 || !t.images) return text;
   const rest = text.replaceAll(IMAGE_TOKEN, "").trim();
-  if (t.images === "behind") return `${rest}\n${IMAGE_TOKEN.repeat(images)}`;
-  return (t.images === "in front" ? IMAGE_TOKEN : `${IMAGE_TOKEN}\n${t.roles[0]}: `).repeat(images) + rest;
+  if (t.images === "after") return `${rest}\n${IMAGE_TOKEN.repeat(images)}`;
+  return (t.images === "before" ? IMAGE_TOKEN : `${IMAGE_TOKEN}\n${t.roles[0]}: `).repeat(images) + rest;
 }
 
 /** A part of a conversation that is tokenised separately. */

@@ -78,7 +78,7 @@ describe("balancing", () => {
 describe("samples", () => {
   const pair = (i: number) => ({ id: `id${i}`, image: `${i}.jpg`, caption: `caption ${i}` });
 
-  test("a caption answers a random instruction, the image before or behind it", () => {
+  test("a caption answers a random instruction, the image before or after it", () => {
     const all = Array.from({ length: 400 }, (_, i) => captionInstruction(pair(i), { seed: 5 }));
     const asked = all.map(({ conversations: [{ value }] }) => value.replace(IMAGE_TOKEN, "").trim());
     for (const instruction of briefInstructions) {

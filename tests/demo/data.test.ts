@@ -140,7 +140,7 @@ describe("pictures", () => {
 });
 
 describe("rows", () => {
-  it("give every turn the image and itself, positions that restart behind the image, labels on answers alone", () => {
+  it("let every round see the image and itself, restart positions after the image, have labels on answers alone", () => {
     const scene = new SceneSampler(splits).single(new Random(9));
     const rows = emptyRows(1, ROW_LENGTH.single);
     const placed = packRow(rows, 0, imagePlaces(TILE_TOKENS), turnsOf(scene, splits), texts);

@@ -155,7 +155,7 @@ describe("the demo's model", () => {
 });
 
 describe("pictures from files", () => {
-  it("come back as the tiles they were made of", () => {
+  it("come back as the same tiles", () => {
     for (const cells of [[splits.train[0]], [splits.train[1], null, splits.train[5], splits.train[9]]]) {
       const tiles = tilesOf(splits, { cells, ground: 3 });
       writeFileSync(join(folder, "x.png"), tilesToPng(tiles, 4));

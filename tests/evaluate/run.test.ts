@@ -87,7 +87,7 @@ describe("ScienceQA", () => {
     expect([scores.all.right, scores.all.count]).toEqual([1, 2]);
   });
 
-  test("the answer prompter goes on behind the reasoning, always or where no letter is", async () => {
+  test("the answer prompter continues the reasoning, always or if it has no letter", async () => {
     const run = async (answerPrompter?: "always" | "missing") => {
       const asked: { text: string; tokens?: number }[] = [];
       const answer: Answerer = (messages, options) => {
@@ -198,7 +198,7 @@ describe("captions", () => {
   });
 });
 
-test("OwlEval: several turns an image, a page beside another model, grades counted", async () => {
+test("OwlEval: several rounds per image, a page with another model, grades counted", async () => {
   const questions = [
     { image: "a.png", question_id: 1, question: "What?", category: ["multi_turn"] },
     { image: "a.png", question_id: 2, question: "Why?", category: ["multi_turn"] },

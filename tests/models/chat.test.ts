@@ -276,7 +276,7 @@ describe("mPLUG-Owl2, whose folders have SentencePiece's tokenizer.model", () =>
     model = (await fromPretrained(place)) as MplugOwl2;
   });
 
-  test("the image in front of the first question, no system text, images squeezed by way of a square", async () => {
+  test("the image before the first question, no system message, images resized through a square", async () => {
     expect(model).toBeInstanceOf(MplugOwl2);
     const tokenizer = (await loadTokenizer(folder(place)))!;
     const ids = idsOf(tokenizer, 1, "USER: ", -200, "What is this? ASSISTANT: A cat.</s>USER: Why? ASSISTANT:");

@@ -111,7 +111,7 @@ describe.skipIf(!tiny)("templates without a golden case, from the words of their
   const plain = new Tokenizer(readJson<TokenizerJson>(tiny!));
   const tokenizer = plain.withTokens("<im_patch>", "<im_start>", "<im_end>");
   const [BOS, EOS, IMAGE] = [1, 2, IMAGE_TOKEN_INDEX];
-  /** Ids of texts tokenised one by one, numbers as they are; what is in an inner array is learned. */
+  /** Ids of texts tokenised one by one, numbers as is; ids in an inner array are learned. */
   const expected = (...parts: (string | number | (string | number)[])[]) => {
     const ids = (part: string | number) =>
       typeof part === "number" ? [part] : tokenizer.encode(part, { addSpecialTokens: false });
@@ -148,7 +148,7 @@ describe.skipIf(!tiny)("templates without a golden case, from the words of their
     );
   });
 
-  it("mPLUG-Owl: an empty answer is learned as an end in text, left out beside an image (as in the reference)", () => {
+  it("mPLUG-Owl: an empty answer is learned as an end in text, left out with an image (as in the reference)", () => {
     const pieces = (text: string) => owlSample(tokenizer, text).labels.filter((id) => id !== IGNORE_INDEX);
     expect(pieces("Human: Hi\nAI: ")).toEqual([EOS]);
     expect(pieces("Human: <image>\nHuman: Hi\nAI: ")).toEqual([]);

@@ -55,7 +55,7 @@ describe.each(["webgpu", "reference"] as const)("images among words (%s)", (back
     close(await logitsAt(left.logits, 1, 7), await logitsAt(words.logits, 0, 3));
   });
 
-  test("turns packed behind one image are single-turn conversations", async () => {
+  test("rounds packed after one image equal conversations of one round", async () => {
     const pixelValues = pixels(1);
     const packed = model.forward({
       inputIds: ids([1, IMAGE, 2, 3, 4, 5, 6, 7, 0]),
@@ -102,7 +102,7 @@ describe.each(["webgpu", "reference"] as const)("images among words (%s)", (back
     expect(() => tiled.imageFeatures(pixels(3), 2)).toThrow("3 tiles do not make images of 2");
   });
 
-  test("the layers behind the chosen one do not matter", async () => {
+  test("the layers after the chosen one do not matter", async () => {
     const pixelValues = pixels(1);
     const before = await model.imageFeatures(pixelValues).data();
     const last = (model.vision_tower as any).vision_model.encoder.layers[1].mlp.fc1;

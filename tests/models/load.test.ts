@@ -124,7 +124,7 @@ describe("weights kept in fewer bits", () => {
     expect(saved.files.get("model.safetensors")).toEqual(files.files.get("model.safetensors"));
   });
 
-  test.each(["int8", "int4", "nf4"] as const)("%s: decoder layers are quantised as they are read", async (dtype) => {
+  test.each(["int8", "int4", "nf4"] as const)("%s: decoder layers are quantised while they are read", async (dtype) => {
     const files = await savedLlama();
     const model = await loadLlama(files, { dtype, group: 32 });
     const quantised = [...model.namedModules()].filter(([, module]) => module instanceof QuantizedLinear);

@@ -30,7 +30,7 @@ const prompts = [[5, 6, 7, 5, 6], [8, 9, 10, 11, 12, 13, 8, 9], [14]];
 const run = (options: GenerateOptions = {}, ids: readonly number[][] = prompts) =>
   generate(model, textPrompt(model, ids), { maxNewTokens: 12, eosTokenId: [], ...options });
 
-/** Logits behind `ids`, by a pass over all of them. */
+/** Logits after `ids`, by a pass over all of them. */
 async function logitsAfter(ids: readonly number[]): Promise<number[]> {
   const { logits } = model.forward({ inputIds: tensor([[...ids]], { dtype: "i32" }) });
   return Array.from(await logits.select(1, ids.length - 1).data());
@@ -95,7 +95,7 @@ describe.each(["webgpu", "reference"] as const)("on %s", (backend) => {
       expect([rows[s]]).toEqual(await run({ ...options, seed }, [prompts[s]]));
   });
 
-  test("log-probabilities are those of full passes, the likeliest beside them", async () => {
+  test("log-probabilities equal those of full passes, with the likeliest tokens", async () => {
     const options = { maxNewTokens: 4, eosTokenId: [], temperature: 1.5, seed: 2, presencePenalty: 1, logprobs: 3 };
     const made: NewToken[][] = prompts.map(() => []);
     for await (const tokens of generateTokens(model, textPrompt(model, prompts), options))

@@ -42,7 +42,7 @@ describe.skipIf(!goldenPath("models", "llava-original-mlp2x"))("a LoRA of LLaVA'
   const prefix = "base_model.model.model";
   const settings = { peft_type: "LORA", r: 4, lora_alpha: 8, bias: "none", target_modules: ["q_proj"] };
 
-  async function written(beside: Record<string, ValueEntry>) {
+  async function written(full: Record<string, ValueEntry>) {
     const { hidden_size: d, num_hidden_layers: layers } = (await model()).config.text_config;
     const files = memoryFiles();
     files.files.set("adapter_config.json", bytes(settings));
@@ -51,7 +51,7 @@ describe.skipIf(!goldenPath("models", "llava-original-mlp2x"))("a LoRA of LLaVA'
       [`${at}.lora_B.weight`, values([d, 4], i + 7)] as const,
     ]);
     await saveTorch(files, "adapter_model.bin", Object.fromEntries(lora));
-    await saveTorch(files, "non_lora_trainables.bin", beside);
+    await saveTorch(files, "non_lora_trainables.bin", full);
     return { files, lora };
   }
 
@@ -59,13 +59,13 @@ describe.skipIf(!goldenPath("models", "llava-original-mlp2x"))("a LoRA of LLaVA'
     const loaded = await model();
     const projector = loaded.multi_modal_projector.stateDict();
     const original = (name: string) => name.replace(/^linear_(\d)/, (_, n) => `${2 * (Number(n) - 1)}`);
-    const beside = Object.fromEntries(
+    const full = Object.fromEntries(
       Object.entries(projector).map(([name, t], i) => [
         `${prefix}.mm_projector.${original(name)}`,
         values([...t.shape], i + 20),
       ]),
     );
-    const { files, lora } = await written(beside);
+    const { files, lora } = await written(full);
     await loadAdapter(loaded, files);
     const state = loraStateDict(loaded);
     for (const [name, { read }] of lora) {
@@ -73,7 +73,7 @@ describe.skipIf(!goldenPath("models", "llava-original-mlp2x"))("a LoRA of LLaVA'
       expect(await own.data(), name).toEqual(await read());
     }
     const now = Object.values(loaded.multi_modal_projector.stateDict());
-    for (const [i, { read }] of Object.values(beside).entries()) expect(await now[i].data()).toEqual(await read());
+    for (const [i, { read }] of Object.values(full).entries()) expect(await now[i].data()).toEqual(await read());
   });
 
   test("what does not fit is named, and the model stays as it was", async () => {

@@ -1,7 +1,7 @@
 import llama from "llama-tokenizer-js";
 import type { TokenizerJson } from "../../src/text/tokenizer.ts";
 
-/** SentencePiece's way with spaces: "▁" for each of them, and one in front. */
+/** SentencePiece's way with spaces: "▁" for each of them, and one before the text. */
 export const markSpaces = {
   type: "Sequence",
   normalizers: [

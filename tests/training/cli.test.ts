@@ -44,7 +44,7 @@ test("prints what trains and what it takes, then trains, and goes on from a chec
   expect(text).toMatch(/weights +[\d.]+ MiB/);
   expect(text).toContain("4 samples, 3 steps");
   expect(text).toMatch(/recipe\.json .*3\/3 .*loss \d.*tokens\/s/);
-  expect(text).toContain("mm_projector.safetensors, loss.svg and log.json beside it");
+  expect(text).toContain("mm_projector.safetensors, with loss.svg and log.json");
   expect(code).toBe(0);
   expect(JSON.parse(readFileSync(join(world, "out/log.json"), "utf8"))).toMatchObject({ recipe: { seed: 3 } });
   const again = shadegrad("train", join(world, "recipe.json"), "--set", "seed=3", "--resume", "--dry-run");

@@ -67,7 +67,7 @@ describe("LLaVA-NeXT", () => {
 
   test("trains all parts on images of any shape, the newline too", async () => {
     const done = await trainRecipe(recipe("all", { learning_rate: 0.01, mm_vision_tower_lr: 0.002 }));
-    expect(done.unused.every((name) => /layers\.1\.|post_layernorm/.test(name))).toBe(true); // behind the layer that is read
+    expect(done.unused.every((name) => /layers\.1\.|post_layernorm/.test(name))).toBe(true); // after the layer that is read
     expect(done.losses[9]).toBeLessThan(0.6 * done.losses[0]);
     const before = await Llava.fromPretrained(join(world, "next"));
     const after = await Llava.fromPretrained(join(world, "all"));
@@ -160,7 +160,7 @@ describe("mPLUG-Owl2", () => {
     expect(await again.forward(input).logits.data()).toEqual(await done.model.forward(input).logits.data());
   });
 
-  test.each([32, 4] as const)("a LoRA in both ways of keys and values, beside %i bits", async (bits) => {
+  test.each([32, 4] as const)("a LoRA in both ways of keys and values, with %i bits", async (bits) => {
     const keys = { bits, learning_rate: 0.05, mm_projector_lr: 0.005, lora_r: 4, lora_alpha: 8 };
     const done = await trainRecipe(recipe("mplug-owl2-stage2-lora", `owl2-lora-${bits}`, keys));
     expect(done.adapted.length).toBe(2 * 9);

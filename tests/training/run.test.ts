@@ -77,7 +77,7 @@ describe("from recipe.json to an adapter", () => {
 });
 
 describe("a frozen base of few bits", () => {
-  test.each([16, 8, 4] as const)("%i bits: a LoRA and the projector learn beside it", async (bits) => {
+  test.each([16, 8, 4] as const)("%i bits: a LoRA and the projector learn", async (bits) => {
     const recipe = parseRecipe({
       preset: "llava-1.5-stage2-qlora",
       ...places(`bits-${bits}`),
