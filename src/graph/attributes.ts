@@ -4,15 +4,15 @@ import type { Shape } from "./shape.ts";
 
 export interface AttentionAttrs extends Record<string, unknown> {
   scale: number;
-  /** Which keys a query sees: all; up to its own index; or, aligned at the ends, up to its index + S - T. */
+  /** Keys that a query t sees. none: all. top-left: up to t. bottom-right: up to t + S - T. */
   causal: "none" | "top-left" | "bottom-right";
-  /** A causal query sees at most this many keys, the last ones. Absent = all. */
+  /** A causal query sees at most its last `window` keys. Absent: all. */
   window?: number;
   hasMask: boolean;
   hasBias: boolean;
-  /** Mask and bias together are one source, f32 values one after the other, of these shapes (4 dims). */
+  /** Mask and bias are given both: one f32 source holds first the mask, then the bias, of these 4-d shapes. */
   joint?: readonly [Shape, Shape];
   hasLengths: boolean;
-  /** Results are laid out as [B, T, H, D], as q is, so that joining the heads copies nothing. */
+  /** The outputs are [B, T, H, D] in memory, as q is, so that joining the heads copies nothing. */
   tokensFirst?: boolean;
 }

@@ -5,9 +5,9 @@ import { noteScalar } from "./pending.ts";
 import { pickOp } from "./structural.ts";
 
 let recording = true;
-let noting = true;
+let noteScalars = true;
 
-/** Whether ops record gradients now. */
+/** Whether ops record the graph of gradients now: false inside `noGrad`. */
 export const isGradEnabled = (): boolean => recording;
 
 /** Runs `fn` (sync or async) with recording of gradients on or off. */
@@ -27,17 +27,17 @@ export function withRecording<T>(on: boolean, fn: () => T): T {
   return result;
 }
 
-/** Runs `fn` (sync or async) without recording gradients. */
+/** Runs `fn` (sync or async) without recording gradients, and returns its result: `noGrad(() => model.forward(x))`. */
 export const noGrad = <T>(fn: () => T): T => withRecording(false, fn);
 
-/** Runs `fn` without noting its 0-d results for the next flush: for code whose intermediates no user can hold. */
+/** Runs `fn` without adding its 0-d results to the next flush. For code whose intermediates nobody else reads. */
 export function untracked<T>(fn: () => T): T {
-  const before = noting;
-  noting = false;
+  const before = noteScalars;
+  noteScalars = false;
   try {
     return fn();
   } finally {
-    noting = before;
+    noteScalars = before;
   }
 }
 
@@ -54,7 +54,7 @@ export function buildNode(
 ): Node {
   const node = new Node(op, src, attrs, shape, dtype);
   node.requiresGrad = isFloat(dtype) && records(op, src);
-  if (noting && shape.length === 0 && src.length > 0) noteScalar(node);
+  if (noteScalars && shape.length === 0 && src.length > 0) noteScalar(node);
   return node;
 }
 

@@ -12,21 +12,21 @@ export interface Root {
 export interface Graph {
   /** Pending nodes, sources first. */
   readonly order: readonly Node[];
-  /** Realised nodes that they read, and assign targets. */
+  /** Realised nodes that pending nodes read, and assign targets. */
   readonly leaves: readonly Node[];
-  /** Which leaves come from the host at every run; the others have a buffer of their own by then. */
+  /** Per leaf: whether every run uploads it from the host. Otherwise it has its own buffer. */
   readonly fed: readonly boolean[];
   readonly roots: readonly Root[];
   readonly key: string;
-  /** When nodes run, where it is not the order in which they were made. */
+  /** When nodes run, if not in the order in which they were built. */
   readonly times?: ReadonlyMap<Node, number>;
 }
 
-let walks = 0;
+let traversals = 0;
 
 /** Walks from the roots to realised nodes. Graphs with equal keys differ only in the data of their leaves. */
 export function collect(roots: readonly Root[]): Graph {
-  const walk = ++walks;
+  const traversal = ++traversals;
   const order: Node[] = [];
   const leaves: Node[] = [];
   const fed: boolean[] = [];
@@ -35,31 +35,31 @@ export function collect(roots: readonly Root[]): Graph {
   const parts: string[] = [];
 
   const leaf = (n: Node): void => {
-    n.walk = walk;
-    n.place = order.length + leaves.length;
+    n.traversal = traversal;
+    n.position = order.length + leaves.length;
     leaves.push(n);
     const fromHost = !n.storage && !n.requiresGrad && !targets.has(n);
     fed.push(fromHost);
     parts.push(`${fromHost ? "H" : "L"}${n.dtype}[${n.shape.join()}]${n.storage?.shared ? location(n.storage) : ""}`);
   };
-  // Values packed into one buffer: where they lie decides what needs no copy.
+  // Values packed into one buffer: their offsets decide whether `pack` copies them, so they are part of the key.
   const location = ({ buffer, offset }: Storage): string => {
     if (!buffers.has(buffer)) buffers.set(buffer, buffers.size);
     return `b${buffers.get(buffer)}@${offset}`;
   };
-  // The nodes on the way down, and which of its sources each looks at next.
+  // Depth-first walk without recursion: the open nodes, and the next source of each.
   const stack: Node[] = [];
   const next: number[] = [];
   const open = (n: Node): void => {
-    // What was computed can be computed again; what was given or assigned cannot.
+    // A node that dropped its sources, or never had any, cannot be recomputed.
     if (n.forgetful || (n.op.kind === "leaf" && n.src.length === 0))
       throw new Error(n.stale ?? `internal: leaf node ${n.id} has no value`);
-    n.walk = walk;
+    n.traversal = traversal;
     stack.push(n);
     next.push(0);
   };
   const visit = (root: Node): void => {
-    if (root.walk === walk) return;
+    if (root.traversal === traversal) return;
     if (root.realized) return leaf(root);
     open(root);
     while (stack.length) {
@@ -67,7 +67,7 @@ export function collect(roots: readonly Root[]): Graph {
       const node = stack[top];
       const { src } = node;
       let i = next[top];
-      while (i < src.length && src[i].walk === walk) i++;
+      while (i < src.length && src[i].traversal === traversal) i++;
       if (i < src.length) {
         next[top] = i + 1;
         if (src[i].realized) leaf(src[i]);
@@ -75,11 +75,11 @@ export function collect(roots: readonly Root[]): Graph {
       } else {
         stack.pop();
         next.pop();
-        node.place = order.length + leaves.length;
+        node.position = order.length + leaves.length;
         order.push(node);
-        let text = node.key;
-        for (const s of src) text += ` ${s.place}`;
-        parts.push(text);
+        let entry = node.key;
+        for (const s of src) entry += ` ${s.position}`;
+        parts.push(entry);
       }
     }
   };
@@ -87,6 +87,6 @@ export function collect(roots: readonly Root[]): Graph {
     visit(r.node);
     if (r.target) visit(r.target);
   }
-  for (const r of roots) parts.push(`${r.mode}${r.node.place}${r.target ? `>${r.target.place}` : ""}`);
+  for (const r of roots) parts.push(`${r.mode}${r.node.position}${r.target ? `>${r.target.position}` : ""}`);
   return { order, leaves, fed, roots, key: parts.join("\n") };
 }

@@ -3,7 +3,7 @@ import type { Attrs, Node } from "./node.ts";
 import type { Op, SplitContext } from "./op.ts";
 import type { Handle } from "./pending.ts";
 
-// Rules of ops that are written in tensors, as the compiler calls them: on nodes, and without recording gradients.
+// The compiler calls rules that are written in tensors (fallback, split) through this file: on nodes, without gradients.
 
 let tensorOf: (node: Node) => Handle;
 
@@ -14,7 +14,7 @@ export const connectTensors = (wrap: (node: Node) => Handle): void => void (tens
 export const composed = ({ fallback }: Op, src: readonly Node[], attrs: Attrs): Node[] | undefined =>
   fallback && nodesOf(() => fallback(src.map(tensorOf), attrs));
 
-/** A node that is larger than a binding as ops over parts; undefined if its op has no rule for that, or no need. */
+/** A node larger than a binding, as ops over parts. Undefined if its op has no `split` rule, or needs none here. */
 export const splitInParts = (node: Node, cx: SplitContext): Node[] | undefined => {
   const { split } = node.op;
   return split && nodesOf(() => split(node, node.src.map(tensorOf), cx));

@@ -6,7 +6,7 @@ export interface MatrixUnit {
   readonly K: number;
 }
 
-/** The adapter as kernels and schedules see it. Read from its limits and features; nothing is assumed. */
+/** The facts of an adapter that kernels and schedules use. All are read from its limits and features; none is assumed. */
 export interface DeviceInfo {
   /** "software" (CPU adapters), "integrated" or "discrete". */
   readonly kind: "software" | "integrated" | "discrete";

@@ -18,13 +18,13 @@ export function promote(a: DType, b: DType): DType {
   return order[Math.max(order.indexOf(a), order.indexOf(b))];
 }
 
-/** @throws unless an integer dtype can hold `value`. Floats take every number (rounded), booleans too (not 0 is true). */
+/** @throws if `dtype` is an integer dtype that cannot hold `value`. Floats round every number; booleans test for 0. */
 export function checkValue(op: string, value: number, dtype: DType): void {
   if ((dtype !== "i32" && dtype !== "u32") || holds(dtype, value)) return;
   throw new RangeError(`${op}: ${value} is not a value of dtype ${dtype}: cast the tensor to a wider dtype first`);
 }
 
-/** Whether an integer dtype has this value. */
+/** Whether an integer dtype can hold this value. */
 export const holds = (dtype: "i32" | "u32", value: number): boolean =>
   dtype === "i32" ? value === (value | 0) : value === value >>> 0;
 
@@ -53,7 +53,7 @@ export function toHalf(x: number): number {
     const shift = 14 - e;
     return sign | roundShift(full, shift);
   }
-  return sign + roundShift((e << 23) | mantissa, 13); // a carry out of the mantissa raises the exponent, as it should
+  return sign + roundShift((e << 23) | mantissa, 13); // a carry out of the mantissa correctly raises the exponent
 }
 
 function roundShift(value: number, shift: number): number {

@@ -8,9 +8,9 @@ export interface Specialization {
   readonly params?: Readonly<Record<string, number | string | boolean>>;
   /** Statements that become the body of `fn name(…) … { // hook`. */
   readonly hooks?: Readonly<Record<string, string>>;
-  /** A buffer that hook bodies write to although the file only reads it. */
+  /** A buffer that hook bodies write, declared read-only in the file. */
   readonly writes?: string;
-  /** A buffer that hook bodies fill with halves, four in a vec2u. */
+  /** A buffer that hook bodies fill with f16, four per vec2u. */
   readonly halves?: string;
   /** Declarations (`var<storage, read> bias: array<f32>`) that take the next free binding numbers, in order. */
   readonly extraBindings?: readonly string[];
@@ -58,7 +58,7 @@ export interface Prologue extends HookSpace {
   readonly copies: number;
 }
 
-/** How a template stores whole vec4f through `fn store`: the vector's number and the condition that it lies inside the tensor. */
+/** How a template stores whole vec4f through `fn store`: WGSL of the vector's index, and of the condition that it is in range. */
 export interface KernelStore {
   readonly at: string;
   readonly inside?: string;
@@ -70,7 +70,7 @@ export interface KernelCall {
   readonly kernel: string;
   /** Values for `const NAME: type = …; // param` and `alias NAME = …; // param`. */
   readonly params?: Readonly<Record<string, number | string>>;
-  /** Hooks that the lowering itself fills (for operands in other formats), and what these need. */
+  /** Hooks that the lowering fills (to read operands of other formats), and the declarations that these need. */
   readonly reads?: Pick<Specialization, "hooks" | "extraBindings" | "directives" | "helpers">;
   /** Words of the uniform struct at @binding(0), in order. Floats go through `floatBits`. */
   readonly dims: readonly number[];
@@ -81,13 +81,13 @@ export interface KernelCall {
   readonly prologues?: readonly Prologue[];
   /** The template passes its results to `fn epilogue`, which may be fused work. With `store` the result may be f16. */
   readonly epilogue?: HookSpace & { readonly store?: KernelStore };
-  /** CPU ms that a software driver compiles the template with fused work longer than an elementwise kernel. Default 70. */
+  /** CPU ms by which a software driver compiles the fused template longer than an elementwise kernel. Default 70. */
   readonly compileMs?: number;
   /** Arithmetic of the dispatch, for reports. */
   readonly flops?: number;
 }
 
-/** What a choice of variant depends on: sizes (close sizes share an answer) and words, such as layouts of operands. */
+/** What the choice of a variant depends on: sizes (close sizes share an answer) and words, such as operand layouts. */
 export type Signature = Readonly<Record<string, number | string>>;
 
 /** One variant of a lowering: plain data, compared as JSON. */
@@ -111,7 +111,7 @@ export interface VariantChooser {
     candidates: readonly C[],
     fused?: FusedNames,
   ): C;
-  /** As `choose`, and notes the case to be measured if it has no answer. */
+  /** As `choose`. If this case has no answer, records it as an open question to measure. */
   ask<C extends Candidate>(
     node: Node,
     template: string,
@@ -121,13 +121,13 @@ export interface VariantChooser {
   ): C;
 }
 
-/** What the compiler compiles for. */
+/** The device that the compiler compiles for, and its tuner. */
 export interface CompileTarget {
   readonly info: DeviceInfo;
   readonly tuner: VariantChooser;
 }
 
-/** What a lowering may ask. */
+/** The questions that a lowering may ask. */
 export interface LowerContext {
   readonly device: DeviceInfo;
   /** Source `i`: strided if the op lists it in `strided` and an affine view exists, else contiguous. */

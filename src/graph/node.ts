@@ -3,7 +3,7 @@ import type { DType, HostArray } from "./dtype.ts";
 import type { Op } from "./op.ts";
 import type { Shape } from "./shape.ts";
 
-/** Plain data that specialises an op. It is part of the graph's key, so it holds nothing that changes from step to step. */
+/** Plain data that specialises an op. It is part of the graph's key: a value that changes each step would compile each step. */
 export type Attrs = Record<string, unknown>;
 
 /** Shape and dtype of a value. */
@@ -12,7 +12,7 @@ export interface OutputSpec {
   readonly dtype: DType;
 }
 
-/** Where a value lies on the GPU. Offset and size in bytes. */
+/** Location of a value on the GPU. Offset and size in bytes. */
 export interface Storage {
   readonly buffer: GPUBuffer;
   readonly offset: number;
@@ -61,16 +61,16 @@ export class Node implements OutputSpec {
   storage?: Storage;
   /** Row-major values on the host: given by the user, or read back. */
   host?: HostArray | Float64Array;
-  /** Settles when a value on its way from the GPU is in `host`. */
+  /** Settles once a value that is being read back is in `host`. */
   reading?: Promise<void>;
-  /** The sources were dropped: without its value the node cannot be computed again. */
+  /** The sources were dropped: the node can no longer be recomputed. */
   forgetful = false;
   /** Why this value can no longer be read (it was overwritten in place). */
   stale?: string;
   requiresGrad = false;
-  /** Scratch fields of `collect`: the last walk that reached the node, and its position there. */
-  walk = 0;
-  place = 0;
+  /** Scratch fields of `collect`: the last traversal that reached the node, and its position there. */
+  traversal = 0;
+  position = 0;
   /** The user's line that built the node. Only kept when SHADEGRAD_DEBUG is on. */
   site?: string;
 

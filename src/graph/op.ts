@@ -12,8 +12,8 @@ export interface RefArray {
 
 /**
  * How the compiler treats an op:
- * - `leaf`        a value given from outside
- * - `assign`      the value that a leaf takes in place at the next flush (identity)
+ * - `leaf`        a value from outside the graph
+ * - `assign`      the value that a leaf gets in place at the next flush (identity)
  * - `elementwise` an expression per element: `wgsl`, or `js` in the reference. Sources have exactly the node's shape
  * - `view`        an index map (`viewIndex`); never copies by itself
  * - `gather`      reads its first source at positions that its second source holds (`positionIndex`)
@@ -31,13 +31,13 @@ export interface Reducer {
   step(accumulator: string, value: string): string;
   /** Applied to the combined result. */
   finish?(total: string): string;
-  /** The result is the position of the first value that no other value is better than, by this comparison. */
+  /** The result is the position of the best value by this comparison: the first one among equals. */
   position?: ">" | "<";
   /** `step` is an addition: sums of a few thousand values may be split exactly, and rows may use the kernel sum_parts. */
   additive?: boolean;
 }
 
-/** Layout of an op whose sources lie one after another in a single f32 buffer. Offsets and total count elements. */
+/** Layout of an op that packs its sources into one f32 buffer. Offsets and total count elements. */
 export interface ArenaLayout {
   readonly offsets: readonly number[];
   readonly total: number;
@@ -55,13 +55,13 @@ export interface SplitContext {
   readonly limit: number;
   /** Whether an operand or an output is larger than `limit`. */
   readonly large: boolean;
-  /** Bytes of a tensor of its own. */
+  /** Bytes of a contiguous tensor. */
   bytesOf(spec: { readonly shape: Shape; readonly dtype: DType }): number;
-  /** Bytes that a binding of source `i` takes: its buffer, or the part of it in which a strided view lies. */
+  /** Bytes of a binding of source `i`: its whole buffer, or the range that a strided view reads. */
   extent(i: number): number;
-  /** If that is more than `limit`: the dim along which source `i` extends most, and the least number of parts. */
+  /** If source `i` exceeds `limit`: the dim along which it extends most, and the least number of parts. */
   widest(i: number): { readonly dim: number; readonly parts: number } | undefined;
-  /** For a reduction: the dim of its source to cut so that what it reads comes below `limit`, and the least number of parts. */
+  /** Of a reduction whose reads exceed `limit`: the dim of the source to cut, and the least number of parts. */
   cut(): { readonly dim: number; readonly parts: number } | undefined;
   /** Cuts `size` into at least `parts` stretches, multiples of `unit` where they are that long. */
   stretches(size: number, parts: number, unit?: number): Stretch[];
@@ -138,19 +138,19 @@ export interface Op<A = any, T = any> {
   readonly inPlace?: readonly number[];
   /** A matrix product: (A B)ᵀ may be computed as Bᵀ Aᵀ. */
   readonly product?: boolean;
-  /** The sources are written side by side into one buffer; no kernel runs. */
+  /** The sources are written into one buffer at these offsets. The op itself runs no kernel. */
   readonly arena?: (attrs: A) => ArenaLayout;
 
   /**
-   * gather, reduce, kernel: the node as ops over parts that are smaller, for tensors larger than a binding. Undefined =
-   * nothing to do, or no way known.
+   * gather, reduce, kernel: the node as ops on smaller parts, for tensors larger than a binding. Undefined: it fits, or cannot
+   * be split.
    */
   readonly split?: (node: SplitNode<A>, x: T[], cx: SplitContext) => T[] | undefined;
 }
 
 const registry = new Map<string, Op>();
 
-/** Makes an op known by its name. A second op of the same name is an error. */
+/** Registers an op by its name. @throws if the name is taken. */
 export function registerOp<O extends Op>(op: O): O {
   if (registry.has(op.name)) throw new Error(`op ${op.name} is defined twice`);
   registry.set(op.name, op);

@@ -1,6 +1,6 @@
 import type { Node } from "./node.ts";
 
-/** A tensor as the engine sees it: something that holds a node, which assignment replaces. */
+/** A tensor as the engine sees it: it holds a node, and assignment replaces that node. */
 export interface Handle {
   node: Node;
 }
@@ -9,17 +9,17 @@ const MAX_SCALARS = 2048; // 0-d values that wait for a flush
 
 /** In-place updates that the next flush carries out, oldest first. */
 export const pendingAssigns = new Map<Handle, { leaf: Node; node: Node }>();
-/** 0-d results since the last flush. It computes them all, so that a loss can be read after `optimizer.step()`. */
+/** 0-d results since the last flush. The next flush computes them all: a loss stays readable after `optimizer.step()`. */
 export const pendingScalars = new Set<Node>();
 
 let flush: (() => Promise<void>) | undefined;
 
-/** Called once, by the engine: how to compute what is pending. */
+/** The engine passes its flush here, once. */
 export const connectFlush = (run: () => Promise<void>): void => void (flush = run);
 
-/** Notes a 0-d result that a user can hold. */
+/** Adds a 0-d result to the next flush. */
 export function noteScalar(node: Node): void {
   pendingScalars.add(node);
-  // A loop that never reads anything must not grow without bound. A failing value fails again when it is read.
+  // Bounds a loop that never reads. An error here is ignored: the value fails again when it is read.
   if (pendingScalars.size >= MAX_SCALARS) flush?.().catch(() => undefined);
 }

@@ -10,12 +10,12 @@ import type { Attrs } from "./node.ts";
 export type QuantFormat = "int8" | "int4" | "nf4";
 export type QuantGroup = 32 | 64 | 128;
 
-/** How a packed matrix is to be read. */
+/** Format of a packed matrix. */
 export interface QuantLayout extends Attrs {
   readonly format: QuantFormat;
   readonly group: QuantGroup;
   readonly zeroPoint: boolean;
-  /** What products see of the activations: "int8" rounds them, a scale for each row and group, and multiplies integers. */
+  /** "int8": products round the activations, with one scale per row and group, and multiply integers. */
   readonly activations: "float" | "int8";
   /** [N, K] of the dense matrix. */
   readonly shape: readonly [number, number];
@@ -33,7 +33,7 @@ export const NF4: readonly number[] = [
   0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1,
 ];
 
-/** `nf4` of four codes: a tree of selections by their bits, since arrays with computed indices lie in memory on every adapter. */
+/** WGSL fn nf4: the values of four codes. A tree of selects by bits, because adapters keep dynamically indexed arrays in memory. */
 export const NF4_WGSL = ((): string => {
   const node = (first: number, bit: number): string => {
     const [low, high] = bit < 0 ? [] : [node(first, bit - 1), node(first + 2 ** bit, bit - 1)];

@@ -1,7 +1,8 @@
-/** Shape arithmetic: everything an op needs to check its arguments at the call. */
+// Shape arithmetic, and the checks that ops make at the call.
+
 export type Shape = readonly number[];
 
-// Loops, as every op of every step asks these.
+// Plain loops: every op of every step calls these functions.
 export function numel(shape: Shape): number {
   let n = 1;
   for (let i = 0; i < shape.length; i++) n *= shape[i];
@@ -27,7 +28,7 @@ export function contiguousStrides(shape: Shape): number[] {
   return strides;
 }
 
-/** numpy broadcasting of two shapes; throws with `op` and both shapes when they do not fit. */
+/** Result shape of numpy broadcasting. @throws an error with `op` and both shapes if they do not broadcast. */
 export function broadcastShapes(op: string, a: Shape, b: Shape): number[] {
   const rank = Math.max(a.length, b.length);
   const out = new Array<number>(rank);
@@ -42,20 +43,22 @@ export function broadcastShapes(op: string, a: Shape, b: Shape): number[] {
   return out;
 }
 
-/** A dim that may be negative, checked against `rank`. */
+/** A dim in [0, rank), from one that may be negative. @throws if it is out of range. */
 export function normalizeDim(op: string, dim: number, rank: number): number {
   const d = dim < 0 ? dim + rank : dim;
   if (!Number.isInteger(dim) || d < 0 || d >= Math.max(rank, 1)) {
-    throw new RangeError(`${op}: dim ${dim} is out of range for a tensor of ${rank} dims`);
+    throw new RangeError(
+      `${op}: dim ${dim} is out of range for a tensor of ${rank} dims: expected ${-Math.max(rank, 1)} to ${Math.max(rank, 1) - 1}`,
+    );
   }
   return d;
 }
 
-/** Dims to reduce over: one, several, or (undefined) all; sorted, without repeats. */
+/** Dims to reduce over, sorted: one, several, or all if undefined. @throws if a dim repeats. */
 export function normalizeDims(op: string, dims: number | readonly number[] | undefined, rank: number): number[] {
   if (dims === undefined) return Array.from({ length: rank }, (_, i) => i);
   const list = (typeof dims === "number" ? [dims] : dims).map((d) => normalizeDim(op, d, rank));
   const unique = [...new Set(list)].sort((a, b) => a - b);
-  if (unique.length !== list.length) throw new RangeError(`${op}: dims ${show(list)} repeat`);
+  if (unique.length !== list.length) throw new RangeError(`${op}: dims ${show(list)} repeat: expected each dim once`);
   return unique;
 }

@@ -2,12 +2,12 @@ import { castValue, castWgsl, type DType } from "./dtype.ts";
 import type { Attrs } from "./node.ts";
 import { type Op, registerOp } from "./op.ts";
 
-// Ops of the graph itself, which have no gradient rule of their own in ops/.
+// Ops of the graph itself, defined below the layer of ops/.
 
-/** A value given from outside. It is data of the graph and no part of a plan's key. */
+/** A value from outside the graph. Its data is not part of a plan's key. */
 export const leafOp = registerOp<Op>({ name: "leaf", kind: "leaf" });
 
-/** The value that a tensor takes in place at the next flush. */
+/** The value that a leaf gets in place at the next flush. */
 export const assignOp = registerOp<Op>({ name: "assign", kind: "assign", vjp: () => [null], reference: ([x]) => x });
 
 /** One output of a node with several outputs. */
@@ -17,7 +17,7 @@ export const pickOp = registerOp<Op<{ output: number }>>({ name: "pick", kind: "
 export const copyOp = registerOp<Op>({ name: "copy", kind: "elementwise", wgsl: ([x]) => x, reference: ([x]) => x });
 
 /**
- * Part of a buffer that is larger than a binding. It is no value of the graph: kernels bind it instead of its source.
+ * A window: the part of a buffer, larger than a binding, that a kernel binds instead of the whole. It is no value of the graph.
  * `offset` counts elements and lies on a 256-byte boundary.
  */
 export const windowOp = registerOp<Op<{ offset: number }>>({ name: "window", kind: "pick" });

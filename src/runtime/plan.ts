@@ -159,7 +159,7 @@ export class Plan {
   private submit(graph: Graph, timer?: PassTimer): { outputs: ReadonlyMap<number, Storage>; reads?: Reads } {
     const { gpu, pool } = this.device;
     this.runs++;
-    const leaves = this.placeLeaves(graph);
+    const leaves = this.bindLeaves(graph);
     const outputs = new Map<number, Storage>();
     graph.roots.forEach((r, i) => {
       if (r.mode === "keep") outputs.set(i, pool.own(byteSize(r.node.dtype, numel(r.node.shape))));
@@ -232,7 +232,7 @@ export class Plan {
   }
 
   /** Storage of every leaf; host values are written to the upload buffer (one write) or to their temp. */
-  private placeLeaves(graph: Graph): Storage[] {
+  private bindLeaves(graph: Graph): Storage[] {
     let small = false;
     const { queue } = this.device.gpu;
     const storages = graph.leaves.map((leaf, i): Storage => {

@@ -9,29 +9,30 @@ import { afterOp } from "../ops/elementwise.ts";
 import { expand } from "../ops/movement.ts";
 import { alias, apply, Tensor } from "./tensor.ts";
 
-/** The tensor whose `.grad` a leaf node's gradient goes to. */
+/** The tensor that collects the gradient of a leaf node in its `.grad`. */
 const owners = new WeakMap<Node, Tensor>();
 export const setOwner = (node: Node, tensor: Tensor): void => void owners.set(node, tensor);
 export const isLeafNode = (node: Node): boolean =>
   node.op.kind === "leaf" || node.op.kind === "assign" || owners.has(node);
 
-/** Outputs of checkpointed functions: how to build them again, late. */
+/** For outputs of checkpointed functions: rebuilds the output, given its gradient. */
 const recomputations = new WeakMap<Node, (g: Tensor) => Tensor>();
 
 type Gradient = Tensor | (Tensor | null)[];
 
 /**
- * The reverse walk. Sources have smaller ids than their users, so taking the largest id first visits a node
- * after all its users; what the walk itself adds (fallbacks, recomputed checkpoints) has larger ids still.
+ * Reverse mode: visits every node after all its users, and passes its gradient to its sources. A source has a smaller id
+ * than its users, so taking the largest id first is such an order. Nodes that the walk itself builds (fallbacks,
+ * recomputed checkpoints) have larger ids than all others, so they come first.
  */
 class ReverseWalk {
   private readonly grads = new Map<Node, Gradient>();
   private readonly heap: Node[] = [];
 
-  /** `arrive` is told the finished gradient of every node. */
+  /** `arrive` receives the complete gradient of every node. */
   constructor(private readonly arrive: (node: Node, g: Tensor) => void) {}
 
-  /** Adds to the gradient of a node (of one `output`, when it has several). */
+  /** Adds to the gradient of a node, or of one `output` of a node with several. */
   push(node: Node, g: Tensor, output = 0): void {
     if (!node.requiresGrad) return;
     const known = this.grads.get(node);
@@ -58,15 +59,15 @@ class ReverseWalk {
     if (isLeafNode(node)) return;
     const { op, attrs, src } = node;
     if (op === pickOp) return this.push(src[0], g as Tensor, attrs.output as number);
-    const again = recomputations.get(node);
-    if (again) return this.push(withRecording(true, () => again(g as Tensor)).node, g as Tensor);
+    const recompute = recomputations.get(node);
+    if (recompute) return this.push(withRecording(true, () => recompute(g as Tensor)).node, g as Tensor);
     const x = src.map((s) => new Tensor(s));
     if (op.vjp) {
       const y = node.outputs ? node.outputs.map((_, i) => new Tensor(pickNode(node, i))) : new Tensor(node);
       op.vjp(g, y, x, attrs).forEach((gx, i) => gx && this.push(src[i], gx));
       return;
     }
-    // A fused op without a derivative of its own is its fallback: walk on through that.
+    // A fused op without a vjp is differentiated through its fallback.
     const y = withRecording(true, () => op.fallback!(x, attrs));
     [y].flat().forEach((t, i) => {
       const gi = Array.isArray(g) ? g[i] : g;
@@ -109,10 +110,12 @@ class ReverseWalk {
     arrive: (node: Node, g: Tensor) => void,
   ): void {
     if (!output.requiresGrad)
-      throw new Error("backward: the tensor does not require grad: nothing it is made of has requiresGrad set");
+      throw new Error(
+        "backward: the tensor does not require grad: set requiresGrad on a tensor that it is computed from, outside noGrad",
+      );
     if (!gradient && output.numel !== 1) {
       throw new Error(
-        `backward: a gradient is needed for an output of shape ${show(output.shape)} (only scalars have an implicit one)`,
+        `backward: a gradient is needed for an output of shape ${show(output.shape)}: pass one of that shape, or reduce the output to one element`,
       );
     }
     if (gradient && !sameShape(gradient.shape, output.shape)) {
@@ -130,27 +133,31 @@ class ReverseWalk {
   }
 }
 
-/** Adds the gradients of `output` to `.grad` of every leaf that requires one. Builds nodes, computes nothing. */
+/** Adds the gradients of `output` to `.grad` of every leaf that requires one. Builds nodes and computes nothing. */
 export function backward(output: Tensor, gradient?: Tensor, { createGraph = false } = {}): void {
   const leaves: [Tensor, Tensor][] = [];
   ReverseWalk.from(output, gradient, createGraph, (node, g) => {
     const owner = owners.get(node);
     if (owner) leaves.push([owner, g]);
   });
-  // After the walk, so that a failing vjp leaves every .grad as it was.
+  // After the walk: a vjp that throws leaves every .grad as it was.
   untracked(() => withRecording(createGraph, () => leaves.forEach(([t, g]) => (t.grad = t.grad ? t.grad.add(g) : g))));
 }
 
 export interface GradOptions {
   /** Records the gradients' own graph, for gradients of gradients. */
   createGraph?: boolean;
-  /** Default 1, for an output of one element. */
+  /** Gradient of the output, in its shape. Default 1 for an output of one element. */
   gradOutput?: Tensor;
-  /** Gives null, rather than an error, for inputs that the output does not depend on. */
+  /** Returns null, instead of an error, for inputs that the output does not depend on. */
   allowUnused?: boolean;
 }
 
-/** Gradients of `output` with respect to `inputs` (leaves or not); `.grad` stays untouched. */
+/**
+ * Gradients of `output` with respect to `inputs`, which need not be leaves. Leaves every `.grad` as it is.
+ * @throws if the output does not depend on an input, unless `allowUnused`.
+ * @example const [dx] = grad(y, [x], { createGraph: true })
+ */
 export function grad(
   output: Tensor,
   inputs: readonly Tensor[],
@@ -164,14 +171,17 @@ export function grad(output: Tensor, inputs: readonly Tensor[], options: GradOpt
   return inputs.map((t, i) => {
     const g = wanted.get(t.node) ?? null;
     if (!g && !allowUnused)
-      throw new Error(`grad: the output does not depend on input ${i} (or that does not require grad)`);
+      throw new Error(
+        `grad: the output does not depend on input ${i}, or the input does not require grad: set requiresGrad, or pass allowUnused`,
+      );
     return g;
   });
 }
 
 /**
- * fn(...inputs), whose intermediates are computed again in backward rather than kept.
- * Parameters that `fn` captures receive their gradients as usual; random numbers come out the same.
+ * fn(...inputs) with less memory: backward recomputes the intermediates of `fn` instead of keeping them.
+ * Parameters that `fn` captures receive their gradients as usual. Random numbers repeat.
+ * @example const y = checkpoint((x) => block.forward(x), x)
  */
 export function checkpoint(fn: (...inputs: Tensor[]) => Tensor, ...inputs: Tensor[]): Tensor {
   const generator = saveGenerator();
@@ -179,7 +189,8 @@ export function checkpoint(fn: (...inputs: Tensor[]) => Tensor, ...inputs: Tenso
   if (!first.requiresGrad) return first;
   const result = alias(first);
   recomputations.set(result.node, (g) => {
-    // The copies depend on the arriving gradient, so they are neither merged with the first run nor computed early.
+    // The recomputed nodes depend on the gradient of the output. So the compiler neither merges them with the first run nor
+    // computes them before backward.
     const signal = g.detach().flatten().narrow(0, 0, 1);
     const late = inputs.map((x) => {
       const after = expand(signal.to(x.dtype).reshape(x.shape.map(() => 1)), x.shape);
@@ -196,5 +207,5 @@ export function checkpoint(fn: (...inputs: Tensor[]) => Tensor, ...inputs: Tenso
   return result;
 }
 
-/** The same value as a leaf of its own, without history. */
+/** The same value without its graph. */
 export const detach = (x: Tensor): Tensor => withRecording(false, () => alias(x));

@@ -8,18 +8,20 @@ import type { Tensor } from "./tensor.ts";
 const nodesOf = (tensors: readonly Tensor[]): Tensor["node"][] => tensors.map((t) => t.node);
 
 /**
- * Makes `target` (a parameter, moment or cache: a leaf) take `value` in place at the next flush.
- * Reads of `target` from now on see the new value; graphs built before see the old one.
+ * Gives `target` (a leaf: parameter, moment or cache) a new value in place, at the next flush. Shapes and dtypes are equal.
+ * Graphs built from now on read the new value; graphs built before read the old one.
+ * @example assign(cache, writeAt(cache, keys, position)); await flush();
  */
 export const assign = (target: Tensor, value: Tensor): void => assignNode(target, value.node, target.requiresGrad);
 
-/** Computes `tensors` (which then own GPU buffers), all pending assigns and all pending 0-d values. */
+/** Computes `tensors`, which then own GPU buffers, all pending assigns and all pending 0-d values. Reads nothing back. */
 export const flush = (...tensors: readonly Tensor[]): Promise<void> => flushNodes(nodesOf(tensors));
 
 /**
- * What computing some tensors would run and need, before anything runs: kernels, pipelines, bytes. Compiles no shader.
+ * Plans the computation of tensors without running it: number of kernels and pipelines, bytes of memory. Compiles no shader.
  * Undefined on the reference backend, which has no plans.
- * @param what tensors, or one function that returns a tensor: built without gradients, and forgotten after planning
+ * @param what tensors, or one function that builds a tensor; its graph is built without gradients and dropped after planning
+ * @example (await plan(loss))?.peakBytes
  */
 export function plan(...what: readonly Tensor[] | readonly [() => Tensor]): Promise<PlanReport | undefined> {
   const [build] = what;
@@ -28,7 +30,8 @@ export function plan(...what: readonly Tensor[] | readonly [() => Tensor]): Prom
 }
 
 /**
- * The kernels that computing `tensors` would run, one per line: what was fused (`matmul→add·gelu`), the shape written and the
- * workgroups; then the number of pipelines and bytes. Compiles and computes nothing.
+ * The kernels that computing `tensors` would run, one per line: the fused ops (`matmul→add·gelu`), the shape written, the
+ * workgroups. The last line has the number of pipelines and bytes. Compiles and computes nothing.
+ * @example console.log(await explain(x.matmul(w).gelu()))
  */
 export const explain = (...tensors: readonly Tensor[]): Promise<string> => explainNodes(nodesOf(tensors));

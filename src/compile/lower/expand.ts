@@ -30,7 +30,7 @@ export const useFallback = new Set<string>();
 
 export function expand(graph: Graph, target: CompileTarget): Expanded {
   const expansion = new Expansion(graph, target);
-  for (const n of graph.order) expansion.place(n, graph.times?.get(n) ?? n.id);
+  for (const n of graph.order) expansion.insert(n, graph.times?.get(n) ?? n.id);
   return expansion;
 }
 
@@ -66,10 +66,10 @@ class Expansion implements Expanded {
     this.large = [...graph.leaves, ...graph.order].some((n) => this.isLarge(n));
   }
 
-  /** Emits the nodes that compute `n`. `user` is the node of the user's graph that it stands for. */
-  place(n: Node, seq: number, user = n): void {
+  /** Inserts the nodes that compute `n`. `user` is the node of the user's graph that it replaces. */
+  insert(n: Node, seq: number, user = n): void {
     if (this.transposedProducts.has(n)) return; // computed transposed, below
-    if (n.op.kind === "view" && this.transposedProducts.get(n.src[0]) === n) return this.placeTransposed(n, seq, user);
+    if (n.op.kind === "view" && this.transposedProducts.get(n.src[0]) === n) return this.insertTransposed(n, seq, user);
     const replaced = n.op.kind === "pick" ? this.replacedOutputs.get(n.src[0]) : undefined;
     if (replaced) {
       this.standIn.set(n, replaced[n.attrs.output as number]);
@@ -128,7 +128,7 @@ class Expansion implements Expanded {
           `${n.op.name}: its fallback made a tensor from values of the host, which no plan can hold; make it a source of the op, or use full, arange or another op without sources`,
         );
     this.large ||= fresh.some((inner) => this.isLarge(inner));
-    for (const inner of fresh) this.place(inner, seq);
+    for (const inner of fresh) this.insert(inner, seq);
     const placed = outputs.map((o) => this.standIn.get(o) ?? o);
     if (n.outputs) this.replacedOutputs.set(n, placed);
     else this.standIn.set(n, placed[0]);
@@ -145,12 +145,12 @@ class Expansion implements Expanded {
   }
 
   /** (A B)ᵀ = Bᵀ Aᵀ, which needs no transposed copy. Weight gradients have this form. */
-  private placeTransposed(n: Node, seq: number, user: Node): void {
+  private insertTransposed(n: Node, seq: number, user: Node): void {
     const [product] = n.src;
     const [a, b] = product.src.map((s) => this.standIn.get(s) ?? s);
     const transposed = (s: Node): Node => this.emit(new Node(n.op, [s], n.attrs, swapLast(s.shape), s.dtype), seq);
     const swapped = new Node(product.op, [transposed(b), transposed(a)], product.attrs, n.shape, n.dtype);
-    this.place(swapped, seq, user);
+    this.insert(swapped, seq, user);
     this.standIn.set(n, this.standIn.get(swapped)!);
   }
 
@@ -160,7 +160,7 @@ class Expansion implements Expanded {
     const outputs = n.outputs?.map((o) => ({ shape: o.shape, dtype: wide(o.dtype) }));
     const sources = src.map((s, i) => (n.op.halves?.includes(i) ? s : this.castTo(s, wide(s.dtype), seq)));
     const node = new Node(n.op, sources, n.attrs, n.shape, wide(n.dtype), outputs);
-    this.place(node, seq, user);
+    this.insert(node, seq, user);
     if (!n.outputs) {
       this.standIn.set(n, this.castTo(this.standIn.get(node)!, n.dtype, seq));
       return;

@@ -20,7 +20,7 @@ interface Value {
   readonly bytes: number;
   readonly from: number;
   to: number;
-  place(at: Location): void;
+  locate(at: Location): void;
 }
 
 /** Assigns a location to everything that kernels bind: leaves, temporaries (by lifetime), packed arenas, outputs. */
@@ -79,10 +79,10 @@ export class BufferAssignment {
     this.uploads.forEach((upload, i) => {
       if (upload && "slot" in upload) this.uploads[i] = { slot: slots[upload.slot] };
     });
-    temps.forEach((v, i) => v.place({ in: "temp", slot: slots[i], offset: 0, bytes: v.bytes }));
+    temps.forEach((v, i) => v.locate({ in: "temp", slot: slots[i], offset: 0, bytes: v.bytes }));
     for (const v of values) {
       const root = kept.get(v.key);
-      if (root !== undefined) v.place({ in: "output", root, offset: 0, bytes: v.bytes });
+      if (root !== undefined) v.locate({ in: "output", root, offset: 0, bytes: v.bytes });
     }
     this.countBytes(lowerBound);
     this.graph.roots.forEach((_, i) => this.finish(i));
@@ -142,7 +142,7 @@ export class BufferAssignment {
       bytes: spec ? bytesOf(spec) : (ref as { bytes: number }).bytes,
       from: step,
       to: step,
-      place: (at) => {
+      locate: (at) => {
         if ("temp" in ref || !("output" in ref || ref.op.kind === "pick")) this.located.set(ref, at);
         else if ("output" in ref) this.setOutput(ref.node, ref.output, at);
         else this.setOutput(ref.src[0], ref.attrs.output as number, at);
