@@ -32,7 +32,7 @@ import { schedule } from "./schedule/schedule.ts";
  *    three schedules; one where nothing was measured.
  * 3. Compile time (`keepWorthwhile`, schedule/compile-cost.ts). On a software adapter every distinct shader costs its driver
  *    70 to 250 ms. A fusion whose shader does not repay that within 50 runs is taken out and the schedule's rule runs again,
- *    because other fusions may take its place. The set of omitted fusions only grows, so it ends.
+ *    because other fusions may now be possible. The set of omitted fusions only grows, so the loop ends.
  */
 
 export interface CompileOptions {
@@ -66,7 +66,7 @@ export interface CompiledGraph {
   kernelOf(node: Node, call: KernelCall): Kernel;
   /** Whether the prologues of a node would be fused into these calls too. */
   keepsPrologues(node: Node, calls: readonly KernelCall[]): boolean;
-  /** Lets the tuner note the cases that it has no answer for. */
+  /** Asks the tuner about every kernel, so that it records the cases that were never measured. */
   ask(): void;
 }
 
@@ -126,7 +126,7 @@ function placed(
   return { ...kernel, at };
 }
 
-/** What a plan will do and need, known before anything runs. */
+/** What a plan will run and need, known before it runs. */
 export interface PlanReport {
   readonly kernels: number;
   /** Distinct shaders among them: what is compiled, unless another plan did. */

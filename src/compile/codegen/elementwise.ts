@@ -17,19 +17,19 @@ import { bytesOf, cutOf, reach, stretches, windowOf } from "../expression/window
 import { Emitter } from "./emit.ts";
 import { assemble, decode, describe, type Kernel, variables } from "./kernel.ts";
 
-const STREAM = 1 << 18; // vec4s from which on a tensor is a long stream
+const STREAM = 1 << 18; // a tensor of at least this many vec4f is a long stream
 
-/** A part of an iteration space: for each variable the first position and how many there are. */
+/** A part of an iteration space: first position and size of each variable. */
 type Box = readonly { readonly start: number; readonly size: number }[];
 
 /**
- * Kernels that compute `root` from its buffers: elementwise chains, views and gathers in one. It is one kernel unless a
- * buffer is larger than a binding may be; then each computes a box of the elements from windows of the buffers.
+ * Kernels that compute `root` from buffers through elementwise nodes, views and gathers. Usually one kernel. If a buffer is
+ * larger than a binding, each kernel computes a box of the elements from windows of the buffers.
  */
 export function elementwiseKernels(root: Node, scope: ExprScope, device: DeviceInfo, part?: Box): Kernel[] {
   const { shape, dtype } = root;
   const half = dtype === "f16";
-  // Halves are stored in pairs, so one invocation must own four consecutive elements, whatever the shape.
+  // f16 is stored in pairs: one invocation must store four consecutive elements, whatever the shape.
   const flat = half && shape.at(-1)! % 4 !== 0;
   const box = part ?? (flat ? [numel(shape)] : shape).map((size) => ({ start: 0, size }));
   const at = box.map(({ start, size }, d) => add(variable(d, size), constant(start)));
@@ -51,7 +51,7 @@ export function elementwiseKernels(root: Node, scope: ExprScope, device: DeviceI
   );
 }
 
-/** `root` over the variables of a box: `value` is its value at a position, `store` the address there. */
+/** The kernel that computes a box of `root`: `value` is the element at a position, `store` its address. */
 function boxKernel(root: Node, value: Expr, store: Index, box: readonly number[], device: DeviceInfo): Kernel {
   const half = root.dtype === "f16";
   const flat = half && root.shape.at(-1)! % 4 !== 0;
@@ -65,7 +65,7 @@ function boxKernel(root: Node, value: Expr, store: Index, box: readonly number[]
   const [to] = extra;
   const { sizes } = space;
   const last = sizes.length - 1;
-  // The last vector of a single dim may extend past the dim's end. That is harmless only where the tensor ends too.
+  // The last vec4 of a single dim may extend past the end of the dim. That is harmless only at the end of the tensor.
   const over = sizes.length === 1 && (sizes[0] % 4 === 0 || end === numel(root.shape) - 1);
   const rows = to.terms.every(({ coef, atom }) => coef % 4 === 0 || (atom.kind === "var" && atom.id === last));
   const whole = rows && to.offset % 4 === 0 && (over || (sizes.length > 1 && sizes[last] % 4 === 0));
@@ -73,7 +73,7 @@ function boxKernel(root: Node, value: Expr, store: Index, box: readonly number[]
   const width = vector >= 0 ? 4 : 1;
   const emitter = new Emitter({ variables: variables("i", sizes), vector, prefix: "", device });
   emitter.declare(space.exprs);
-  // Long streams: two vec4 per invocation, half the tensor apart, so that starting a workgroup is paid once for both.
+  // Long streams: two vec4 per invocation, half the tensor apart. This halves the number of workgroups to start.
   const count = Math.ceil(numel(sizes) / width);
   const iterations = sizes.length === 1 && count >= STREAM && count % 2 === 0 ? 2 : 1;
   const body =
@@ -101,8 +101,8 @@ function boxKernel(root: Node, value: Expr, store: Index, box: readonly number[]
 }
 
 /**
- * Makes the dim along which most loads are contiguous the innermost one, so that they become vec4 loads. The store is
- * scattered then, which pays off for many loads and one store (the gradient of a convolution).
+ * Makes the dim along which most loads are contiguous the innermost dim, so that they become vec4 loads. It scatters the
+ * store, so it pays off for many loads and one store (the gradient of a convolution).
  */
 function inLoadOrder(normal: { space: Space; extra: Index[] }, half: boolean): { space: Space; extra: Index[] } {
   const { sizes, exprs } = normal.space;

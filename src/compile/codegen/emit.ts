@@ -1,6 +1,6 @@
 import type { DeviceInfo } from "../../graph/device-info.ts";
 import { type DType, floatBits, literal } from "../../graph/dtype.ts";
-import { add, constant, type Index, limitOf } from "../../graph/index-map.ts";
+import { type Atom, add, constant, type Index, limitOf } from "../../graph/index-map.ts";
 import type { Node } from "../../graph/node.ts";
 import type { Origin } from "../../graph/op.ts";
 import { numel } from "../../graph/shape.ts";
@@ -9,14 +9,14 @@ import { bytesOf, reach, windowBytes, windowOf } from "../expression/window.ts";
 
 const SCALAR: Record<DType, string> = { f32: "f32", f16: "f32", i32: "i32", u32: "u32", bool: "bool" };
 const VECTOR: Record<DType, string> = { f32: "vec4f", f16: "vec4f", i32: "vec4i", u32: "vec4u", bool: "vec4<bool>" };
-/** Ops of at least this cost are transcendental: halves go through them (and through those of positions) in f32. */
+/** Ops of at least this cost are transcendental: f16 operands are widened to f32 for them, and for ops of positions. */
 const TRANSCENDENTAL = 8;
-/** What a buffer of each dtype holds (booleans as u32, halves in pairs). */
+/** Type of a buffer's elements per dtype: booleans are u32, f16 are pairs in a u32. */
 const STORED: Record<DType, string> = { f32: "f32", f16: "u32", i32: "i32", u32: "u32", bool: "u32" };
 
 const wgslType = (dtype: DType, width: number): string => (width === 4 ? VECTOR : SCALAR)[dtype];
 
-const FLOAT_EXACT = 2 ** 23; // up to here a float quotient is off by one at most
+const FLOAT_EXACT = 2 ** 23; // below this, a quotient through floats is off by at most one
 const QUOTIENT = `fn quotient(x: u32, by: u32, inverse: f32) -> u32 {
 let q = u32(f32(x) * inverse);
 let r = x - q * by;
@@ -31,25 +31,26 @@ export interface EmittedBuffer {
   readonly vector: boolean;
 }
 
+/** A WGSL expression and its number of components. */
 interface Value {
-  readonly text: string;
+  readonly code: string;
   readonly width: 1 | 4;
 }
 
 export interface EmitterOptions {
   /** WGSL name (a u32) of each iteration variable. */
   readonly variables: readonly string[];
-  /** The variable that steps by four, so that what depends on it is a vec4; -1 = none. */
+  /** The variable that advances by four: values that depend on it are vec4. -1: none. */
   readonly vector: number;
-  /** Prefix of every name, so that a hook's names do not meet its template's. */
+  /** Prefix of every name, so that names in a hook differ from names in its template. */
   readonly prefix: string;
-  /** Says whether f16 values are computed in f16 (`enable f16`), and how much a binding may hold: more is bound in windows. */
+  /** Decides whether f16 is computed in f16 (`enable f16`), and which buffers are so large that windows of them are bound. */
   readonly device: DeviceInfo;
 }
 
 /**
- * Writes expressions as WGSL statements. Shapes and strides go into `numbers`, which become a uniform:
- * graphs that differ only in sizes share their text, and so their pipeline.
+ * Writes expressions as WGSL statements. Shapes and strides go into `numbers`, which become a uniform: graphs that differ
+ * only in sizes share one shader, and so one pipeline.
  */
 export class Emitter {
   readonly numbers: number[] = [];
@@ -59,7 +60,7 @@ export class Emitter {
   readonly origins = new Set<Origin>();
   readonly buffers = new Map<Node, EmittedBuffer>();
   private computesHalves = false;
-  /** The buffer of each load, and its first element there. */
+  /** The buffer of each load, and the first element that is bound. */
   private readonly loads = new Map<Expr, { buffer: EmittedBuffer; start: number }>();
   private values = new Map<Expr, Value>();
   private readonly varying = new Map<Expr, boolean>();
@@ -77,28 +78,28 @@ export class Emitter {
     return width === 4 ? "vec4<f16>" : "f16";
   }
 
-  /** Directives that the kernel's text must begin with. */
+  /** Directives at the start of the shader. */
   get directives(): string {
     return this.computesHalves ? "enable f16;\n" : "";
   }
 
-  /** Statements that store `text` (width components) at `address` of a buffer. */
-  store(name: string, dtype: DType, text: string, address: string, width: number): string {
+  /** Statements that store the expression `code` (width components) at `address` of a buffer. */
+  store(name: string, dtype: DType, code: string, address: string, width: number): string {
     if (dtype === "f16") {
       if (width !== 4) throw new Error("internal: f16 is stored four at a time");
       const pack = this.options.device.f16Arithmetic ? "bitcast<u32>" : "pack2x16float";
-      return `{ let h = ${text}; ${name}[(${address}) >> 2u] = vec2u(${pack}(h.xy), ${pack}(h.zw)); }`;
+      return `{ let h = ${code}; ${name}[(${address}) >> 2u] = vec2u(${pack}(h.xy), ${pack}(h.zw)); }`;
     }
-    const value = dtype === "bool" ? `select(${width === 4 ? "vec4u(0u), vec4u(1u)" : "0u, 1u"}, ${text})` : text;
+    const value = dtype === "bool" ? `select(${width === 4 ? "vec4u(0u), vec4u(1u)" : "0u, 1u"}, ${code})` : code;
     return width === 4 ? `${name}[(${address}) >> 2u] = ${value};` : `${name}[${address}] = ${value};`;
   }
 
-  /** The statements so far; later ones are in another scope and share no values with them. */
+  /** Takes the statements emitted so far. Later statements are in another scope: they reuse none of these values. */
   take(): string {
-    const text = this.lines.join("\n");
+    const statements = this.lines.join("\n");
     this.lines.length = 0;
     this.values = new Map();
-    return text;
+    return statements;
   }
 
   /** Declares the buffers that `exprs` load. Call once, before `emit`, with all expressions of the kernel. */
@@ -128,18 +129,18 @@ export class Emitter {
     }
   }
 
-  /** Emits `e` and returns the WGSL text of its value with `width` components. */
+  /** Emits `e` and returns a WGSL expression of its value with `width` components. */
   emit(e: Expr, width: 1 | 4): string {
     const v = this.value(e);
-    return v.width === width ? v.text : `${this.type(e.dtype, width)}(${v.text})`;
+    return v.width === width ? v.code : `${this.type(e.dtype, width)}(${v.code})`;
   }
 
-  /** A number of the uniform; 0 and 1 stay in the text, they change its structure. */
+  /** A number, read from the uniform. 0 and 1 stay literals, because the driver simplifies with them. */
   number(n: number): string {
     return n === 0 || n === 1 ? `${n}u` : this.word(n >>> 0);
   }
 
-  /** `x` / `by`; through a float reciprocal where `x` < `limit` allows, since integer division is slow everywhere. */
+  /** `x` / `by`, for `x` < `limit`. Small limits use a float reciprocal, because GPUs divide integers slowly. */
   quotient(x: string, by: number, limit: number): string {
     if (limit > FLOAT_EXACT) return `(${x} / ${this.word(by)})`;
     this.helpers.add(QUOTIENT);
@@ -152,53 +153,55 @@ export class Emitter {
     return `remainder(${x}, ${this.word(by)}, bitcast<f32>(${this.word(floatBits(1 / by))}))`;
   }
 
-  /** A word of the uniform, whatever its value: sizes that do not change the structure. */
+  /** A word of the uniform, whatever its value. */
   word(bits: number): string {
     const slot = this.numbers.push(bits) - 1;
     return `${this.options.prefix}n[${slot >> 2}].${"xyzw"[slot & 3]}`;
   }
 
-  /** The text of an index; `lane` is added to the last variable. */
+  /** WGSL of an index in component `lane` of a vec4: `lane` is added to the vector variable. */
   index(ix: Index, lane = 0): string {
     const parts = ix.terms.map(({ coef, atom }) => {
-      let text: string;
-      if (atom.kind === "var") {
-        text = this.options.variables[atom.id];
-        if (lane > 0 && atom.id === this.last) text = `(${text} + ${lane}u)`;
-      } else if (atom.kind === "value") {
-        const v = this.value(atom.expr as Expr);
-        text = `u32(${v.width === 4 ? `${v.text}.${"xyzw"[lane]}` : v.text})`;
-      } else {
-        const of = this.index(atom.of, lane);
-        text =
-          atom.kind === "div"
-            ? this.quotient(of, atom.by, limitOf(atom.of))
-            : this.remainder(of, atom.by, limitOf(atom.of));
-      }
-      return coef === 1 ? text : `${text} * ${this.number(coef)}`;
+      const code = this.atom(atom, lane);
+      return coef === 1 ? code : `${code} * ${this.number(coef)}`;
     });
     if (ix.offset !== 0) parts.push(this.number(ix.offset));
     if (parts.length === 0) return "0u";
     return parts.length === 1 ? parts[0] : `(${parts.join(" + ")})`;
   }
 
+  private atom(atom: Atom, lane: number): string {
+    if (atom.kind === "var") {
+      const name = this.options.variables[atom.id];
+      return lane > 0 && atom.id === this.last ? `(${name} + ${lane}u)` : name;
+    }
+    if (atom.kind === "value") {
+      const { code, width } = this.value(atom.expr as Expr);
+      return `u32(${width === 4 ? `${code}.${"xyzw"[lane]}` : code})`;
+    }
+    const of = this.index(atom.of, lane);
+    const limit = limitOf(atom.of);
+    return atom.kind === "div" ? this.quotient(of, atom.by, limit) : this.remainder(of, atom.by, limit);
+  }
+
+  /** The variable that holds `e`. Emits its statement at the first use. */
   private value(e: Expr): Value {
     const known = this.values.get(e);
     if (known) return known;
-    let value = this.make(e);
+    let value = this.compute(e);
     if (e.kind !== "register") {
       const name = `${this.options.prefix}v${this.count++}`;
-      this.lines.push(`let ${name} = ${value.text};`);
-      value = { text: name, width: value.width };
+      this.lines.push(`let ${name} = ${value.code};`);
+      value = { code: name, width: value.width };
     }
     this.values.set(e, value);
     return value;
   }
 
-  private make(e: Expr): Value {
+  private compute(e: Expr): Value {
     switch (e.kind) {
       case "register":
-        return { text: e.name, width: e.width };
+        return { code: e.name, width: e.width };
       case "load":
         return this.load(e);
       case "guard": {
@@ -208,7 +211,7 @@ export class Emitter {
         const test = (lane: number): string =>
           e.ranges.map((r) => `(${this.index(r.index, lane)} < ${this.word(r.size)})`).join(" && ");
         const cond = lanes === 4 ? `vec4<bool>(${[0, 1, 2, 3].map(test).join(", ")})` : test(0);
-        return { text: `select(${literal(e.otherwise, this.type(e.dtype, width))}, ${value}, ${cond})`, width };
+        return { code: `select(${literal(e.otherwise, this.type(e.dtype, width))}, ${value}, ${cond})`, width };
       }
       case "op": {
         const width = this.varies(e) ? 4 : 1;
@@ -216,15 +219,15 @@ export class Emitter {
         const widen = own.includes("f16") && ((e.op.cost ?? 1) >= TRANSCENDENTAL || e.linear !== undefined);
         const type = widen ? wgslType("f32", width) : own;
         const args = e.args.map((a) => {
-          const text = this.emit(a, width);
-          return widen && a.dtype === "f16" ? `${type}(${text})` : text;
+          const arg = this.emit(a, width);
+          return widen && a.dtype === "f16" ? `${type}(${arg})` : arg;
         });
         if (e.linear) args.push(width === 4 ? this.lanes(e.linear) : this.index(e.linear));
         if (e.op.origin) this.origins.add(e.op.origin);
         const helpers = e.op.helpers?.(type);
         if (helpers) this.helpers.add(helpers);
-        const text = e.op.wgsl!(args, e.attrs, type);
-        return { text: widen ? `${own}(${text})` : text, width };
+        const code = e.op.wgsl!(args, e.attrs, type);
+        return { code: widen ? `${own}(${code})` : code, width };
       }
     }
   }
@@ -233,7 +236,7 @@ export class Emitter {
     const { buffer, start } = this.loads.get(e)!;
     const { name, vector } = buffer;
     const address = start === 0 ? e.address : add(e.address, constant(-start));
-    if (e.dtype === "f16") this.type("f16", 1); // notes that halves are computed with
+    if (e.dtype === "f16") this.type("f16", 1); // records that the shader needs `enable f16`
     const pair = this.options.device.f16Arithmetic ? "bitcast<vec2<f16>>" : "unpack2x16float";
     const one = (lane: number): string => {
       const at = this.index(address, lane);
@@ -241,25 +244,26 @@ export class Emitter {
       const word = vector ? `${name}[(${at}) >> 2u][(${at}) & 3u]` : `${name}[${at}]`;
       return e.dtype === "bool" ? `(${word} != 0u)` : word;
     };
-    if (!this.varies(e)) return { text: one(0), width: 1 };
+    if (!this.varies(e)) return { code: one(0), width: 1 };
     if (!this.isVectorLoad(e))
-      return { text: `${this.type(e.dtype, 4)}(${[0, 1, 2, 3].map(one).join(", ")})`, width: 4 };
+      return { code: `${this.type(e.dtype, 4)}(${[0, 1, 2, 3].map(one).join(", ")})`, width: 4 };
     const at = this.index(address);
     if (e.dtype === "f16") {
       const word = `(${at}) >> 1u`;
       const pairs = `${pair}(${name}[${word}]), ${pair}(${name}[(${word}) + 1u])`;
-      return { text: `${this.type("f16", 4)}(${pairs})`, width: 4 };
+      return { code: `${this.type("f16", 4)}(${pairs})`, width: 4 };
     }
-    const text = `${name}[(${at}) >> 2u]`;
-    return { text: e.dtype === "bool" ? `(${text} != vec4u(0u))` : text, width: 4 };
+    const word = `${name}[(${at}) >> 2u]`;
+    return { code: e.dtype === "bool" ? `(${word} != vec4u(0u))` : word, width: 4 };
   }
 
+  /** An index as a vec4u, one component per lane. */
   private lanes(ix: Index): string {
     if (!this.indexVaries(ix)) return `vec4u(${this.index(ix)})`;
     return `vec4u(${[0, 1, 2, 3].map((lane) => this.index(ix, lane)).join(", ")})`;
   }
 
-  /** Whether the four lanes differ. */
+  /** Whether the four components of a value differ. */
   private varies(e: Expr): boolean {
     if (e.kind === "register") return e.width === 4;
     if (this.last < 0) return false;
@@ -285,7 +289,7 @@ export class Emitter {
     );
   }
 
-  /** Four consecutive elements on a 16-byte boundary. */
+  /** Whether a load reads four consecutive elements on a 16-byte boundary. */
   private isVectorLoad(e: Extract<Expr, { kind: "load" }>): boolean {
     if (this.last < 0 || e.address.offset % 4 !== 0) return false;
     let found = false;
@@ -303,7 +307,7 @@ export class Emitter {
   }
 }
 
-/** `var<storage>` declaration of a buffer. */
+/** The `var<storage>` declaration of a buffer. */
 export function bufferDeclaration(
   binding: number,
   name: string,
@@ -318,7 +322,7 @@ export function bufferDeclaration(
   return `@group(0) @binding(${binding}) var<storage, ${access}> ${name}: array<${type}>;`;
 }
 
-/** The uniform that holds a kernel's numbers. */
+/** The declaration of the uniform with a kernel's numbers. */
 export function numbersDeclaration(binding: number, name: string, count: number): string {
   return `@group(0) @binding(${binding}) var<uniform> ${name}: array<vec4u, ${Math.max(1, Math.ceil(count / 4))}>;`;
 }

@@ -9,7 +9,7 @@ import { templateKernel } from "./fused-template.ts";
 import type { Kernel } from "./kernel.ts";
 import { reduceKernels } from "./reduce.ts";
 
-/** The kernels of a group: generated for elementwise work and reductions, from templates for kernel nodes. */
+/** The kernels of a group: generated WGSL for elementwise work and reductions, templates for kernel nodes. */
 export function kernelsOf(
   { root, core, prologues }: Group,
   plan: Schedule,
@@ -17,7 +17,7 @@ export function kernelsOf(
   device: DeviceInfo,
 ): Kernel[] {
   const scope = scopeOf(plan);
-  if (root.op.arena) return []; // its sources are written in place
+  if (root.op.arena) return []; // the kernels of its sources write into it
   if (!core) return elementwiseKernels(root, scope, device);
   if (core.op.kind === "reduce") return reduceKernels(core, root, scope, { device, temp: makeTemp });
   return calls.get(core)!.map((call) => templateKernel(call, { root, core, prologues }, scope, device));

@@ -32,7 +32,7 @@ function gridFor(count: number): [number, number, number] {
   return groups <= 65_535 ? [groups, 1, 1] : [32_768, Math.ceil(groups / 32_768), 1];
 }
 
-/** Declares `names` of the variables from a linear position, innermost last; the variable `vectorAt` steps by 4. */
+/** Statements that decode a linear position into variables, innermost last. The variable `vectorAt` advances by 4. */
 export function decode(
   emitter: Emitter,
   position: string,
@@ -63,7 +63,7 @@ interface Output {
   readonly vector: boolean;
 }
 
-/** Puts declarations and `main` around a body. `main` returns early beyond `count` invocations. */
+/** Makes a kernel of a body: adds declarations and `main`, which returns early in invocations from `count` on. */
 export function assemble(
   label: string,
   emitter: Emitter,

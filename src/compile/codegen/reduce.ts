@@ -14,14 +14,15 @@ import { Emitter } from "./emit.ts";
 import { assemble, decode, describe, type Kernel, variables } from "./kernel.ts";
 import { specialize } from "./template.ts";
 
-const SHORT = 512; // iterations of a subgroup that take as long as another kernel
+const SHORT = 512; // this many iterations of a subgroup take as long as another kernel
 
-/** Terms of a block whose sum is kept apart, of n. The rounding error of a sum grows with 2√n terms then, not with n. */
+/** Number of terms per block of a sum of n terms. Summing by blocks, the rounding error grows with 2√n terms, not with n. */
 const blockOf = (n: number): number => Math.ceil(Math.sqrt(n));
 
 /**
- * A reduction with the elementwise work before it, and after it up to `root` (the reduce node itself, or an elementwise node
- * over its result). One invocation walks one output. Few outputs are cut into slabs, which a second kernel combines.
+ * A reduction with its prologue, and its epilogue up to `root` (the reduce node itself, or an elementwise node of its result).
+ * One invocation computes one output. If there are few outputs, several invocations each reduce a slab of an output, and a
+ * second kernel combines the slabs.
  */
 export function reduceKernels(
   node: Node,
@@ -48,9 +49,9 @@ interface Loop {
   readonly outputs: number;
   /** A reduced element. */
   readonly value: Expr;
-  /** The value of `root`, computed from `result`; none if root is the reduction. */
+  /** The value of `root`, computed from `result`. Absent if root is the reduction. */
   readonly after?: Expr;
-  /** The combined result, as `after` reads it. Expressions share the object, so its width is set late. */
+  /** The reduced result, which `after` reads. Expressions share this object; its width is set once it is known. */
   readonly result: { width: 1 | 4 };
   /** Address of an output. */
   readonly address: Index;
@@ -91,20 +92,20 @@ function loopOf(node: Node, root: Node, scope: ExprScope): Loop {
   };
 }
 
-/** How invocations walk a loop. */
+/** How invocations divide a loop. */
 interface Walk {
-  /** Four outputs, or four elements of a row, at a time; or neither. */
+  /** columns: four outputs at a time. rows: four elements of an output at a time. scalars: neither. */
   readonly by: "columns" | "rows" | "scalars";
-  /** The iteration variable that steps by four; -1 = none. */
+  /** The iteration variable that advances by four. -1: none. */
   readonly vector: number;
-  /** Outputs (or vectors of four) and elements (or vectors of four) of each. */
+  /** Number of outputs, and of elements per output. Both count vec4 where `by` says so. */
   readonly units: number;
   readonly count: number;
-  /** Parts into which the elements of an output are cut. */
+  /** Number of parts into which the elements of an output are cut. */
   readonly slabs: number;
-  /** The first kernel writes the result itself. Otherwise it writes like many slabs, and shares their pipeline. */
+  /** The first kernel applies the epilogue and stores the result. Otherwise it stores slabs, with one shader for any number. */
   readonly whole: boolean;
-  /** Sums leading and trailing bits apart, so that a short sum rounds once. */
+  /** Sums leading and trailing bits separately, so that a short sum rounds once. */
   readonly exact: boolean;
   /** There are too few outputs to keep the adapter busy. */
   readonly few: boolean;
@@ -126,7 +127,7 @@ function planWalk({ outer, inner, outputs, value, after }: Loop, node: Node, roo
   const count = rows ? numel(inner) / 4 : numel(inner);
   const wanted = device.kind === "software" ? 256 : 8192;
   const few = units < wanted && count >= 32;
-  // A second kernel costs more than one core's walk over a short loop.
+  // A second kernel takes longer than one core needs for a short loop.
   const short = device.kind === "software" && Math.ceil(units / 8) * count <= SHORT;
   const slabs = position || short || !few ? 1 : Math.min(Math.ceil(wanted / units), Math.floor(count / 8), 256);
   const packed = root.dtype === "f16" || root.dtype === "bool";
@@ -142,7 +143,7 @@ function planWalk({ outer, inner, outputs, value, after }: Loop, node: Node, roo
   };
 }
 
-/** The kernel that walks the elements. It stores the result if the walk is `whole`, else partial results. */
+/** The kernel that reduces the elements. It stores the result if the walk is `whole`, else one partial result per slab. */
 function accumulate(
   { outer, inner, value, after, result, address, outputs }: Loop,
   { by, vector, units, count, slabs, whole, exact }: Walk,
@@ -190,7 +191,7 @@ function accumulate(
   return assemble(label, emitter, [], [scratch], (columns ? outputs / 4 : outputs) * slabs, body.join("\n"));
 }
 
-/** The kernel that combines slabs. It is scalar whatever the first one was: without an epilogue all such kernels are one. */
+/** The kernel that combines slabs. It is always scalar, so that all such kernels without an epilogue share one shader. */
 function combine(
   { outer, value, after, result, address, outputs }: Loop,
   { slabs }: Walk,
@@ -241,8 +242,8 @@ function identity({ init }: Reducer, dtype: Node["dtype"]): string {
 }
 
 /**
- * Adds the leading 12 bits of `value` to `acc` and the rest to `low`. For up to some thousand numbers of similar size both
- * sums are exact, so the total, such as a loss, rounds once.
+ * Adds the leading 12 bits of `value` to `acc` and the rest to `low`. Both sums are exact for a few thousand numbers of
+ * similar size. So their total, a loss for example, rounds once.
  */
 function addInParts(value: string, type: string): string[] {
   const words = type === "f32" ? "u32" : "vec4u";
@@ -254,7 +255,7 @@ function addInParts(value: string, type: string): string[] {
   ];
 }
 
-/** The f32 buffer [inner, outer] that a sum adds up row by row, if it does no more than that. */
+/** The f32 buffer [inner, outer], if the reduction is exactly the sum of its rows. */
 function wholeRows(
   { outer, inner, value }: Loop,
   node: Node,
@@ -277,7 +278,7 @@ function wholeRows(
   return rows ? value.node : undefined;
 }
 
-/** Rows are added up as partial sums are, so that both share one shader. */
+/** Sums rows with the kernel that other lowerings use for partial sums, so that they share one shader. */
 function rowSum(rows: Node, out: Node, count: number, N: number): Kernel {
   const { kernel, params, dims, grid } = sumParts(rows, out, count, 1, N);
   const bind = [{ words: dims }, { ref: rows, write: false }, { ref: out, write: true }];

@@ -1,6 +1,6 @@
 import type { Specialization } from "../../graph/kernel-call.ts";
 
-/** What a binding holds: a uniform, a buffer that is only read, or one that is written. */
+/** Kind of a binding: a uniform, a buffer that is only read, or a buffer that is written. */
 export type BindingKind = "uniform" | "read" | "read_write";
 
 export interface Binding {
@@ -26,7 +26,7 @@ export function bindings(code: string): Binding[] {
   return list;
 }
 
-/** Names a template offers: parameters with their types and defaults, and hooks. */
+/** The parameters of a template, with types and defaults, and its hooks. */
 export function declarations(code: string): {
   params: Map<string, { type: string; value: string }>;
   hooks: Set<string>;
@@ -42,7 +42,7 @@ export function declarations(code: string): {
   return { params, hooks };
 }
 
-/** The template with parameters and hook bodies put in; every name must exist and every value fit its type. */
+/** The template with these parameters and hook bodies. @throws unless every name exists and every value fits its type. */
 export function specialize(
   code: string,
   { params = {}, hooks = {}, writes, halves, extraBindings = [], directives, helpers }: Specialization,
@@ -79,10 +79,11 @@ export function specialize(
   for (const declaration of extraBindings)
     out.push(`@group(0) @binding(${next++}) ${declaration.replace(/;?\s*$/, ";")}`);
   if (helpers) out.push(helpers);
-  let text = out.join("\n");
-  if (writes) text = text.replace(`var<storage, read> ${writes}:`, `var<storage, read_write> ${writes}:`);
-  if (halves) text = text.replace(new RegExp(`(var<storage, read_write> ${halves}:) array<\\w+>`), "$1 array<vec2u>");
-  return text;
+  let shader = out.join("\n");
+  if (writes) shader = shader.replace(`var<storage, read> ${writes}:`, `var<storage, read_write> ${writes}:`);
+  if (halves)
+    shader = shader.replace(new RegExp(`(var<storage, read_write> ${halves}:) array<\\w+>`), "$1 array<vec2u>");
+  return shader;
 }
 
 function literal(name: string, type: string, value: number | string | boolean): string {

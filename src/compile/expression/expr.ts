@@ -12,7 +12,7 @@ import {
 import type { Node } from "../../graph/node.ts";
 import type { Op } from "../../graph/op.ts";
 
-/** The scalar computed at one point of a kernel's iteration space. Shared subexpressions are shared objects. */
+/** The value that a kernel computes at one point of its iteration space. Shared subexpressions are shared objects. */
 export type Expr =
   | { readonly kind: "load"; readonly node: Node; readonly address: Index; readonly dtype: DType }
   | {
@@ -30,37 +30,37 @@ export type Expr =
       readonly otherwise: number;
       readonly dtype: DType;
     }
-  /** A value that the surrounding kernel holds: a template's result, a reduction's accumulator. */
+  /** A variable of the surrounding kernel: a template's result, a reduction's accumulator. */
   | { readonly kind: "register"; readonly name: string; readonly width: 1 | 4; readonly dtype: DType };
 
-/** Which nodes an expression loads rather than computes, and which it finds in registers. */
+/** Decides which nodes an expression loads from a buffer, and which it reads from a variable of the kernel. */
 export interface ExprScope {
   isBuffer(node: Node): boolean;
   register?(node: Node): Expr | undefined;
 }
 
-/** The source index of a view node at `index` of its result. */
+/** Where a view node reads its source for the element at `index`. */
 export const viewIndexOf = ({ op, attrs, src, shape }: Node, index: IndexVector): ViewIndex =>
   op.viewIndex!(index, attrs, { from: src[0].shape, to: shape });
 
-/** Builds the expression of a node at an index, walking through views and elementwise nodes down to buffers. */
+/** Builds the expression of a node at an index: descends through views and elementwise nodes to buffers. */
 export class ExprBuilder {
   private readonly seen = new Map<Node, { index: IndexVector; expr: Expr }[]>();
 
   constructor(private readonly scope: ExprScope) {}
 
-  /** `root`: compute this node although it is a buffer itself. */
+  /** With `root`, computes the node even if it has a buffer. */
   build(node: Node, index: IndexVector, root = false): Expr {
     const known = this.seen.get(node);
-    const hit = known?.find((k) => samePlace(k.index, index));
+    const hit = known?.find((k) => sameVector(k.index, index));
     if (hit) return hit.expr;
-    const expr = this.make(node, index, root);
+    const expr = this.express(node, index, root);
     if (known) known.push({ index, expr });
     else this.seen.set(node, [{ index, expr }]);
     return expr;
   }
 
-  private make(node: Node, index: IndexVector, root: boolean): Expr {
+  private express(node: Node, index: IndexVector, root: boolean): Expr {
     const register = this.scope.register?.(node);
     if (register) return register;
     const { op, dtype } = node;
@@ -100,13 +100,16 @@ export class ExprBuilder {
   }
 }
 
-/** The dims alone do not tell: outside the tensor (where a pad's guard hides it) i and i - n are one remainder of n. */
-function samePlace(a: IndexVector, b: IndexVector): boolean {
+/**
+ * Whether two index vectors are equal, linear positions included. Equal dims do not suffice: outside the tensor, where the
+ * guard of a pad hides the value, i and i - n have equal remainders of n.
+ */
+function sameVector(a: IndexVector, b: IndexVector): boolean {
   const linear = a.linear && b.linear ? sameIndex(a.linear, b.linear) : a.linear === b.linear;
   return linear && a.every((ix, d) => sameIndex(ix, b[d]));
 }
 
-/** Computed operands first, then loads: a + f(b) and f(b) + a give one kernel. */
+/** Orders the operands of a commutative op, computed ones first: a + f(b) and f(b) + a share a shader. */
 function ordered(op: Op, args: Expr[]): Expr[] {
   const swap = op.commutative && args[0].kind === "load" && args[1].kind !== "load";
   return swap ? [args[1], args[0]] : args;
@@ -134,14 +137,14 @@ export function walk(roots: readonly Expr[]): Expr[] {
   return order;
 }
 
-/** The indices that an expression itself uses. */
+/** The indices of an expression itself, without those of its operands. */
 export function indicesOf(e: Expr): Index[] {
   if (e.kind === "load") return [e.address];
   if (e.kind === "op") return e.linear ? [e.linear] : [];
   return e.kind === "guard" ? e.ranges.map((r) => r.index) : [];
 }
 
-/** The same expressions over other iteration variables. */
+/** The same expressions with every iteration variable replaced. */
 export function rewrite(roots: readonly Expr[], replace: (id: number, size: number) => Index): Expr[] {
   const done = new Map<Expr, Expr>();
   const go = (e: Expr): Expr => {

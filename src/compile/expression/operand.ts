@@ -10,7 +10,7 @@ export const passes = (n: Node): boolean => !n.realized && (n.op.kind === "view"
 /** An elementwise or gather node: fused work computes it. */
 export const computes = (n: Node): boolean => !n.realized && (n.op.kind === "elementwise" || n.op.kind === "gather");
 
-/** `node` as an affine view of `base`, which lies below it in a chain of views. */
+/** `node` as an affine view of `base`, which it reaches through views only. Undefined if the map is not affine. */
 function viewThrough(node: Node, base: Node): Operand | undefined {
   const index = node.shape.map((size, d) => variable(d, size));
   const expr = new ExprBuilder({ isBuffer: (n) => n === base }).build(node, index);
@@ -19,14 +19,14 @@ function viewThrough(node: Node, base: Node): Operand | undefined {
   return map && { buffer: base, shape: node.shape, ...map };
 }
 
-/** A node as an affine view of the nearest computing (or realised) node below it. */
+/** A node as an affine view of the first node below it that is no view. */
 export function viewOf(node: Node): Operand | undefined {
   let base = node;
   while (passes(base)) base = base.src[0];
   return viewThrough(node, base);
 }
 
-/** A node as an affine view of the lowest node that allows one: a value that needs a copy is copied once, not once per view. */
+/** A node as an affine view of the lowest node that allows one. So several views of a value that needs a copy share the copy. */
 function lowestView(node: Node): Operand | undefined {
   let view: Operand | undefined;
   for (let at = node; passes(at); at = at.src[0]) {
@@ -42,19 +42,20 @@ export function isContiguous(view: Operand): boolean {
   return view.offset === 0 && view.strides.every((s, d) => view.shape[d] === 1 || s === strides[d]);
 }
 
-/** The node whose buffer holds `node`'s elements in row-major order, if there is one. */
+/** The node whose buffer holds the elements of `node` in row-major order, if there is one. */
 export function aliasOf(node: Node): Node | undefined {
   if (!passes(node)) return node;
   const view = viewOf(node);
   return view && isContiguous(view) && numel(view.buffer.shape) === numel(node.shape) ? view.buffer : undefined;
 }
 
+/** Sources that a kernel reads with strides. */
 export function stridedSources(node: Node): readonly number[] {
   const { strided } = node.op;
   return typeof strided === "function" ? strided(node) : (strided ?? []);
 }
 
-/** Source `i` of a kernel node as the kernel will bind it. Of a buffer of more than `limit` bytes it may be a part. */
+/** Source `i` of a kernel node as the kernel binds it. It may be a part of a buffer larger than `limit` bytes. */
 export function operandOf(node: Node, i: number, limit: number): Operand {
   const source = node.src[i];
   const view = stridedSources(node).includes(i) ? lowestView(source) : undefined;

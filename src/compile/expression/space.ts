@@ -7,7 +7,7 @@ export interface Space {
   readonly exprs: readonly Expr[];
 }
 
-/** All indices of the expressions, those inside quotients and remainders included. */
+/** All indices of the expressions, including those inside quotients and remainders. */
 function allIndices(exprs: readonly Expr[], extra: readonly Index[]): Index[] {
   const out: Index[] = [];
   const visit = (ix: Index): void => {
@@ -23,9 +23,10 @@ const coefOf = (ix: Index, id: number): number =>
   ix.terms.find((t) => t.atom.kind === "var" && t.atom.id === id)?.coef ?? 0;
 
 /**
- * Rewrites expressions so that quotients and remainders of single variables disappear (the variable is split in two),
- * and neighbouring dims that every index walks as one become one. `extra` are indices to keep in step (stores).
- * Variables never mix across `barrier` (outer dims of a reduction before it, reduced dims after it).
+ * Simplifies an iteration space. A variable whose quotient or remainder occurs is split in two. Neighbouring dims that every
+ * index traverses as one are merged.
+ * `extra` are more indices to rewrite (stores). `barrier` separates the outer dims of a reduction from its reduced dims:
+ * no dims are merged across it.
  */
 export function normalize(
   space: Space,
@@ -43,7 +44,7 @@ export function normalize(
   for (;;) {
     const split = findSplit(allIndices(exprs, kept), sizes);
     if (!split) break;
-    const { id, by } = split;
+    const { id, by } = split; // variable id = by * (new variable id) + (new variable id + 1)
     const next = [...sizes.slice(0, id), sizes[id] / by, by, ...sizes.slice(id + 1)];
     replaceAll((v, size) => {
       if (v === id) return add(scale(variable(id, size / by), by), variable(id + 1, by));
@@ -69,7 +70,7 @@ export function normalize(
   return { space: { sizes, exprs }, extra: kept, barrier: at };
 }
 
-/** A variable whose bare quotient or remainder by a divisor of its size occurs. */
+/** A variable that occurs alone in a quotient or remainder by a divisor of its size. */
 function findSplit(indices: readonly Index[], sizes: readonly number[]): { id: number; by: number } | undefined {
   for (const ix of indices) {
     for (const { atom } of ix.terms) {

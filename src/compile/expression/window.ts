@@ -5,33 +5,33 @@ import { Node } from "../../graph/node.ts";
 import { numel } from "../../graph/shape.ts";
 import { pickOp, windowOp } from "../../graph/structural.ts";
 
-const ALIGNMENT = 256; // bytes; every adapter allows bindings to start there
+const ALIGNMENT = 256; // bytes: WebGPU's default alignment of binding offsets
 
 export const elementBytes = (dtype: DType): number => (dtype === "f16" ? 2 : 4);
 export const bytesOf = ({ dtype, shape }: { dtype: DType; shape: readonly number[] }): number =>
   byteSize(dtype, numel(shape));
 
-/** First element of the window from which elements from `lo` on can be bound. */
+/** First element of a window that contains element `lo`. */
 const startOf = (dtype: DType, lo: number): number => {
   const unit = ALIGNMENT / elementBytes(dtype);
   return Math.floor(lo / unit) * unit;
 };
 
-/** Whether a window can start exactly where a view does. */
+/** Whether a window can start exactly at a view's offset. */
 export const isAligned = ({ buffer, offset }: { buffer: Node; offset: number }): boolean =>
   startOf(buffer.dtype, offset) === offset;
 
-/** Bytes of a window that holds elements lo to hi. */
+/** Bytes of a window with elements lo to hi. */
 export const windowBytes = (dtype: DType, lo: number, hi: number): number =>
   byteSize(dtype, hi + 1 - startOf(dtype, lo));
 
-/** Bytes that a binding of a strided view takes at most: those of its buffer, or the stretch in which it lies. */
+/** Most bytes of a binding of a strided view: its whole buffer, or the range that it reads. */
 export function extent({ buffer, shape, strides }: Operand): number {
   const last = shape.reduce((sum, n, d) => sum + Math.abs(strides[d]) * (n - 1), 0);
   return Math.min(bytesOf(buffer), (last + 1) * elementBytes(buffer.dtype) + ALIGNMENT);
 }
 
-/** Elements lo to hi of `ref`'s buffer, and the first element that is bound. */
+/** A window with elements lo to hi of the buffer of `ref`, and its first element. */
 export function windowOf(ref: BufferRef, dtype: DType, lo: number, hi: number): { node: Node; start: number } {
   const start = startOf(dtype, lo);
   if ("temp" in ref) throw new Error("internal: scratch is never larger than a binding");
@@ -39,27 +39,27 @@ export function windowOf(ref: BufferRef, dtype: DType, lo: number, hi: number): 
   return { node: new Node(windowOp, [base], { offset: start }, [hi + 1 - start], dtype), start };
 }
 
-/** The buffer that a window is part of, and the window's offset in it in bytes. Anything else is its own buffer. */
+/** The buffer that contains a window, and the window's offset in bytes. Any other reference is its own buffer. */
 export function wholeBuffer(ref: BufferRef): { ref: BufferRef; offset: number } {
   if (!("op" in ref) || ref.op !== windowOp) return { ref, offset: 0 };
   return { ref: ref.src[0], offset: (ref.attrs.offset as number) * elementBytes(ref.dtype) };
 }
 
-/** First and last element that an address reaches in a buffer of `count` elements (what a pad guards lies outside). */
+/** First and last element that an address reads in a buffer of `count` elements. Addresses outside are guarded by a pad. */
 export function reach(address: Index, count: number): [number, number] {
   const [lo, hi] = bounds(address);
   const first = Math.min(Math.max(0, lo), count - 1);
   return [first, Math.max(first, Math.min(hi, count - 1))];
 }
 
-/** The variable over which an address moves farthest. */
+/** The variable along which an address spans the most elements. */
 function widestVariable(address: Index): number | undefined {
   let best: number | undefined;
   let distance = 0;
   for (const { coef, atom } of address.terms) {
-    const moved = Math.abs(coef) * (atom.size - 1);
+    const span = Math.abs(coef) * (atom.size - 1);
     const id = atom.kind === "var" ? atom.id : atom.kind === "value" ? undefined : widestVariable(atom.of);
-    if (id !== undefined && moved > distance) [best, distance] = [id, moved];
+    if (id !== undefined && span > distance) [best, distance] = [id, span];
   }
   return best;
 }
@@ -70,7 +70,7 @@ export interface Cut {
   readonly parts: number;
 }
 
-/** The cut that brings the accesses of some loads or stores nearer to `limit` bytes each; undefined = all fit, or none helps. */
+/** The next cut so that each load or store reads at most `limit` bytes. Undefined if all fit, or no cut helps. */
 export function cutOf(
   accesses: readonly { readonly node: Node; readonly address: Index }[],
   limit: number,
@@ -84,7 +84,10 @@ export function cutOf(
   return undefined;
 }
 
-/** At least `parts` stretches of `size` (or all there are), but for the last multiples of `unit`, and of 128, where they are that long. */
+/**
+ * Cuts `size` into at least `parts` stretches. All but the last are multiples of 128, or, if shorter, of `unit`, or, if still
+ * shorter, of 1.
+ */
 export function stretches(size: number, parts: number, unit = 1): { start: number; size: number }[] {
   const even = Math.floor(size / parts);
   const multiple = even >= 128 ? 128 : even >= unit ? unit : 1;

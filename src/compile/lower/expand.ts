@@ -5,6 +5,7 @@ import { variable } from "../../graph/index-map.ts";
 import type { CompileTarget, KernelCall } from "../../graph/kernel-call.ts";
 import { Node } from "../../graph/node.ts";
 import type { Op } from "../../graph/op.ts";
+import { show } from "../../graph/shape.ts";
 import { castFacts, copyOp, pickOp } from "../../graph/structural.ts";
 import { loweringOf } from "../../lowering/index.ts";
 import { aliasOf } from "../expression/operand.ts";
@@ -12,10 +13,10 @@ import { bytesOf } from "../expression/window.ts";
 import { lowerContext } from "./context.ts";
 import { splitNode } from "./split.ts";
 
-/** The graph after lowering: every kernel node has template calls, or its fallback took its place. */
+/** The graph after lowering: every kernel node has template calls, or is replaced by its fallback. */
 export interface Expanded {
   readonly order: readonly Node[];
-  /** The node that computes a node of the user's graph. */
+  /** For each node of the user's graph, the node that computes it. */
   readonly standIn: ReadonlyMap<Node, Node>;
   /** Template calls of kernel nodes. The choice of variants replaces some. */
   readonly calls: Map<Node, readonly KernelCall[]>;
@@ -41,13 +42,13 @@ class Expansion implements Expanded {
   readonly epilogues = new Map<Node, string>();
   readonly sequence = new Map<Node, number>();
 
-  /** Outputs of nodes with several outputs that other nodes replaced. */
+  /** For replaced nodes with several outputs: the nodes that compute these outputs. */
   private readonly replacedOutputs = new Map<Node, readonly Node[]>();
   private readonly leaves: ReadonlySet<Node>;
   private readonly consumers: Consumers;
   /** Products whose only consumer is their transpose. */
   private readonly transposedProducts: ReadonlyMap<Node, Node>;
-  /** Leaves that this flush assigns, and those that a kernel overwrites so far. */
+  /** Leaves that this flush assigns. Nodes that kernels overwrite so far. */
   private readonly assigned: ReadonlySet<Node>;
   private readonly overwritten = new Set<Node>();
   /** Nodes that write their value into an arena. */
@@ -79,11 +80,14 @@ class Expansion implements Expanded {
     const parts = this.large ? splitNode(withSources(n, given), this.target.info.maxBindingBytes) : undefined;
     if (parts) return this.replace(n, parts, seq);
     const src = n.op.arena ? this.arenaSources(given, seq) : n.op.inPlace ? this.writableSources(n, given, seq) : given;
-    if (needsWidening(n, src)) return this.placeWidened(n, src, seq, user);
+    if (needsWidening(n, src)) return this.insertWidened(n, src, seq, user);
     const node = withSources(n, src);
     if (n.op.kind === "kernel" && !n.op.arena && !this.lower(node, user)) {
       const outputs = composed(n.op, node.src, n.attrs);
-      if (!outputs) throw new Error(`${n.op.name}: no kernel for these shapes and no fallback`);
+      if (!outputs)
+        throw new Error(
+          `${n.op.name}: no kernel for shape ${show(n.shape)} and no fallback: define a fallback for the op`,
+        );
       return this.replace(n, outputs, seq);
     }
     this.standIn.set(n, this.emit(node, seq));
@@ -119,7 +123,7 @@ class Expansion implements Expanded {
     return true;
   }
 
-  /** Puts ordinary ops in the place of a node. */
+  /** Replaces a node by ordinary ops that compute its outputs. */
   private replace(n: Node, outputs: readonly Node[], seq: number): void {
     const fresh = below(outputs, (s) => s.realized || this.sequence.has(s) || this.standIn.has(s));
     for (const s of [...outputs, ...fresh.flatMap((inner) => inner.src)])
@@ -129,9 +133,9 @@ class Expansion implements Expanded {
         );
     this.large ||= fresh.some((inner) => this.isLarge(inner));
     for (const inner of fresh) this.insert(inner, seq);
-    const placed = outputs.map((o) => this.standIn.get(o) ?? o);
-    if (n.outputs) this.replacedOutputs.set(n, placed);
-    else this.standIn.set(n, placed[0]);
+    const inserted = outputs.map((o) => this.standIn.get(o) ?? o);
+    if (n.outputs) this.replacedOutputs.set(n, inserted);
+    else this.standIn.set(n, inserted[0]);
   }
 
   private findTransposedProducts({ order }: Graph): Map<Node, Node> {
@@ -154,8 +158,8 @@ class Expansion implements Expanded {
     this.standIn.set(n, this.standIn.get(swapped)!);
   }
 
-  /** Templates and reductions compute in f32: halves are widened first (but those that a kernel reads), results rounded after. */
-  private placeWidened(n: Node, src: readonly Node[], seq: number, user: Node): void {
+  /** Templates and reductions compute in f32: casts f16 sources to f32, except those that the kernel reads as f16, and rounds the result. */
+  private insertWidened(n: Node, src: readonly Node[], seq: number, user: Node): void {
     const wide = (dtype: DType): DType => (dtype === "f16" ? "f32" : dtype);
     const outputs = n.outputs?.map((o) => ({ shape: o.shape, dtype: wide(o.dtype) }));
     const sources = src.map((s, i) => (n.op.halves?.includes(i) ? s : this.castTo(s, wide(s.dtype), seq)));
@@ -174,7 +178,7 @@ class Expansion implements Expanded {
     );
   }
 
-  /** Sources that a kernel overwrites are copied, unless they may be overwritten. */
+  /** Copies sources that the kernel overwrites but must not. */
   private writableSources(n: Node, src: readonly Node[], seq: number): Node[] {
     return src.map((s, i) => (n.op.inPlace!.includes(i) && !this.mayOverwrite(s) ? this.copyOf(s, seq) : s));
   }
@@ -187,7 +191,7 @@ class Expansion implements Expanded {
     return base.realized && this.assigned.has(base);
   }
 
-  /** A source in an arena is written straight to its position there: that needs a node of its own. */
+  /** The kernel of an arena's source writes it straight into the arena. So each source needs its own f32 node; others are copied. */
   private arenaSources(src: readonly Node[], seq: number): Node[] {
     if (src.every((s) => aliasOf(s)?.storage?.shared)) return [...src];
     return src.map((s) => {

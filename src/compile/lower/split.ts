@@ -7,8 +7,8 @@ import { computes, operandOf, passes } from "../expression/operand.ts";
 import { bytesOf, cutOf, extent, stretches } from "../expression/window.ts";
 
 /**
- * A node whose operands or results are larger than `limit` bytes as ordinary ops over parts, which may be split again.
- * Elementwise nodes need no split: their kernels are cut when they are generated. Undefined = nothing to do, or no way known.
+ * A node whose operands or results exceed `limit` bytes, as ordinary ops on parts, which may be split again.
+ * Elementwise nodes need no split: code generation cuts their kernels. Undefined if the node fits, or cannot be split.
  */
 export function splitNode(node: Node, limit: number): Node[] | undefined {
   const { op, src, outputs, attrs } = node;
@@ -36,7 +36,7 @@ const contextOf = (node: Node, limit: number, large: boolean): SplitContext => (
   stretches,
 });
 
-/** The dim of a reduction's source to cut: the source itself or a buffer that its fused work reads may be too large. */
+/** The dim of a reduction's source to cut, if the source or a buffer that its prologue reads is too large. */
 function cutOfReduction(source: Node, limit: number): { dim: number; parts: number } | undefined {
   const index = source.shape.map((n, d) => variable(d, n));
   const isBuffer = (n: Node): boolean => !computes(n) && !passes(n);

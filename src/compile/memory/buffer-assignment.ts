@@ -15,7 +15,7 @@ const SMALL = 4096; // bytes. Host inputs up to this size share one upload buffe
 
 /** A value of the plan that needs memory, from its first use to its last (in kernels, counted from 1). */
 interface Value {
-  /** What tells values apart: a node, an output of a node, or scratch. */
+  /** Identity of the value: a node, an output of a node, or scratch. */
   readonly key: object;
   readonly bytes: number;
   readonly from: number;
@@ -52,7 +52,7 @@ export class BufferAssignment {
     this.wanted = graph.roots.map((r) => this.sourceOf(r.node).base);
   }
 
-  /** Where a bound buffer lies. */
+  /** Location of a bound buffer. */
   of(bound: BufferRef): Location {
     const { ref, offset } = wholeBuffer(bound);
     if (ref !== bound) {
@@ -267,7 +267,7 @@ function overwritten(node: Node, output: number): Node | undefined {
   return source < 0 ? undefined : (aliasOf(node.src[source]) ?? node.src[source]);
 }
 
-/** Whether leaves lie in one buffer already, at these distances. */
+/** Whether leaves already lie in one buffer, at these offsets. */
 function isPacked(bases: readonly Node[], offsets: readonly number[]): boolean {
   const first = bases[0].storage;
   return (

@@ -11,7 +11,7 @@ export type Location = {
   | { readonly in: "arena"; readonly layout: string; readonly size: number }
 );
 
-/** What happens to a root after the last dispatch. `from` is absent where the value is in place already. */
+/** What happens to a root after the last dispatch. `from` is absent if the value was computed in its final buffer. */
 export type Finish =
   | { readonly mode: "read"; readonly root: number; readonly from: Location }
   | { readonly mode: "keep"; readonly root: number; readonly from?: Location }

@@ -62,7 +62,7 @@ function lowerAgain(core: Node, fused: FusedNames, { calls }: Expanded, target: 
   return changed;
 }
 
-/** Lets the tuner note which kernels of a plan it has no measurement for. */
+/** Asks the tuner about every kernel of a plan, so that it records those without a measurement. */
 export function askTuner({ plan, fused }: Choice, { calls }: Expanded, target: CompileTarget): void {
   for (const { core } of plan.groups)
     if (core && calls.has(core)) loweringOf(core.op.name)!(core, lowerContext(core, target, fused(core), "ask"));

@@ -25,7 +25,7 @@ export interface Fusions {
 const RUNS = { software: 50, integrated: Infinity, discrete: Infinity };
 /** Share of a run's time that all omitted fusions may cost together: plans may run much more often. */
 const SHARE = 0.015;
-/** CPU ms that a software driver compiles a template with fused work longer than an elementwise kernel (docs/log.md). */
+/** CPU ms by which a software driver compiles a fused template longer than an elementwise kernel (docs/log.md). */
 const COMPILE_MS = 70;
 const FLOPS_PER_MS = 2 ** 20 / 0.04; // of a software adapter
 
@@ -69,7 +69,7 @@ const savedBy = (list: readonly Fusion[]): number => list.reduce((sum, f) => sum
 
 /**
  * Fuses into a copy of `buffers`, and again without the fusions that are not worth their shader, until all that remain are:
- * other fusions may take the place of omitted ones.
+ * once one fusion is omitted, others may become possible.
  */
 export function keepWorthwhile<T>(
   buffers: ReadonlySet<Node>,
