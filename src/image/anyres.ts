@@ -2,7 +2,8 @@
  * LLaVA-NeXT's images of any resolution: the whole image at the size of one tile, then its tiles at the resolution of
  * `image_grid_pinpoints` that fits best. Sizes are [height, width]. The arithmetic is that of Hugging Face.
  */
-import { crop, type Filter, type Image, paste, resize, toRGB } from "./image.ts";
+import { crop, type Image, paste, toRGB } from "./image.ts";
+import { type Filter, resize } from "./resize.ts";
 
 export type Size = readonly [height: number, width: number];
 

@@ -2,3 +2,5 @@
 export { anyresRows, anyresTiles, bestResolution, type Size, type TileLayout, tileGrid } from "./anyres.ts";
 export { decodeImage, imageSize } from "./decode.ts";
 export * from "./image.ts";
+export * from "./processing.ts";
+export * from "./resize.ts";

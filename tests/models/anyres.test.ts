@@ -2,7 +2,7 @@ import { beforeAll, describe, expect, test } from "vitest";
 import { Llava } from "../../models/llava.ts";
 import { Processor } from "../../src/generate/chat.ts";
 import { anyresRows, anyresTiles, bestResolution, type Size, tileGrid } from "../../src/image/anyres.ts";
-import { resize } from "../../src/image/image.ts";
+import { resize } from "../../src/image/resize.ts";
 import { cat, manualSeed, rand, type Tensor, tensor } from "../../src/index.ts";
 import { saveCheckpoint } from "../../src/io/index.ts";
 import { jsonBytes, memoryFiles, writeFile } from "../../src/io/source.ts";

@@ -1,17 +1,9 @@
 import { readFileSync } from "node:fs";
 import { PNG } from "pngjs";
 import { describe, expect, it } from "vitest";
-import {
-  crop,
-  type Filter,
-  flatten,
-  type Image,
-  padToSquare,
-  preprocess,
-  resize,
-  resizeShortestEdge,
-  toRGB,
-} from "../../src/image/image.ts";
+import { crop, flatten, type Image, padToSquare, toRGB } from "../../src/image/image.ts";
+import { preprocess } from "../../src/image/processing.ts";
+import { type Filter, resize, resizeShortestEdge } from "../../src/image/resize.ts";
 import { goldenPath, readJson, readTensors } from "./goldens.ts";
 
 const file = goldenPath("preprocess", "clip", "case.json");
