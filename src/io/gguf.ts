@@ -1,10 +1,10 @@
-/** GGUF files (llama.cpp), versions 2 and 3: metadata, then a table of tensors, then their data. */
+/** Reads GGUF files (llama.cpp), versions 2 and 3: metadata, then a table of tensors, then their data. */
 import { numel, show } from "../graph/shape.ts";
 import type { FileSource } from "./source.ts";
 import { type StoredType, storedBytes } from "./stored.ts";
 import type { Entry, Header } from "./tensors.ts";
 
-/** ggml's numbers of stored types. */
+/** Stored types by their number in ggml. */
 const types: Readonly<Record<number, StoredType>> = {
   0: "F32",
   1: "F16",
@@ -24,12 +24,15 @@ const types: Readonly<Record<number, StoredType>> = {
   30: "BF16",
 };
 
-const FIRST_READ = 1 << 20;
+const FIRST_READ = 1 << 20; // bytes; four times as many per further try
 
-/** Thrown by `Reader` when the bytes at hand do not suffice. */
-class Short extends Error {}
+/** `Reader` needs more bytes than it has. */
+class NeedsMoreBytes extends Error {}
 
-/** Reads the metadata and the table of a GGUF file. Shapes are row-major, as everywhere here. */
+/**
+ * Reads the metadata and the table of a GGUF file. GGUF lists the fastest dim first; shapes here are row-major.
+ * @throws if the file is missing, truncated or no GGUF file, or has a stored type that we do not know.
+ */
 export async function readGguf(source: FileSource, path: string): Promise<Header> {
   const where = `${source.location}/${path}`;
   const size = await source.size(path);
@@ -39,7 +42,7 @@ export async function readGguf(source: FileSource, path: string): Promise<Header
     try {
       return parse(new Reader(bytes), where, size);
     } catch (error) {
-      if (!(error instanceof Short)) throw error;
+      if (!(error instanceof NeedsMoreBytes)) throw error;
       if (length >= size || length > 2 ** 30)
         throw new Error(`${where} is truncated or no GGUF file: its table does not end within ${size} bytes`);
     }
@@ -47,7 +50,7 @@ export async function readGguf(source: FileSource, path: string): Promise<Header
 }
 
 function parse(reader: Reader, where: string, size: number): Header {
-  if (reader.u32() !== 0x46554747) throw new Error(`${where}: not a GGUF file`);
+  if (reader.u32() !== 0x46554747) throw new Error(`${where}: not a GGUF file: its first bytes are not "GGUF"`);
   const version = reader.u32();
   if (version !== 2 && version !== 3) throw new Error(`${where}: GGUF version ${version}; known are 2 and 3`);
   const tensors = reader.u64();
@@ -68,14 +71,15 @@ function parse(reader: Reader, where: string, size: number): Header {
       throw new Error(`${where}: tensor ${name} has ggml type ${type}; known are ${Object.values(types).join(" ")}`);
     const start = data + offset;
     const end = start + storedBytes(dtype, shape);
-    if (!Number.isSafeInteger(numel(shape))) throw new Error(`${where}: tensor ${name} has shape ${show(shape)}`);
+    if (!Number.isSafeInteger(numel(shape)))
+      throw new Error(`${where}: tensor ${name} has shape ${show(shape)}, too many elements`);
     if (end > size) throw new Error(`${where} is truncated: tensor ${name} ends at byte ${end}, the file at ${size}`);
     entries.set(name, { dtype, shape, start, end });
   }
   return { entries, metadata };
 }
 
-/** Little-endian values in turn. */
+/** Reads little-endian values one after another. */
 class Reader {
   at = 0;
   private readonly view: DataView;
@@ -84,8 +88,9 @@ class Reader {
     this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   }
 
+  /** Skips `length` bytes and returns the position of the first one. */
   private take(length: number): number {
-    if (this.at + length > this.bytes.length) throw new Short();
+    if (this.at + length > this.bytes.length) throw new NeedsMoreBytes();
     return (this.at += length) - length;
   }
 
@@ -103,6 +108,7 @@ class Reader {
     return new TextDecoder().decode(this.bytes.subarray(from, from + length));
   }
 
+  /** A metadata value of a GGUF type. */
   value(type: number, where: string): unknown {
     const { view: v } = this;
     switch (type) {
@@ -125,10 +131,10 @@ class Reader {
       case 8:
         return this.text();
       case 9: {
-        const of = this.u32();
+        const itemType = this.u32();
         const count = this.u64();
         const items: unknown[] = [];
-        for (let i = 0; i < count; i++) items.push(this.value(of, where));
+        for (let i = 0; i < count; i++) items.push(this.value(itemType, where));
         return items;
       }
       case 10:
@@ -138,7 +144,7 @@ class Reader {
       case 12:
         return v.getFloat64(this.take(8), true);
       default:
-        throw new Error(`${where}: metadata of unknown type ${type}`);
+        throw new Error(`${where}: metadata has the unknown type ${type}; known are 0 to 12`);
     }
   }
 }

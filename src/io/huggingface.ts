@@ -14,18 +14,25 @@ import { type ByteChunks, type FileSource, jsonBytes, readJson, replaceFiles } f
 import { elementBytes, type StoredType } from "./stored.ts";
 import { TensorFiles } from "./tensors.ts";
 
-/** A folder in the layout of Hugging Face: config.json and the weights, in one file or in shards with an index. */
+/** A folder in the layout of Hugging Face: config.json, and the weights in one file or in shards with an index. */
 export interface Checkpoint {
+  /** Parsed config.json. */
   readonly config: any;
   readonly tensors: TensorFiles;
 }
 
+/**
+ * Opens a checkpoint folder. Reads the config and the tables of the weights, no tensors yet.
+ * @example const { config, tensors } = await openCheckpoint(await openFolder("./vicuna-7b"))
+ * @throws if config.json or the weights are missing.
+ */
 export async function openCheckpoint(source: FileSource): Promise<Checkpoint> {
-  if ((await source.size("config.json")) === undefined) throw new Error(`${source.location}: no config.json there`);
+  if ((await source.size("config.json")) === undefined)
+    throw new Error(`${source.location}: no config.json there; expected the folder of a checkpoint`);
   return { config: await readJson(source, "config.json"), tensors: await openWeights(source) };
 }
 
-/** Where weights are looked for, the best first. */
+/** File names of weights. The first that exists is read. */
 const weightFiles = [
   "model.safetensors",
   "model.safetensors.index.json",
@@ -33,44 +40,47 @@ const weightFiles = [
   "pytorch_model.bin.index.json",
 ];
 
-/** The weights of a folder without its config. */
+/**
+ * Opens the weights of a folder, which needs no config.json.
+ * @throws if the folder has no file of weights.
+ */
 export async function openWeights(source: FileSource): Promise<TensorFiles> {
   for (const path of weightFiles) if ((await source.size(path)) !== undefined) return TensorFiles.open(source, path);
   throw new Error(`${source.location}: expected weights: one of ${weightFiles.join(", ")}`);
 }
 
 export interface SaveOptions extends WriteOptions {
-  /** Files grow to at most this many bytes, a single larger tensor apart. Default 4 GiB. */
+  /** Largest file, in bytes, unless a single tensor is larger. Default 4 GiB. */
   readonly maxShardBytes?: number;
-  /** A folder whose tokenizer, generation and preprocessor files are written too. */
+  /** A folder whose tokenizer, generation and preprocessor files are copied. */
   readonly companions?: FileSource;
 }
 
-/** Tensors to save: anything that has a shape and can be read, and bytes of other files. */
+/** Tensors to save by name: anything with a shape, a dtype and readable values, or bytes in a stored format. */
 export type Saveable = Readonly<
   Record<string, { readonly shape: Shape; readonly dtype: DType; data(): Promise<WriteData> } | StoredEntry>
 >;
 type WriteData = Awaited<ReturnType<ValueEntry["read"]>>;
 
-/** How a tensor was stored in the file that it came from: it is written so again. */
+/** Name and stored type of a tensor in the file it was loaded from. A save uses them again. */
 interface Origin {
   readonly name: string;
   readonly type?: FloatType;
 }
 const origins = new WeakMap<object, Origin>();
 
-/** Notes under which name and how a tensor was stored. */
+/** Records the name and the stored type under which `tensor` was loaded. `saveCheckpoint` uses them again. */
 export function noteOrigin(tensor: object, name: string, type: StoredType): void {
   origins.set(tensor, { name, type: type === "F32" || type === "F16" || type === "BF16" ? type : undefined });
 }
 
-/** Notes that `copy` stands for `tensor` when it is saved. */
+/** Records that `copy` is saved as `tensor` would be. */
 export function copyOrigin(tensor: object, copy: object): void {
   const origin = origins.get(tensor);
   if (origin) origins.set(copy, origin);
 }
 
-/** Tensors as a writer takes them, under the names of the file that they came from, else their own. */
+/** The entries to write for a state: under the name in the file that a tensor came from, if there is one, else its own. */
 export const writeEntries = (state: Saveable): Record<string, WriteEntry> =>
   Object.fromEntries(
     Object.entries(state).map(([name, tensor]) => {
@@ -83,7 +93,7 @@ export const writeEntries = (state: Saveable): Record<string, WriteEntry> =>
     }),
   );
 
-/** Files of a checkpoint folder that say how its model is used. */
+/** Files of a checkpoint folder that describe how to use the model. */
 const companionFiles = [
   "tokenizer.json",
   "tokenizer.model",
@@ -102,8 +112,9 @@ const companionFiles = [
 const torchTypes: Record<FloatType, string> = { F32: "float32", F16: "float16", BF16: "bfloat16" };
 
 /**
- * Writes config.json and the weights, and removes weights that an earlier save left under other names. All files are
- * complete before the first of the old ones is replaced.
+ * Writes config.json and the weights, and removes weights that an earlier save left under other names. All new files are complete
+ * before the first old one is replaced.
+ * @example await saveCheckpoint(await openFolder("./out"), config, model.stateDict(), { float: "F16" })
  */
 export async function saveCheckpoint(
   source: FileSource,
@@ -112,19 +123,7 @@ export async function saveCheckpoint(
   options: SaveOptions = {},
 ): Promise<void> {
   const { maxShardBytes = 2 ** 32, companions, ...write } = options;
-  const shards: Record<string, WriteEntry>[] = [{}];
-  let bytes = 0;
-  let total = 0;
-  for (const [name, entry] of Object.entries(writeEntries(state))) {
-    const size = numel(entry.shape) * elementBytes(storedType(entry, write.float));
-    if (bytes > 0 && bytes + size > maxShardBytes) {
-      shards.push({});
-      bytes = 0;
-    }
-    shards[shards.length - 1][name] = entry;
-    bytes += size;
-    total += size;
-  }
+  const { shards, total } = shardsFor(writeEntries(state), maxShardBytes, write.float);
   const digits = (n: number) => String(n).padStart(5, "0");
   const named = (i: number) =>
     shards.length === 1 ? weightFiles[0] : `model-${digits(i + 1)}-of-${digits(shards.length)}.safetensors`;
@@ -147,7 +146,29 @@ export async function saveCheckpoint(
   await replaceFiles(source, files, await staleWeights(source, new Set(files.map(([path]) => path))));
 }
 
-/** Weights in a folder that a save under other names would leave behind, to be read in place of the new ones. */
+/** Distributes tensors, in order, over files of at most `maxShardBytes`. `total` counts the bytes of all tensors. */
+function shardsFor(
+  entries: Readonly<Record<string, WriteEntry>>,
+  maxShardBytes: number,
+  float: FloatType | undefined,
+): { shards: Record<string, WriteEntry>[]; total: number } {
+  const shards: Record<string, WriteEntry>[] = [{}];
+  let bytes = 0;
+  let total = 0;
+  for (const [name, entry] of Object.entries(entries)) {
+    const size = numel(entry.shape) * elementBytes(storedType(entry, float));
+    if (bytes > 0 && bytes + size > maxShardBytes) {
+      shards.push({});
+      bytes = 0;
+    }
+    shards[shards.length - 1][name] = entry;
+    bytes += size;
+    total += size;
+  }
+  return { shards, total };
+}
+
+/** Weights of an earlier save under other names. If they stayed, a reader could find them before the new ones. */
 async function staleWeights(source: FileSource, fresh: ReadonlySet<string>): Promise<string[]> {
   const stale = new Set<string>();
   for (const path of weightFiles) {
@@ -155,13 +176,13 @@ async function staleWeights(source: FileSource, fresh: ReadonlySet<string>): Pro
     if (!fresh.has(path)) stale.add(path);
     if (path.endsWith(".index.json")) for (const shard of await shardsOf(source, path)) stale.add(shard);
   }
-  const written = new Set(Array.from(fresh, (path) => path.toLowerCase())); // some file systems ignore case
+  const written = new Set(Array.from(fresh, (path) => path.toLowerCase())); // file systems may ignore case
   return [...stale].filter((path) => !written.has(path.toLowerCase()));
 }
 
-/** Files of weights in the folder that an old index lists. What it names elsewhere, or of another kind, is not ours to remove. */
+/** The weight files inside the folder that an old index lists. Files outside or of other kinds must not be removed. */
 async function shardsOf(source: FileSource, path: string): Promise<string[]> {
-  const index = await readJson(source, path).catch(() => undefined); // a broken index is replaced like any other
+  const index = await readJson(source, path).catch(() => undefined); // a damaged index is replaced too
   const shards: string[] = [];
   for (const file of new Set(Object.values(index?.weight_map ?? {}))) {
     const shard = pathInside(file);

@@ -1,217 +1,223 @@
 /**
- * Python's pickle, as far as state dicts go. A pickle is a program: here it can make numbers, strings, tuples, lists
- * and dicts, and name the few globals that the caller gives; any other global is an error before anything is made of it.
+ * The part of Python's pickle format that state dicts use. A pickle is a program for a stack machine. Here it can build numbers,
+ * strings, tuples, lists and dicts, and name the globals that the caller lists. Any other global is an error, and nothing runs.
  */
 
-/** A function that a pickle may call by name. */
-export type Reduce = (...args: any[]) => unknown;
-
-/** A global that a pickle may name: something to call, or a value. */
+/** The globals that a pickle may name: functions to call, or values. */
 export type Globals = ReadonlyMap<string, unknown>;
 
-const MARK = Symbol("mark");
-
-/** The object that `bytes` describe. `persistent` gives the objects that are stored outside of the pickle. */
+/**
+ * The object that a pickle describes. Dicts become Maps, tuples and lists arrays.
+ * @param where names the file in errors
+ * @param persistent gives an object that is stored outside the pickle, by its id
+ * @throws if the pickle is damaged, or names anything that `globals` does not list.
+ */
 export function unpickle(
   bytes: Uint8Array,
   where: string,
   globals: Globals,
   persistent: (id: unknown[]) => unknown,
 ): unknown {
-  const v = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const stack: unknown[] = [];
-  const memo = new Map<number, unknown>();
-  let at = 0;
-  const fail = (what: string): never => {
-    throw new Error(`${where}: ${what} (byte ${at} of the pickle)`);
-  };
-  const take = (length: number): number => {
-    if (length < 0 || at + length > bytes.length) fail("the pickle is truncated");
-    return (at += length) - length;
-  };
-  const byte = (): number => bytes[take(1)];
-  const uint = (): number => v.getUint32(take(4), true);
-  const text = (length: number): string => {
-    const from = take(length);
-    return new TextDecoder().decode(bytes.subarray(from, from + length));
-  };
-  const line = (): string => {
-    const end = bytes.indexOf(10, at);
-    if (end < 0) fail("the pickle is truncated");
-    const found = text(end - at);
-    at++;
-    return found;
-  };
-  const long = (length: number): number => {
-    const from = take(length);
-    let value = 0n;
-    for (let i = length - 1; i >= 0; i--) value = (value << 8n) | BigInt(bytes[from + i]);
-    const exact = Number(BigInt.asIntN(8 * length, value));
-    return Number.isSafeInteger(exact) ? exact : fail(`the integer ${exact} is too large`);
-  };
-  const pop = (): unknown => (stack.length ? stack.pop() : fail("the stack of the pickle is empty"));
-  const toMark = (): unknown[] => {
-    const from = stack.lastIndexOf(MARK);
-    return from < 0 ? fail("a mark is missing") : stack.splice(from).slice(1);
-  };
-  const top = (): unknown => stack[stack.length - 1];
-  const global = (module: string, name: string): unknown => {
-    const full = `${module}.${name}`;
-    return globals.has(full)
-      ? globals.get(full)
-      : fail(
-          `the pickle asks for ${full}, which is not in the list of what a checkpoint may name; nothing was executed`,
-        );
-  };
-  const call = (callable: unknown, args: unknown): unknown =>
-    typeof callable === "function" && Array.isArray(args) ? callable(...args) : fail("a call of what is no function");
-  const setItems = (items: unknown[]): void => {
-    const dict = top();
-    if (!(dict instanceof Map)) return fail("items for what is no dict");
-    for (let i = 0; i + 1 < items.length; i += 2) dict.set(items[i], items[i + 1]);
-  };
-  const append = (items: unknown[]): void => {
-    const list = top();
-    if (!Array.isArray(list)) return fail("items for what is no list");
-    for (const item of items) list.push(item);
-  };
-
+  const machine = new Machine(bytes, where, globals, persistent);
   for (;;) {
-    const op = String.fromCharCode(byte());
-    switch (op) {
-      case "\x80": // protocol
-        byte();
-        break;
-      case "\x95": // frame
-        take(8);
-        break;
-      case ".":
-        return pop();
-      case "(":
-        stack.push(MARK);
-        break;
-      case "0":
-        pop();
-        break;
-      case "1":
-        toMark();
-        break;
-      case "2":
-        stack.push(top());
-        break;
-      case "N":
-        stack.push(null);
-        break;
-      case "\x88":
-        stack.push(true);
-        break;
-      case "\x89":
-        stack.push(false);
-        break;
-      case "K":
-        stack.push(byte());
-        break;
-      case "M":
-        stack.push(v.getUint16(take(2), true));
-        break;
-      case "J":
-        stack.push(v.getInt32(take(4), true));
-        break;
-      case "\x8a":
-        stack.push(long(byte()));
-        break;
-      case "\x8b":
-        stack.push(long(uint()));
-        break;
-      case "G":
-        stack.push(v.getFloat64(take(8), false));
-        break;
-      case "X":
-      case "B":
-      case "T":
-        stack.push(text(uint()));
-        break;
-      case "\x8c":
-      case "C":
-      case "U":
-        stack.push(text(byte()));
-        break;
-      case ")":
-      case "]":
-        stack.push([]);
-        break;
-      case "}":
-        stack.push(new Map());
-        break;
-      case "t":
-      case "l":
-        stack.push(toMark());
-        break;
-      case "d": {
-        const items = toMark();
-        stack.push(new Map());
-        setItems(items);
-        break;
-      }
-      case "\x85":
-        stack.push([pop()]);
-        break;
-      case "\x86":
-        stack.push([pop(), pop()].reverse());
-        break;
-      case "\x87":
-        stack.push([pop(), pop(), pop()].reverse());
-        break;
-      case "a":
-        append([pop()]);
-        break;
-      case "e":
-        append(toMark());
-        break;
-      case "s":
-        setItems([pop(), pop()].reverse());
-        break;
-      case "u":
-        setItems(toMark());
-        break;
-      case "q":
-        memo.set(byte(), top());
-        break;
-      case "r":
-        memo.set(uint(), top());
-        break;
-      case "\x94":
-        memo.set(memo.size, top());
-        break;
-      case "h":
-        stack.push(memo.get(byte()));
-        break;
-      case "j":
-        stack.push(memo.get(uint()));
-        break;
-      case "c":
-        stack.push(global(line(), line()));
-        break;
-      case "\x93": {
-        const [name, module] = [pop(), pop()];
-        stack.push(global(String(module), String(name)));
-        break;
-      }
-      case "R": {
-        const args = pop();
-        stack.push(call(pop(), args));
-        break;
-      }
-      case "b": // attributes of an object, such as the versions that a state dict carries: of no use here
-        pop();
-        break;
-      case "Q": {
-        const id = pop();
-        stack.push(persistent(Array.isArray(id) ? id : [id]));
-        break;
-      }
-      default:
-        fail(`the pickle has the instruction 0x${op.charCodeAt(0).toString(16)}, which state dicts do not use`);
-    }
+    const code = machine.byte();
+    if (code === STOP) return machine.pop();
+    const instruction = instructions.get(code);
+    if (!instruction)
+      machine.fail(`the pickle has the instruction 0x${code.toString(16)}, which state dicts do not use`);
+    instruction!(machine);
   }
+}
+
+const STOP = 0x2e;
+const MARK = Symbol("mark");
+
+/** The bytes of a pickle, read in order, and the stack and memo of its program. */
+class Machine {
+  readonly stack: unknown[] = [];
+  readonly memo = new Map<number, unknown>();
+  readonly #view: DataView;
+  #at = 0;
+
+  constructor(
+    readonly bytes: Uint8Array,
+    readonly where: string,
+    readonly globals: Globals,
+    readonly persistent: (id: unknown[]) => unknown,
+  ) {
+    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  }
+
+  fail(problem: string): never {
+    throw new Error(`${this.where}: ${problem} (byte ${this.#at} of the pickle)`);
+  }
+
+  /** Skips `length` bytes and returns the position of the first one. */
+  take(length: number): number {
+    if (length < 0 || this.#at + length > this.bytes.length) this.fail("the pickle is truncated");
+    return (this.#at += length) - length;
+  }
+
+  byte(): number {
+    return this.bytes[this.take(1)];
+  }
+
+  uint16(): number {
+    return this.#view.getUint16(this.take(2), true);
+  }
+
+  uint32(): number {
+    return this.#view.getUint32(this.take(4), true);
+  }
+
+  int32(): number {
+    return this.#view.getInt32(this.take(4), true);
+  }
+
+  float64(): number {
+    return this.#view.getFloat64(this.take(8), false);
+  }
+
+  /** A little-endian integer of `length` bytes. */
+  integer(length: number): number {
+    const from = this.take(length);
+    let value = 0n;
+    for (let i = length - 1; i >= 0; i--) value = (value << 8n) | BigInt(this.bytes[from + i]);
+    const exact = Number(BigInt.asIntN(8 * length, value));
+    return Number.isSafeInteger(exact) ? exact : this.fail(`the integer ${exact} is too large`);
+  }
+
+  text(length: number): string {
+    const from = this.take(length);
+    return new TextDecoder().decode(this.bytes.subarray(from, from + length));
+  }
+
+  /** The text up to the next newline. */
+  line(): string {
+    const end = this.bytes.indexOf(10, this.#at);
+    if (end < 0) this.fail("the pickle is truncated");
+    const found = this.text(end - this.#at);
+    this.#at++;
+    return found;
+  }
+
+  push(value: unknown): void {
+    this.stack.push(value);
+  }
+
+  pop(): unknown {
+    return this.stack.length ? this.stack.pop() : this.fail("the stack of the pickle is empty");
+  }
+
+  top(): unknown {
+    return this.stack[this.stack.length - 1];
+  }
+
+  /** Pops all values above the last mark, and the mark. */
+  popToMark(): unknown[] {
+    const from = this.stack.lastIndexOf(MARK);
+    return from < 0 ? this.fail("a mark is missing") : this.stack.splice(from).slice(1);
+  }
+
+  global(module: string, name: string): unknown {
+    const full = `${module}.${name}`;
+    return this.globals.has(full)
+      ? this.globals.get(full)
+      : this.fail(
+          `the pickle asks for ${full}, which is not in the list of globals that a checkpoint may name; nothing was executed`,
+        );
+  }
+
+  call(callable: unknown, args: unknown): unknown {
+    return typeof callable === "function" && Array.isArray(args)
+      ? callable(...args)
+      : this.fail("the pickle calls a value that is not a function");
+  }
+
+  /** Adds keys and values, in alternation, to the dict on top of the stack. */
+  setItems(items: unknown[]): void {
+    const dict = this.top();
+    if (!(dict instanceof Map)) return this.fail("the pickle adds keys to a value that is not a dict");
+    for (let i = 0; i + 1 < items.length; i += 2) dict.set(items[i], items[i + 1]);
+  }
+
+  /** Adds items to the list on top of the stack. */
+  append(items: unknown[]): void {
+    const list = this.top();
+    if (!Array.isArray(list)) return this.fail("the pickle adds items to a value that is not a list");
+    for (const item of items) list.push(item);
+  }
+}
+
+type Instruction = (m: Machine) => void;
+
+/** The instructions: code, name in Python's pickletools, effect. */
+const table: readonly [code: string, name: string, run: Instruction][] = [
+  ["\x80", "PROTO", (m) => m.take(1)],
+  ["\x95", "FRAME", (m) => m.take(8)],
+  ["(", "MARK", (m) => m.push(MARK)],
+  ["0", "POP", (m) => m.pop()],
+  ["1", "POP_MARK", (m) => m.popToMark()],
+  ["2", "DUP", (m) => m.push(m.top())],
+  ["N", "NONE", (m) => m.push(null)],
+  ["\x88", "NEWTRUE", (m) => m.push(true)],
+  ["\x89", "NEWFALSE", (m) => m.push(false)],
+  ["K", "BININT1", (m) => m.push(m.byte())],
+  ["M", "BININT2", (m) => m.push(m.uint16())],
+  ["J", "BININT", (m) => m.push(m.int32())],
+  ["\x8a", "LONG1", (m) => m.push(m.integer(m.byte()))],
+  ["\x8b", "LONG4", (m) => m.push(m.integer(m.uint32()))],
+  ["G", "BINFLOAT", (m) => m.push(m.float64())],
+  ["X", "BINUNICODE", (m) => m.push(m.text(m.uint32()))],
+  ["B", "BINBYTES", (m) => m.push(m.text(m.uint32()))],
+  ["T", "BINSTRING", (m) => m.push(m.text(m.uint32()))],
+  ["\x8c", "SHORT_BINUNICODE", (m) => m.push(m.text(m.byte()))],
+  ["C", "SHORT_BINBYTES", (m) => m.push(m.text(m.byte()))],
+  ["U", "SHORT_BINSTRING", (m) => m.push(m.text(m.byte()))],
+  [")", "EMPTY_TUPLE", (m) => m.push([])],
+  ["]", "EMPTY_LIST", (m) => m.push([])],
+  ["}", "EMPTY_DICT", (m) => m.push(new Map())],
+  ["t", "TUPLE", (m) => m.push(m.popToMark())],
+  ["l", "LIST", (m) => m.push(m.popToMark())],
+  ["d", "DICT", dict],
+  ["\x85", "TUPLE1", (m) => m.push([m.pop()])],
+  ["\x86", "TUPLE2", (m) => m.push([m.pop(), m.pop()].reverse())],
+  ["\x87", "TUPLE3", (m) => m.push([m.pop(), m.pop(), m.pop()].reverse())],
+  ["a", "APPEND", (m) => m.append([m.pop()])],
+  ["e", "APPENDS", (m) => m.append(m.popToMark())],
+  ["s", "SETITEM", (m) => m.setItems([m.pop(), m.pop()].reverse())],
+  ["u", "SETITEMS", (m) => m.setItems(m.popToMark())],
+  ["q", "BINPUT", (m) => m.memo.set(m.byte(), m.top())],
+  ["r", "LONG_BINPUT", (m) => m.memo.set(m.uint32(), m.top())],
+  ["\x94", "MEMOIZE", (m) => m.memo.set(m.memo.size, m.top())],
+  ["h", "BINGET", (m) => m.push(m.memo.get(m.byte()))],
+  ["j", "LONG_BINGET", (m) => m.push(m.memo.get(m.uint32()))],
+  ["c", "GLOBAL", (m) => m.push(m.global(m.line(), m.line()))],
+  ["\x93", "STACK_GLOBAL", stackGlobal],
+  ["R", "REDUCE", reduce],
+  ["b", "BUILD", (m) => m.pop()], // attributes of an object (such as the versions of a state dict) are dropped
+  ["Q", "BINPERSID", persistentId],
+];
+
+const instructions: ReadonlyMap<number, Instruction> = new Map(table.map(([code, , run]) => [code.charCodeAt(0), run]));
+
+function dict(m: Machine): void {
+  const items = m.popToMark();
+  m.push(new Map());
+  m.setItems(items);
+}
+
+function stackGlobal(m: Machine): void {
+  const [name, module] = [m.pop(), m.pop()];
+  m.push(m.global(String(module), String(name)));
+}
+
+function reduce(m: Machine): void {
+  const args = m.pop();
+  m.push(m.call(m.pop(), args));
+}
+
+function persistentId(m: Machine): void {
+  const id = m.pop();
+  m.push(m.persistent(Array.isArray(id) ? id : [id]));
 }

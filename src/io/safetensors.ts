@@ -4,22 +4,29 @@ import { type FileSource, writeFile } from "./source.ts";
 import { elementBytes, plainTypes, round16, type StoredType, storedBytes } from "./stored.ts";
 import type { Entry, Header } from "./tensors.ts";
 
-/** Reads the table of a safetensors file. */
+/**
+ * Reads the table of a safetensors file.
+ * @throws if the file is missing, truncated or inconsistent, or has a dtype that we do not know.
+ */
 export async function readSafetensors(source: FileSource, path: string): Promise<Header> {
   const where = `${source.location}/${path}`;
   const size = await source.size(path);
   if (size === undefined) throw new Error(`${where}: no such file`);
   if (size < 8)
-    throw new Error(`${where} is not a safetensors file: it has ${size} bytes, a header length alone takes 8`);
+    throw new Error(
+      `${where} is not a safetensors file: it has ${size} bytes, and the length of the header alone takes 8`,
+    );
   const head = await source.read(path, 0, 8);
   const length = Number(new DataView(head.buffer, head.byteOffset, 8).getBigUint64(0, true));
   if (length < 2 || 8 + length > size) {
-    throw new Error(`${where} is truncated or no safetensors file: header of ${length} bytes in a file of ${size}`);
+    throw new Error(
+      `${where} is truncated or no safetensors file: it gives its header ${length} bytes, and the file has ${size}`,
+    );
   }
-  const text = new TextDecoder().decode(await source.read(path, 8, 8 + length));
+  const json = new TextDecoder().decode(await source.read(path, 8, 8 + length));
   let parsed: Record<string, any>;
   try {
-    parsed = JSON.parse(text);
+    parsed = JSON.parse(json);
   } catch (error) {
     throw new Error(`${where}: the header is not valid JSON: ${(error as Error).message}`);
   }
@@ -31,6 +38,7 @@ export async function readSafetensors(source: FileSource, path: string): Promise
   return { metadata: metadata as Record<string, string>, entries };
 }
 
+/** The entry of a tensor, checked. Offsets in the header count from byte `base`; `size` is that of the file. */
 function checkEntry(where: string, name: string, info: any, base: number, size: number): Entry {
   const { dtype, shape, data_offsets: offsets } = info ?? {};
   const isSize = (n: unknown) => Number.isSafeInteger(n) && (n as number) >= 0;
@@ -56,7 +64,7 @@ function checkEntry(where: string, name: string, info: any, base: number, size: 
   return { dtype, shape, start, end };
 }
 
-/** A corrupt header may let two tensors share bytes, which would load as plausible numbers. */
+/** @throws if two tensors share bytes. A damaged header could cause this, and plausible numbers would load. */
 function checkOverlap(where: string, entries: ReadonlyMap<string, Entry>): void {
   const sorted = [...entries].filter(([, e]) => e.end > e.start).sort((a, b) => a[1].start - b[1].start);
   for (let i = 1; i < sorted.length; i++) {
@@ -65,34 +73,40 @@ function checkOverlap(where: string, entries: ReadonlyMap<string, Entry>): void 
   }
 }
 
-/** A tensor to write: its values, or bytes that are written as they are. */
+/** A tensor to write: values, or bytes that are written as is. */
 export type WriteEntry = ValueEntry | StoredEntry;
 
-/** `read` is called when its turn comes, so that one tensor at a time is in memory. */
+/** Values to write. */
 export interface ValueEntry {
   readonly shape: Shape;
   readonly dtype: DType;
-  /** How a float is stored unless the options say; default F32. */
+  /** Stored type of floats, if the options give none. Default F32. */
   readonly stored?: FloatType;
+  /** Called when the tensor is written, so that only one tensor at a time is in memory. */
   readonly read: () => HostArray | Promise<HostArray>;
 }
 
-/** A tensor in the form of its file, which no option changes. */
+/** A tensor in its stored format, which no option changes. */
 export interface StoredEntry {
   readonly shape: Shape;
   readonly stored: StoredType;
   readonly bytes: Uint8Array;
 }
 
+/** Stored types of floats that a writer can produce. */
 export type FloatType = "F32" | "F16" | "BF16";
 
 export interface WriteOptions {
-  /** How floats are stored, rounded to nearest even. Default: as they were loaded, else F32. Integers keep their type. */
+  /** Stored type of floats, rounded to nearest even. Default: as they were loaded, else F32. Integers keep their type. */
   readonly float?: FloatType;
+  /** Default { format: "pt" }, which transformers expects. */
   readonly metadata?: Readonly<Record<string, string>>;
 }
 
-/** Writes one safetensors file, atomically. */
+/**
+ * Writes one safetensors file, atomically.
+ * @example await saveSafetensors(await openFolder("./out"), "model.safetensors", writeEntries(model.stateDict()))
+ */
 export async function saveSafetensors(
   source: FileSource,
   path: string,
@@ -102,7 +116,7 @@ export async function saveSafetensors(
   await writeFile(source, path, safetensorsChunks(tensors, options));
 }
 
-/** The bytes of a safetensors file, tensor by tensor. */
+/** The bytes of a safetensors file: the header, then one chunk per tensor. */
 export async function* safetensorsChunks(
   tensors: Readonly<Record<string, WriteEntry>>,
   options: WriteOptions = {},
@@ -117,16 +131,16 @@ export async function* safetensorsChunks(
     header[name] = { dtype: stored, shape, data_offsets: [offset, end] };
     offset = end;
   }
-  const text = new TextEncoder().encode(JSON.stringify(header));
-  const padded = Math.ceil(text.length / 8) * 8; // data start aligned, as other writers do
+  const json = new TextEncoder().encode(JSON.stringify(header));
+  const padded = Math.ceil(json.length / 8) * 8; // aligns the data to 8 bytes, as other writers do
   const head = new Uint8Array(8 + padded).fill(0x20);
   new DataView(head.buffer).setBigUint64(0, BigInt(padded), true);
-  head.set(text, 8);
+  head.set(json, 8);
   yield head;
   for (const [name, tensor] of Object.entries(tensors)) yield encode(name, tensor, storedType(tensor, float));
 }
 
-/** How a tensor is stored. */
+/** The stored type of an entry. `float` overrides that of floats. */
 export function storedType(entry: WriteEntry, float?: FloatType): StoredType {
   if ("bytes" in entry) return entry.stored;
   const { dtype, stored = "F32" } = entry;
@@ -135,12 +149,13 @@ export function storedType(entry: WriteEntry, float?: FloatType): StoredType {
   return dtype === "bool" ? "BOOL" : (float ?? stored);
 }
 
-/** The values of a tensor as bytes of a file. */
+/** The bytes of an entry in a stored type. */
 export async function encode(name: string, entry: WriteEntry, stored: StoredType): Promise<Uint8Array> {
   if ("bytes" in entry) return entry.bytes;
   const { shape, read } = entry;
   const data = await read();
-  if (data.length !== numel(shape)) throw new Error(`${name}: ${data.length} values for shape ${show(shape)}`);
+  if (data.length !== numel(shape))
+    throw new Error(`tensor ${name}: got ${data.length} values for shape ${show(shape)}, expected ${numel(shape)}`);
   if (stored === "F16" || stored === "BF16") return new Uint8Array(round16(data, stored).buffer);
   if (stored === "BOOL") return Uint8Array.from(data, (x) => (x ? 1 : 0));
   return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);

@@ -3,7 +3,10 @@ import { namedPath } from "../runtime/path.ts";
 
 export type { ByteChunks, FileSource, NewFiles } from "../runtime/file-source.ts";
 
-/** Files in memory: for tests, uploads in a page, and checkpoints that never touch a disk. */
+/**
+ * Files in memory, for tests, uploads in a page, and checkpoints without a disk. Can be written.
+ * @example memoryFiles(new Map([["config.json", new TextEncoder().encode("{}")]]))
+ */
 export function memoryFiles(
   files: Map<string, Uint8Array> = new Map(),
 ): FileSource & { files: Map<string, Uint8Array> } {
@@ -12,7 +15,8 @@ export function memoryFiles(
     location: "memory",
     async read(path, start = 0, end) {
       const bytes = files.get(path);
-      if (!bytes) throw new Error(`memory: there is no file ${path}`);
+      if (!bytes)
+        throw new Error(`memory: there is no file ${path}; there are ${[...files.keys()].join(", ") || "none"}`);
       return bytes.subarray(start, end);
     },
     size: async (path) => files.get(path)?.byteLength,
@@ -20,17 +24,17 @@ export function memoryFiles(
       files.set(path, await concatBytes(chunks));
     },
     async replace(fresh, stale) {
-      const made: [string, Uint8Array][] = [];
-      for (const [path, chunks] of fresh) made.push([path, await concatBytes(chunks())]);
+      const complete: [string, Uint8Array][] = [];
+      for (const [path, chunks] of fresh) complete.push([path, await concatBytes(chunks())]);
       for (const path of stale) files.delete(path);
-      for (const [path, bytes] of made) files.set(path, bytes);
+      for (const [path, bytes] of complete) files.set(path, bytes);
     },
   };
 }
 
 /**
- * Files that a user chose in a page (`<input type="file" multiple>`, with or without `webkitdirectory`, or dropped):
- * paths are relative to the chosen folder. Only the parts that are asked for are read.
+ * Files that a user has chosen in a page: by `<input type="file" multiple>`, with or without `webkitdirectory`, or dropped. Paths
+ * are relative to the chosen folder. Only requested parts of a file are read.
  */
 export function browserFiles(chosen: Iterable<File>): FileSource {
   const all = Array.from(chosen, (file): [string, File] => {
@@ -49,15 +53,18 @@ export function browserFiles(chosen: Iterable<File>): FileSource {
   };
 }
 
-const MAX_UNRANGED = 1 << 24;
+const MAX_UNRANGED = 1 << 24; // bytes
 
-/** Files below a URL, read with HTTP range requests. A server without them serves files of up to 16 MiB. */
+/**
+ * Files below a URL, read by HTTP range requests. From a server without them, files of up to 16 MiB can be read.
+ * @throws (when read) with the URL and the HTTP status.
+ */
 export function httpFiles(base: string): FileSource {
-  const ask = async (path: string, init: RequestInit): Promise<Response> => {
+  const request = async (path: string, init: RequestInit): Promise<Response> => {
     try {
       return await fetch(url(path), init);
     } catch (error) {
-      const { message, cause } = error as Error; // "fetch failed" alone names nothing
+      const { message, cause } = error as Error; // the message "fetch failed" does not name the cause
       throw new Error(`${url(path)}: ${cause instanceof Error ? cause.message || cause.name : message}`, {
         cause: error,
       });
@@ -72,18 +79,20 @@ export function httpFiles(base: string): FileSource {
       const headers: Record<string, string> = ranged
         ? { Range: `bytes=${start}-${end === undefined ? "" : end - 1}` }
         : {};
-      const response = await ask(path, { headers });
+      const response = await request(path, { headers });
       if (!response.ok) throw new Error(`${url(path)}: HTTP ${response.status} ${response.statusText}`);
       if (!ranged || response.status === 206) return new Uint8Array(await response.arrayBuffer());
       const length = Number(response.headers.get("content-length") ?? Infinity);
       if (length > MAX_UNRANGED) {
         await response.body?.cancel();
-        throw new Error(`${url(path)}: the server ignores range requests, which a file of ${length} bytes needs`);
+        throw new Error(
+          `${url(path)}: the server ignores range requests, which files of more than ${MAX_UNRANGED} bytes need; this one has ${length}`,
+        );
       }
       return new Uint8Array(await response.arrayBuffer()).subarray(start, end);
     },
     async size(path) {
-      const response = await ask(path, { method: "HEAD" });
+      const response = await request(path, { method: "HEAD" });
       if (response.status === 404) return undefined;
       if (!response.ok) throw new Error(`${url(path)}: HTTP ${response.status} ${response.statusText}`);
       return Number(response.headers.get("content-length") ?? NaN);
@@ -91,7 +100,7 @@ export function httpFiles(base: string): FileSource {
   };
 }
 
-/** A folder given as a path, a URL or a FileSource. */
+/** Opens a folder by path (Node, Deno, Bun) or URL. A FileSource is returned as is. */
 export async function openFolder(where: string | FileSource): Promise<FileSource> {
   if (typeof where !== "string") return where;
   if (/^https?:\/\//.test(where)) return httpFiles(where);
@@ -99,7 +108,10 @@ export async function openFolder(where: string | FileSource): Promise<FileSource
   return folder(where);
 }
 
-/** The same source one folder further down. @throws if `name`, or a path asked for later, leaves the folder that it is relative to. */
+/**
+ * A folder inside `source`.
+ * @throws if `name` lies outside the folder of `source`; later, if a requested path lies outside the new folder.
+ */
 export function subfolder(source: FileSource, name: string): FileSource {
   const inside = namedPath(name, source.location);
   const location = `${source.location}/${name}`;
@@ -119,18 +131,25 @@ export function subfolder(source: FileSource, name: string): FileSource {
   };
 }
 
-/** Writes a file, or says that this place is read-only. */
+/**
+ * Writes a file.
+ * @throws if the source is read-only.
+ */
 export async function writeFile(source: FileSource, path: string, chunks: ByteChunks): Promise<void> {
   if (!source.write) throw new Error(`${source.location} is read-only: ${path} cannot be written there`);
   await source.write(path, chunks);
 }
 
-/** Writes several files as one change where the place can do that, else one after another. */
+/** Writes `files` and removes `stale`, as one change if the source can do that. Else it only writes, one file after another. */
 export async function replaceFiles(source: FileSource, files: NewFiles, stale: readonly string[] = []): Promise<void> {
   if (source.replace) return source.replace(files, stale);
   for (const [path, chunks] of files) await writeFile(source, path, chunks());
 }
 
+/**
+ * Reads and parses a JSON file.
+ * @throws with the path if the file is missing or no JSON.
+ */
 export async function readJson(source: FileSource, path: string): Promise<any> {
   const text = new TextDecoder().decode(await source.read(path));
   try {
@@ -140,6 +159,7 @@ export async function readJson(source: FileSource, path: string): Promise<any> {
   }
 }
 
+/** A JSON file: `value`, indented by two spaces. */
 export const jsonBytes = (value: unknown): Uint8Array =>
   new TextEncoder().encode(`${JSON.stringify(value, null, 2)}\n`);
 

@@ -1,18 +1,19 @@
-/** Element types of checkpoint files, and how their bytes become numbers. */
+/** Element types of checkpoint files, and the decoding of their bytes. */
 import { type DType, fromBfloat16, fromHalf, type HostArray, toBfloat16, toHalf } from "../graph/dtype.ts";
 import { numel, type Shape, show } from "../graph/shape.ts";
 import { type BlockType, blocks } from "./ggml.ts";
 
-/** Values of a tensor on the host. */
+/** A tensor on the host. */
 export interface HostTensor {
   readonly data: HostArray;
   readonly shape: Shape;
   readonly dtype: DType;
 }
 
+/** An element type of a checkpoint file. */
 export type StoredType = keyof typeof formats | BlockType;
 
-/** Stored types: bytes per element, the dtype they load as, and how one element is read. */
+/** Bytes per element, the dtype after loading, and the reader of one element. */
 const formats = {
   F64: { bytes: 8, as: "f32", get: (v: DataView, i: number) => v.getFloat64(i, true) },
   F32: { bytes: 4, as: "f32", get: (v: DataView, i: number) => v.getFloat32(i, true) },
@@ -29,20 +30,27 @@ const formats = {
   BOOL: { bytes: 1, as: "bool", get: (v: DataView, i: number) => (v.getUint8(i) ? 1 : 0) },
 } as const satisfies Record<string, { bytes: number; as: DType; get: (view: DataView, at: number) => number }>;
 
+/** Stored types of single elements, as opposed to blocks. */
 export const plainTypes: readonly string[] = Object.keys(formats);
 
 const isBlock = (type: StoredType): type is BlockType => type in blocks;
 
-/** Bytes of one element; types of quantised blocks have none. */
+/**
+ * Bytes of one element.
+ * @throws for types of quantised blocks.
+ */
 export function elementBytes(type: StoredType): number {
-  if (isBlock(type)) throw new Error(`${type} is stored in blocks, not by element`);
+  if (isBlock(type)) throw new Error(`${type} is stored in blocks of ${blocks[type].values} values, not by element`);
   return formats[type].bytes;
 }
 
-/** The dtype that a stored type loads as. */
+/** The dtype of a stored type after loading. */
 export const loadedType = (type: StoredType): DType => (isBlock(type) ? "f32" : formats[type].as);
 
-/** Bytes that a tensor takes in a file. @throws when its rows are no whole blocks. */
+/**
+ * Bytes of a tensor in a file.
+ * @throws if its rows are not a multiple of the block.
+ */
 export function storedBytes(type: StoredType, shape: Shape): number {
   const count = numel(shape);
   if (!isBlock(type)) return count * formats[type].bytes;
@@ -52,7 +60,10 @@ export function storedBytes(type: StoredType, shape: Shape): number {
   return (count / values) * bytes;
 }
 
-/** Little-endian, row-major bytes as numbers; integers out of the range of i32 and u32 are an error. */
+/**
+ * Decodes little-endian, row-major bytes.
+ * @throws if an integer does not fit i32 or u32.
+ */
 export function decode(bytes: Uint8Array, type: StoredType, shape: Shape, name: string): HostArray {
   const count = numel(shape);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -62,7 +73,7 @@ export function decode(bytes: Uint8Array, type: StoredType, shape: Shape, name: 
     for (let i = 0, at = 0; i < count; i += values, at += size) block(view, at, out, i);
     return out;
   }
-  // The common types need no call per element, only aligned bytes.
+  // Fast paths of the common types: no call per element, but typed arrays need aligned bytes.
   const aligned = () =>
     (bytes.byteLength === bytes.buffer.byteLength ? bytes.buffer : new Uint8Array(bytes).buffer) as ArrayBuffer;
   if (type === "F32") return new Float32Array(aligned());
@@ -98,7 +109,7 @@ export function decode(bytes: Uint8Array, type: StoredType, shape: Shape, name: 
   return out;
 }
 
-/** Numbers as 16-bit floats, rounded to nearest even. */
+/** Rounds numbers to 16-bit floats, to nearest even. */
 export function round16(data: HostArray, type: "F16" | "BF16"): Uint16Array {
   const round = type === "F16" ? toHalf : toBfloat16;
   const out = new Uint16Array(data.length);
@@ -108,7 +119,7 @@ export function round16(data: HostArray, type: "F16" | "BF16"): Uint16Array {
 
 let halves: Float32Array | undefined;
 
-/** The value of each of the 65,536 halves. */
+/** The values of all 65,536 bit patterns of an f16. */
 function halfTable(): Float32Array {
   return (halves ??= Float32Array.from({ length: 65536 }, (_, bits) => fromHalf(bits)));
 }

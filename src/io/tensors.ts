@@ -6,19 +6,19 @@ import { type FileSource, readJson } from "./source.ts";
 import { decode, elementBytes, type HostTensor, loadedType, type StoredType } from "./stored.ts";
 import { readTorch } from "./torch.ts";
 
-/** Where a tensor lies in a file. `start` and `end` count bytes from the beginning of the file. */
+/** A tensor in a file: its bytes are `start` to `end`, counted from the beginning of the file, or from `base`. */
 export interface Entry {
   readonly dtype: StoredType;
   readonly shape: Shape;
   readonly start: number;
   readonly end: number;
-  /** Steps of each dim in elements, where the file holds a view that is not row-major. */
+  /** Stride of each dim in elements, if the file holds a view that is not row-major. */
   readonly strides?: readonly number[];
-  /** Bytes before `start` that are known only after another read (PyTorch's zip records). */
+  /** Position from which `start` and `end` count, where it takes another read to find (zip records of PyTorch). */
   readonly base?: () => Promise<number>;
 }
 
-/** The table of one file: what a reader of a format gives. */
+/** The table of one file. */
 export interface Header {
   readonly entries: ReadonlyMap<string, Entry>;
   readonly metadata: Readonly<Record<string, unknown>>;
@@ -31,8 +31,11 @@ const readers: readonly [RegExp, (source: FileSource, path: string) => Promise<H
 ];
 
 /**
- * Named tensors of one file (safetensors, PyTorch's .bin, GGUF), or of several with an index. Only tables are read at
- * first; each tensor's bytes are read when asked for.
+ * Named tensors of one file (safetensors, PyTorch's .bin, GGUF), or of several with an index. `open` reads only tables; the bytes
+ * of a tensor are read on request.
+ * @example
+ * const tensors = await TensorFiles.open(await openFolder("./model"), "model.safetensors");
+ * const { data, shape } = await tensors.read(tensors.names[0]);
  */
 export class TensorFiles {
   private constructor(
@@ -41,14 +44,19 @@ export class TensorFiles {
     readonly metadata: Readonly<Record<string, any>>,
   ) {}
 
-  /** Opens `path`: .safetensors, .bin, .pt, .pth, .gguf, or an .index.json that lists shards. */
+  /**
+   * Opens `path`: .safetensors, .bin, .pt, .pth, .gguf, or an .index.json that lists shards.
+   * @throws if the format is unknown, a shard is missing, or a shard lacks a tensor of the index.
+   */
   static async open(source: FileSource, path: string): Promise<TensorFiles> {
     const table = new Map<string, { file: string; entry: Entry }>();
     let metadata: Record<string, unknown> = {};
     const add = async (file: string, wanted?: ReadonlySet<string>) => {
       const reader = readers.find(([pattern]) => pattern.test(file))?.[1];
       if (!reader)
-        throw new Error(`${source.location}/${file}: not a file of weights (.safetensors, .bin, .pt, .gguf)`);
+        throw new Error(
+          `${source.location}/${file}: not a file of weights; expected .safetensors, .bin, .pt, .pth or .gguf`,
+        );
       const header = await reader(source, file);
       for (const [name, entry] of header.entries) {
         if (!wanted || wanted.has(name)) table.set(name, { file, entry });
@@ -72,10 +80,12 @@ export class TensorFiles {
     return new TensorFiles(source, table, metadata);
   }
 
+  /** The folder, for messages. */
   get location(): string {
     return this.source.location;
   }
 
+  /** The names of all tensors. */
   get names(): string[] {
     return [...this.table.keys()];
   }
@@ -84,11 +94,15 @@ export class TensorFiles {
     return this.table.has(name);
   }
 
+  /**
+   * Stored type, shape and position of a tensor.
+   * @throws if there is no tensor of this name.
+   */
   entry(name: string): Entry {
     return this.locate(name).entry;
   }
 
-  /** The file that a tensor is in, for messages. */
+  /** The file of a tensor, for messages. */
   fileOf(name: string): string {
     return `${this.source.location}/${this.locate(name).file}`;
   }
@@ -106,7 +120,10 @@ export class TensorFiles {
     return entry.strides ? gather(bytes, entry.shape, entry.strides, elementBytes(entry.dtype)) : bytes;
   }
 
-  /** Reads one tensor; floats of every kind come as f32, integers as i32 or u32 (out of their range is an error). */
+  /**
+   * Reads one tensor. All floats become f32, integers i32 or u32.
+   * @throws if an integer does not fit.
+   */
   async read(name: string): Promise<HostTensor> {
     const { dtype, shape } = this.entry(name);
     return { data: decode(await this.bytes(name), dtype, shape, name), shape, dtype: loadedType(dtype) };
@@ -122,7 +139,10 @@ export class TensorFiles {
   }
 }
 
-/** Tensor names and their files, of an index. @throws if a file lies outside of the folder. */
+/**
+ * The tensor names of an index, with their files.
+ * @throws if a file lies outside the folder.
+ */
 async function readWeightMap(source: FileSource, path: string): Promise<Map<string, string>> {
   const where = `${source.location}/${path}`;
   const listed: unknown = (await readJson(source, path))?.weight_map;
@@ -136,9 +156,9 @@ async function readWeightMap(source: FileSource, path: string): Promise<Map<stri
   );
 }
 
-/** Elements of a strided view, row-major. */
+/** The elements of a strided view in row-major order, of `size` bytes each. */
 function gather(bytes: Uint8Array, shape: Shape, strides: readonly number[], size: number): Uint8Array {
-  const last = shape.length - 1; // a view of no dims is contiguous and does not come here
+  const last = shape.length - 1; // at least 0: a 0-d view is contiguous and never gets here
   let rows = [0];
   for (let dim = 0; dim < last; dim++) {
     rows = rows.flatMap((at) => Array.from({ length: shape[dim] }, (_, i) => at + i * strides[dim] * size));

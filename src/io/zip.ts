@@ -1,9 +1,11 @@
-/** Zip archives whose entries are stored as they are, not compressed: what PyTorch writes. */
+/** Zip archives of uncompressed entries, as PyTorch writes them. */
 import type { FileSource } from "./source.ts";
 
-/** An entry of an archive: its size, and where its local header begins. */
+/** An entry of an archive. */
 export interface ZipEntry {
+  /** Bytes of its data. */
   readonly size: number;
+  /** Position of its local header. */
   readonly header: number;
 }
 
@@ -14,12 +16,15 @@ const CENTRAL = 0x02014b50;
 const LOCAL = 0x04034b50;
 const MAX_32 = 0xffffffff;
 
-/** The entries of an archive by name, from the directory at its end. */
+/**
+ * Reads the directory at the end of an archive: its entries by name.
+ * @throws if the archive is truncated, or has compressed entries.
+ */
 export async function readZip(source: FileSource, path: string): Promise<Map<string, ZipEntry>> {
   const where = `${source.location}/${path}`;
   const size = await source.size(path);
   if (size === undefined) throw new Error(`${where}: no such file`);
-  const tailStart = Math.max(0, size - 65_577); // the longest comment and both end records
+  const tailStart = Math.max(0, size - 65_577); // room for the longest comment and both end records
   const tail = view(await source.read(path, tailStart, size));
   let end = tail.byteLength - 22;
   while (end >= 0 && tail.getUint32(end, true) !== END) end--;
@@ -44,15 +49,18 @@ export async function readZip(source: FileSource, path: string): Promise<Map<str
       throw new Error(`${where}: broken zip directory at entry ${i} of ${count}`);
     const [names, extras, comment] = [28, 30, 32].map((o) => directory.getUint16(at + o, true));
     const name = new TextDecoder().decode(new Uint8Array(directory.buffer, directory.byteOffset + at + 46, names));
-    if (directory.getUint16(at + 10, true) !== 0) throw new Error(`${where}: entry ${name} is compressed`);
-    const wide = extra64(directory, at + 46 + names, extras);
-    const large = (field: number): number => {
+    if (directory.getUint16(at + 10, true) !== 0)
+      throw new Error(
+        `${where}: entry ${name} is compressed; only uncompressed archives are supported, as torch.save writes them`,
+      );
+    const values64 = extra64(directory, at + 46 + names, extras);
+    const field32or64 = (field: number): number => {
       const value = directory.getUint32(at + field, true);
-      return value === MAX_32 ? Number(wide.shift()) : value; // the order of the extra field is that of these calls
+      return value === MAX_32 ? Number(values64.shift()) : value; // the extra field has the order of these calls
     };
-    const bytes = large(24);
-    large(20);
-    entries.set(name, { size: bytes, header: large(42) });
+    const bytes = field32or64(24);
+    field32or64(20);
+    entries.set(name, { size: bytes, header: field32or64(42) });
     at += 46 + names + extras + comment;
   }
   return entries;
@@ -67,7 +75,7 @@ function extra64(v: DataView, from: number, length: number): bigint[] {
   return [];
 }
 
-/** Where the bytes of an entry begin: behind its local header, whose length the directory does not tell. */
+/** Position of the data of an entry, after its local header. The directory does not contain the length of that header. */
 export async function zipData(source: FileSource, path: string, { header }: ZipEntry): Promise<number> {
   const local = view(await source.read(path, header, header + 30));
   if (local.byteLength < 30 || local.getUint32(0, true) !== LOCAL)
@@ -75,21 +83,21 @@ export async function zipData(source: FileSource, path: string, { header }: ZipE
   return header + 30 + local.getUint16(26, true) + local.getUint16(28, true);
 }
 
-/** The bytes of an archive with these entries, each aligned to 64 bytes as PyTorch has it. At most 4 GiB. */
+/** The bytes of an archive with these entries. Their data are aligned to 64 bytes, as in PyTorch. At most 4 GiB. */
 export async function* zipChunks(
   entries: Iterable<readonly [string, () => Uint8Array | Promise<Uint8Array>]>,
 ): AsyncGenerator<Uint8Array> {
   const directory: Uint8Array[] = [];
   let at = 0;
-  for (const [text, read] of entries) {
+  for (const [path, read] of entries) {
     const data = await read();
     if (at + data.length > MAX_32) throw new RangeError("zip: an archive of more than 4 GiB is not supported");
-    const name = new TextEncoder().encode(text);
+    const name = new TextEncoder().encode(path);
     const padding = 63 - ((at + 33 + name.length) % 64);
     const common: Field[] = [
-      [20, 2], // version that is needed
+      [20, 2], // version needed to extract
       [0, 2], // flags
-      [0, 2], // stored
+      [0, 2], // method: stored
       [0, 2],
       [33, 2], // midnight, 1 January 1980
       [crc32(data), 4],
@@ -100,8 +108,8 @@ export async function* zipChunks(
     const extra = fields([0x4246, 2], [padding, 2]);
     const parts = [fields([LOCAL, 4], ...common, [4 + padding, 2]), name, extra, new Uint8Array(padding), data];
     yield* parts;
-    const rest: Field[] = [0, 0, 0, 0].map((n) => [n, 2]);
-    directory.push(fields([CENTRAL, 4], [20, 2], ...common, ...rest, [0, 4], [at, 4]), name);
+    const unused: Field[] = [0, 0, 0, 0].map((n) => [n, 2]);
+    directory.push(fields([CENTRAL, 4], [20, 2], ...common, ...unused, [0, 4], [at, 4]), name);
     at += parts.reduce((n, part) => n + part.length, 0);
   }
   yield* directory;

@@ -69,7 +69,7 @@ describe("safetensors", () => {
   test.each([
     ["a missing file", memoryFiles(), /no such file/],
     ["a file too short for a header", memoryFiles(new Map([["x.safetensors", new Uint8Array(3)]])), /has 3 bytes/],
-    ["a header longer than the file", file("{}", undefined, 999), /header of 999 bytes in a file of 10/],
+    ["a header longer than the file", file("{}", undefined, 999), /gives its header 999 bytes, and the file has 10/],
     ["a header that is no JSON", file("{oops"), /header is not valid JSON/],
     ["an unknown dtype", file(entry("F9", [1], [0, 4]), new Uint8Array(4)), /dtype F9; known are F64 F32/],
     ["a tensor beyond the end", file(entry("F32", [2], [0, 8]), new Uint8Array(5)), /truncated: tensor w ends/],
@@ -163,7 +163,7 @@ describe("checkpoint folders", () => {
     };
     await expect(saveSafetensors(disk, "model.safetensors", broken)).rejects.toThrow("device lost");
     await expect(saveSafetensors(disk, "other.safetensors", { w: f32([1, 2], [1]) })).rejects.toThrow(
-      "w: 2 values for shape [1]",
+      "tensor w: got 2 values for shape [1], expected 1",
     );
     expect(await readdir(path)).toEqual(["model.safetensors"]);
     expect(await readFile(join(path, "model.safetensors"))).toEqual(before);
