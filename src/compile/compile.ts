@@ -38,7 +38,7 @@ import { schedule } from "./schedule/schedule.ts";
 export interface CompileOptions {
   /** Off: one kernel per node, for tests and for finding faults. "always": fuse whatever it costs to compile. */
   readonly fuse: boolean | "always";
-  /** Most bytes that a plan may need beside its leaves; see `PlanReport.peakBytes`. */
+  /** Most bytes that a plan may need without its leaves; see `PlanReport.peakBytes`. */
   readonly memoryBudget?: number;
 }
 

@@ -4,7 +4,7 @@ import type { Attrs } from "./node.ts";
 /**
  * Weight-only quantisation of a matrix W [N, K]. Groups of 32, 64 or 128 values along K share a scale; zeros fill the last
  * group of a row. Element k of a row is code number k of the row's u32 words, lowest bits first. The value of a code c is
- * - int8, int4: (c - zero) * scale, where zero is 128 or 8 (symmetric) or stored beside the scale (zero-point);
+ * - int8, int4: (c - zero) * scale, where zero is 128 or 8 (symmetric) or stored after the scale (zero-point);
  * - nf4: NF4[c] * scale (QLoRA, https://arxiv.org/abs/2305.14314).
  */
 export type QuantFormat = "int8" | "int4" | "nf4";

@@ -81,7 +81,7 @@ function symmetric(w: Tensor, count: number): { codes: Tensor; scales: Tensor } 
   return { codes: steps.add(middle).to("u32"), scales: scales.squeeze(-1) };
 }
 
-/** Integer codes between the smallest and largest value of each group, with the zero-point beside the scale. */
+/** Integer codes between the smallest and largest value of each group, with a zero-point per group. */
 function between(w: Tensor, count: number): { codes: Tensor; scales: Tensor } {
   const most = 2 ** count - 1;
   const [low, high] = [w.amin(-1, true).clamp({ max: 0 }), w.amax(-1, true).clamp({ min: 0 })]; // 0 must have a code

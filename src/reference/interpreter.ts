@@ -6,7 +6,7 @@ import type { RefArray } from "../graph/op.ts";
 import { contiguousStrides, numel, type Shape } from "../graph/shape.ts";
 import { leafOp } from "../graph/structural.ts";
 
-/** A strided view of an array. View ops make one where they can, and copy nothing. */
+/** A strided view of an array. A view op returns one without a copy if its index map is affine. */
 interface View {
   readonly data: Float64Array;
   readonly shape: Shape;
@@ -17,8 +17,8 @@ interface View {
 type Value = View | readonly View[];
 
 /**
- * Computes `nodes` in f64, whatever their dtypes, and leaves the values of each in `node.host`. This is the oracle of the
- * tests, and the engine where there is no GPU. Other intermediates are dropped after their last use.
+ * Computes `nodes` in f64, whatever their dtypes, and stores their values in `node.host`. It is the oracle of the tests, and
+ * the engine without a GPU. Intermediates are dropped after their last use.
  */
 export function evaluate(nodes: readonly Node[]): void {
   const { order, uses } = schedule(nodes);
@@ -46,7 +46,7 @@ export function evaluate(nodes: readonly Node[]): void {
   }
 }
 
-/** The nodes that must be computed, sources first, and how often each is used (wanted ones once more). */
+/** The nodes to compute, sources first, and the number of uses of each. Being a root counts as one use. */
 function schedule(roots: readonly Node[]): { order: Node[]; uses: Map<Node, number> } {
   const uses = new Map<Node, number>();
   const order: Node[] = [];
@@ -84,7 +84,7 @@ function compute(node: Node, sources: readonly Value[]): Value {
 
 const results = (r: RefArray | RefArray[]): Value => (Array.isArray(r) ? r.map(dense) : dense(r));
 
-/** The value of an op that is composed of others. */
+/** The value of an op by its fallback. */
 function fromFallback(node: Node, arrays: readonly RefArray[]): Value {
   const leaves = arrays.map((a) => {
     const leaf = new Node(leafOp, [], {}, a.shape, a.dtype);
@@ -117,7 +117,7 @@ function viewOf({ op, attrs, shape, dtype }: Node, source: View): View {
   return dense({ data: readThrough(rule, address, source.data, shape), shape, dtype });
 }
 
-/** Address in the source's data, from the index of each of its dims. */
+/** Address in the data of the source, from the index per dim. */
 const addressOf = ({ index }: ViewIndex, { strides, offset }: View): Index =>
   index.reduce((sum, ix, d) => add(sum, scale(ix, strides[d])), constant(offset));
 
@@ -178,7 +178,7 @@ function contiguous(x: View): RefArray {
   return { data: out, shape, dtype };
 }
 
-/** Position of the first element of every row (last dim) of a strided array, in row-major order. */
+/** Calls visit(position of the first element) for every row (last dim) of a strided array, in row-major order. */
 function forEachRow(shape: Shape, strides: readonly number[], offset: number, visit: (start: number) => void): void {
   const rank = shape.length - 1;
   const at = new Array<number>(Math.max(rank, 0)).fill(0);

@@ -6,39 +6,40 @@ import { Pool } from "./pool.ts";
 import { Tuner, tunerFor } from "./tuner/tuner.ts";
 
 export interface InitOptions {
-  /** The caller's device; its features and limits are used as they are. */
+  /** A device of yours. Its features and limits are used as is. */
   device?: GPUDevice;
-  /** "reference" asks for the f64 interpreter on the CPU; "webgpu" fails without an adapter. Default: WebGPU, else the interpreter with a warning. */
+  /** "reference": the f64 interpreter on the CPU. "webgpu": an error without an adapter. Default: WebGPU, else the interpreter and a warning. */
   backend?: "webgpu" | "reference";
+  /** Which of several adapters. Default "high-performance". */
   powerPreference?: GPUPowerPreference;
-  /** Switches off what a device offers, to test kernels for lesser ones. */
+  /** Ignores features of the device, to test kernels for devices without them. */
   disable?: readonly ("subgroups" | "shader-f16" | "timestamp-query" | "chromium-experimental-subgroup-matrix")[];
   /**
-   * Elementwise work on f16 tensors: "native" computes in f16, "storage" in f32 and rounds what it stores. "auto" (the
-   * default) is native where the adapter has shader-f16, but not on software adapters, which emulate it slowly.
-   * Products, reductions, softmax and norms add up in f32 in any case.
+   * Elementwise work on f16 tensors. "native" computes in f16. "storage" computes in f32 and rounds what it stores. "auto"
+   * (default) is native if the adapter has shader-f16, except on software adapters, which emulate it slowly.
+   * Products, reductions, softmax and norms always accumulate in f32.
    */
   f16?: "auto" | "native" | "storage";
-  /** Request the limits every WebGPU device has instead of the adapter's own. */
+  /** Requests WebGPU's default limits instead of the adapter's. */
   defaultLimits?: boolean;
   /**
-   * Which variants of kernels run. Default: those that were measured as best on this adapter, by earlier tuning on this
-   * machine or before the release, else a heuristic's. true: what was never measured is, when first compiled (slow), and
-   * kept. false: the heuristic's alone.
+   * How variants of kernels are chosen. Default: the fastest by earlier measurements of this adapter, shipped or on this
+   * machine, else by a heuristic. true: variants that were never measured are measured at their first compilation (slow) and
+   * stored. false: by the heuristic only.
    */
   tune?: boolean;
-  /** Lower limits than the adapter's, to test what larger tensors do: the most bytes that one binding may have. */
+  /** Lower limits than the adapter's, to test tensors larger than a binding. In bytes. */
   limits?: { maxStorageBufferBindingSize?: number };
 }
 
 /** Error scopes of `guard`, from the outermost to the innermost. */
 const ERRORS = ["internal", "validation", "out-of-memory"] as const;
 
-/** A GPU with its caches. Values of one device do not mix with those of another. */
+/** A GPU device with its pipelines, memory and tuner. Values of one device cannot be used on another. */
 export class Device {
   readonly pipelines: PipelineCache;
   readonly pool: Pool;
-  /** Why the device is gone, once it is. */
+  /** Why the device was lost. Undefined while it works. */
   lost?: string;
 
   constructor(
@@ -53,7 +54,7 @@ export class Device {
     });
   }
 
-  /** Calls `ask` and gives its promise; software adapters need the core that waiting may cost (patience.ts). */
+  /** Calls `ask`, which waits for the GPU, and returns its promise. On software adapters it polls rarely (polling.ts). */
   wait<T>(ask: () => Promise<T>): Promise<T> {
     return this.info.kind === "software" ? patiently(ask) : ask();
   }
@@ -66,7 +67,7 @@ export class Device {
   /**
    * Makes GPU calls, all of them before `calls` returns, and resolves to its result once the device has validated them.
    * WebGPU reports errors later and names no caller: error scopes keep those of one flush out of the next.
-   * @throws the first error of these calls. Buffers that they made are destroyed then, as some may be invalid.
+   * @throws the first error of these calls. Their buffers are destroyed, because some may be invalid.
    */
   async guard<T>(calls: () => T): Promise<T> {
     const { gpu, pool } = this;
@@ -78,13 +79,13 @@ export class Device {
     } catch (thrown) {
       result = { thrown };
     }
-    const made = watched();
-    // `wait` here too: a poll that is not paced makes all polls after it unpaced (polling.ts).
+    const created = watched();
+    // `wait` here too: one poll without a pause makes all later polls run without a pause (polling.ts).
     const errors = await this.wait(() => Promise.all(ERRORS.map(() => gpu.popErrorScope()))).catch(() => []);
-    const memory = errors[0]; // the innermost scope: what fails for want of memory makes later calls invalid
+    const memory = errors[0]; // the innermost scope: an allocation that fails makes later calls invalid
     const error = memory ?? errors.find((found) => found);
     if ("value" in result && !error && this.lost === undefined) return result.value;
-    pool.forget(made);
+    pool.forget(created);
     this.check();
     if ("thrown" in result) throw result.thrown;
     throw new Error(`WebGPU: ${memory ? "the GPU is out of memory: " : ""}${error?.message}`);
@@ -108,11 +109,11 @@ const LIMITS = [
 
 const MATRICES = "chromium-experimental-subgroup-matrix";
 
-/** Dawn's instance must stay alive while its devices work: collecting it aborts the process. */
+/** Dawn's instance. It must stay alive as long as its devices: garbage collection of it aborts the process. */
 let dawnGpu: GPU | undefined;
 let opening: Promise<GPU> | undefined;
 
-/** navigator.gpu where there is one (browsers, Deno), else the npm package `webgpu` (Node). */
+/** navigator.gpu in browsers and Deno; the npm package `webgpu` in Node. */
 async function findGpu(): Promise<GPU | undefined> {
   const found = (globalThis as { navigator?: Navigator }).navigator?.gpu;
   if (found) return found;
@@ -125,18 +126,18 @@ async function findGpu(): Promise<GPU | undefined> {
   return (opening ??= openDawn(dawn.create([]) as GPU));
 }
 
-/** Has Dawn look for drivers, which it does in the first request; later ones answer from what it found. */
+/** Makes the first request for an adapter. In it Dawn looks for drivers; later requests reuse what it found. */
 async function openDawn(gpu: GPU): Promise<GPU> {
   dawnGpu = gpu;
   await (await import("./node.ts")).withoutLimitWarnings(() => gpu.requestAdapter());
   return gpu;
 }
 
-/** WGSL's features belong to the implementation, not to a device. */
+/** Whether WGSL has a language feature. These belong to the implementation, not to a device. */
 const hasLanguageFeature = (name: string): boolean =>
   ((globalThis as { navigator?: Navigator }).navigator?.gpu ?? dawnGpu)?.wgslLanguageFeatures.has(name) ?? false;
 
-/** How to get an adapter, for the error and the warning when there is none. */
+/** How to get an adapter: text of the error and the warning if there is none. */
 export const ADAPTER_ROUTES = `No WebGPU adapter was found. Ways to get one:
 - Node: npm install webgpu (Dawn), and a Vulkan, Metal or D3D12 driver. Without a GPU, a software driver does:
   - Debian 13, Ubuntu 22.04 or newer: apt-get install mesa-vulkan-drivers
@@ -147,7 +148,7 @@ export const ADAPTER_ROUTES = `No WebGPU adapter was found. Ways to get one:
 - Deno: built in (deno run --unstable-webgpu on older versions)
 - init({ device }) takes a GPUDevice of yours; init({ backend: "reference" }) computes in f64 on the CPU (slow)`;
 
-/** A device on the best adapter, or undefined when there is none. */
+/** Opens a device on the best adapter. Undefined if there is no adapter. */
 export async function openDevice(options: InitOptions): Promise<Device | undefined> {
   if (options.device)
     return open(options.device, (options.device as { adapterInfo?: GPUAdapterInfo }).adapterInfo, options);
@@ -170,7 +171,7 @@ async function open(gpu: GPUDevice, adapter: GPUAdapterInfo | undefined, options
   return new Device(gpu, info, tuner);
 }
 
-/** Some implementations offer a feature before their compiler knows all of it: ask for what kernels use. */
+/** Whether the adapter compiles a shader. Some implementations offer a feature before their compiler supports all of it. */
 async function compiles(device: GPUDevice, code: string): Promise<boolean> {
   device.pushErrorScope("validation");
   device.createShaderModule({ code });
@@ -185,7 +186,7 @@ fn main() {
   x[0] = bitcast<u32>(max(h, vec4<f16>(f16(0.5))).zx);
 }`;
 
-/** The units whose kernel compiles, as the experimental feature still changes. */
+/** The matrix units whose kernel compiles. The experimental feature still changes, so an offer alone proves nothing. */
 async function matrixUnits(device: GPUDevice, info: GPUAdapterInfo | undefined, SG: number): Promise<MatrixUnit[]> {
   const configs = (info as { subgroupMatrixConfigs?: Iterable<MatrixConfig> } | undefined)?.subgroupMatrixConfigs ?? [];
   const units: MatrixUnit[] = [];

@@ -13,7 +13,7 @@ export type { PlanReport };
 export const planNodes = (nodes: readonly Node[]): Promise<PlanReport | undefined> =>
   planRoots(() => nodes.filter((n) => !n.realized).map((node): Root => ({ node, mode: "keep" })));
 
-/** As `planNodes`, for a flush of what is pending after `build`. Its updates in place are withdrawn again. */
+/** As `planNodes`, for the flush that would follow `build`. The in-place updates of `build` are undone. */
 export function planUpdates(build: () => void): Promise<PlanReport | undefined> {
   const before = new Map(pendingAssigns);
   const scalars = new Set(pendingScalars);

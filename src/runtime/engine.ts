@@ -20,8 +20,12 @@ const MAX_IN_FLIGHT = 3; // submits that the host may run ahead of the GPU
 let inFlight: Promise<unknown>[] = [];
 
 /**
- * Opens a device: `options.device`, else the best WebGPU adapter. Without one the f64 interpreter on the CPU computes, with a
- * warning. Needed only for options: the first read opens a device by itself. A second call starts afresh.
+ * Opens a device: `options.device`, else the best WebGPU adapter. Without an adapter, the f64 interpreter computes on the CPU,
+ * after a warning. Call it only to set options: the first read opens a device with the defaults. A second call opens a new
+ * device; values computed on the old one are lost.
+ * @returns facts of the adapter; undefined for the interpreter
+ * @throws if there is no adapter and `options.backend` is "webgpu"
+ * @example await init({ backend: "webgpu", memoryBudget: 2 ** 30 })
  */
 export async function init(options: EngineOptions = {}): Promise<DeviceInfo | undefined> {
   await flushed();
@@ -32,8 +36,8 @@ export async function init(options: EngineOptions = {}): Promise<DeviceInfo | un
 }
 
 /**
- * Makes `target` (a parameter, moment or cache: a leaf) take `value` in place at the next flush.
- * Reads of `target` from now on see the new value; graphs built before see the old one.
+ * Gives `target` (a leaf: parameter, moment or cache) the value of a node in place, at the next flush.
+ * Graphs built from now on read the new value; graphs built before read the old one.
  */
 export function assignNode(target: Handle, value: Node, requiresGrad: boolean): void {
   const leaf = pendingAssigns.get(target)?.leaf ?? target.node;
@@ -53,7 +57,7 @@ export async function read(node: Node): Promise<HostArray> {
   return narrowed(node);
 }
 
-/** Waits until the GPU has done all submitted work. */
+/** Resolves once the GPU has done all submitted work. For measurements: reading a value waits by itself. */
 export async function synchronize(): Promise<void> {
   await flushed();
   await currentDevice()?.idle();

@@ -1,6 +1,6 @@
 /**
- * Collects dropped tensors where the runtime can be asked to (Node, or any with `gc` exposed), and lets their
- * finalizers run: they need a task of their own.
+ * Runs the garbage collector, if the runtime allows it (Node, or any runtime that exposes `gc`). Then waits one task, in which
+ * the finalizers of dropped tensors run and free their buffers.
  */
 export async function collectGarbage(): Promise<void> {
   const scope = globalThis as { gc?: () => void; process?: { versions?: { node?: string } } };

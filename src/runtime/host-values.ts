@@ -14,7 +14,7 @@ export function toWords(node: Node): Uint32Array<ArrayBuffer> {
   return new Uint32Array(host.buffer as ArrayBuffer, host.byteOffset, host.length);
 }
 
-/** The values of a node in mapped GPU memory, from byte `at` on. f16 is widened. */
+/** The values of a node from mapped GPU memory, starting at byte `at`. f16 becomes f32. */
 export function fromBytes(node: Node, mapped: ArrayBuffer, at: number): HostArray {
   const count = numel(node.shape);
   if (node.dtype === "f16") return Float32Array.from(new Uint16Array(mapped, at, count), fromHalf);

@@ -12,24 +12,24 @@ import { namedPath } from "./path.ts";
 
 let collect: (() => void) | undefined;
 
-/** V8's garbage collector, switched on at run time: JavaScript alone does not see how much GPU memory dropped tensors hold. */
+/** Runs V8's garbage collector. Needed because V8 does not count the GPU memory of dropped tensors. */
 export function collectGarbage(): void {
   if (!collect) {
     try {
       setFlagsFromString("--expose-gc");
       collect = runInNewContext("gc") as () => void;
     } catch {
-      collect = () => {}; // Deno has the modules, not the flag
+      collect = () => {}; // Deno has these modules, but not the flag
     }
   }
   collect();
 }
 
-/** Where what was learnt of the machine is kept: SHADEGRAD_CACHE, else the user's cache folder. */
+/** Folder of stored measurements: SHADEGRAD_CACHE, else the user's cache folder. */
 export const cacheFolder = (): string =>
   process.env.SHADEGRAD_CACHE ?? join(process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "shadegrad");
 
-/** Writes a file when the process ends, however it does so in JavaScript. */
+/** Writes a file when the process exits, also by an exception or process.exit(). */
 export function writeAtExit(path: string, text: () => string): void {
   process.on("exit", () => writeFileSync(path, text()));
 }
@@ -37,11 +37,11 @@ export function writeAtExit(path: string, text: () => string): void {
 let unique = 0;
 
 /**
- * The place of `path` on disk. Files inside may be links to elsewhere, as in Hugging Face's cache; absolute paths are
- * inside the folder "/" alone.
+ * The path on disk of `path` inside `root`. Files inside may be links to elsewhere, as in Hugging Face's cache. An absolute
+ * path is inside "/" only.
  * @throws if the path leaves `root`.
  */
-const placeIn = (root: string, path: string): string =>
+const diskPath = (root: string, path: string): string =>
   join(root, namedPath(root === "/" && typeof path === "string" ? path.replace(/^\/+/, "") : path, root));
 
 /** A folder on disk. Files appear whole or not at all. */
@@ -49,16 +49,16 @@ export function folder(root: string): FileSource {
   return {
     location: root,
     async read(path, start = 0, end) {
-      const place = placeIn(root, path);
-      const file = await open(place).catch((error: NodeJS.ErrnoException) => {
-        throw error.code === "ENOENT" ? new Error(`${place}: no such file`) : error;
+      const full = diskPath(root, path);
+      const file = await open(full).catch((error: NodeJS.ErrnoException) => {
+        throw error.code === "ENOENT" ? new Error(`${full}: no such file`) : error;
       });
       try {
         const size = (await file.stat()).size;
         const bytes = new Uint8Array(Math.max(0, Math.min(end ?? size, size) - start));
         for (let done = 0; done < bytes.length; ) {
           const { bytesRead } = await file.read(bytes, done, Math.min(bytes.length - done, 1 << 30), start + done);
-          if (bytesRead === 0) throw new Error(`${place}: the file ended at byte ${start + done} while it was read`);
+          if (bytesRead === 0) throw new Error(`${full}: the file ended at byte ${start + done} while it was read`);
           done += bytesRead;
         }
         return bytes;
@@ -67,7 +67,7 @@ export function folder(root: string): FileSource {
       }
     },
     async size(path) {
-      const info = await stat(placeIn(root, path)).catch(() => undefined);
+      const info = await stat(diskPath(root, path)).catch(() => undefined);
       return info?.isFile() ? info.size : undefined;
     },
     write: (path, chunks) => replace(root, [[path, () => chunks]], []),
@@ -75,16 +75,16 @@ export function folder(root: string): FileSource {
   };
 }
 
-/** Writes files beside their final names, flushed; once all are complete, renames them in order and removes the stale. */
+/** Writes and syncs files under temporary names. Once all are complete, renames them in order and removes stale files. */
 async function replace(root: string, files: NewFiles, stale: readonly string[]): Promise<void> {
-  const made: { partial: string; target: string }[] = [];
+  const written: { partial: string; target: string }[] = [];
   try {
     for (const [path, chunks] of files) {
-      const target = placeIn(root, path);
+      const target = diskPath(root, path);
       const partial = `${target}.${process.pid}.${unique++}.partial`;
       await mkdir(dirname(target), { recursive: true });
       const file = await open(partial, "wx");
-      made.push({ partial, target });
+      written.push({ partial, target });
       try {
         for await (const chunk of chunks()) await file.writeFile(chunk);
         await file.sync();
@@ -92,32 +92,32 @@ async function replace(root: string, files: NewFiles, stale: readonly string[]):
         await file.close();
       }
     }
-    for (const { partial, target } of made) await rename(partial, target);
+    for (const { partial, target } of written) await rename(partial, target);
   } catch (error) {
-    for (const { partial } of made) await rm(partial, { force: true });
+    for (const { partial } of written) await rm(partial, { force: true });
     throw error;
   }
-  await removeInside(root, stale, new Set(made.map(({ target }) => target)));
-  for (const folder of new Set(made.map(({ target }) => dirname(target)))) await syncFolder(folder);
+  await removeInside(root, stale, new Set(written.map(({ target }) => target)));
+  for (const folder of new Set(written.map(({ target }) => dirname(target)))) await syncFolder(folder);
 }
 
-/** Removes files, but none that a linked folder puts outside of `root`, and none of `kept` under another spelling. */
+/** Removes stale files. Skips files that a linked folder puts outside `root`, and files of `kept` under another spelling. */
 async function removeInside(root: string, stale: readonly string[], kept: Iterable<string>): Promise<void> {
   const real = async (path: string): Promise<string> => join(await realpath(dirname(path)), basename(path));
   const written = new Set<string>();
   for (const path of kept) written.add(await real(path));
   const from = await realpath(root).catch(() => root);
   for (const path of stale) {
-    const place = await real(placeIn(root, path)).catch(() => undefined);
-    if (place === undefined || written.has(place)) continue;
-    const inside = relative(from, place);
-    if (inside !== ".." && !inside.startsWith(`..${sep}`) && !isAbsolute(inside)) await rm(place, { force: true });
+    const file = await real(diskPath(root, path)).catch(() => undefined);
+    if (file === undefined || written.has(file)) continue;
+    const inside = relative(from, file);
+    if (inside !== ".." && !inside.startsWith(`..${sep}`) && !isAbsolute(inside)) await rm(file, { force: true });
   }
 }
 
-/** Makes renames in a folder durable, where the system can do that. */
+/** Makes renames in a folder durable, on systems that can sync a folder. */
 async function syncFolder(path: string): Promise<void> {
-  const folder = await open(path).catch(() => undefined); // Windows opens no folders
+  const folder = await open(path).catch(() => undefined); // fails on Windows
   await folder?.sync().catch(() => undefined);
   await folder?.close();
 }

@@ -6,13 +6,13 @@ import { currentDevice } from "./session.ts";
 
 /**
  * Moves tensors (parameters of an optimizer) into one buffer, so that one dispatch can update them all. `offsets` and
- * `total` count f32 elements. Does nothing without a GPU, or if they lie there already.
+ * `total` count f32 elements. Does nothing without a GPU, or if the tensors already lie so.
  */
 export async function packHandles(
   tensors: readonly Handle[],
   { offsets, total }: { readonly offsets: readonly number[]; readonly total: number },
 ): Promise<void> {
-  const nodes = tensors.map((t) => t.node); // a tensor that is assigned to meanwhile has another node
+  const nodes = tensors.map((t) => t.node); // before the flush: an assignment during it replaces t.node
   await flushNodes(nodes.filter((n) => !n.storage));
   const device = currentDevice();
   const first = nodes[0].storage?.buffer; // packed for an earlier optimizer of the same parameters?

@@ -2,11 +2,11 @@ import type { BindingKind } from "../compile/codegen/template.ts";
 import { log } from "../graph/debug.ts";
 import type { Origin } from "../graph/op.ts";
 
-/** The parts of a kernel that its pipeline depends on. */
+/** The parts of a kernel that determine its pipeline. */
 export interface Shader {
   readonly label: string;
   readonly code: string;
-  /** What each binding holds. */
+  /** Kind of each binding. */
   readonly kinds: readonly BindingKind[];
   /** Where the user's ops and kernels in it were defined. */
   readonly origins?: readonly Origin[];
@@ -17,7 +17,7 @@ export interface Pipeline {
   readonly layout: GPUBindGroupLayout;
 }
 
-/** What compiles kernels: a `Device`. */
+/** The methods of `Device` that compilation needs. */
 interface Compiler {
   readonly gpu: GPUDevice;
   wait<T>(ask: () => Promise<T>): Promise<T>;
@@ -59,16 +59,16 @@ export class PipelineCache {
     let pipeline: Promise<GPUComputePipeline> | undefined;
     try {
       const layout = await this.device.guard(() => {
-        const made = this.layoutFor(kinds);
+        const groupLayout = this.layoutFor(kinds);
         module = gpu.createShaderModule({ code, label });
         const descriptor = {
           label,
-          layout: gpu.createPipelineLayout({ bindGroupLayouts: [made] }),
+          layout: gpu.createPipelineLayout({ bindGroupLayouts: [groupLayout] }),
           compute: { module, entryPoint: "main" },
         };
         pipeline = this.device.wait(() => gpu.createComputePipelineAsync(descriptor));
         pipeline.catch(() => undefined); // a faulty module is reported by the guard
-        return made;
+        return groupLayout;
       });
       return { pipeline: await pipeline!, layout };
     } catch (error) {

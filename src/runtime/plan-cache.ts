@@ -31,11 +31,11 @@ export class PlanCache {
     const began = performance.now();
     const before = device.pipelines.size;
     const compiled = begin("compile");
-    const made = compileFor(graph, device, options);
-    this.plans.set(graph.key, made);
+    const compiling = compileFor(graph, device, options);
+    this.plans.set(graph.key, compiling);
     this.dropOldest();
     try {
-      const plan = await made;
+      const plan = await compiling;
       compiled();
       log(
         1,

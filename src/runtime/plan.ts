@@ -62,7 +62,7 @@ function layOutUniforms(kernels: CompiledGraph["kernels"]): { words: number[]; s
   return { spans: kernels.map((k) => k.bind.map((b) => ("words" in b ? add(b.words) : undefined))), words };
 }
 
-/** Where the timestamps of a plan go: a pass per kernel, and the commands after the last one. */
+/** Times the kernels of a plan: descriptor of the pass of each kernel, and commands after the last pass. */
 export interface PassTimer {
   pass(index: number): GPUComputePassDescriptor;
   resolve(encoder: GPUCommandEncoder): void;
@@ -184,7 +184,7 @@ export class Plan {
     timer?.resolve(encoder);
   }
 
-  /** Copies results where they belong. Values that the host reads go to one staging buffer. */
+  /** Copies results to their final buffers. Values that the host reads go to one staging buffer. */
   private encodeFinishes(
     encoder: GPUCommandEncoder,
     graph: Graph,
@@ -224,7 +224,7 @@ export class Plan {
       const { pipeline, grid } = steps[i];
       if (pipeline !== current) pass.setPipeline((current = pipeline).pipeline);
       pass.setBindGroup(0, groups[i]!);
-      // Every argument costs time: Node converts each.
+      // Passes as few arguments as possible: Node's binding converts each one.
       if (grid[2] > 1) pass.dispatchWorkgroups(grid[0], grid[1], grid[2]);
       else if (grid[1] > 1) pass.dispatchWorkgroups(grid[0], grid[1]);
       else pass.dispatchWorkgroups(grid[0]);

@@ -1,28 +1,28 @@
-const SHARE = 1 / 8; // of the time waited so far: how long the next poll may come late
-const [LEAST, MOST] = [0.05, 1]; // milliseconds between polls
-const LONG = 1 / 64; // the share once that is more, as for seconds of compilation
+const SHARE = 1 / 8; // the pause before a poll, as a share of the time waited so far
+const [MIN_PAUSE, MAX_PAUSE] = [0.05, 1]; // milliseconds
+const LONG_SHARE = 1 / 64; // the share for long waits (seconds of compilation), where it exceeds MAX_PAUSE
 
 type Immediate = (poll: () => void) => unknown;
 
 let since = 0;
-/** Brings a poll forward that waits for a timer. */
+/** Runs a poll now that waits for a timer. */
 let hasten: (() => void) | undefined;
-let cell: Int32Array<SharedArrayBuffer> | undefined; // made where something polls: pages have no shared memory
+let cell: Int32Array<SharedArrayBuffer> | undefined; // created at the first poll: web pages may lack shared memory
 
 /**
- * Calls `ask`, which asks the GPU for a promise, without the price of waiting for it in Node: Dawn's binding there polls
- * on every turn of the event loop while a promise is open, through `globalThis.setImmediate`. On a software adapter
- * this takes a core from the very threads that are waited for. Its polls are put further and further apart instead;
- * where nothing polls in this way (browsers, Deno), nothing changes.
+ * Calls `ask`, which returns a promise of the GPU, and makes waiting for it cheap in Node. While a promise is open, Dawn's Node
+ * binding polls in every iteration of the event loop, through `globalThis.setImmediate`. On a software adapter that takes a
+ * core from the threads that compute the result. So the pauses between polls grow with the time waited. In browsers and Deno
+ * nothing polls this way, and nothing changes.
  */
 export function patiently<T>(ask: () => T): T {
   since = performance.now();
   const asked = paced(ask);
-  hasten?.(); // a short wait must not take as long as the long one before it
+  hasten?.(); // a short wait must not inherit the pause of a long wait
   return asked;
 }
 
-/** Runs `call` with Dawn's next poll, if it asks for one, coming later. */
+/** Runs `call`. If Dawn asks for a poll in it, that poll runs after a pause. */
 function paced<T>(call: () => T): T {
   const scope = globalThis as unknown as { setImmediate?: Immediate };
   const immediate = scope.setImmediate;
@@ -30,9 +30,9 @@ function paced<T>(call: () => T): T {
   scope.setImmediate = (poll) => {
     const next = (): void => paced(poll);
     const waited = performance.now() - since;
-    const pause = Math.max(LEAST, Math.min(MOST, SHARE * waited));
-    if (pause >= MOST) return later(next, Math.max(MOST, LONG * waited), immediate);
-    // Timers are too coarse: the thread itself sleeps, some milliseconds in all.
+    const pause = Math.max(MIN_PAUSE, Math.min(MAX_PAUSE, SHARE * waited));
+    if (pause >= MAX_PAUSE) return later(next, Math.max(MAX_PAUSE, LONG_SHARE * waited), immediate);
+    // Timers are too coarse for short pauses: the thread sleeps instead, a few milliseconds per wait in total.
     return immediate(() => {
       Atomics.wait((cell ??= new Int32Array(new SharedArrayBuffer(4))), 0, 0, pause);
       next();

@@ -1,6 +1,6 @@
 import type { Storage } from "../graph/node.ts";
 
-const COLLECT_AFTER = 128 << 20; // bytes given to owned values
+const COLLECT_AFTER = 128 << 20; // bytes allocated for owned values between garbage collections
 const STORAGE = 0x80 | 0x04 | 0x08; // GPUBufferUsage.STORAGE | COPY_SRC | COPY_DST
 const STAGING = 0x01 | 0x08; // MAP_READ | COPY_DST
 
@@ -16,7 +16,7 @@ export class Pool {
   liveBytes = 0;
   liveBuffers = 0;
   peakBytes = 0;
-  /** Bytes given to owned values since the last collection, and whether the free buffers did not suffice for them. */
+  /** Bytes allocated for owned values since the last collection, and whether any of them needed a new buffer. */
   private given = 0;
   private short = false;
   private readonly free = new Map<number, GPUBuffer[]>();
@@ -35,7 +35,7 @@ export class Pool {
   private create(bytes: number, usage: number): GPUBuffer {
     if (bytes > this.maxBufferBytes) {
       throw new RangeError(
-        `a tensor of ${bytes} bytes is larger than the ${this.maxBufferBytes} bytes that a buffer of this adapter can have`,
+        `a tensor of ${bytes} bytes is larger than the ${this.maxBufferBytes} bytes that a buffer of this adapter can have: split it along a dim`,
       );
     }
     this.liveBytes += bytes;
@@ -46,17 +46,17 @@ export class Pool {
     return buffer;
   }
 
-  /** Notes the buffers made from now on, until the function that it returns is called: that gives them. */
+  /** Starts to record new buffers. The function that it returns stops recording and returns them. */
   watch(): () => GPUBuffer[] {
-    const [outer, made] = [this.watched, [] as GPUBuffer[]];
-    this.watched = made;
+    const [outer, created] = [this.watched, [] as GPUBuffer[]];
+    this.watched = created;
     return () => {
       this.watched = outer;
-      return made;
+      return created;
     };
   }
 
-  /** Destroys buffers and gives them to nobody any more. */
+  /** Destroys buffers and removes them from all lists. */
   forget(buffers: readonly GPUBuffer[]): void {
     if (buffers.length === 0) return;
     for (const buffer of buffers) this.destroy(buffer);
@@ -84,7 +84,7 @@ export class Pool {
     return storage;
   }
 
-  /** Whether dropped tensors probably hold enough memory to make a garbage collection worthwhile. Asking restarts the count. */
+  /** Whether dropped tensors probably hold enough memory for a garbage collection. If so, the count restarts. */
   wantsCollection(): boolean {
     if (!this.short || this.given < COLLECT_AFTER) return false;
     this.given = 0;
@@ -92,7 +92,7 @@ export class Pool {
     return true;
   }
 
-  /** Gives a buffer back early. */
+  /** Frees the buffer of an owned value before it is collected. */
   disown(storage: Storage): void {
     this.owners.unregister(storage);
     this.release(storage.buffer);
@@ -110,7 +110,7 @@ export class Pool {
     return this.create(Math.ceil(bytes / 16) * 16, usage);
   }
 
-  /** Ends a permanent buffer; work already submitted may still use it. */
+  /** Destroys a permanent buffer. Submitted work may still use it. */
   destroy(buffer: GPUBuffer): void {
     if (this.gone.has(buffer)) return;
     this.gone.add(buffer);

@@ -17,14 +17,18 @@ export interface KernelTime {
 
 let listener: ((times: readonly KernelTime[]) => void) | undefined;
 
-/** Calls `fn` after every flush with the GPU time of each kernel (needs timestamp-query); undefined stops. */
+/**
+ * Calls `fn` after every flush with the GPU time of each kernel, in milliseconds. Needs an adapter with timestamp-query. Undefined
+ * stops it. Timed flushes run one pass per kernel and wait for the GPU, so they take longer.
+ * @example onKernelTimes((times) => console.table(times))
+ */
 export function onKernelTimes(fn: ((times: readonly KernelTime[]) => void) | undefined): void {
   listener = fn;
 }
 
-const SET = 2048; // kernels a query set holds
+const SET = 2048; // kernels per query set: WebGPU allows 4096 queries
 
-/** Whether the next plan is to run with a timestamp around each kernel. */
+/** Whether a plan runs with timestamps around each kernel. */
 export const timesKernels = ({ info }: Device, { steps }: Plan): boolean =>
   info.timestamps && steps.length > 0 && (listener !== undefined || debugLevel >= 2 || tracing());
 
@@ -91,7 +95,7 @@ export async function traceSubmit(device: Device, plan: Plan): Promise<void> {
     addKernels([{ label: `${plan.steps.length} kernels`, start: 0, ms: done - submitted }], submitted, done);
 }
 
-/** One line of SHADEGRAD_DEBUG=2. Timestamps may be coarse: a kernel shorter than their resolution has no rates. */
+/** One line of SHADEGRAD_DEBUG=2. A kernel shorter than the resolution of timestamps has no rates. */
 export function line({ label, ms, flops, bytes }: KernelTime, roofline: Roofline): string {
   const time = `${label.padEnd(44)} ${(ms * 1000).toFixed(0).padStart(8)} µs`;
   if (ms === 0) return time;

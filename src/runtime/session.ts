@@ -6,13 +6,13 @@ import { traceProcess } from "./trace.ts";
 
 export interface EngineOptions extends InitOptions {
   /**
-   * Off: one kernel per op, for tests and for finding faults. "always": also fuse where a software adapter would compile
-   * longer than the fusion saves in 50 runs.
+   * Default true. false: one kernel per op, for tests and to find faults. "always": also fuse if a software adapter compiles
+   * the shader for longer than the fusion saves in 50 runs.
    */
   fuse?: boolean | "always";
   /**
-   * Most bytes that a plan may need beside parameters and optimiser state (`plan().peakBytes`). A training step that
-   * needs more recomputes activations in its backward pass. One that cannot fit is an error that names its peak.
+   * Most bytes that a plan may allocate, without parameters and optimizer state (`plan().peakBytes`). A training step that
+   * needs more recomputes activations in its backward pass. If that does not suffice, an error names the bytes needed.
    */
   memoryBudget?: number;
 }
@@ -60,7 +60,7 @@ export async function setFusion(fuse: boolean): Promise<void> {
   session!.options = { ...options, fuse };
 }
 
-/** Changes `init`'s memoryBudget for plans made from now on. Returns the budget before, in bytes. */
+/** Sets the `memoryBudget` of `init`, in bytes, for future plans. Undefined removes it. Returns the budget before. */
 export async function setMemoryBudget(memoryBudget: number | undefined): Promise<number | undefined> {
   const open = await openSession();
   const before = open.options.memoryBudget;

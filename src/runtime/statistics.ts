@@ -11,7 +11,7 @@ export interface MemoryStats {
   pipelines: number;
 }
 
-/** Bytes and buffers alive on the GPU, plans and pipelines in the caches. All 0 without a GPU. */
+/** Bytes and buffers alive on the GPU, and the number of cached plans and pipelines. All 0 without a GPU. */
 export function memoryStats(): MemoryStats {
   const session = currentSession();
   const { pool, pipelines } = session?.device ?? {};

@@ -3,10 +3,10 @@ import { openSession } from "./session.ts";
 import { startTrace, stopTrace, type Trace, traceOf } from "./trace.ts";
 
 /**
- * Runs `work` and returns what happened: a file for ui.perfetto.dev or chrome://tracing (`JSON.stringify` it). One track
- * has the host's phases (graph: the program between flushes; hash, compile, encode, wait), the other the GPU's kernels by
- * their timestamps. The host waits for every flush, so the total takes longer than untraced. SHADEGRAD_TRACE=file.json
- * traces a whole process (Node).
+ * Runs `work` and returns its trace, for ui.perfetto.dev or chrome://tracing. One track has the phases of the host: graph (the
+ * program between flushes), hash, compile, encode, wait. The other track has the kernels of the GPU by their timestamps.
+ * The host waits for every flush, so traced work takes longer. SHADEGRAD_TRACE=file.json traces a whole process (Node).
+ * @example writeFileSync("trace.json", JSON.stringify(await trace(() => model.forward(x).data())))
  */
 export async function trace(work: () => unknown): Promise<Trace> {
   await openSession();

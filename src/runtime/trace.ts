@@ -1,4 +1,4 @@
-/** Traces in the format that Perfetto (ui.perfetto.dev) and chrome://tracing read. */
+// Traces in the JSON format of Perfetto (ui.perfetto.dev) and chrome://tracing.
 
 /** One complete event; times in microseconds. */
 export interface TraceEvent {
@@ -25,7 +25,7 @@ export interface Recording {
 }
 
 const recordings = new Set<Recording>();
-/** When the library last had nothing to do: the time since belongs to the program, which builds graphs. */
+/** When the last flush ended. From then on the program builds the next graph. */
 let idleSince = 0;
 
 export const tracing = (): boolean => recordings.size > 0;
@@ -47,7 +47,7 @@ export function stopTrace(recording: Recording): void {
 
 let whole: Recording | undefined;
 
-/** SHADEGRAD_TRACE=file.json: everything from here to the end of the process. */
+/** With SHADEGRAD_TRACE=file.json: traces everything from now to the exit of the process. */
 export async function traceProcess(): Promise<void> {
   const path = (globalThis as { process?: { env?: Record<string, string> } }).process?.env?.SHADEGRAD_TRACE;
   if (!path || whole) return;
@@ -69,14 +69,14 @@ function add(tid: number, name: string, from: number, to: number, args?: TraceEv
 
 const nothing = (): void => {};
 
-/** Opens a span on the host's track; call the result to close it. Free when nothing is traced. */
+/** Starts a span on the track of the host. The function that it returns ends it. Costs nothing while nothing is traced. */
 export function begin(name: string): (args?: TraceEvent["args"]) => void {
   if (!tracing()) return nothing;
   const from = performance.now();
   return (args) => add(HOST, name, from, performance.now(), args);
 }
 
-/** A flush begins: the time since the last one went into building its graph. */
+/** Starts the span of a flush, and closes the span "graph": the time since the last flush. */
 export function beginFlush(): () => void {
   if (!tracing()) return nothing;
   const now = performance.now();
@@ -87,7 +87,10 @@ export function beginFlush(): () => void {
   };
 }
 
-/** Kernels of one submit that ran between `submitted` and `done`; their own clock only counts from the first of them. */
+/**
+ * Adds the kernels of one submit, which ran between `submitted` and `done` by the host's clock. Their own times count from the
+ * start of the first kernel.
+ */
 export function addKernels(
   kernels: readonly {
     readonly label: string;

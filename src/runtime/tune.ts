@@ -3,9 +3,11 @@ import { openSession } from "./session.ts";
 import type { TuneResult } from "./tuner/tuner.ts";
 
 /**
- * Runs `work` and measures, before each plan's first run, every variant of its kernels that this adapter can run and that
- * was not measured yet. The fastest variants are used from then on. They are stored in the user's cache folder or IndexedDB
- * for later runs. Returns the measurements. Takes seconds per kernel; `npx shadegrad tune` does it for common sizes.
+ * Runs `work`, and measures the variants of its kernels that were not yet measured on this adapter. The fastest variants are
+ * used from then on, and stored for later runs in the user's cache folder or IndexedDB. Takes seconds per kernel.
+ * `npx shadegrad tune` does it for common sizes.
+ * @returns the measurements; none on the reference backend
+ * @example await tune(() => model.forward(x).data())
  */
 export async function tune(work: () => unknown): Promise<readonly TuneResult[]> {
   const { device, plans } = await openSession();
@@ -20,6 +22,6 @@ export async function tune(work: () => unknown): Promise<readonly TuneResult[]> 
   } finally {
     tuner.asking = asked;
   }
-  await plans.clear(); // plans of `work` may be older than the answer to a later question
+  await plans.clear(); // plans compiled early in `work` do not use answers measured later in it
   return tuner.results.slice(before);
 }

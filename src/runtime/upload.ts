@@ -5,13 +5,13 @@ import type { Device } from "./device.ts";
 import { toWords } from "./host-values.ts";
 import { openSession } from "./session.ts";
 
-const PROMOTE_AFTER = 2; // uses after which a host value moves to the GPU for good
-const MAX_UPLOADED = 1 << 26; // bytes that wait for the GPU to take them
+const PROMOTE_AFTER = 2; // uses of a host value after which it gets a buffer
+const MAX_UPLOADED = 1 << 26; // bytes of uploads that may wait in the GPU's queue
 
 const hostUses = new WeakMap<Node, number>();
 let uploaded = 0;
 
-/** Values on their way to buffers of their own. The flush that sent them awaits them. */
+/** Uploads in flight. The flush that started them awaits them. */
 const promotions: Promise<void>[] = [];
 
 /** Resolves once the values that this flush promoted are in their buffers. */
@@ -20,14 +20,14 @@ export const promoted = async (): Promise<void> => void (await Promise.all(promo
 /** Forgets promotions of a flush that failed before it awaited them. */
 export const forgetPromotions = (): void => void (promotions.length = 0);
 
-/** Counts a use of a host value. One that is used again and again, or trained, moves to a buffer of its own. */
+/** Counts a use of a host value. A value that is used repeatedly, or trained, gets a buffer of its own. */
 export function countUse(device: Device, leaf: Node): void {
   const uses = (hostUses.get(leaf) ?? 0) + 1;
   hostUses.set(leaf, uses);
   if (leaf.requiresGrad || uses >= PROMOTE_AFTER) promote(device, leaf);
 }
 
-/** Moves a host value to a buffer of its own. */
+/** Uploads a host value to a buffer of its own. */
 export function promote(device: Device, node: Node): void {
   if (node.storage || !node.host) return;
   const arriving = fill(device, node, toWords(node));
@@ -35,7 +35,7 @@ export function promote(device: Device, node: Node): void {
   promotions.push(arriving);
 }
 
-/** Gives a node a buffer with these words at once; takes it back if the GPU refuses. */
+/** Gives a node a buffer with these words. Removes it again if the GPU reports an error. */
 async function fill(device: Device, node: Node, words: Uint32Array): Promise<void> {
   try {
     await device.guard(() => {
@@ -57,8 +57,8 @@ function clear(device: Device, buffer: GPUBuffer): void {
 }
 
 /**
- * Fills a leaf with the words of its buffer (f16: two halves per word). The host keeps no copy. Returns false without a GPU.
- * Waits for the GPU now and then, so that large checkpoints do not pile up in the queue.
+ * Uploads the words of a leaf (f16: two per word). The host keeps no copy. Returns false without a GPU. Waits for the GPU after
+ * every 64 MB, so that a large checkpoint does not fill the queue.
  */
 export async function upload(leaf: Node, words: Uint32Array): Promise<boolean> {
   const { device } = await openSession();

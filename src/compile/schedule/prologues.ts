@@ -57,7 +57,7 @@ class PrologueFusion {
     this.overwrites = groups.map((g) => (g.core?.op.inPlace ?? []).some((i) => i >= 0));
   }
 
-  /** Whether the group at `i` computes `source` in a prologue, beside its `prologues` so far. */
+  /** Whether the group at `i` computes `source` in a prologue, in addition to its `prologues` so far. */
   takes({ root, core }: Group, i: number, source: Node, prologues: readonly Node[]): boolean {
     const { buffers, options } = this;
     const from = this.groupOf.get(source);

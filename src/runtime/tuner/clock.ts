@@ -1,8 +1,8 @@
 type Usage = { user: number; system: number };
 
 /**
- * Milliseconds of work so far: CPU time of all threads on a software adapter, where the runtime tells it (what else
- * runs on the machine does not count), else wall time.
+ * A clock in milliseconds for measurements. On a software adapter: CPU time of all threads of the process, if the runtime reports
+ * it, so that other processes do not count. Otherwise wall time.
  */
 export function workClock(software: boolean): { readonly cpu: boolean; now(): number } {
   const usage = (globalThis as { process?: { cpuUsage?: () => Usage } }).process?.cpuUsage;

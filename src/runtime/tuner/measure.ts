@@ -12,11 +12,11 @@ import type { Pipeline } from "../pipeline.ts";
 import { workClock } from "./clock.ts";
 import { hashOf, keep, type Question, type TuneResult, tuningKey } from "./tuner.ts";
 
-const SAMPLE_MS = 8; // at least this long a sample, by repeating: clocks and timestamps are coarse
+const SAMPLE_MS = 8; // kernels repeat until a sample takes this long, because clocks and timestamps are coarse
 const ROUNDS = 7;
-const SLOW_MS = 100; // kernels this slow are timed in three rounds
-const HOPELESS = 1.6; // times the best: out after the second round
-const GAIN = 0.97; // of the heuristic's time: less is noise
+const SLOW_MS = 100; // kernels that take this long are timed in three rounds
+const HOPELESS = 1.6; // a candidate slower than the best by this factor leaves after the second round
+const GAIN = 0.97; // a candidate wins only below this share of the heuristic's time: the rest is noise
 
 interface Contestant {
   readonly candidate: Candidate;
@@ -29,12 +29,12 @@ interface Contestant {
   readonly samples: number[];
 }
 
-/** A compiled graph, with what measuring variants of its kernels needs. */
+/** The methods of a compiled graph that measuring its kernels needs. */
 type Asker = Pick<CompiledGraph, "kernelOf" | "keepsPrologues">;
 
 /**
- * What `compile` returns, after measuring the variants of its kernels that were never measured, if the tuner is to. Measured
- * answers may change the result, so the graph is compiled again then.
+ * Compiles a graph. If the tuner asks, measures the variants of its kernels that were never measured, and compiles the graph
+ * again with the answers.
  */
 export async function withMeasurements(device: Device, compile: () => CompiledGraph): Promise<CompiledGraph> {
   const compiled = compile();
@@ -44,7 +44,7 @@ export async function withMeasurements(device: Device, compile: () => CompiledGr
   return compile();
 }
 
-/** Measures every open question of the device's tuner, and the questions that these open, and stores the answers. */
+/** Measures every open question of the tuner, and the questions that these raise. Stores the answers. */
 async function answer(device: Device, asker: Asker): Promise<void> {
   const { tuner } = device;
   const results: TuneResult[] = [];
@@ -56,7 +56,7 @@ async function answer(device: Device, asker: Asker): Promise<void> {
   await keep(device.info, results);
 }
 
-/** Times the candidates of `question` in alternation, so that a busy machine slows all alike. */
+/** Times the candidates of `question`, interleaved, so that a busy machine slows all of them equally. */
 async function measure(question: Question, device: Device, asker: Asker): Promise<TuneResult> {
   await device.idle();
   const buffers = new Buffers(device, question.node);
@@ -83,7 +83,7 @@ function lowerWith(
   device: Device,
 ): KernelCall[] | undefined {
   const cx = lowerContext(node, device, fused, "ask");
-  // Other questions of the same op get their present answers.
+  // Other choices of the same lowering use their current answers.
   return loweringOf(node.op.name)!(node, {
     ...cx,
     choose: (template, signature, offered) =>
@@ -93,7 +93,10 @@ function lowerWith(
   });
 }
 
-/** The winner: all candidates in alternation, then the fastest against the heuristic's choice again, since the least of many times is partly luck. */
+/**
+ * The winner. First all candidates run interleaved. Then the fastest runs against the heuristic's choice again, because the
+ * minimum of many noisy times is biased.
+ */
 async function race(contestants: readonly Contestant[], device: Device): Promise<Contestant> {
   const clock = clockOf(device);
   let best = Infinity;
@@ -119,7 +122,7 @@ async function race(contestants: readonly Contestant[], device: Device): Promise
   return time(fastest) < GAIN * time(first) ? fastest : first;
 }
 
-/** The lower quartile: a busy machine only adds to a time. */
+/** The lower quartile of the samples: other load only makes a sample longer. */
 const time = ({ samples }: Contestant): number => [...samples].sort((a, b) => a - b)[(samples.length - 1) >> 2];
 
 type Clock = (contestant: Contestant, repeats: number) => Promise<number>;
@@ -150,7 +153,7 @@ function clockOf(device: Device): Clock {
   };
 }
 
-/** Timestamps at both ends of one pass. */
+/** Timestamps at the begin and end of one pass. */
 class Stamps {
   readonly pass: GPUComputePassDescriptor;
   private readonly querySet: GPUQuerySet;
@@ -171,7 +174,7 @@ class Stamps {
     encoder.copyBufferToBuffer(this.resolved, 0, this.staging, 0, 16);
   }
 
-  /** Milliseconds between them. */
+  /** Milliseconds between the two timestamps. */
   async read(): Promise<number> {
     await this.staging.mapAsync(1);
     const [from, to] = new BigUint64Array(this.staging.getMappedRange());
@@ -203,9 +206,9 @@ async function prepare(
   }
 }
 
-/** Buffers of the op's operands with pseudo-random floats (known integers keep their values), its outputs and scratch. */
+/** Buffers of an op's operands, outputs and scratch. Floats are pseudo-random; integers keep their known values. */
 class Buffers {
-  private readonly made: GPUBuffer[] = [];
+  private readonly created: GPUBuffer[] = [];
   private readonly byRef = new Map<unknown, GPUBuffer>();
 
   constructor(
@@ -252,12 +255,12 @@ class Buffers {
 
   private create(size: number, usage: number): GPUBuffer {
     const buffer = this.device.gpu.createBuffer({ size, usage });
-    this.made.push(buffer);
+    this.created.push(buffer);
     return buffer;
   }
 
   destroy(): void {
-    for (const buffer of this.made) buffer.destroy();
+    for (const buffer of this.created) buffer.destroy();
   }
 }
 

@@ -1,10 +1,10 @@
-/** What the library remembers of an adapter between runs: a file in Node, Deno and Bun, IndexedDB in browsers. */
+// Measurements of an adapter, stored between runs: a file in Node, Deno and Bun, IndexedDB in browsers.
 
 import type { Roofline } from "../roofline.ts";
 import type { TunedEntry } from "./tuner.ts";
 
 export interface Memory {
-  /** The adapter's own words: another driver starts afresh. */
+  /** Description of adapter and driver. Another driver has its own entry. */
   readonly adapter: string;
   readonly roofline?: Roofline;
   readonly entries: Readonly<Record<string, TunedEntry>>;
@@ -15,7 +15,7 @@ const runsNode = (): boolean =>
 
 const fileOf = (adapter: string): string => `${adapter.toLowerCase().replace(/[^a-z0-9]+/g, "-")}.json`;
 
-/** What is remembered of `adapter`; nothing when there is no place to remember in, or what lies there is damaged. */
+/** The stored measurements of `adapter`. Undefined if there is no storage, or the entry is damaged. */
 export async function recall(adapter: string): Promise<Memory | undefined> {
   try {
     const found = runsNode() ? await readFile(adapter) : await withStore("readonly", (s) => s.get(adapter));
@@ -25,7 +25,7 @@ export async function recall(adapter: string): Promise<Memory | undefined> {
   }
 }
 
-/** Adds to what is remembered of an adapter; false when it could not be kept. */
+/** Merges measurements into those stored for the adapter. Returns false if they cannot be stored. */
 export async function remember(memory: Memory): Promise<boolean> {
   const old = await recall(memory.adapter);
   const merged: Memory = { ...old, ...memory, entries: { ...old?.entries, ...memory.entries } };

@@ -5,7 +5,7 @@ import type { Candidate, FusedNames, Signature, VariantChooser } from "../../gra
 import type { Node } from "../../graph/node.ts";
 import { recall, remember } from "./store.ts";
 
-/** What was measured for one key, as it is stored. */
+/** The measured answer for one key, as it is stored. */
 export interface TunedEntry {
   /** The best candidate. */
   readonly pick: Candidate;
@@ -24,10 +24,10 @@ export interface Question {
   readonly fused: FusedNames;
 }
 
-/** What measuring the candidates of one question gave. */
+/** The measurements of one question. */
 export interface TuneResult {
   readonly key: string;
-  /** The heuristic's choice first. Candidates without a time were refused by the adapter, or would lose the prologue. */
+  /** The heuristic's choice comes first. A candidate without a time does not run on the adapter, or would lose the prologue. */
   readonly candidates: readonly { readonly candidate: Candidate; readonly ms?: number }[];
   readonly entry: TunedEntry;
 }
@@ -36,19 +36,19 @@ export const MAX_CANDIDATES = 12;
 
 /** Which variant of a kernel is fastest on this adapter: measured answers, else the first candidate. */
 export class Tuner implements VariantChooser {
-  /** Whether the compiler is to ask, and to measure open questions. */
+  /** Whether compilation asks open questions and measures them. */
   asking = false;
   readonly open = new Map<string, Question>();
   /** Answers of this process's measurements, in order. */
   readonly results: TuneResult[] = [];
   private readonly table = new Map<string, TunedEntry>();
 
-  /** Whether it has no answer at all. */
+  /** Whether there are no answers at all. */
   get empty(): boolean {
     return this.table.size === 0;
   }
 
-  /** Takes over the answers whose kernels did not change since. */
+  /** Adds answers. Skips those whose kernels have changed since. */
   learn(entries: Readonly<Record<string, TunedEntry>>): void {
     for (const [key, entry] of Object.entries(entries)) if (isCurrent(entry)) this.table.set(key, entry);
   }
@@ -76,7 +76,7 @@ export class Tuner implements VariantChooser {
     return candidates[0];
   }
 
-  /** The same, and a question to be measured unless this very case has an answer. */
+  /** As `choose`. Without an answer for exactly this case, it also records an open question. */
   ask<C extends Candidate>(
     node: Node,
     template: string,
@@ -91,7 +91,7 @@ export class Tuner implements VariantChooser {
 
   private answer<C extends Candidate>(key: string, candidates: readonly C[]): C | undefined {
     const pick = JSON.stringify(this.table.get(key)?.pick);
-    return candidates.find((c) => JSON.stringify(c) === pick); // it may no longer be on offer
+    return candidates.find((c) => JSON.stringify(c) === pick); // undefined if that candidate no longer exists
   }
 
   /** The next question, if any, to be answered by `settle`. */
@@ -107,15 +107,15 @@ export class Tuner implements VariantChooser {
   }
 }
 
-/** Whether the kernels that were measured are those of today. */
+/** Whether the measured kernels have not changed since. */
 function isCurrent({ kernels, hash }: TunedEntry): boolean {
   const known = kernelNames();
   return kernels.every((k) => known.includes(k)) && hash === hashOf(kernels);
 }
 
 /**
- * Template, dtypes, signature with sizes rounded up to powers of two, and the names of the fused ops: their loads and
- * arithmetic can change which tile is fastest.
+ * Key of a case: template, dtypes, signature with sizes rounded up to powers of two, and names of the fused ops. Fused loads
+ * and arithmetic can change which variant is fastest.
  */
 export function tuningKey(
   node: Node,
@@ -133,7 +133,7 @@ const bucket = (x: number): number => (x > 1 ? 2 ** Math.ceil(Math.log2(x)) : x)
 
 const hashes = new Map<string, string>();
 
-/** FNV-1a of the kernels' code, without comments: a new comment keeps what was measured. */
+/** FNV-1a hash of the kernels' code without comments: editing a comment keeps the measurements. */
 export function hashOf(kernels: readonly string[]): string {
   const name = kernels.join();
   let known = hashes.get(name);
@@ -152,10 +152,10 @@ export function hashOf(kernels: readonly string[]): string {
 export const adapterOf = ({ description, subgroupSize, f16, maxInvocations, maxWorkgroupBytes }: DeviceInfo): string =>
   [description, `subgroups ${subgroupSize}`, f16 ? "f16" : "f32", maxInvocations, maxWorkgroupBytes].join(" · ");
 
-/** The same without versions: shipped answers serve all drivers of an adapter. */
+/** `adapterOf` without versions: shipped answers apply to all drivers of an adapter. */
 export const familyOf = (info: DeviceInfo): string => adapterOf(info).replace(/\S*\d+\.\d\S*/g, "*");
 
-/** A tuner with the shipped answers for this adapter and, over them, those of earlier runs on this machine. */
+/** A tuner with the shipped answers for this adapter. Answers measured on this machine replace them. */
 export async function tunerFor(info: DeviceInfo): Promise<Tuner> {
   const tuner = new Tuner();
   const families = shipped as unknown as Record<string, Record<string, TunedEntry>>; // a file has no pairs, only arrays
@@ -164,6 +164,6 @@ export async function tunerFor(info: DeviceInfo): Promise<Tuner> {
   return tuner;
 }
 
-/** Keeps answers for later runs; false where nothing can be kept. */
+/** Stores answers for later runs. Returns false if they cannot be stored. */
 export const keep = (info: DeviceInfo, results: readonly TuneResult[]): Promise<boolean> =>
   remember({ adapter: adapterOf(info), entries: Object.fromEntries(results.map((r) => [r.key, r.entry])) });
