@@ -68,7 +68,7 @@ export interface DecoderPart extends Module {
   forward(x: Tensor, modality?: Tensor): Tensor;
 }
 
-/** What a family of decoders changes in LLaMA. */
+/** The differences of a decoder family from LLaMA. */
 export interface DecoderFamily {
   /** The `model_type` of its configs. */
   readonly type: string;
