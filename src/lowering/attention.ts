@@ -66,10 +66,7 @@ function geometry(node: Node, cx: LowerContext, extra: number): Geometry | undef
   const [q, k, v] = [cx.operand(0), cx.operand(1), cx.operand(2)];
   const [B, H, T, D] = q.shape;
   const [, heads, S] = k.shape;
-  const half = [q, k, v].map((x) => x.buffer.dtype === "f16");
-  const hasWordRows = (x: Operand): boolean => D % 2 === 0 && rows(x).every((n) => n % 2 === 0);
-  if (B * H * T * S * D === 0 || half[1] !== half[2] || (extra > 3 && half[0] !== half[1])) return undefined;
-  if ([q, k, v].some((x, i) => (D > 1 && x.strides[3] !== 1) || (half[i] && !hasWordRows(x)))) return undefined;
+  if (B * H * T * S * D === 0 || !readsInPlace(q, k, v, extra > 3)) return undefined;
   const modifier = hasMask || hasBias ? cx.operand(extra) : undefined;
   const lengths = hasLengths ? cx.operand(extra + (modifier ? 1 : 0)) : undefined;
   const D4 = Math.ceil(D / 4);
@@ -99,34 +96,28 @@ function geometry(node: Node, cx: LowerContext, extra: number): Geometry | undef
     modifier: (modifier ?? q).buffer,
     lengths: (lengths ?? q).buffer,
     hasLengths: hasLengths ? 1 : 0,
-    params: { MODIFIER: (hasMask ? 1 : 0) + (hasBias ? 2 : 0), HALF: half[0] ? 1 : 0 },
-    KV: k.buffer.dtype === "u32" ? 2 : half[1] ? 1 : 0,
-    traits: {
-      GROUPED: H === heads ? 0 : 1,
-      LENGTHS: hasLengths ? 1 : 0,
-      WINDOWED: window === undefined ? 0 : 1,
-    },
+    params: { MODIFIER: (hasMask ? 1 : 0) + (hasBias ? 2 : 0), HALF: isHalf(q) ? 1 : 0 },
+    KV: k.buffer.dtype === "u32" ? 2 : isHalf(k) ? 1 : 0,
+    traits: { GROUPED: H === heads ? 0 : 1, LENGTHS: hasLengths ? 1 : 0, WINDOWED: window === undefined ? 0 : 1 },
     ahead: causal === "none" ? UNBOUNDED : causal === "top-left" ? 1 : S - T + 1,
     layout: (...more) => ([q, k, v, ...more].every(plain) ? (tokensFirst ? 2 : 1) : 0),
     out,
     dims: [
-      H,
-      H / heads,
-      T,
-      S,
-      D,
-      D4,
-      floatBits(scale * Math.LOG2E),
-      CAUSAL[causal],
-      window ?? UNBOUNDED,
-      hasLengths ? 1 : 0,
-      ...rows(q),
-      ...rows(k),
-      ...rows(v),
-      ...mask,
-      ...bias,
+      ...[H, H / heads, T, S, D, D4, floatBits(scale * Math.LOG2E)],
+      ...[CAUSAL[causal], window ?? UNBOUNDED, hasLengths ? 1 : 0],
+      ...[...rows(q), ...rows(k), ...rows(v), ...mask, ...bias],
     ],
   };
+}
+
+const isHalf = (x: Operand): boolean => x.buffer.dtype === "f16";
+
+/** Whether the kernels can read these strides and dtypes. f16 rows must start at whole words. */
+function readsInPlace(q: Operand, k: Operand, v: Operand, backward: boolean): boolean {
+  const D = q.shape[3];
+  if (isHalf(k) !== isHalf(v) || (backward && isHalf(q) !== isHalf(k))) return false;
+  const hasWordRows = (x: Operand): boolean => D % 2 === 0 && rows(x).every((n) => n % 2 === 0);
+  return [q, k, v].every((x) => (D === 1 || x.strides[3] === 1) && (!isHalf(x) || hasWordRows(x)));
 }
 
 /** Vectors reserved for D4, rounded up to one of few sizes: each size is a shader to compile. */

@@ -66,7 +66,7 @@ export function setLowering(op: string, lower: Lower): Lower | undefined {
   return before;
 }
 
-/** Takes the lowering of an op away, or puts another in its place. */
+/** Sets the lowering of an op, or removes it if `lower` is undefined. */
 export function restoreLowering(op: string, lower: Lower | undefined): void {
   if (lower) table.set(op, lower);
   else table.delete(op);

@@ -56,7 +56,7 @@ export interface Product {
 export interface PackedOperand {
   /** Values along k that share a scale. */
   readonly group: number;
-  /** `hoisted`: the kernel asks for a scale once per group, apart from the codes. */
+  /** `hoisted`: the kernel asks for a scale once per group, separately from the codes. */
   reader(hoisted: boolean): Reader;
 }
 
@@ -124,7 +124,7 @@ function tilingOf(device: DeviceInfo, { M, N, K, sizes, complete }: Product, til
     ? splitK(K, rowTiles * columnTiles * batches, busyGroups(device) / subgroupsOf(tile))
     : { splits: 1, chunk: Math.max(K, 1) };
   // Down a column of tiles, a panel of B stays in the cache, and A is read once per column of tiles. If all of B fits the
-  // cache and A does not, the order along rows reads A but once.
+  // cache and A does not, the order along rows reads A only once.
   const alongRows = K * N <= CACHED && K * M > CACHED;
   return {
     rowTiles,

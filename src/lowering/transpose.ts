@@ -43,7 +43,7 @@ export interface ProductInputs {
   readonly loads: VectorLoads;
 }
 
-/** Transposes the operands named in `operands` ("a", "b" or "ab") and passes the others as they are. */
+/** Transposes the operands named in `operands` ("a", "b" or "ab") and passes the others as is. */
 export function transposeOperands(
   cx: LowerContext,
   { M, N, K, sizes, A, B }: Product,

@@ -80,7 +80,7 @@ export async function loadParameter(
   await uploadParameter(target, new Uint8Array(words.buffer, words.byteOffset, words.byteLength), dtype);
 }
 
-/** Uploads the first values of a parameter, which takes over `dtype`. `bytes` holds the elements as a buffer does. */
+/** Uploads the first values of a parameter and sets its dtype. `bytes` has the layout of a buffer. */
 async function uploadParameter(target: Tensor, bytes: Uint8Array, dtype: "f32" | "f16"): Promise<void> {
   const { requiresGrad, shape } = target;
   const padded =
