@@ -8,6 +8,7 @@ import type { CausalLM } from "./model.ts";
 import { type CheckedOptions, checkOptions, endTokens, type GenerateOptions, type Prompt } from "./options.ts";
 import { nextLogits, prefill } from "./pass.ts";
 
+/** A result of the search. */
 export interface Beam {
   /** New token ids, without the end token. */
   readonly ids: number[];
@@ -15,8 +16,10 @@ export interface Beam {
   readonly score: number;
 }
 
+/** A beam that is not finished. */
 interface Running {
   readonly ids: readonly number[];
+  /** Sum of log-probabilities. */
   readonly sum: number;
   /** Row in the batch of the beam that it continues. */
   readonly from: number;
@@ -27,7 +30,9 @@ class Search {
   readonly finished: Beam[] = []; // best first
   done = false;
 
+  /** @param first row of its first beam in the batch */
   constructor(
+    readonly first: number,
     readonly beams: number,
     readonly options: CheckedOptions,
   ) {}
@@ -36,19 +41,56 @@ class Search {
     return sum / length ** (this.options.lengthPenalty ?? 1);
   }
 
+  /** Adds a result. `length` includes the end token. */
   finish(ids: readonly number[], sum: number, length: number): void {
     this.finished.push({ ids: [...ids], score: this.#score(sum, length) });
     this.finished.sort((a, b) => b.score - a.score);
     this.finished.length = Math.min(this.finished.length, this.beams);
   }
 
-  /** Whether the search ends. @param best sum of the likeliest candidate, of `length` tokens */
+  /** Marks the search as done if no running beam can win. `best`: sum of the likeliest candidate, of `length` tokens. */
   settle(best: number, length: number): void {
     const { earlyStopping = false, lengthPenalty = 1, maxNewTokens } = this.options;
     if (this.done || this.finished.length < this.beams) return;
     const at = earlyStopping === "never" && lengthPenalty > 0 ? maxNewTokens : length;
     this.done = earlyStopping === true || this.finished[this.beams - 1].score >= this.#score(best, at);
   }
+
+  /** The beams after a step: `before`, continued by the best candidates. Finished beams leave; idle ones take their rows. */
+  advance(candidates: Candidates, before: readonly Running[], length: number, { V, ends, isFinal }: Rules): Running[] {
+    const { sums, positions } = candidates;
+    const next: Running[] = [];
+    for (let rank = 0; rank < sums.length && next.length < this.beams && !this.done; rank++) {
+      const [sum, position] = [sums[rank], positions[rank]];
+      if (sum < FORBIDDEN / 2) break; // sorted: only forbidden ones follow
+      const beam = before[Math.floor(position / V)];
+      const id = position % V;
+      const ids = [...beam.ids, id];
+      if (!ends.has(id)) {
+        if (isFinal(ids)) this.finish(ids, sum, length);
+        else next.push({ ids, sum, from: this.first + Math.floor(position / V) });
+      } else if (rank < this.beams) this.finish(beam.ids, sum, length);
+    }
+    if (next.length === 0) this.done = true;
+    this.settle(sums[0], length);
+    const idle: Running = { ids: [...before[0].ids, 0], sum: FORBIDDEN, from: this.first };
+    return Array.from({ length: this.beams }, (_, k) => next[k] ?? idle);
+  }
+}
+
+/** The best continuations of a sample, best first: sum of log-probabilities, and beam * V + token. */
+interface Candidates {
+  readonly sums: ArrayLike<number>;
+  readonly positions: ArrayLike<number>;
+}
+
+/** What ends a beam. */
+interface Rules {
+  /** Size of the vocabulary. */
+  readonly V: number;
+  readonly ends: ReadonlySet<number>;
+  /** Whether the ids end with a stop string or complete a choice. */
+  readonly isFinal: (ids: readonly number[]) => boolean;
 }
 
 /** Continues every sample by beam search: `numBeams` results each, best first. */
@@ -58,18 +100,18 @@ export async function beamSearch(model: CausalLM, prompt: Prompt, options: Gener
   const V = model.config.vocab_size;
   const b = prompt.lengths.length;
   const ends = endTokens(model, options);
-  // Enough that K of them continue, even if each beam has all its end tokens among them.
+  // Enough that K of them continue, even if all end tokens of each beam are among them.
   const candidates = Math.min(K * V, K * (1 + Math.max(1, ends.size)));
   const { stopStrings = [], tokenizer } = checked;
-  const stops = (ids: readonly number[]) =>
-    stopStrings.length > 0 && stopStrings.some((stop) => tokenizer!.decode(ids).includes(stop));
+  const stops = (ids: readonly number[]) => stopStrings.some((stop) => tokenizer!.decode(ids).includes(stop));
   const repeated = Array.from({ length: b * K }, (_, i) => Math.floor(i / K));
   const processor = new LogitsProcessor(
     model,
     repeated.map((s) => prompt.history[s]),
     checked,
   );
-  const searches = Array.from({ length: b }, () => new Search(K, checked));
+  const rules: Rules = { V, ends, isFinal: (ids) => (processor.choices?.isLast(ids) ?? false) || stops(ids) };
+  const searches = Array.from({ length: b }, (_, s) => new Search(s * K, K, checked));
   let running: Running[] = repeated.map((_, i) => ({ ids: [], sum: i % K ? FORBIDDEN : 0, from: i }));
   let cache: KVCache;
   for (let length = 1; length <= maxNewTokens && !searches.every(({ done }) => done); length++) {
@@ -99,22 +141,8 @@ export async function beamSearch(model: CausalLM, prompt: Prompt, options: Gener
     });
     const before = running;
     running = searches.flatMap((search, s) => {
-      const row = found.subarray(s * 2 * candidates, (s + 1) * 2 * candidates);
-      const next: Running[] = [];
-      for (let rank = 0; rank < candidates && next.length < K && !search.done; rank++) {
-        const [sum, place] = [row[rank], row[candidates + rank]];
-        if (sum < FORBIDDEN / 2) break; // sorted: only forbidden ones follow
-        const from = s * K + Math.floor(place / V);
-        const ids = [...before[from].ids, place % V];
-        if (!ends.has(place % V)) {
-          if (processor.choices?.isLast(ids) || stops(ids)) search.finish(ids, sum, length);
-          else next.push({ ids, sum, from });
-        } else if (rank < K) search.finish(before[from].ids, sum, length);
-      }
-      if (next.length === 0) search.done = true;
-      search.settle(row[0], length);
-      const idle: Running = { ids: [...before[s * K].ids, 0], sum: FORBIDDEN, from: s * K };
-      return Array.from({ length: K }, (_, k) => next[k] ?? idle);
+      const [sums, positions] = [2 * s, 2 * s + 1].map((i) => found.subarray(i * candidates, (i + 1) * candidates));
+      return search.advance({ sums, positions }, before.slice(s * K, (s + 1) * K), length, rules);
     });
   }
   searches.forEach((search, s) => {

@@ -1,10 +1,11 @@
 /**
- * JPEG (ITU T.81) baseline and progressive to pixels, bit for bit as libjpeg-turbo decodes by default (and with it
- * Pillow and browsers): its integer inverse DCT, its smooth chroma upsampling, its fixed-point colour conversion.
+ * Decodes baseline and progressive JPEG (ITU T.81). Pixels equal those of libjpeg-turbo's defaults bit for bit, and so those of
+ * Pillow and browsers: integer inverse DCT, smooth chroma upsampling, fixed-point colour conversion.
  */
 import type { Image } from "./image.ts";
 import { toPixels } from "./jpeg-pixels.ts";
 
+/** A colour component of a frame. */
 export interface Component {
   id: number;
   /** Sampling factors, and the size in samples and in whole blocks. */
@@ -15,12 +16,13 @@ export interface Component {
   blocksWide: number;
   blocksHigh: number;
   quantization: number;
-  coefficients: Int16Array; // 64 a block
+  coefficients: Int16Array; // 64 per block
   dc: number;
   dcTable?: HuffmanTable;
   acTable?: HuffmanTable;
 }
 
+/** The header of an image, with its components. */
 export interface Frame {
   progressive: boolean;
   width: number;
@@ -31,6 +33,7 @@ export interface Frame {
   components: Component[];
 }
 
+/** Position of the i-th stored coefficient in a block (T.81 figure 5). */
 const zigzag = Uint8Array.of(
   ...[0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6, 7, 14],
   ...[21, 28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53],
@@ -116,69 +119,93 @@ class Bits {
 
 /** Decodes a JPEG file. Grey files give one channel, all others RGB. */
 export function decodeJpeg(data: Uint8Array): Image {
-  const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
-  const quantization: Uint16Array[] = [];
-  const dcTables: HuffmanTable[] = [];
-  const acTables: HuffmanTable[] = [];
-  let restartInterval = 0;
-  let adobe: number | undefined;
-  let frame: Frame | undefined;
-  let scans = 0;
-  for (let at = 2; ; ) {
-    while (at < data.length && !(data[at] === 0xff && data[at + 1] !== 0 && data[at + 1] !== 0xff)) at++;
-    const marker = data[at + 1];
-    if (marker === 0xd9) break;
-    if (at + 4 > data.length) {
-      if (scans) break; // complete except for its end marker
-      throw new Error("jpeg: the file is truncated");
-    }
-    const end = at + 2 + view.getUint16(at + 2);
-    if (end > data.length) throw new Error("jpeg: the file is truncated");
-    let p = at + 4;
-    if (marker === 0xdb) {
-      while (p < end) {
-        const table = new Uint16Array(64);
-        const [wide, id] = [data[p] >> 4, data[p++] & 15];
-        for (let i = 0; i < 64; i++, p += wide ? 2 : 1) table[zigzag[i]] = wide ? view.getUint16(p) : data[p];
-        quantization[id] = table;
-      }
-    } else if (marker === 0xc4) {
-      while (p < end) {
-        const [tables, id] = [data[p] >> 4 ? acTables : dcTables, data[p++] & 15];
-        const counts = data.subarray(p, p + 16);
-        const total = counts.reduce((a, b) => a + b, 0);
-        tables[id] = new HuffmanTable(counts, data.subarray(p + 16, p + 16 + total));
-        p += 16 + total;
-      }
-    } else if (marker === 0xdd) {
-      restartInterval = view.getUint16(p);
-    } else if (marker === 0xee && String.fromCharCode(...data.subarray(p, p + 5)) === "Adobe") {
-      adobe = data[p + 11];
-    } else if (marker >= 0xc0 && marker <= 0xc2) {
-      frame = readFrame(view, p, marker === 0xc2);
-    } else if (marker > 0xc2 && marker <= 0xcf && marker !== 0xc8 && marker !== 0xcc) {
-      throw new Error(`jpeg: lossless, hierarchical and arithmetic coding are not supported (SOF${marker - 0xc0})`);
-    } else if (marker === 0xda) {
-      if (!frame) throw new Error("jpeg: the data is damaged: a scan before the frame header");
-      const components = Array.from({ length: data[p++] }, () => {
-        const component = frame!.components.find(({ id }) => id === data[p]);
-        if (!component) throw new Error(`jpeg: the data is damaged: a scan of an unknown component ${data[p]}`);
-        component.dcTable = dcTables[data[p + 1] >> 4];
-        component.acTable = acTables[data[p + 1] & 15];
-        p += 2;
-        return component;
-      });
-      const [from, to, high, low] = [data[p], data[p + 1], data[p + 2] >> 4, data[p + 2] & 15];
-      const bits = new Bits(data, end);
-      readScan(frame, components, bits, restartInterval, frame.progressive ? { from, to, high, low } : undefined);
-      scans++;
-      at = bits.at;
-      continue;
-    }
-    at = end;
-  }
+  const decoder = new Decoder(data);
+  for (let at: number | undefined = 2; at !== undefined; ) at = decoder.segment(at);
+  const { frame, scans, quantization, adobe } = decoder;
   if (!frame || !scans) throw new Error("jpeg: the file has no image in it");
   return toPixels(frame, quantization, adobe);
+}
+
+/** The tables and the coefficients that the segments so far have given. */
+class Decoder {
+  readonly quantization: Uint16Array[] = [];
+  /** Colour transform of an Adobe segment. */
+  adobe: number | undefined;
+  frame: Frame | undefined;
+  /** Number of scans read. */
+  scans = 0;
+  readonly #dcTables: HuffmanTable[] = [];
+  readonly #acTables: HuffmanTable[] = [];
+  #restartInterval = 0;
+  readonly #view: DataView;
+
+  constructor(readonly data: Uint8Array) {
+    this.#view = new DataView(data.buffer, data.byteOffset, data.byteLength);
+  }
+
+  /** Reads the next segment from byte `at` on. Returns the position after it, or undefined at the end of the image. */
+  segment(at: number): number | undefined {
+    const { data } = this;
+    while (at < data.length && !(data[at] === 0xff && data[at + 1] !== 0 && data[at + 1] !== 0xff)) at++;
+    const marker = data[at + 1];
+    if (marker === 0xd9) return undefined;
+    if (at + 4 > data.length) {
+      if (this.scans) return undefined; // complete except for its end marker
+      throw new Error("jpeg: the file is truncated");
+    }
+    const end = at + 2 + this.#view.getUint16(at + 2);
+    if (end > data.length) throw new Error("jpeg: the file is truncated");
+    const start = at + 4;
+    if (marker === 0xda) return this.#scan(start, end);
+    if (marker === 0xdb) this.#quantizationTables(start, end);
+    else if (marker === 0xc4) this.#huffmanTables(start, end);
+    else if (marker === 0xdd) this.#restartInterval = this.#view.getUint16(start);
+    else if (marker === 0xee && String.fromCharCode(...data.subarray(start, start + 5)) === "Adobe")
+      this.adobe = data[start + 11];
+    else if (marker >= 0xc0 && marker <= 0xc2) this.frame = readFrame(this.#view, start, marker === 0xc2);
+    else if (marker > 0xc2 && marker <= 0xcf && marker !== 0xc8 && marker !== 0xcc)
+      throw new Error(`jpeg: lossless, hierarchical and arithmetic coding are not supported (SOF${marker - 0xc0})`);
+    return end;
+  }
+
+  #quantizationTables(p: number, end: number): void {
+    while (p < end) {
+      const table = new Uint16Array(64);
+      const [wide, id] = [this.data[p] >> 4, this.data[p++] & 15];
+      for (let i = 0; i < 64; i++, p += wide ? 2 : 1) table[zigzag[i]] = wide ? this.#view.getUint16(p) : this.data[p];
+      this.quantization[id] = table;
+    }
+  }
+
+  #huffmanTables(p: number, end: number): void {
+    const { data } = this;
+    while (p < end) {
+      const [tables, id] = [data[p] >> 4 ? this.#acTables : this.#dcTables, data[p++] & 15];
+      const counts = data.subarray(p, p + 16);
+      const total = counts.reduce((a, b) => a + b, 0);
+      tables[id] = new HuffmanTable(counts, data.subarray(p + 16, p + 16 + total));
+      p += 16 + total;
+    }
+  }
+
+  /** Reads a scan with its header at `p` and its bits from `end` on. Returns the position after the bits. */
+  #scan(p: number, end: number): number {
+    const { data, frame } = this;
+    if (!frame) throw new Error("jpeg: the data is damaged: a scan before the frame header");
+    const components = Array.from({ length: data[p++] }, () => {
+      const component = frame.components.find(({ id }) => id === data[p]);
+      if (!component) throw new Error(`jpeg: the data is damaged: a scan of an unknown component ${data[p]}`);
+      component.dcTable = this.#dcTables[data[p + 1] >> 4];
+      component.acTable = this.#acTables[data[p + 1] & 15];
+      p += 2;
+      return component;
+    });
+    const [from, to, high, low] = [data[p], data[p + 1], data[p + 2] >> 4, data[p + 2] & 15];
+    const bits = new Bits(data, end);
+    readScan(frame, components, bits, this.#restartInterval, frame.progressive ? { from, to, high, low } : undefined);
+    this.scans++;
+    return bits.at;
+  }
 }
 
 function readFrame(view: DataView, p: number, progressive: boolean): Frame {
@@ -188,7 +215,7 @@ function readFrame(view: DataView, p: number, progressive: boolean): Frame {
     view.getUint16(p + 3),
     view.getUint8(p + 5),
   ];
-  if (precision !== 8) throw new Error(`jpeg: ${precision} bits a sample are not supported, only 8`);
+  if (precision !== 8) throw new Error(`jpeg: ${precision} bits per sample are not supported, only 8`);
   if (!width || !height || ![1, 3, 4].includes(count)) {
     throw new Error(`jpeg: the data is damaged: ${width} x ${height} pixels of ${count} components`);
   }
