@@ -1,5 +1,5 @@
-// `npm run bench:all`: our figures, those against the peers, first calls, and the tables of the pages from them.
-// Arguments go to the parts that know them: `npm run bench:all -- --only matmul,attn`.
+// `npm run bench:all`: shadegrad's figures, the peers', first calls, and then the tables of the pages.
+// Arguments go to every part: `npm run bench:all -- --only matmul,attn`.
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -8,11 +8,11 @@ import { root } from "../scripts/environment.mjs";
 
 const args = process.argv.slice(2);
 const whole = args.length === 0;
-// What a new installation runs: choices that are shipped, none that were measured here. One folder a step.
+// An empty cache per step, as in a new installation: shipped choices apply, choices measured on this machine do not.
 const caches = mkdtempSync(join(tmpdir(), "shadegrad-bench-"));
 process.on("exit", () => rmSync(caches, { recursive: true, force: true }));
 const steps = [
-  ["bench", "--parts", "tuned", "--ship", ...args], // first: the rest runs what it ships
+  ["bench", "--parts", "tuned", "--ship", ...args], // first, because the other steps use the choices that it ships
   ["bench", "--parts", `kernels,train,generate,ladder${whole ? ",overhead,cold" : ""}`, ...args],
   ["bench:peers", ...args],
   ...(whole ? [["bench:peers", "--cold", "decoder_train_step", "--peers", "ours,jax,tfjs"]] : []),

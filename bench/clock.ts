@@ -1,4 +1,4 @@
-/** Milliseconds of one call: wall time, and CPU time of all threads of the process (a software adapter's work). */
+/** Milliseconds of one call. CPU time counts all threads of the process: on a software adapter it is the work of the GPU. */
 export interface Sample {
   readonly cpu: number;
   readonly wall: number;
@@ -15,5 +15,5 @@ export async function timed(run: () => Promise<unknown>): Promise<Sample> {
 
 export const median = (x: readonly number[]): number => [...x].sort((a, b) => a - b)[Math.floor((x.length - 1) / 2)];
 
-/** Three figures: more would be noise. */
+/** Rounded to three significant digits: more would be noise. */
 export const round = (x: number): number => Number(x.toPrecision(3));

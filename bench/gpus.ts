@@ -11,7 +11,7 @@ import { loweringOf } from "../src/lowering/index.ts";
 import type { Device } from "../src/runtime/device.ts";
 import { Tuner } from "../src/runtime/tuner/tuner.ts";
 
-/** A discrete GPU as the lowerings see one. */
+/** Facts of a typical discrete GPU, for lowerings. */
 const info: DeviceInfo = {
   kind: "discrete",
   subgroupSize: 32,
@@ -30,7 +30,7 @@ const info: DeviceInfo = {
 /** Published peaks: f32 TFLOP/s and GB/s. */
 const GPUS = { "RTX 4090": [82.6, 1008], "Arc A770": [17.2, 560], "M2 (10 cores)": [3.6, 100] } as const;
 
-/** Operations a value of kernels whose lowering states none (exponentials count one). */
+/** Operations per value of kernels whose lowering reports no flops. An exponential counts as one. */
 const OPERATIONS: Record<string, number> = {
   softmax: 40,
   softmax_backward: 4,
@@ -70,7 +70,7 @@ const WORK: Record<string, () => Tensor[]> = {
   },
 };
 
-/** The calls of every template kernel below `outputs`, sources first. */
+/** The calls of every template kernel that `outputs` need, sources first. */
 function callsOf(outputs: readonly Tensor[]): { node: Node; call: KernelCall }[] {
   const device = { info, tuner: new Tuner() } as unknown as Device;
   const seen = new Set<Node>();
@@ -101,8 +101,8 @@ function bytesOf({ bind }: KernelCall): number {
 
 const WORDS: Record<string, number> = { f32: 1, u32: 1, i32: 1, vec2f: 2, vec3f: 3, vec4f: 4, vec4u: 4, vec2u: 2 };
 
-/** 32-bit words of the arrays that a lane keeps, bytes of workgroup memory, and lanes of a workgroup, read from the text. */
-export function figuresOf(code: string): { registers: number; shared: number; lanes: number } {
+/** Figures of a shader, parsed from its WGSL: 32-bit words of arrays per invocation, bytes of workgroup memory, invocations per workgroup. */
+export function figuresOf(code: string): { registers: number; shared: number; invocations: number } {
   const known: Record<string, number | boolean> = {};
   const helpers = { min: Math.min, max: Math.max, select: (no: unknown, yes: unknown, c: boolean) => (c ? yes : no) };
   const value = (text: string): number => {
@@ -115,7 +115,7 @@ export function figuresOf(code: string): { registers: number; shared: number; la
     );
   };
   for (const [, name, text] of code.matchAll(/^const (\w+)\s*(?::\s*(?:u32|i32|f32|bool)\s*)?=\s*([^;]+);/gm)) {
-    if (/\b(?:vec|array|mat)/.test(text)) continue; // no size depends on these
+    if (/\b(?:vec|array|mat)/.test(text)) continue; // no size in a kernel depends on these
     known[name] = /^(true|false)$/.test(text.trim()) ? text.trim() === "true" : value(text);
   }
   const alias = Object.fromEntries(
@@ -129,17 +129,19 @@ export function figuresOf(code: string): { registers: number; shared: number; la
   return {
     registers: sum(new RegExp(`^\\s+var \\w+ = ${ARRAY}\\(`, "gm")),
     shared: 4 * sum(new RegExp(`^var<workgroup> \\w+: ${ARRAY};`, "gm")),
-    lanes: group.split(",").reduce((product, part) => product * value(part), 1),
+    invocations: group.split(",").reduce((product, part) => product * value(part), 1),
   };
 }
 
-/** The table "On real GPUs" of kernels/README.md: what each kernel asks for, and what memory leaves of a GPU's peak. */
+/** The table "On real GPUs" of kernels/README.md: resources of each kernel, and the share of a GPU's peak that its memory allows. */
 export function gpuSection(): string {
   const lines: string[] = [];
   const done = new Set<string>();
   for (const [work, make] of Object.entries(WORK)) {
     for (const { node, call } of callsOf(make())) {
-      const { registers, shared, lanes } = figuresOf(specialize(kernelSource(call.kernel), { params: call.params }));
+      const { registers, shared, invocations } = figuresOf(
+        specialize(kernelSource(call.kernel), { params: call.params }),
+      );
       const largest = Math.max(...[node, ...node.src].map((n) => numel(n.shape)));
       const operations = call.flops ?? (OPERATIONS[call.kernel] ?? 1) * largest;
       const bytes = bytesOf(call);
@@ -147,13 +149,13 @@ export function gpuSection(): string {
       const shares = Object.values(GPUS).map(
         ([tflops, gbs]) => `${percent(Math.min(1, (intensity * gbs) / 1000 / tflops))}`,
       );
-      const line = `| ${call.kernel} | ${work} | ${short(operations)} | ${short(bytes)} | ${intensity.toPrecision(2)} | ${lanes} | ${registers} | ${shared} | ${shares.join(" | ")} |`;
+      const line = `| ${call.kernel} | ${work} | ${short(operations)} | ${short(bytes)} | ${intensity.toPrecision(2)} | ${invocations} | ${registers} | ${shared} | ${shares.join(" | ")} |`;
       if (!done.has(line)) lines.push(line);
       done.add(line);
     }
   }
   return [
-    `| kernel | work | operations | bytes | operations a byte | lanes | array registers a lane | workgroup bytes | ${Object.keys(GPUS).join(" | ")} |`,
+    `| kernel | work | operations | bytes | operations per byte | invocations | array registers per invocation | workgroup bytes | ${Object.keys(GPUS).join(" | ")} |`,
     `| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ${Object.keys(GPUS)
       .map(() => "---:")
       .join(" | ")} |`,

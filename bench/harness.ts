@@ -3,22 +3,22 @@ import { type DeviceInfo, type KernelTime, onKernelTimes } from "../src/index.ts
 import type { Roofline } from "../src/runtime/roofline.ts";
 import { median, round, type Sample, timed } from "./clock.ts";
 
-/** One line of the table; every figure is a median. */
+/** One line of the table. Every figure is a median. */
 export interface Row {
   readonly name: string;
   /** CPU time of all threads of the process. */
   readonly cpuMs: number;
   readonly wallMs: number;
-  /** Sum of the kernels' timestamps, where the adapter has them. */
+  /** Sum of the GPU times of all kernels. Absent without timestamp-query. */
   readonly gpuMs?: number;
   readonly kernels?: number;
-  /** From CPU time over the cores on a software adapter (its GPU time is stretched by whatever else runs), else from GPU time. */
+  /** From GPU time. On a software adapter from CPU time per core, because other processes stretch its GPU time. */
   readonly gflops?: number;
   readonly gbs?: number;
-  /** Share of what the measured roofline allows for these operations and bytes, percent. */
+  /** Percent of the measured roofline for this number of operations and bytes. */
   readonly roofline?: number;
   readonly runs: number;
-  /** Further figures of a row, such as tokens a second. */
+  /** Further figures of a row, such as tokens per second. */
   readonly extra?: Readonly<Record<string, number>>;
 }
 
@@ -36,7 +36,7 @@ export interface Machine {
   readonly roofline: Roofline;
 }
 
-/** GPU time of each kernel of one run: the plan runs with a pass and two timestamps a kernel. */
+/** GPU time of each kernel of one run. The plan runs with one pass and two timestamps per kernel. */
 export async function kernelTimes(run: () => Promise<void>): Promise<KernelTime[]> {
   const times: KernelTime[] = [];
   onKernelTimes((report) => times.push(...report));
@@ -48,7 +48,7 @@ export async function kernelTimes(run: () => Promise<void>): Promise<KernelTime[
   return times;
 }
 
-/** Warms up (compiles), times at least five runs with tinybench, then one more kernel by kernel. */
+/** Warms up (compiles), times at least five runs with tinybench, then times the kernels of one more run. */
 export async function measure(work: Work, { device, cores, roofline }: Machine): Promise<Row> {
   const samples: Sample[] = [];
   const bench = new Bench({ iterations: 5, time: 400, warmupIterations: 2, warmupTime: 0, throws: true });

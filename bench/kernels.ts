@@ -13,7 +13,7 @@ interface Kernel {
 
 const bytesOf = (...shapes: number[][]) => shapes.reduce((sum, s) => sum + 4 * s.reduce((a, b) => a * b, 1), 0);
 
-/** Kernels beside those of bench/workloads, which are measured against the peers too. */
+/** Kernels measured here only. Those of bench/workloads are also measured against the peers. */
 const more: Kernel[] = [
   {
     name: "add_4M",

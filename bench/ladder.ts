@@ -7,7 +7,7 @@ import { median, round, timed } from "./clock.ts";
 import type { Ours } from "./ours.ts";
 import { type Input, normal } from "./workloads/workload.ts";
 
-/** One rung: its time, and how many times faster it is than the first and than the one before. */
+/** One rung: its time, and its speed-up over the first rung and over the rung before. */
 export interface Rung {
   readonly name: string;
   readonly change: string;
@@ -29,7 +29,7 @@ export interface LadderFile {
 const ROUNDS = 7;
 const CORES = cpus().length;
 
-/** Times the steps of both ladders and the library's own kernels, in turn. */
+/** Times the steps of both ladders, interleaved with the library's kernels. */
 export async function benchLadder(ours: Ours, only: (name: string) => boolean): Promise<LadderFile["ladders"]> {
   const [N, H, T, D] = [512, 8, 512, 64];
   const [a, b] = [normal(1, [N, N]), normal(2, [N, N])];
@@ -60,7 +60,7 @@ export async function benchLadder(ours: Ours, only: (name: string) => boolean): 
 
 type Run = (() => Promise<void>) | undefined;
 
-/** One function a step that dispatches it once and waits; undefined where the adapter lacks what the step needs. */
+/** One function per step, which dispatches it once and waits. Undefined if the adapter lacks subgroups that the step needs. */
 async function prepared(
   steps: readonly Step[],
   inputs: readonly Input[],
@@ -71,9 +71,9 @@ async function prepared(
   const { gpu, info, pipelines } = currentDevice()!;
   const buffer = (data: Float32Array | Uint32Array | number, usage = GPUBufferUsage.STORAGE): GPUBuffer => {
     const size = typeof data === "number" ? data : data.byteLength;
-    const made = gpu.createBuffer({ size, usage: usage | GPUBufferUsage.COPY_DST });
-    if (typeof data !== "number") gpu.queue.writeBuffer(made, 0, data as Float32Array<ArrayBuffer>);
-    return made;
+    const created = gpu.createBuffer({ size, usage: usage | GPUBufferUsage.COPY_DST });
+    if (typeof data !== "number") gpu.queue.writeBuffer(created, 0, data as Float32Array<ArrayBuffer>);
+    return created;
   };
   const uniform = buffer(
     new Uint32Array(8).map((_, i) => dims[i] ?? 0),
@@ -107,6 +107,7 @@ async function prepared(
   );
 }
 
+/** Times all steps interleaved, prints and returns the rungs. */
 async function climb(
   steps: readonly Step[],
   last: Pick<Step, "name" | "change" | "why">,

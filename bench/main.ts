@@ -17,11 +17,11 @@ import { workloads } from "./workloads/train.ts";
 
 const { values: options } = parseArgs({
   options: {
-    only: { type: "string", default: "" }, // parts of names
+    only: { type: "string", default: "" }, // substrings of names, separated by commas
     parts: { type: "string", default: "kernels,train,generate,overhead,cold" },
-    ship: { type: "boolean", default: false }, // with the part tuned: renew kernels/tuned.json
+    ship: { type: "boolean", default: false }, // with the part tuned: update kernels/tuned.json
     dry: { type: "boolean", default: false }, // store nothing
-    profile: { type: "string" }, // a workload, kernel by kernel
+    profile: { type: "string" }, // print the kernels of this workload
     "cold-child": { type: "string" },
     "overhead-child": { type: "boolean" },
   },
@@ -53,7 +53,7 @@ console.log(`${device.description}; ${cpus()[0].model}, ${cores} cores`);
 console.log(`roofline: ${roofline.gflops} GFLOP/s (f32 multiply-add), ${roofline.gbs} GB/s (copy, read + write)`);
 
 const today = new Date().toISOString().slice(0, 10);
-/** Writes bench/results/<kind>-<adapter>.json, made from what an earlier run left there. */
+/** Updates bench/results/<kind>-<adapter>.json: `make` gets the stored results, if any, and returns the new ones. */
 function store<T>(kind: string, make: (old: T | undefined) => T): T {
   const file = `bench/results/${kind}-${adapterName(device.description)}.json`;
   const result = make(readResults<T>(file));
@@ -99,7 +99,7 @@ const overhead = parts.includes("overhead") && !options.only ? measureOverhead()
 if (overhead) {
   const { dispatches, replayUs, flushUs, buildUs } = overhead;
   console.log(
-    `\nhost, µs a dispatch (${dispatches} a plan): replay ${replayUs}, with hashing ${flushUs}, building ${buildUs}`,
+    `\nhost, µs per dispatch (${dispatches} per plan): replay ${replayUs}, with hashing ${flushUs}, building ${buildUs}`,
   );
 }
 const cold = parts.includes("cold") ? workloads.filter((w) => only(w.name)).map((w) => measureCold(w.name)) : [];

@@ -1,16 +1,16 @@
 import * as sg from "../src/index.ts";
 import { AdamW, type AdamWOptions } from "../src/nn/index.ts";
-import { currentDevice, setFusion } from "../src/runtime/session.ts";
+import { setFusion } from "../src/runtime/session.ts";
 import { type Case, concat, type Input } from "./workloads/workload.ts";
 
 export interface Ours {
   readonly sg: typeof sg;
   readonly device: sg.DeviceInfo;
-  /** A function of resident tensors; every run builds its graph anew, as a user's code does. */
+  /** A case of a function of resident tensors. Every run builds its graph again, as a user's code does. */
   bench(f: (...x: sg.Tensor[]) => sg.Tensor | sg.Tensor[], ...inputs: Input[]): Case;
   /** The same with fusion off: one kernel per op. */
   unfused(f: (...x: sg.Tensor[]) => sg.Tensor | sg.Tensor[], ...inputs: Input[]): Case;
-  /** A training step with AdamW; `loss` gets the parameters and the resident data. */
+  /** A training step with AdamW. `loss` gets the parameters and the resident data. */
   train(
     parameters: Input[],
     options: AdamWOptions,
@@ -22,13 +22,6 @@ export interface Ours {
 const put = ({ data, shape }: Input) =>
   sg.tensor(data, { shape: [...shape], dtype: data instanceof Int32Array ? "i32" : "f32" });
 
-/** Returns a value's buffer at once, as the peers' dispose() does; without it the garbage collector decides. */
-function release({ node }: sg.Tensor): void {
-  if (!node.storage || node.storage.shared) return;
-  currentDevice()!.pool.disown(node.storage);
-  node.storage = undefined;
-}
-
 export async function openOurs(options: Parameters<typeof sg.init>[0] = {}): Promise<Ours> {
   const device = (await sg.init({ backend: "webgpu", ...options }))!;
   const bench: Ours["bench"] = (f, ...inputs) => {
@@ -36,7 +29,7 @@ export async function openOurs(options: Parameters<typeof sg.init>[0] = {}): Pro
     let outputs: sg.Tensor[] = [];
     return {
       async run() {
-        outputs.forEach(release);
+        for (const x of outputs) x[Symbol.dispose](); // frees buffers at once, as the peers' dispose() does
         outputs = [f(...resident)].flat();
         await sg.flush(...outputs);
         await sg.synchronize();
@@ -49,14 +42,14 @@ export async function openOurs(options: Parameters<typeof sg.init>[0] = {}): Pro
     device,
     bench,
     unfused(f, ...inputs) {
-      const made = bench(f, ...inputs);
+      const fused = bench(f, ...inputs);
       let off = false;
       return {
-        ...made,
+        ...fused,
         async run() {
           if (!off) await setFusion(false);
           off = true;
-          await made.run();
+          await fused.run();
         },
         dispose: () => setFusion(true),
       };

@@ -2,7 +2,7 @@ import { kernelTimes } from "./harness.ts";
 import type { Ours } from "./ours.ts";
 import { allWorkloads } from "./workloads/index.ts";
 
-/** Prints every kernel of one run: its first call (compiled then), its time later, its rates, and sums by kernel. */
+/** Prints every kernel of one run: time of its first call (with compilation), time of a later call, rates. Then sums by kernel. */
 export async function profile(ours: Ours, name: string): Promise<void> {
   const work = allWorkloads.find((w) => w.name === name);
   if (!work) throw new Error(`no workload ${name}; there are ${allWorkloads.map((w) => w.name).join(", ")}`);
@@ -15,7 +15,7 @@ export async function profile(ours: Ours, name: string): Promise<void> {
   const columns = (label: string, grid: string, ms: string[]) =>
     console.log(label.padEnd(56) + grid.padEnd(14) + ms.map((x) => x.padStart(12)).join(""));
   columns("kernel", "workgroups", ["first ms", "ms", "GFLOP/s", "GB/s"]);
-  // The first run may hold another plan before the one that is repeated (parameters being packed).
+  // The first run may begin with another plan, which packs the parameters: compare the last kernels.
   first.slice(-later.length).forEach((cold, i) => {
     const { label, grid, ms, flops, bytes } = later[i];
     const rate = (x?: number) => (x && ms ? (x / ms / 1e6).toFixed(1) : "");

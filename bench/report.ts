@@ -48,7 +48,7 @@ const TITLES: Record<string, string> = {
   dispatch_1000_unfused: "the same, fusion off",
 };
 
-/** Rows of the README, with titles that stand alone. */
+/** Rows of the README. Their titles do not refer to other rows. */
 const FIRST_SCREEN: Record<string, string> = {
   matmul_1024: "matmul 1024³",
   matvec_int4_2048x8192: "one row × int4 weights, 2048 × 8192",
@@ -92,7 +92,7 @@ function peersTable(file: PeersFile): string {
   ].join("\n");
 }
 
-/** Software adapters, whose names tell them. */
+/** Names of software adapters. */
 const SOFTWARE = /llvmpipe|swiftshader|warp/i;
 
 function adapterOf({ driver, cores }: PeersFile): string {
@@ -112,7 +112,7 @@ function versionsOf({ versions }: PeersFile): string {
   return `${named.slice(0, -1).join(", ")} and ${named.at(-1)}`;
 }
 
-/** The README's rows, and what they were measured on. */
+/** The README's table, and the sentence about the adapter. */
 function shortTable(file: PeersFile): string {
   const lines = Object.entries(FIRST_SCREEN).flatMap(([name, title]) => {
     const results = file.workloads[name]?.results;
@@ -135,7 +135,7 @@ function shortTable(file: PeersFile): string {
   ].join("\n");
 }
 
-/** First calls in new processes: a line of the table when a peer finished too. */
+/** First calls in new processes: one line of the table, if at least one peer finished. */
 function coldLine(name: string, results: NonNullable<PeersFile["cold"]>[string]): string[] {
   const best = Object.entries(results)
     .filter(([library, r]) => library in LIBRARIES && r.cpuMs)
@@ -161,7 +161,7 @@ function ownFigures(file: BenchFile): string {
   return facts.length ? ["On the same adapter:", "", ...facts.map((fact) => `- ${fact}`)].join("\n") : "";
 }
 
-/** A page's part: what `table` makes of every stored file of a kind, one file an adapter. */
+/** A section of a page: the tables of all stored files of one kind. There is one file per adapter. */
 const sectionOf =
   <T>(kind: string, table: (file: T) => string) =>
   (): string =>
@@ -190,7 +190,7 @@ function ladderTables({ adapter, date, clock, ladders }: LadderFile): string {
   return [`${adapter.trim()}, ${date}: medians of interleaved runs.`, ...tables].join("\n\n");
 }
 
-const NOTABLE = 1.05; // choices this much slower than the best are listed
+const NOTABLE = 1.05; // lists choices slower than the best by this factor
 
 function tunedTable({ adapter, date, rows, choices }: TunedFile): string {
   const ratios = Object.values(rows)
@@ -210,7 +210,7 @@ function tunedTable({ adapter, date, rows, choices }: TunedFile): string {
   ].join("\n");
 }
 
-/** `page` with the section between its markers `<!-- name -->` and `<!-- /name -->` written anew. */
+/** The page with a new section between its markers `<!-- name -->` and `<!-- /name -->`. */
 export function withSection(page: string, name: string, section: string): string {
   const [opening, closing] = [`<!-- ${name} -->`, `<!-- /${name} -->`];
   const [start, end] = [page.indexOf(opening), page.indexOf(closing)];
@@ -218,7 +218,7 @@ export function withSection(page: string, name: string, section: string): string
   return `${page.slice(0, start + opening.length)}\n${section}\n${page.slice(end)}`;
 }
 
-/** What is generated from stored results: page, marker and text. */
+/** Sections generated from stored results. A test compares them with the pages. */
 export const sections: readonly (readonly [page: string, name: string, make: () => string])[] = [
   ["README.md", "bench", sectionOf("peers", shortTable)],
   ["docs/benchmarks.md", "bench", benchSection],
@@ -226,7 +226,7 @@ export const sections: readonly (readonly [page: string, name: string, make: () 
   ["kernels/README.md", "tuned", sectionOf("tuned", tunedTable)],
 ];
 
-/** What is computed from the sources as they are: renewed with the others, but it may lag behind a change. */
+/** Sections computed from the sources. Written with the others, but no test compares them: they may be older than the sources. */
 const computed: typeof sections = [["kernels/README.md", "gpus", gpuSection]];
 
 if (process.argv.includes("--write")) {

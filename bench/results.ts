@@ -5,14 +5,14 @@ import type { Cold, Overhead } from "./train.ts";
 
 /** One library on one workload, as bench/results/peers-*.json stores it. */
 export interface PeerResult {
-  /** Medians; CPU time is that of all threads of the process. */
+  /** Medians. CPU time counts all threads of the process. */
   cpuMs?: number;
   cpuMinMs?: number;
   wallMs?: number;
   runs?: number;
-  /** Wall time of the first call: tracing, compiling (with the driver's disk cache as it was), running. */
+  /** Wall time of the first call: tracing, compiling (the driver may have a warm disk cache), running. */
   coldMs?: number;
-  /** Largest difference from the f64 values, relative to the largest of them (or 1). */
+  /** Largest difference from the f64 values, relative to the largest value (at least 1). */
   error?: number;
   right?: boolean;
   /** GPU calls of one run. */
@@ -44,7 +44,7 @@ export function readResults<T>(file: string): T | undefined {
   return existsSync(file) ? (JSON.parse(readFileSync(file, "utf8")) as T) : undefined;
 }
 
-/** Ours, and native CPU code, which no adapter reaches. */
+/** Entries that are no peers: shadegrad itself, and native CPU code, which no software adapter reaches. */
 const NO_PEERS = ["ours", "native"];
 
 /** The fastest peer whose values are right. */
@@ -54,22 +54,22 @@ export function bestPeer(results: Record<string, PeerResult>): [string, PeerResu
     .sort(([, a], [, b]) => a.cpuMs! - b.cpuMs!)[0];
 }
 
-/** Work whose values ONNX Runtime Web gets right only with its shaders repaired (peers/README.md). */
+/** Workloads that ONNX Runtime Web computes correctly only with patched shaders (peers/README.md). */
 const REPAIRED = ["attn_causal_fwd_512", "attn_causal_fwd_1024", "llama_block_fwd"];
 
-/** The same without what had to be repaired; undefined if that is no other. */
+/** The fastest correct peer without a patch, if the fastest correct peer is patched. Otherwise undefined. */
 export function bestUnrepaired(name: string, results: Record<string, PeerResult>): [string, PeerResult] | undefined {
   const { ort, ...others } = results;
   return REPAIRED.includes(name) && bestPeer(results)?.[1] === ort ? bestPeer(others) : undefined;
 }
 
-/** CPU time of the best right peer over ours. */
+/** CPU time of the best peer over shadegrad's. */
 export function ratio(results: Record<string, PeerResult>): number | undefined {
   const peer = bestPeer(results);
   return peer && results.ours?.right ? peer[1].cpuMs! / results.ours.cpuMs! : undefined;
 }
 
-/** What `npm run bench` stores in bench/results/bench-*.json. */
+/** Contents of bench/results/bench-*.json, which `npm run bench` stores. */
 export interface BenchFile {
   adapter: string;
   cpu: string;
@@ -81,7 +81,7 @@ export interface BenchFile {
   cold: Cold[];
 }
 
-/** A file name part: the adapter's own words, without versions. */
+/** Part of a file name: the adapter's description without versions. */
 export const adapterName = (description: string): string =>
   /llvmpipe/.test(description)
     ? "llvmpipe"

@@ -17,22 +17,22 @@ export async function benchTraining(ours: Ours, machine: Machine, only: (name: s
   return rows;
 }
 
-/** What one dispatch costs the host, microseconds. */
+/** Host time per dispatch, in microseconds. */
 export interface Overhead {
   readonly dispatches: number;
-  /** Bind, encode and submit a plan that is already there. */
+  /** Bind, encode and submit a known plan. */
   readonly replayUs: number;
   /** Hash the graph, find its plan and replay it. */
   readonly flushUs: number;
-  /** Build the graph: one op a dispatch. */
+  /** Build the graph: one op per dispatch. */
   readonly buildUs: number;
 }
 
-const AHEAD = 3; // flushes that the engine lets run ahead of the GPU
+const AHEAD = 3; // flushes by which the engine lets the host run ahead of the GPU
 
 /**
- * A chain of dependent ops with fusion off, so that every op is a dispatch. As in a training loop the host runs ahead of
- * the GPU: it flushes three times, then waits. The body of the child process.
+ * Measures a chain of dependent ops with fusion off: every op is a dispatch. As in a training loop, the host runs ahead of the
+ * GPU: it flushes three times, then waits. Runs in a child process.
  */
 export async function overheadChild(dispatches = 300, rounds = 150): Promise<void> {
   await openOurs({ fuse: false });
@@ -58,13 +58,13 @@ export async function overheadChild(dispatches = 300, rounds = 150): Promise<voi
     replays.push(replay);
     if (i % AHEAD === AHEAD - 1) await synchronize();
   }
-  // The least of many rounds: whatever else the machine does, the driver's threads with it, only adds to it.
+  // The minimum of many rounds: other load on the machine, including the driver's threads, only adds time.
   const each = (ms: number[]) => round((1000 * Math.min(...ms)) / dispatches);
   const overhead: Overhead = { dispatches, replayUs: each(replays), flushUs: each(flushes), buildUs: each(build) };
   console.log(JSON.stringify(overhead));
 }
 
-/** Measured in a new process: what ran before in this one would leave its traces. */
+/** Runs in a new process, because earlier benchmarks leave a heap and compiled code behind. */
 export const measureOverhead = (): Overhead => inChild("host's cost", ["--overhead-child"]);
 
 /** A train step in a new process without shader cache, seconds of wall time. */
@@ -80,7 +80,7 @@ export interface Cold {
   readonly cpu: number;
 }
 
-/** The body of the child process. */
+/** Measures a cold start. Runs in a child process. */
 export async function coldChild(name: string): Promise<void> {
   const work = workloads.find((w) => w.name === name)!;
   let ours!: Ours;
@@ -103,7 +103,7 @@ export async function coldChild(name: string): Promise<void> {
 export const measureCold = (name: string): Cold =>
   inChild(`cold start of ${name}`, ["--cold-child", name], { MESA_SHADER_CACHE_DISABLE: "true" });
 
-/** What this program prints as its last line when it is started with `args`. */
+/** Runs this program with `args` in a new process, and parses the last line that it prints. */
 function inChild<T>(what: string, args: string[], env: Record<string, string> = {}): T {
   const child = spawnSync(process.execPath, [process.argv[1], ...args], {
     encoding: "utf8",

@@ -6,13 +6,13 @@ import { median, round, timed } from "./clock.ts";
 import { openOurs } from "./ours.ts";
 import { allWorkloads } from "./workloads/index.ts";
 
-/** What the heuristic's choices cost over the measured ones. */
+/** Times with the heuristic's choices, compared with measured choices. */
 export interface TunedFile {
   adapter: string;
   date: string;
-  /** Rows of the bench table: times of a run (CPU time on a software adapter) with either, taken in turn. */
+  /** Rows of the benchmark table: times of a run with both, interleaved. CPU time on a software adapter. */
   rows: Record<string, { ratio: number; ms: readonly [best: number, heuristic: number] }>;
-  /** Every choice that their work meets, alone: heuristic's time over the best time, the median of three measurements; milliseconds of both. */
+  /** Every choice in these workloads, measured alone: heuristic's time over best time, and both in ms. Median of three measurements. */
   choices: Record<
     string,
     { workload: string; ratio: number; ms: readonly [best: number, heuristic: number]; of: number }
@@ -20,12 +20,12 @@ export interface TunedFile {
 }
 
 const SHIPPED = "kernels/tuned.json";
-const WORTH = 1.25; // shipped only if that much faster than the heuristic: it is one more text to compile
+const MIN_GAIN = 1.25; // ships a choice only if it is faster than the heuristic by this factor: it is one more shader to compile
 const PASSES = 3;
 const ROUNDS = 11;
-const SAMPLE_MS = 30; // a sample's runs take at least as long
+const SAMPLE_MS = 30; // runs repeat until a sample takes this long
 
-/** Tunes all workloads from nothing; `ship` writes what beats the heuristic into kernels/tuned.json. */
+/** Tunes all workloads without earlier answers. `ship` writes choices that beat the heuristic to kernels/tuned.json. */
 export async function benchTuned(
   only: (name: string) => boolean,
   ship?: "all" | "these",
@@ -37,14 +37,14 @@ export async function benchTuned(
   const device = currentDevice()!;
   const tuners = Array.from({ length: PASSES }, () => new Tuner());
   for (const work of allWorkloads.filter((w) => only(w.name))) {
-    const made = work.ours(ours, work.inputs());
+    const benchCase = work.ours(ours, work.inputs());
     const measured = new Map<string, TuneResult[]>();
     for (const tuner of tuners) {
       device.tuner = tuner;
-      for (const r of await tune(() => made.run())) measured.set(r.key, [...(measured.get(r.key) ?? []), r]);
+      for (const r of await tune(() => benchCase.run())) measured.set(r.key, [...(measured.get(r.key) ?? []), r]);
     }
-    rows[work.name] = await inTurn(made.run);
-    await made.dispose?.();
+    rows[work.name] = await interleaved(benchCase.run);
+    await benchCase.dispose?.();
     line(work.name, rows[work.name], "the row");
     for (const [key, passes] of measured) {
       const middle = passes.sort((x, y) => slower(x) - slower(y))[(passes.length - 1) >> 1];
@@ -59,7 +59,7 @@ export async function benchTuned(
   if (ship) {
     const shipped = JSON.parse(readFileSync(SHIPPED, "utf8"));
     const family = familyOf(device.info);
-    const entries = results.filter((r) => slower(r) >= WORTH).map((r) => [r.key, r.entry]);
+    const entries = results.filter((r) => slower(r) >= MIN_GAIN).map((r) => [r.key, r.entry]);
     shipped[family] = { ...(ship === "these" && shipped[family]), ...Object.fromEntries(entries.sort()) };
     writeFileSync(SHIPPED, `${JSON.stringify(shipped, null, 1)}\n`);
   }
@@ -75,8 +75,8 @@ function line(name: string, { ratio, ms }: { ratio: number; ms: readonly number[
   console.log(`${name.padEnd(30)}${cells.join("")}  ${what}`);
 }
 
-/** A run with what the device's tuner knows and with the heuristic alone: medians of pairs, so that load slows both alike. */
-async function inTurn(run: () => Promise<unknown>): Promise<TunedFile["rows"][string]> {
+/** Times a run with the answers of the device's tuner, and with the heuristic only. Interleaved, so that load slows both equally. */
+async function interleaved(run: () => Promise<unknown>): Promise<TunedFile["rows"][string]> {
   const device = currentDevice()!;
   const tuners = [device.tuner, new Tuner()];
   const samples: number[][] = [[], []];
@@ -85,7 +85,7 @@ async function inTurn(run: () => Promise<unknown>): Promise<TunedFile["rows"][st
     for (const i of round % 2 ? [1, 0] : [0, 1]) {
       device.tuner = tuners[i];
       await (await openSession()).plans.clear();
-      await run(); // lays the plan out
+      await run(); // compiles the plan
       const { cpu, wall } = await timed(async () => {
         for (let n = 0; n < runs; n++) await run();
       });

@@ -1,14 +1,12 @@
-/**
- * `npm run bench:large -- [--shape llava-7b | tinyllama-1.1b | tiny] [--dtype int4] [--tokens 8] [--train]`: a model of a
- * real size with seeded weights, on this adapter: load, first token, tokens a second, bytes; with --train a QLoRA step.
- */
+// `npm run bench:large -- [--shape llava-7b | tinyllama-1.1b | tiny] [--dtype int4] [--tokens 8] [--train]`
+// Runs a model of real size with seeded weights on this adapter: load time, first token, tokens per second, bytes. With --train
+// also two QLoRA steps.
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { LlamaForCausalLM, Llava, loadLlama } from "../../models/index.ts";
 import { steps, textPrompt } from "../../src/generate/index.ts";
-import { init, manualSeed, memoryStats } from "../../src/index.ts";
+import { init, manualSeed, memoryStats, noGrad, tensor } from "../../src/index.ts";
 import { AdamW, addLoRA, type Module, withoutInit } from "../../src/nn/index.ts";
-import { noGrad, tensor } from "../../src/ops/functional.ts";
 import { syntheticFolder } from "./synthetic.ts";
 
 const llama = (hidden: number, inner: number, layers: number, heads: number, kv: number, vocab: number) => ({
@@ -45,7 +43,7 @@ const llava = (text: object, vision: object, image: number) => ({
   text_config: text,
   vision_config: vision,
 });
-/** The shapes of published models; `tiny` checks the script. */
+/** Shapes of published models. `tiny` is for a quick check of this script. */
 const shapes: Record<string, any> = {
   "llava-7b": llava(llama(4096, 11008, 32, 32, 32, 32064), clip(1024, 4096, 24, 16, 336), 32000),
   "tinyllama-1.1b": llama(2048, 5632, 22, 32, 4, 32000),
@@ -121,7 +119,7 @@ if (given.train) {
   const trained = model.parameters().filter((p) => p.requiresGrad);
   note("LoRA parameters", trained.reduce((n, p) => n + p.numel, 0) / 1e6, "M");
   const optimizer = new AdamW(trained, { lr: 1e-4 });
-  // Text alone: an image makes the step ten times as long, and adds nothing but tokens.
+  // Text only: an image makes the step ten times as long, and adds only tokens.
   const text = ids.filter((id) => id !== config.image_token_index);
   const input = { inputIds: tensor([text], { dtype: "i32" }) };
   const labels = tensor([text.map((id, i) => (i < 20 ? -100 : id))], { dtype: "i32" });

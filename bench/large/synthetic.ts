@@ -1,23 +1,22 @@
-/** Checkpoints of any size that exist only as a config and a seed: their bytes are made as they are read. */
-import { toHalf } from "../../src/graph/dtype.ts";
-import { numel } from "../../src/graph/shape.ts";
+// Checkpoints of any size that are only a config and a seed. Their bytes are computed as they are read.
 import type { FileSource } from "../../src/io/index.ts";
 import { round16 } from "../../src/io/stored.ts";
 
-/** Random halves, read again and again from other places. */
-const BLOCK = 2 ** 24;
-const ONE = toHalf(1);
+const BLOCK = 2 ** 24; // random f16 values; every tensor reads them from another start
+const ONE = 0x3c00; // bits of 1 in f16
 
-interface Place {
+/** A tensor in the file: its bytes in the data section. */
+interface TensorBytes {
   start: number;
   end: number;
-  /** Where in the block its values begin; undefined = all ones. */
+  /** Byte of the block at which its values start. Undefined: all ones. */
   from?: number;
 }
 
 /**
- * A folder with config.json and model.safetensors: f16, normal with the given standard deviation, norms 1 and biases 0
- * apart. @param shapes the names and shapes of the model's tensors
+ * A folder with config.json and model.safetensors in f16. Weights are normal with the given standard deviation; weights of
+ * norms are 1.
+ * @param shapes names and shapes of the model's tensors
  */
 export function syntheticFolder(
   config: object,
@@ -27,13 +26,13 @@ export function syntheticFolder(
   const block = randomHalves(std, seed);
   const bytes = new Uint8Array(block.buffer);
   const header: Record<string, unknown> = {};
-  const places: Place[] = [];
+  const tensors: TensorBytes[] = [];
   let at = 0;
   Object.entries(shapes).forEach(([name, shape], i) => {
-    const end = at + 2 * numel(shape);
+    const end = at + 2 * shape.reduce((a, b) => a * b, 1);
     header[name] = { dtype: "F16", shape, data_offsets: [at, end] };
-    // An odd step keeps tensors of the same size from being equal.
-    places.push({ start: at, end, from: /norm|layrnorm/.test(name) ? undefined : (i * 7919 * 2) % (2 * BLOCK) });
+    // An odd step, so that tensors of one size differ.
+    tensors.push({ start: at, end, from: /norm|layrnorm/.test(name) ? undefined : (i * 7919 * 2) % (2 * BLOCK) });
     at = end;
   });
   const json = new TextEncoder().encode(JSON.stringify(header));
@@ -45,13 +44,13 @@ export function syntheticFolder(
   const read = (start: number, end: number): Uint8Array => {
     const out = new Uint8Array(end - start);
     if (start < head.length) out.set(head.subarray(start, Math.min(end, head.length)));
-    for (const place of places) {
-      const first = Math.max(start, head.length + place.start);
-      const last = Math.min(end, head.length + place.end);
+    for (const t of tensors) {
+      const first = Math.max(start, head.length + t.start);
+      const last = Math.min(end, head.length + t.end);
       if (first >= last) continue;
       const part = out.subarray(first - start, last - start);
-      if (place.from === undefined) new Uint16Array(out.buffer, part.byteOffset, part.length / 2).fill(ONE);
-      else copyRound(part, bytes, place.from + first - head.length - place.start);
+      if (t.from === undefined) new Uint16Array(out.buffer, part.byteOffset, part.length / 2).fill(ONE);
+      else copyFromRing(part, bytes, t.from + first - head.length - t.start);
     }
     return out;
   };
@@ -70,8 +69,8 @@ export function syntheticFolder(
   };
 }
 
-/** Fills `out` from a ring of bytes, beginning at `at`. */
-function copyRound(out: Uint8Array, ring: Uint8Array, at: number): void {
+/** Fills `out` from a ring of bytes, starting at `at`. */
+function copyFromRing(out: Uint8Array, ring: Uint8Array, at: number): void {
   for (let done = 0; done < out.length; ) {
     const from = (at + done) % ring.length;
     const count = Math.min(out.length - done, ring.length - from);
@@ -80,7 +79,7 @@ function copyRound(out: Uint8Array, ring: Uint8Array, at: number): void {
   }
 }
 
-/** Sums of four uniform numbers: near enough to normal, and quick. */
+/** Sums of four uniform numbers, a fast approximation of normal numbers. */
 function randomHalves(std: number, seed: number): Uint16Array {
   const out = new Float32Array(BLOCK);
   let state = seed >>> 0 || 1;

@@ -4,8 +4,8 @@ import { median } from "../clock.ts";
 import { type PeersFile, readResults, writePeers } from "../results.ts";
 
 /**
- * First calls (tracing, compiling, running) of one workload: each library in a process of its own, without shader cache,
- * library after library within a round. The medians over the rounds are stored.
+ * Measures first calls (tracing, compiling, running) of one workload. Each call is in a new process without a shader cache. Rounds
+ * interleave the libraries. Stores the medians over all rounds.
  */
 export function measureCold(workload: string, libraries: readonly string[], rounds: number, dry: boolean): void {
   type Result = NonNullable<PeersFile["cold"]>[string][string];

@@ -5,5 +5,5 @@ import * as rows from "./rows.ts";
 import * as train from "./train.ts";
 import type { Workload } from "./workload.ts";
 
-/** What is measured against the peers. */
+/** Workloads that are measured against the peers. */
 export const allWorkloads: readonly Workload[] = [matmul, rows, attention, train, llama].flatMap((f) => f.workloads);

@@ -4,7 +4,7 @@ import { normal, type Workload } from "./workload.ts";
 
 const size = (shape: readonly number[]) => shape.reduce((x, y) => x * y, 1);
 
-/** a [.., M, K] × b [.., K, N]; `rows` of the result are checked. */
+/** a [.., M, K] × b [.., K, N]. Checks `rows` rows of the result. */
 function product(name: string, a: number[], b: number[], rows = 64): Workload {
   const [m, k] = a.slice(-2);
   const n = b[b.length - 1];
@@ -20,7 +20,7 @@ function product(name: string, a: number[], b: number[], rows = 64): Workload {
   };
 }
 
-/** The same with transposed operands: the reads of backward passes (a [K, M]) and of layers with [out, in] weights (b [N, K]). */
+/** A product with transposed operands, as in backward passes (a [K, M]) and in layers with [out, in] weights (b [N, K]). */
 function transposed(
   name: string,
   a: [number, number],
@@ -48,7 +48,7 @@ function transposed(
   };
 }
 
-/** x [1, K] × weights [N, K] in 4 or 8 bits, groups of 32 with the scales `i % 7 + 1` / 64; codes lie around 8 or 128. */
+/** x [1, K] × weights [N, K] of 4 or 8 bits. Group i of 32 has the scale (i % 7 + 1) / 64. The code of 0 is 8 or 128. */
 function packedProduct(name: string, bits: 4 | 8, K: number, N: number): Workload {
   const groups = (N * K) / 32;
   const scale = (group: number): number => ((group % 7) + 1) / 64; // exact in f16

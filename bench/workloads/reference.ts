@@ -1,8 +1,8 @@
 import type { Input } from "./workload.ts";
 
-/** f64 values to check every library against; plain loops, only ordered for speed. */
+// f64 values that check every library: plain loops, ordered for speed.
 
-/** [B, M, K] × [B or 1, K, N]; `rows` keeps that many rows of the whole and leaves the others NaN. */
+/** [B, M, K] × [B or 1, K, N]. Computes `rows` of all rows, evenly spread; the others are NaN. */
 export function matmul(
   a: ArrayLike<number>,
   b: ArrayLike<number>,
@@ -57,7 +57,7 @@ export function layerNormRow(row: Float64Array, weight: ArrayLike<number>, bias:
   for (let i = 0; i < row.length; i++) row[i] += bias[i];
 }
 
-/** Causal attention over [H, T, D] and, for a given dO, its gradients: [o, dq, dk, dv]. */
+/** Causal attention of [H, T, D]. With dO also its gradients: [o, dq, dk, dv]. */
 export function attention(
   q: ArrayLike<number>,
   k: ArrayLike<number>,
@@ -99,7 +99,7 @@ export function attention(
   return dO ? [o, dq, dk, dv] : [o];
 }
 
-/** erf to 1e-15 or so: series below 3, continued fraction above. */
+/** Error function to about 1e-15: a series below 3, a continued fraction above. */
 export function erf(x: number): number {
   const a = Math.abs(x);
   if (a > 6) return Math.sign(x);
@@ -154,7 +154,7 @@ export function crossEntropy(
   return { loss, gradient };
 }
 
-/** Losses of `steps` Adam steps of a ReLU multi-layer perceptron with layer sizes `sizes`; parameters are [w, b, w, b, …]. */
+/** Losses of `steps` Adam steps of a ReLU perceptron with layer sizes `sizes`. Parameters are [w, b, w, b, …]. */
 export function mlpLosses(
   x: Input,
   target: ArrayLike<number>,

@@ -5,10 +5,10 @@ const shape = [4096, 1024];
 const bytes = 2 * 4 * 4096 * 1024;
 const size = [4 * 1024 * 1024];
 export const eps = 1e-5;
-/** Ops of the chain of tiny ops. */
+/** Number of ops in the chain of tiny ops. */
 export const TINY = 1000;
 
-/** A thousand dependent ops of 1,024 values: what one operation costs when the work is nothing, with fusion and without. */
+/** A thousand dependent ops on 1,024 values: the overhead per op, with and without fusion. */
 const tiny = (name: string, fuse: boolean): Workload => ({
   name,
   tolerance: 1e-4,
@@ -56,7 +56,7 @@ export const workloads: Workload[] = [
     ours: ({ sg, bench }, { x, w }) => bench((p, q) => sg.rmsNorm(p, q, eps), x, w),
   },
   {
-    // tanh(gelu(a·0.5 + b))·a − b: six elementwise ops over 4M values.
+    // tanh(gelu(a·0.5 + b))·a − b: six elementwise ops on 4M values.
     name: "gelu_chain_4M",
     bytes: 3 * 4 * size[0],
     tolerance: 2e-6,

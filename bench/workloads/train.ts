@@ -59,7 +59,7 @@ function decoderLoss(tokens: ArrayLike<number>, targets: ArrayLike<number>, para
   const norm = (y: Float64Array, w: ArrayLike<number>) =>
     rows({ shape: [N, M], data: y as any }, (row) => rmsNormRow(row, w, eps));
   const add = (y: Float64Array, z: Float64Array) => y.map((v, i) => v + z[i]);
-  // [B, T, H, D] to [B, H, T, D], or back when the two middle sizes are given swapped.
+  // Transposes [B, a, b, D] to [B, b, a, D].
   const swap = (y: Float64Array, a: number, b: number) =>
     y.map(
       (_, i) =>
@@ -100,7 +100,7 @@ const decoder: Workload = {
   flops: 3 * 2 * N * perToken + 3.5 * L * B * H * 4 * D * ((T * (T + 1)) / 2),
   tolerance: 2e-4,
   inputs: () => ({ tokens: ids(53, [B, T], V), targets: ids(54, [N], V), parameters: decoderParameters() }),
-  // The first loss is computed in f64; the next two, which see the gradients, must agree between the libraries.
+  // The first loss has an f64 value. The next two depend on the gradients: the libraries must agree on them.
   expected: ({ tokens, targets, parameters }) =>
     Float64Array.of(decoderLoss(tokens.data, targets.data, parameters), NaN, NaN),
   ours: ({ sg, train }, { tokens, targets, parameters }) =>

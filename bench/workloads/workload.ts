@@ -1,36 +1,37 @@
 import type { Ours } from "../ours.ts";
 
-/** A host array given to every library. */
+/** A host array that every library gets as input. */
 export interface Input {
   readonly shape: readonly number[];
   readonly data: Float32Array | Int32Array;
 }
 
-/** One library's form of a workload, inputs on its device. */
+/** A workload in one library, with its inputs on the library's device. */
 export interface Case {
-  /** One run: everything enqueued and finished by the GPU when the promise resolves; nothing read back. */
+  /** Runs once. When the promise resolves, the GPU has finished. Reads nothing back. */
   run(): Promise<void>;
-  /** Values of the last run, outputs one after another. */
+  /** Values of the last run. Outputs are concatenated. */
   result(): Promise<Float32Array>;
   dispose?(): void | Promise<void>;
 }
 
 export interface Workload {
   readonly name: string;
-  /** Multiply-adds count two. */
+  /** A multiply-add counts as two. */
   readonly flops?: number;
-  /** Least bytes that must move: inputs once, outputs once. */
+  /** Least number of bytes to move: every input and output once. */
   readonly bytes?: number;
   /** Largest allowed |value − expected| / max(1, largest |expected|). */
   readonly tolerance: number;
+  /** Entries that `expected` leaves NaN are checked against the median of all libraries. */
   readonly agree?: boolean;
   readonly inputs: () => Readonly<Record<string, Input | Input[]>>;
-  /** f64 values; NaN marks entries that are not checked, or on which the libraries must `agree`. */
+  /** f64 values. NaN marks entries that are not checked, or on which the libraries must `agree`. */
   readonly expected: (inputs: any) => Float64Array;
   readonly ours: (library: Ours, inputs: any) => Case;
 }
 
-/** Normal values from a fixed seed, so that every library and every run sees the same numbers. */
+/** Normal values from a fixed seed: every library and every run gets the same numbers. */
 export function normal(seed: number, shape: readonly number[], scale = 1): Input {
   let state = (seed * 2654435761) >>> 0;
   const uniform = () => {
@@ -50,7 +51,7 @@ export const filled = (shape: readonly number[], value: number): Input => ({
   data: new Float32Array(shape.reduce((a, b) => a * b, 1)).fill(value),
 });
 
-/** Whole numbers below `limit`, as f32 or i32. */
+/** Integers in [0, limit), as i32. */
 export function ids(seed: number, shape: readonly number[], limit: number): Input {
   const { data } = normal(seed, shape);
   return { shape, data: Int32Array.from(data, (x) => Math.floor(Math.abs(x * 7919)) % limit) };

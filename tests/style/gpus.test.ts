@@ -16,12 +16,12 @@ fn main() {
   var a = array<vec4f, ROWS>();
   var b = array<f32, TILE>();
 }`;
-  expect(figuresOf(code)).toEqual({ registers: 4 * 4 + 8, shared: 4 * (4 * 32 + 64), lanes: 16 });
+  expect(figuresOf(code)).toEqual({ registers: 4 * 4 + 8, shared: 4 * (4 * 32 + 64), invocations: 16 });
 });
 
 test.each(kernelNames())("%s stays within the default limits", (name) => {
-  const { shared, lanes } = figuresOf(kernelSource(name));
+  const { shared, invocations } = figuresOf(kernelSource(name));
   expect(shared).toBeLessThanOrEqual(16384);
-  expect(lanes).toBeGreaterThan(0);
-  expect(lanes).toBeLessThanOrEqual(256);
+  expect(invocations).toBeGreaterThan(0);
+  expect(invocations).toBeLessThanOrEqual(256);
 });

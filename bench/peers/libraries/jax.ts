@@ -1,6 +1,6 @@
 import type * as Jaxjs from "@jax-js/jax";
 import { type Case, concat, type Input } from "../../workloads/workload.ts";
-import { type Opened, opening } from "../adapter.ts";
+import { type Opened, opening } from "../common/adapter.ts";
 
 type Array = Jaxjs.numpy.Array;
 
@@ -11,15 +11,15 @@ export interface Jax {
   readonly jax: typeof Jaxjs;
   readonly np: typeof Jaxjs.numpy;
   put(input: Input): Array;
-  /** A jitted function of device-resident inputs. */
+  /** A case of a jitted function of resident inputs. */
   bench(f: (...x: Array[]) => Array | Array[], ...inputs: Input[]): Case;
   /** The same without jit: one kernel per op. */
   eager(f: (...x: Array[]) => Array | Array[], ...inputs: Input[]): Case;
-  /** A jitted step (state, constants, scalars of step t) → (state, loss). */
+  /** A case of a jitted training step: (state, constants, scalars of step t) → (state, loss). */
   steps(state: Input[], constants: Input[], scalars: (t: number) => number[], step: (...x: Array[]) => Array[]): Case;
 }
 
-/** jax-js calls `.map` and `.filter` on iterators, which Node has from version 22 on. */
+/** Adds iterator methods `map` and `filter`, which jax-js needs and Node has only since version 22. */
 function addIteratorHelpers(): void {
   const iterator = Object.getPrototypeOf(Object.getPrototypeOf([][Symbol.iterator]()));
   for (const name of ["map", "filter"] as const) {

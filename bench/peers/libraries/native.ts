@@ -1,11 +1,11 @@
 import { type Case, concat, type Input } from "../../workloads/workload.ts";
-import type { Opened } from "../adapter.ts";
-import { Graph } from "../onnx.ts";
+import type { Opened } from "../common/adapter.ts";
+import { Graph } from "../common/onnx.ts";
 import type { Ort } from "./ort.ts";
 
 const THREADS = 2;
 
-/** ONNX Runtime on the CPU: native vector code, the ceiling of what a software adapter could reach. It is no peer. */
+/** ONNX Runtime's native CPU code: an upper bound for a software adapter, not a peer. */
 export async function loadNative(): Promise<Ort> {
   const ort: any = await import("onnxruntime-node");
   const opened = { counts: { dispatches: 0, passes: 0, submits: 0 }, errors: [] } as unknown as Opened;

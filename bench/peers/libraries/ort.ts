@@ -1,18 +1,18 @@
 import { type Case, concat, type Input } from "../../workloads/workload.ts";
-import { type Opened, opening } from "../adapter.ts";
-import { Graph } from "../onnx.ts";
+import { type Opened, opening } from "../common/adapter.ts";
+import { Graph } from "../common/onnx.ts";
 
 export interface Ort {
   readonly name: string;
   readonly version: string;
   readonly opened: Opened;
-  /** A session of the graph that `build` writes; the values it returns are the outputs, with their shapes. */
+  /** A case of the graph that `build` writes. `build` returns the names of the outputs and their shapes. */
   bench(inputs: Record<string, Input>, build: (g: Graph) => Record<string, readonly number[]>): Promise<Case>;
 }
 
 /**
- * `var x : T;` in a loop keeps its last value in this Dawn, which spoils ORT's attention.
- * With explicit initialisers ORT computes the right values, so it is measured with them.
+ * Adds initialisers to `var x : T;`. In this Dawn, such a variable in a loop keeps its value from the iteration before, and ORT's
+ * attention is wrong without a reset.
  */
 const initialise = (code: string) =>
   code.replace(/(\bvar\s+\w+\s*:\s*)([^;=]+?)\s*;/g, (all, head, type) =>
@@ -30,7 +30,7 @@ export async function loadOrt(): Promise<Ort> {
       logSeverityLevel: 3,
     });
   const probe = new Graph({ x: { shape: [1], data: new Float32Array(1) } });
-  // The device lives as long as one session does.
+  // This session stays open: ORT's device lives only as long as a session.
   const [, opened] = await opening(() => create(probe, { [probe.op("Neg", ["x"])]: [1] }), initialise);
   const device = opened.device;
   return {

@@ -1,6 +1,6 @@
 import type * as Tf from "@tensorflow/tfjs-core";
 import { type Case, concat, type Input } from "../../workloads/workload.ts";
-import { type Opened, opening } from "../adapter.ts";
+import { type Opened, opening } from "../common/adapter.ts";
 
 export interface Tfjs {
   readonly name: string;
@@ -9,7 +9,7 @@ export interface Tfjs {
   readonly tf: typeof Tf;
   put(input: Input): Tf.Tensor<any>;
   bench(f: (...x: Tf.Tensor<any>[]) => Tf.Tensor<any> | Tf.Tensor<any>[], ...inputs: Input[]): Case;
-  /** A training step over variables that returns the loss. */
+  /** A case of a training step that updates variables and returns the loss. */
   steps(step: (t: number) => Tf.Tensor<any>, owned: Tf.Tensor<any>[]): Case;
 }
 

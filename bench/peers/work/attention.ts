@@ -1,7 +1,7 @@
 import type { Input } from "../../workloads/workload.ts";
-import { absent, type Variants } from "../variants.ts";
+import { absent, type Variants } from "./variants.ts";
 
-/** [H, T, D] as [T, H, D], the layout of jax-js and ORT. */
+/** Transposes [H, T, D] to [T, H, D], the layout of jax-js and ORT. */
 const swap = ({ shape: [A, B, C], data }: Input): Input => {
   const out = new Float32Array(data.length);
   for (let a = 0; a < A; a++)
@@ -9,7 +9,7 @@ const swap = ({ shape: [A, B, C], data }: Input): Input => {
   return { shape: [B, A, C], data: out };
 };
 
-/** TensorFlow.js has no attention: products, a mask and a softmax. */
+/** TensorFlow.js has no attention op: products, a mask and a softmax. */
 function tfjsAttention(tf: any, [, T, D]: readonly number[]) {
   const mask = tf.mul(tf.sub(1, tf.linalg.bandPart(tf.ones([T, T]), -1, 0)), -1e9);
   return (q: any, k: any, v: any) =>

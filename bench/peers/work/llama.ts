@@ -1,6 +1,6 @@
 import { D, eps, H, M, T } from "../../workloads/llama.ts";
 import type { Input } from "../../workloads/workload.ts";
-import type { Variants } from "../variants.ts";
+import type { Variants } from "./variants.ts";
 
 const block: Variants = {
   jax: ({ np, jax, bench }, inputs) =>

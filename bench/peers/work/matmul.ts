@@ -1,4 +1,4 @@
-import { absent, type Variants } from "../variants.ts";
+import { absent, type Variants } from "./variants.ts";
 
 const product: Variants = {
   jax: ({ np, bench }, x) => bench((p, q) => np.matmul(p, q), x.a, x.b),
@@ -17,7 +17,7 @@ const transposed = (a: boolean, b: boolean): Variants => ({
     }),
 });
 
-/** Codes lie in the same order in MatMulNBits. */
+/** MatMulNBits has the same order of codes. */
 const packed = (bits: 4 | 8): Variants => ({
   jax: () => absent("no packed weights"),
   tfjs: () => absent("no packed weights"),

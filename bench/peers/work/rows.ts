@@ -1,5 +1,5 @@
 import { eps, TINY } from "../../workloads/rows.ts";
-import type { Variants } from "../variants.ts";
+import type { Variants } from "./variants.ts";
 
 const softmax: Variants = {
   jax: ({ jax, bench }, { x }) => bench((p) => jax.nn.softmax(p, -1), x),

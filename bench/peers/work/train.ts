@@ -1,11 +1,11 @@
 import { adam, B, D, decay, eps, H, L, lr, M, mlpRate, N, T, V } from "../../workloads/train.ts";
 import { filled, type Input } from "../../workloads/workload.ts";
-import { absent, type Variants } from "../variants.ts";
+import { absent, type Variants } from "./variants.ts";
 
 const corrections = (t: number) => [1 / (1 - adam.b1 ** t), 1 / (1 - adam.b2 ** t)];
 const like = (x: Input) => filled(x.shape, 0);
 
-/** jax-js has no AdamW that can be jitted whole: the textbook update, one fused kernel a parameter. */
+/** jax-js has no AdamW that can be jitted: the textbook update, one fused kernel per parameter. */
 function jaxAdamW(np: any, p: any, g: any, m: any, v: any, c1: any, c2: any, lr: number, decay: number) {
   const m2 = np.add(np.multiply(m, adam.b1), np.multiply(g.ref, 1 - adam.b1));
   const v2 = np.add(np.multiply(v, adam.b2), np.multiply(np.square(g), 1 - adam.b2));

@@ -1,9 +1,9 @@
-import type { Case } from "../workloads/workload.ts";
-import type { Jax } from "./libraries/jax.ts";
-import type { Ort } from "./libraries/ort.ts";
-import type { Tfjs } from "./libraries/tfjs.ts";
+import type { Case } from "../../workloads/workload.ts";
+import type { Jax } from "../libraries/jax.ts";
+import type { Ort } from "../libraries/ort.ts";
+import type { Tfjs } from "../libraries/tfjs.ts";
 
-/** Why a library does not take part. */
+/** Why a library does not run a workload. */
 export interface Absent {
   readonly absent: string;
 }
@@ -11,7 +11,7 @@ export const absent = (reason: string): Absent => ({ absent: reason });
 
 type Variant<L> = (library: L, inputs: any) => Promise<Case> | Case | Absent;
 
-/** The peers' forms of one workload, on the inputs of bench/workloads. */
+/** One workload in each peer, with the inputs of bench/workloads. */
 export interface Variants {
   readonly jax: Variant<Jax>;
   readonly tfjs: Variant<Tfjs>;

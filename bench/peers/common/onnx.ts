@@ -1,6 +1,6 @@
-import type { Input } from "../workloads/workload.ts";
+import type { Input } from "../../workloads/workload.ts";
 
-/** Protobuf wire format: what an ONNX model of a dozen nodes needs. */
+/** A message in Protobuf's wire format, with the field types of an ONNX model. */
 class Message {
   readonly bytes: number[] = [];
   varint(value: number | bigint): this {
@@ -43,7 +43,7 @@ export class Graph {
 
   constructor(private readonly inputs: Record<string, Input>) {}
 
-  /** Adds a node and returns the name of its first output; `attributes` are ints, floats (`{ float }`), lists or text. */
+  /** Adds a node, and returns the name of its output. Attributes are ints, floats (`{ float }`), lists of ints, or strings. */
   op(
     type: string,
     sources: string[],

@@ -1,6 +1,6 @@
 import { create, globals } from "webgpu";
 
-/** What one library asked of its device since the last reset. */
+/** GPU calls of one library since the last reset. */
 export interface Counts {
   dispatches: number;
   passes: number;
@@ -10,7 +10,7 @@ export interface Counts {
 export interface Opened {
   device: GPUDevice;
   counts: Counts;
-  /** Validation and device errors; a workload that raises one is reported as wrong. */
+  /** Validation and device errors. A workload that raises one counts as failed. */
   errors: string[];
 }
 
@@ -18,8 +18,8 @@ const opened: Opened[] = [];
 let rewrite: ((code: string) => string) | undefined;
 
 /**
- * Puts Dawn behind `navigator.gpu` before any library is imported, and watches the devices that they open.
- * Every library gets its own device on the same adapter.
+ * Sets `navigator.gpu` to Dawn, and watches the devices that libraries open. Call it before any library is imported. Every library
+ * gets its own device on the same adapter.
  */
 export async function installAdapter(): Promise<GPUAdapter> {
   Object.assign(globalThis, globals, { self: globalThis });
@@ -38,19 +38,19 @@ export async function installAdapter(): Promise<GPUAdapter> {
   return adapter;
 }
 
-/** The device that `load` opens, with its counters. `shader` rewrites the WGSL that it compiles. */
+/** Loads a library, and returns it with the device that it opened. `shader` rewrites the WGSL that the library compiles. */
 export async function opening<T>(load: () => Promise<T>, shader?: (code: string) => string): Promise<[T, Opened]> {
   opened.length = 0;
   rewrite = shader;
   const library = await load();
-  if (opened.length !== 1) throw new Error(`expected one GPUDevice, the library opened ${opened.length}`);
+  if (opened.length !== 1) throw new Error(`bench:peers: the library opened ${opened.length} devices, expected one`);
   return [library, opened[0]];
 }
 
 function watch(adapter: GPUAdapter): GPUAdapter {
   const requestDevice = adapter.requestDevice.bind(adapter);
   adapter.requestDevice = async (descriptor?: GPUDeviceDescriptor) => {
-    // TensorFlow.js nests an array in the list of features.
+    // TensorFlow.js passes a nested array of features.
     const features = [...(descriptor?.requiredFeatures ?? [])].flat() as GPUFeatureName[];
     const device = await requestDevice({ ...descriptor, requiredFeatures: features });
     const entry: Opened = { device, counts: { dispatches: 0, passes: 0, submits: 0 }, errors: [] };
@@ -64,7 +64,7 @@ function watch(adapter: GPUAdapter): GPUAdapter {
     };
     const writeBuffer = device.queue.writeBuffer.bind(device.queue);
     device.queue.writeBuffer = ((buffer: GPUBuffer, at: number, data: any, offset?: number, size?: number) => {
-      // Dawn refuses views of a shared wasm heap.
+      // Dawn rejects views of a shared wasm heap, so these are copied.
       if ((ArrayBuffer.isView(data) ? data.buffer : data) instanceof SharedArrayBuffer) {
         const unit = data.BYTES_PER_ELEMENT ?? 1;
         const start = (data.byteOffset ?? 0) + (offset ?? 0) * unit;
