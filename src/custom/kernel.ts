@@ -269,7 +269,7 @@ function lowerBy<A extends Attributes>(
           source: buffers.indexOf(context.inputs[input]),
           shape: [numel(node.src[input].shape)] as const,
           type,
-          again: hook,
+          hook,
           readings: reads,
           copies: 1,
         })),

@@ -87,13 +87,13 @@ export class KVCache {
   copy(rows: readonly number[], capacity = this.capacity): KVCache {
     if (capacity < this.capacity)
       throw new RangeError(`KVCache: ${this.capacity} rows do not fit a copy of ${capacity}`);
-    const made = new KVCache(this.sizes, rows.length, capacity);
+    const copy = new KVCache(this.sizes, rows.length, capacity);
     const index = tensor(Int32Array.from(rows));
     const fill = (to: Tensor, from: Tensor) => assign(to, writeAt(to, from.indexSelect(0, index), start));
     const start = tensor(Int32Array.of(0));
-    made.#keys.forEach((to, i) => fill(to, this.#keys[i]));
-    made.#values.forEach((to, i) => fill(to, this.#values[i]));
-    made.lengths = rows.map((row) => this.lengths[row]);
-    return made;
+    copy.#keys.forEach((to, i) => fill(to, this.#keys[i]));
+    copy.#values.forEach((to, i) => fill(to, this.#values[i]));
+    copy.lengths = rows.map((row) => this.lengths[row]);
+    return copy;
   }
 }

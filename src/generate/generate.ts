@@ -120,7 +120,7 @@ export async function* generateTokens(
     ? lookupTokens(model, prompt, checked)
     : readSteps(stepsWith(processor, model, prompt), processor.needsTokens, options.signal);
   for await (const tokens of drawn) {
-    const given = tokens.map((token, s) => {
+    const visible = tokens.map((token, s) => {
       const row = rows[s];
       row.ended ||= ends.has(token.id);
       if (row.ended) return undefined;
@@ -128,7 +128,7 @@ export async function* generateTokens(
       row.ended = row.stops(token.id) || (processor.choices?.isLast(row.ids) ?? false);
       return token;
     });
-    if (given.some(Boolean)) yield given;
+    if (visible.some(Boolean)) yield visible;
     if (rows.every((row) => row.ended)) return;
   }
 }

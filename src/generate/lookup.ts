@@ -20,18 +20,18 @@ export async function* lookupTokens(
   options: CheckedOptions,
 ): AsyncGenerator<readonly NewToken[]> {
   const { maxNewTokens, seed = drawSeed(), logprobs, signal } = options;
-  const { promptLookupNumTokens: most = 0, maxMatchingNgramSize = 2 } = options;
+  const { promptLookupNumTokens: maxProposal = 0, maxMatchingNgramSize = 2 } = options;
   const settings = samplingSettings(options);
   const processor = new LogitsProcessor(model, prompt.history, options);
   const known = [...prompt.history[0]];
-  let made = 0;
-  /** Reads the tokens from index `made` on. */
+  let count = 0;
+  /** Reads the tokens from index `count` on. */
   const read = (logits: Tensor): Promise<NewToken[]> => {
-    const uniform = Array.from({ length: logits.shape[0] }, (_, i) => uniformAt(seed, made + i, 0));
+    const uniform = Array.from({ length: logits.shape[0] }, (_, i) => uniformAt(seed, count + i, 0));
     return readTokens(draw({ scores: processor.apply(logits), logits, settings, uniform, logprobs }).packed, logprobs);
   };
   const begun = noGrad(() => {
-    const { cache, logits } = prefill(model, prompt, maxNewTokens + most, options);
+    const { cache, logits } = prefill(model, prompt, maxNewTokens + maxProposal, options);
     return { cache, first: read(logits) };
   });
   const { cache } = begun;
@@ -40,17 +40,17 @@ export async function* lookupTokens(
     for (const token of tokens) {
       known.push(token.id);
       yield [token];
-      if (++made === maxNewTokens) return;
+      if (++count === maxNewTokens) return;
     }
     signal?.throwIfAborted();
-    const proposal = propose(known, most, maxMatchingNgramSize);
-    const fed = new Int32Array(proposal.length ? most + 1 : 1); // a shorter proposal is padded
-    fed.set([known[known.length - 1], ...proposal]);
+    const proposal = propose(known, maxProposal, maxMatchingNgramSize);
+    const input = new Int32Array(proposal.length ? maxProposal + 1 : 1); // a shorter proposal is padded
+    input.set([known[known.length - 1], ...proposal]);
     const past = cache.lengths[0];
-    const drawn = await noGrad(() => read(nextLogits(model, tensor(fed, { shape: [1, fed.length] }), cache)));
-    let right = 0;
-    while (right < proposal.length && proposal[right] === drawn[right].id) right++;
-    tokens = drawn.slice(0, right + 1);
+    const drawn = await noGrad(() => read(nextLogits(model, tensor(input, { shape: [1, input.length] }), cache)));
+    let accepted = 0;
+    while (accepted < proposal.length && proposal[accepted] === drawn[accepted].id) accepted++;
+    tokens = drawn.slice(0, accepted + 1);
     cache.lengths = [past + tokens.length]; // rejected tokens are overwritten
   }
 }

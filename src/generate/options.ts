@@ -38,7 +38,10 @@ export interface GenerateOptions {
   topP?: number;
   /** Keep tokens at least this likely, relative to the likeliest; 0 = all. */
   minP?: number;
-  /** Equal seeds give equal tokens. A list has one per sample, which then gets the tokens of a run alone. Default: the next of `manualSeed`. */
+  /**
+   * Equal seeds give equal tokens. With a list, one per sample, a sample gets the tokens that it gets without the others.
+   * Default: the next seed of `manualSeed`.
+   */
   seed?: number | readonly number[];
 
   /** Divides positive logits of tokens seen before, multiplies negative ones (arXiv 1909.05858). 1 = off. */
@@ -140,7 +143,7 @@ export function checkOptions(model: CausalLM, prompt: Prompt, options: GenerateO
 }
 
 function exclude(options: GenerateOptions, batch: number): void {
-  const given = (...keys: (keyof GenerateOptions)[]) =>
+  const firstSet = (...keys: (keyof GenerateOptions)[]) =>
     keys.find((key) => {
       const value = options[key];
       return value !== undefined && value !== 0 && !(key === "repetitionPenalty" && value === 1);
@@ -149,10 +152,10 @@ function exclude(options: GenerateOptions, batch: number): void {
   const refuse = (one: string, other?: string) => {
     if (other) throw new Error(`generate: ${one} cannot be combined with ${other}`);
   };
-  if (numBeams > 1) refuse("numBeams", given("temperature", "promptLookupNumTokens", "logprobs"));
+  if (numBeams > 1) refuse("numBeams", firstSet("temperature", "promptLookupNumTokens", "logprobs"));
   if (!lookup) return;
   const stateful = ["repetitionPenalty", "presencePenalty", "frequencyPenalty", "noRepeatNgramSize"] as const;
-  refuse("promptLookupNumTokens", given(...stateful, "choices", "minNewTokens"));
+  refuse("promptLookupNumTokens", firstSet(...stateful, "choices", "minNewTokens"));
   if (batch > 1) throw new Error(`generate: promptLookupNumTokens takes one prompt, got ${batch}`);
 }
 

@@ -49,9 +49,9 @@ export interface Prologue extends HookSpace {
   /** Position in `bind`. */
   readonly source: number;
   /** Hook of the first read, which may store the value. Templates without it store nothing. */
-  readonly first?: string;
-  /** Hook of every other read, or of all reads. */
-  readonly again: string;
+  readonly firstHook?: string;
+  /** Hook of all reads, or of all but the first. */
+  readonly hook: string;
   /** Reads per value, on average. */
   readonly readings: number;
   /** How often the hook occurs in the shader after drivers unroll its loops. */

@@ -169,14 +169,14 @@ function shardsFor(
 }
 
 /** Weights of an earlier save under other names. If they stayed, a reader could find them before the new ones. */
-async function staleWeights(source: FileSource, fresh: ReadonlySet<string>): Promise<string[]> {
+async function staleWeights(source: FileSource, newFiles: ReadonlySet<string>): Promise<string[]> {
   const stale = new Set<string>();
   for (const path of weightFiles) {
     if ((await source.size(path)) === undefined) continue;
-    if (!fresh.has(path)) stale.add(path);
+    if (!newFiles.has(path)) stale.add(path);
     if (path.endsWith(".index.json")) for (const shard of await shardsOf(source, path)) stale.add(shard);
   }
-  const written = new Set(Array.from(fresh, (path) => path.toLowerCase())); // file systems may ignore case
+  const written = new Set(Array.from(newFiles, (path) => path.toLowerCase())); // file systems may ignore case
   return [...stale].filter((path) => !written.has(path.toLowerCase()));
 }
 

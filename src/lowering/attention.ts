@@ -74,7 +74,7 @@ function geometry(node: Node, cx: LowerContext, extra: number): Geometry | undef
   const absent = [0, 0, 0, 0, 0];
   const out = (heads: number, count: number) =>
     tokensFirst ? [count * heads * D, D, heads * D] : [heads * count * D, count * D, D];
-  const plain = ({ offset, shape, strides }: Operand): boolean =>
+  const isResultLayout = ({ offset, shape, strides }: Operand): boolean =>
     shape[3] === D && offset === 0 && out(shape[1], shape[2]).every((n, i) => shape[i] === 1 || strides[i] === n);
   const [mask, bias] = joint
     ? joint.map((shape, i) => broadcast({ offset: i * numel(joint[0]), shape, strides: contiguousStrides(shape) }))
@@ -100,7 +100,7 @@ function geometry(node: Node, cx: LowerContext, extra: number): Geometry | undef
     KV: k.buffer.dtype === "u32" ? 2 : isHalf(k) ? 1 : 0,
     traits: { GROUPED: H === heads ? 0 : 1, LENGTHS: hasLengths ? 1 : 0, WINDOWED: window === undefined ? 0 : 1 },
     ahead: causal === "none" ? UNBOUNDED : causal === "top-left" ? 1 : S - T + 1,
-    layout: (...more) => ([q, k, v, ...more].every(plain) ? (tokensFirst ? 2 : 1) : 0),
+    layout: (...more) => ([q, k, v, ...more].every(isResultLayout) ? (tokensFirst ? 2 : 1) : 0),
     out,
     dims: [
       ...[H, H / heads, T, S, D, D4, floatBits(scale * Math.LOG2E)],
@@ -223,12 +223,12 @@ function decode(g: Geometry, cx: LowerContext): KernelCall[] | undefined {
   });
   const chunks = Math.ceil(rows / ROWS);
   const groups = g.B * (g.H / g.group) * chunks;
-  const wanted = Math.max(1, Math.floor((software ? 4 : busyGroups(cx.device)) / groups));
+  const busySplits = Math.max(1, Math.floor((software ? 4 : busyGroups(cx.device)) / groups));
   const candidates = (software ? [8, 4, 16] : [64, 32, 128]).flatMap((LANES) => {
     const { CHUNK, Q_SLOTS, O_SLOTS } = sizes(LANES);
     if ((Q_SLOTS + O_SLOTS) * 16 + ROWS * (CHUNK + 4 * LANES) * 4 > cx.device.maxWorkgroupBytes) return [];
     const maxSplits = Math.ceil(Math.min(g.S, g.reach) / CHUNK);
-    const splits = [wanted, 2 * wanted, Math.ceil(wanted / 2)].map((n) => Math.min(n, maxSplits));
+    const splits = [busySplits, 2 * busySplits, Math.ceil(busySplits / 2)].map((n) => Math.min(n, maxSplits));
     return [...new Set(splits)].map((n) => ({ LANES, splits: n }));
   });
   if (candidates.length === 0) return undefined;

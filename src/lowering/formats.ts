@@ -41,7 +41,7 @@ export const inputPrologue = (
   source,
   shape: [numel(operand.shape)],
   type: vec ? "vec4f" : "f32",
-  again: vec ? `${name}_4` : `${name}_1`,
+  hook: vec ? `${name}_4` : `${name}_1`,
   readings: loaded / numel(operand.shape),
   copies,
 });

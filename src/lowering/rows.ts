@@ -87,8 +87,8 @@ function scheduled(rows: number, cols: number, { WG, LANES, WIDTH }: Schedule): 
 const prologue = (space: HookSpace, readings: number): Prologue => ({
   ...space,
   source: 0,
-  first: "load",
-  again: "reload",
+  firstHook: "load",
+  hook: "reload",
   readings,
   copies: readings,
 });

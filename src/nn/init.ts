@@ -74,8 +74,8 @@ export async function loadParameter(
   const bytes = await file.bytes(name);
   const dtype = half ? "f16" : "f32";
   if (!change && stored === (half ? "F16" : "F32")) return uploadParameter(target, bytes, dtype);
-  const plain: HostTensor = { data: decode(bytes, stored, shape, name), shape, dtype: "f32" };
-  const { data } = change ? change(plain) : plain;
+  const values: HostTensor = { data: decode(bytes, stored, shape, name), shape, dtype: "f32" };
+  const { data } = change ? change(values) : values;
   const words = half ? round16(data, "F16") : data;
   await uploadParameter(target, new Uint8Array(words.buffer, words.byteOffset, words.byteLength), dtype);
 }

@@ -166,11 +166,11 @@ export abstract class Optimizer {
   async accumulate(): Promise<void> {
     await this.#packed;
     withoutRecording(() => {
-      const fresh = this.groups.map((group) => this.#gradients(group)); // throws before anything is assigned
+      const current = this.groups.map((group) => this.#gradients(group)); // throws before anything is assigned
       const hasOlder = scalar(this.#passes > 0 ? 1 : 0);
       this.groups.forEach((group, i) => {
         group.accumulated ??= zeroState(group.size);
-        assign(group.accumulated, group.accumulated.where(hasOlder.gt(0), 0).add(fresh[i]));
+        assign(group.accumulated, group.accumulated.where(hasOlder.gt(0), 0).add(current[i]));
       });
     });
     await flush();
@@ -223,9 +223,9 @@ export abstract class Optimizer {
     const pending = this.#passes === 0 || this.groups.some(({ params }) => params.some((p) => p.grad));
     const passes = this.#passes + (pending ? 1 : 0);
     return this.groups.map((group) => {
-      const fresh = pending ? this.#gradients(group) : undefined;
-      if (passes === 1 && fresh) return fresh;
-      const total = fresh ? group.accumulated!.add(fresh) : group.accumulated!;
+      const current = pending ? this.#gradients(group) : undefined;
+      if (passes === 1 && current) return current;
+      const total = current ? group.accumulated!.add(current) : group.accumulated!;
       return this.#options.accumulation === "sum" ? total : total.mul(scalar(1 / passes));
     });
   }

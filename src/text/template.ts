@@ -26,10 +26,10 @@ export function renderChatTemplate(
   messages: readonly ChatTemplateMessage[],
   { addGenerationPrompt = false, name = "default", ...variables }: ChatTemplateOptions = {},
 ): string {
-  const { chat_template: given } = config;
-  const text = Array.isArray(given) ? given.find((each) => each.name === name)?.template : given;
+  const { chat_template: templates } = config;
+  const text = Array.isArray(templates) ? templates.find((each) => each.name === name)?.template : templates;
   if (!text) {
-    const names = Array.isArray(given) ? `; there are ${given.map((each) => each.name).join(", ")}` : "";
+    const names = Array.isArray(templates) ? `; there are ${templates.map((each) => each.name).join(", ")}` : "";
     throw new Error(`applyChatTemplate: the tokenizer has no chat template${names}`);
   }
   let template = compiled.get(text);

@@ -79,12 +79,12 @@ class TemplateFusion {
     if (this.scope.isBuffer(node)) {
       this.writes = this.bindings[binding].name;
       this.bind[binding] = { ref: node, write: true };
-      this.hooks[p.first!] = `${statements}\n${this.writes}[at] = ${value};\nreturn ${value};`;
+      this.hooks[p.firstHook!] = `${statements}\n${this.writes}[at] = ${value};\nreturn ${value};`;
       return;
     }
     this.bind[binding] = { ref: buffers[0].node, write: false }; // never read, but a binding must hold a buffer
-    this.hooks[p.again] = `${statements}\nreturn ${value};`;
-    if (p.first) this.hooks[p.first] = this.hooks[p.again];
+    this.hooks[p.hook] = `${statements}\nreturn ${value};`;
+    if (p.firstHook) this.hooks[p.firstHook] = this.hooks[p.hook];
   }
 
   addEpilogue(epilogue: NonNullable<KernelCall["epilogue"]>): void {

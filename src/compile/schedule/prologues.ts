@@ -64,7 +64,7 @@ class PrologueFusion {
     if (from === undefined || this.groups[from].core || !computes(source)) return false;
     const calls = options.callsOf(core!);
     const own = calls.flatMap((c) => prologuesOf(c, [source]));
-    const stores = own[0].first !== undefined;
+    const stores = own[0].firstHook !== undefined;
     const afterwards = root === core ? new Set<Node>() : workOf(root, core!, buffers).loads;
     const readers = this.readers.get(source)!;
     if (
