@@ -1,4 +1,4 @@
-// Finds a WebGPU adapter, or installs Mesa's software Vulkan driver where that is possible.
+// Finds a WebGPU adapter. If there is none, installs Mesa's software Vulkan driver, where that is possible.
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -6,12 +6,12 @@ import { addBackports, aptAccess, aptCandidate, aptInstall, release, thisMachine
 import { childEnvironment, listFiles, root } from "./environment.mjs";
 
 const DRIVER = "mesa-vulkan-drivers";
-/** Mesa 22.3, of Debian 12, gives Dawn no adapter. */
+/** Dawn finds no adapter with Mesa 22.3, the version of Debian 12. */
 const OLDEST_MESA = 23;
 const NEWER =
   "use a system that is known to work (Debian 12 or later, Ubuntu 22.04 or later), or one of the ways below";
 
-/** Asks Dawn for an adapter in a child process, as a driver that fails can take its process along. */
+/** Asks Dawn for an adapter, in a child process because a failing driver can abort its process. */
 export function probeAdapter() {
   const code = `
     const { create } = await import("webgpu");
@@ -29,13 +29,13 @@ export function probeAdapter() {
   return { problem: child.status === 3 ? "no Vulkan, Metal or D3D12 driver gave one" : crash(child) };
 }
 
-/** Why the probe ended early, in one line. */
+/** Why the probe failed, in one line. */
 function crash({ stderr, signal, status, error }) {
   const thrown = /^(?:\w*Error.*|.*error while loading.*)$/m.exec(stderr ?? "")?.[0];
   return thrown ?? error?.message ?? (signal ? `the driver ended the process with ${signal}` : `exit code ${status}`);
 }
 
-/** Whether an adapter is there, after installing one if need be; if not, says why and what to do. `found`: a probe's result. */
+/** Whether there is an adapter, after installing a driver if needed. If not, prints why and what to do. `found`: a probe's result. */
 export function ensureAdapter(machine = thisMachine, probe = probeAdapter, found = probe()) {
   if (found.description) return report(found.description);
   const { problem, remedy } = installDriver(machine) ?? {};
@@ -55,7 +55,7 @@ function report(description) {
   return true;
 }
 
-/** The one message that ends a set-up without an adapter. */
+/** Prints the one message of a set-up that ends without an adapter. */
 function explain(reason, { problem, remedy }) {
   console.error(`\nNo WebGPU adapter: ${reason}.\nWhy: ${problem}\nWhat to do: ${remedy}\n\n${routes()}`);
   return false;
@@ -88,7 +88,7 @@ function installDriver(machine) {
 
 const mesaVersion = (machine) => machine.ask(["dpkg-query", "-W", DRIVER]).stdout.trim().split("\t")[1] ?? "";
 
-/** The ways to get an adapter, as the library's own error lists them. This script runs before anything is built. */
+/** The ways to get an adapter, read from the library's source, because this script runs before the library is built. */
 export function routes() {
   for (const file of listFiles("src", /\.ts$/)) {
     const list = /ADAPTER_ROUTES = `([^`]*)`/.exec(readFileSync(join(root, file), "utf8"))?.[1];

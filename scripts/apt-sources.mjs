@@ -3,9 +3,9 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
 /**
- * One archive that apt reads binary packages from: { uri, suite, components, options }.
- * A suite with a slash at its end is an exact path and has no components.
- * Options have their deb822 names in lower case ("signed-by", "trusted"); a value may have several lines.
+ * A source is an archive of binary packages: { uri, suite, components, options }.
+ * A suite that ends in a slash is an exact path, and has no components.
+ * Options have their deb822 names in lower case ("signed-by", "trusted"). A value may have several lines.
  */
 
 /** The sources of all files that apt reads below `etc` ("/etc"), in apt's order. Files that cannot be read count as empty. */
@@ -52,7 +52,7 @@ function oneLineOptions(bracketed) {
   return options;
 }
 
-/** deb822 style: stanzas of `Field: value` separated by empty lines. A comment line is no line at all, not an empty one. */
+/** deb822 style: stanzas of `Field: value`, separated by empty lines. A comment line is skipped: it does not end a stanza. */
 export function parseDeb822(text) {
   const stanzas = [new Map()];
   let field;
@@ -82,7 +82,7 @@ function stanzaSources(stanza) {
   return sources(values("uris"), values("suites"), values("components"), options);
 }
 
-/** Each URI with each suite. What apt refuses as malformed, such as a suite without components, is left out. */
+/** Each URI with each suite. Leaves out what apt rejects as malformed, such as a suite without components. */
 function sources(uris, suites, components, options) {
   return uris.flatMap((uri) =>
     suites
@@ -91,7 +91,7 @@ function sources(uris, suites, components, options) {
   );
 }
 
-/** Lines without their ends, CRLF included, and without a byte order mark. */
+/** Lines without line ends (LF or CRLF) and without a byte order mark. */
 const lines = (text) => text.replace(/^\uFEFF/, "").split(/\r?\n/);
 
 /** A source in deb822 style: the text of a .sources file. */

@@ -1,5 +1,5 @@
-// Installs Debian packages: says why it cannot, and leaves no half-done source behind.
-// A `machine` is where commands run and files lie, so that tests can give an invented one.
+// Installs Debian packages. If it cannot, it says why, and removes sources that it added.
+// A `machine` runs commands and has files. Tests pass a simulated one.
 import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -14,12 +14,12 @@ export const thisMachine = {
   terminal: process.stdin.isTTY === true,
   env: process.env,
   etc: "/etc",
-  /** Runs a command with its output captured: { status, stdout, stderr }, status undefined where there is no such command. */
+  /** Runs a command and captures its output: { status, stdout, stderr }. Status is undefined if there is no such command. */
   ask(command, input) {
     const { status, stdout, stderr, error } = spawnSync(command[0], command.slice(1), { input, encoding: "utf8" });
     return { status: error ? undefined : status, stdout: String(stdout ?? ""), stderr: String(stderr ?? error) };
   },
-  /** Runs a command with its output shown; returns the status and what it wrote to stderr. */
+  /** Runs a command and shows its output. Returns { status, stderr }. */
   show(command) {
     const stdio = ["inherit", "inherit", "pipe"];
     const { status, stderr } = spawnSync(command[0], command.slice(1), {
@@ -32,7 +32,7 @@ export const thisMachine = {
   },
 };
 
-/** { id, codename, version } of /etc/os-release; empty strings where it says nothing. */
+/** { id, codename, version, name } of /etc/os-release. Missing fields are empty strings. */
 export function release(machine) {
   const path = join(machine.etc, "os-release");
   const text = existsSync(path) ? readFileSync(path, "utf8") : "";
@@ -45,7 +45,7 @@ export function release(machine) {
   };
 }
 
-/** How commands get root's rights (`{ sudo: [] }` for root itself), or why nothing can be installed: `{ problem, remedy }`. */
+/** How commands get root's rights: `{ sudo }`, an empty list for root itself. Or why nothing can be installed: `{ problem, remedy }`. */
 export function aptAccess(machine = thisMachine) {
   if (machine.env.SHADEGRAD_NO_INSTALL)
     return { problem: "SHADEGRAD_NO_INSTALL is set", remedy: "unset it, or install by hand as listed below" };
@@ -76,24 +76,24 @@ export function aptAccess(machine = thisMachine) {
   };
 }
 
-/** apt-get with root's rights, quiet but for errors. Waits for a running upgrade, and at most 30 s for a dead mirror. */
+/** Runs apt-get as root, and shows only errors. Waits up to 120 s for a running upgrade, and 30 s for a mirror. */
 function aptGet(machine, sudo, ...args) {
   const settings = ["-qq", "-o", "DPkg::Lock::Timeout=120", "-o", "Acquire::http::Timeout=30", "-o", "Dpkg::Use-Pty=0"];
   console.log(`$ ${[...sudo, "apt-get", ...args].join(" ")}`);
-  // sudo drops variables, so env sets them.
+  // sudo drops environment variables, so `env` sets them.
   return machine.show([...sudo, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", ...settings, ...args]);
 }
 
-/** The lines in which apt says what went wrong, the first two in one. A source that does not answer is but a warning to it. */
+/** The first two error lines of apt in one. A source that does not answer is only a warning to apt. */
 const aptErrors = (stderr) =>
   [...new Set([...stderr.matchAll(/^(?:E: *|W: (?=Failed to fetch))(.*)$/gm)].map((m) => m[1].trim()))]
     .slice(0, 2)
     .join("; ") || "it gave no reason";
 
-/** What to do about a failure of apt, by what apt says. */
+/** What to do about a failure of apt, by its error lines. */
 function aptRemedy(errors) {
   if (/Malformed|list of sources could not be read|Type '.*' is not known|Conflicting values/i.test(errors))
-    return "mend the source file that apt names; `apt-get update` must succeed";
+    return "fix the source file that apt names; `apt-get update` must succeed";
   if (/resolv|connect|timed out|Network is unreachable|Failed to fetch/i.test(errors))
     return "connect this machine to the network, or set apt's proxy (Acquire::http::Proxy), and run this again";
   if (/Read-only file system/i.test(errors)) return "run where / can be written, or build the driver into the image";
@@ -105,8 +105,8 @@ function aptRemedy(errors) {
 }
 
 /**
- * Installs packages, after an update. `check` may refuse between the two. Returns undefined, or `{ problem, remedy }`.
- * One broken source fails the update, yet the packages may come from another: the installation decides.
+ * Updates, then installs packages. `check` runs between the two and may refuse. Returns undefined, or `{ problem, remedy }`.
+ * A failed update is no error yet: one source may be broken, and the packages come from another.
  */
 export function aptInstall(machine, sudo, packages, { suite, check = () => undefined } = {}) {
   const updated = aptGet(machine, sudo, "update");
@@ -133,7 +133,7 @@ export function aptCandidate(machine, name, suite) {
 }
 
 /**
- * Makes the suite `<codename>-backports` readable, from the mirror that already serves <codename>.
+ * Adds the suite `<codename>-backports`, from the mirror that already has <codename>.
  * Returns `{ suite, undo }`, or `{ problem, remedy }`.
  */
 export function addBackports(machine, sudo, codename) {
@@ -154,7 +154,7 @@ export function addBackports(machine, sudo, codename) {
   return { suite, undo };
 }
 
-/** The mirror of Debian among the sources. Other vendors name their suites after the release too. */
+/** The mirror of Debian among the sources. Other vendors also name suites after the release, so the codename alone is not enough. */
 function releaseMirror(sources, codename) {
   const named = sources.filter(({ suite, uri }) => suite === codename && !uri.startsWith("cdrom:"));
   const complete = ({ uri }) => sources.some((other) => other.uri === uri && other.suite === `${codename}-updates`);
@@ -162,14 +162,14 @@ function releaseMirror(sources, codename) {
   return named.find(complete) ?? named.find(debian) ?? (named.length === 1 ? named[0] : undefined);
 }
 
-/** Debian's own archive, for a machine whose sources do not tell which mirror has the release. */
+/** Debian's own archive, for a machine whose sources name no mirror of the release. */
 function debianMirror(machine) {
   const keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
   const present = existsSync(join(machine.etc, "..", keyring));
   return { uri: "http://deb.debian.org/debian", options: present ? { "signed-by": keyring } : {} };
 }
 
-/** Returns undefined, or why it failed. */
+/** Writes a file as root. Returns why that failed, or undefined. */
 function writeAsRoot(machine, sudo, path, text) {
   if (sudo.length > 0) {
     const { status, stderr } = machine.ask([...sudo, "tee", path], text);

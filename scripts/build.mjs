@@ -1,4 +1,4 @@
-// `npm run build`: dist/ with one ES module an entry point of package.json, shared chunks and declarations.
+// `npm run build`: dist/ with one ES module per entry point of package.json, shared chunks and declarations.
 import { spawnSync } from "node:child_process";
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join, relative } from "node:path";
@@ -12,13 +12,13 @@ const main = await build({
   ...shared,
   entryPoints: entryPoints(),
   outdir: dist,
-  splitting: true, // one engine, whichever entry points a program imports
+  splitting: true, // a program has one engine, whichever entry points it imports
   platform: "neutral", // an import of a Node module is an error here
   chunkNames: "chunk-[hash]",
   plugins: [nodeApart],
 });
 const node = await build({ ...shared, entryPoints: [nodeOnly], outfile: join(dist, "node.js"), platform: "node" });
-/** The commands run on the library beside them: one engine, and only what users can import. */
+/** The command line imports the built entry points: it shares their engine, and can use only what users can import. */
 const libraryApart = {
   name: "library-apart",
   setup({ onResolve }) {
@@ -50,10 +50,10 @@ writeFileSync(
     .map((name) => `${name}\n\n${readFileSync(join(root, "node_modules", name, "LICENSE"), "utf8")}`)
     .join("\n\n"),
 );
-// Path rules are functions without state: a second copy does no harm.
+// path.ts has no state, so a second copy in node.js is harmless.
 const inputs = Object.keys(node.metafile.inputs).filter((path) => path !== "src/runtime/path.ts");
 if (inputs.length > 1)
-  throw new Error(`${relative(root, nodeOnly)} must stand alone, but pulls in ${inputs.join(", ")}`);
+  throw new Error(`${relative(root, nodeOnly)} must import types only, but imports ${inputs.join(", ")}`);
 if (main.warnings.length + node.warnings.length + cli.warnings.length > 0) process.exit(1);
 
 const tsc = join(root, "node_modules/typescript/bin/tsc");

@@ -1,4 +1,4 @@
-// What every bundle of the library shares: the entry points of package.json, and how they are bundled.
+// Entry points of package.json, and the esbuild options that all bundles of the library share.
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { root } from "./environment.mjs";
@@ -6,7 +6,7 @@ import { root } from "./environment.mjs";
 export const nodeOnly = join(root, "src/runtime/node.ts");
 
 /**
- * The sources behind the entry points, read from the exports map: { index: "src/index.ts", nn: "src/nn/index.ts" }.
+ * Source files of the entry points, by the exports map of package.json: { index: "src/index.ts", nn: "src/nn/index.ts" }.
  * @returns {Record<string, string>}
  */
 export function entryPoints() {
@@ -21,8 +21,8 @@ export function entryPoints() {
 }
 
 /**
- * The one file that needs Node becomes the import "#node": package.json maps it to itself under Node, Deno and Bun,
- * and to a stub elsewhere, so that bundlers for browsers never meet a Node module.
+ * Makes the one file that needs Node the import "#node". package.json maps it to that file in Node, Deno and Bun, and to a stub
+ * elsewhere: bundlers for browsers never see a Node module.
  */
 export const nodeApart = {
   name: "node-apart",
@@ -38,7 +38,7 @@ export const shared = {
   bundle: true,
   format: "esm",
   target: "es2023",
-  // The two packages of the library (tokenizers and chat templates) are taken in, with their licences at the end.
+  // Two packages (tokenizers and chat templates) are bundled. Their licences go to the end of the file.
   legalComments: "eof",
   charset: "utf8",
   loader: { ".wgsl": "text" },

@@ -1,6 +1,6 @@
-// Copies a compact part (at most 8 MB) of the golden data into tests/goldens, so that a clone can check itself:
-//   node scripts/copy-goldens.mjs [folder that holds goldens, goldens-torch and goldens-family]
-// Whole cases of everything but: operations (small variants only), model gradients (small tensors only).
+// Copies part of the golden data (at most 8 MB) to tests/goldens, so that a clone can test itself:
+//   node scripts/copy-goldens.mjs [folder with goldens, goldens-torch and goldens-family]
+// Copies cases whole, except operations (small variants only) and gradients of models (small tensors only).
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -10,7 +10,7 @@ const shared = process.argv[2] ?? join(target, "../../../shared");
 
 const LIMIT = 8e6;
 const GRADIENT_BYTES = 50_000; // of a model, small tensors first
-/** What of each root is copied where. `variantBytes`: of an operation's variant; the smallest is always taken. */
+/** What is copied of each root. `variantBytes`: most bytes of an operation's variant. The smallest variant is always copied. */
 const parts = [
   {
     from: "goldens",
@@ -82,7 +82,7 @@ function copyVariants(source, path, target, most) {
   );
 }
 
-/** Copies a folder with its JSON packed. */
+/** Copies a folder. Its JSON is written without whitespace. */
 function copy(source, path, target) {
   for (const entry of readdirSync(join(source, path), { recursive: true, withFileTypes: true })) {
     if (!entry.isFile()) continue;

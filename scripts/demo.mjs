@@ -1,4 +1,4 @@
-// `npm run demo -- [arguments]` on any machine with Node: packages, adapter, then examples/demo/main.ts.
+// `npm run demo -- [arguments]` on any machine with Node: installs packages and an adapter, then runs examples/demo/main.ts.
 import "./node-version.mjs";
 import { join } from "node:path";
 import { root } from "./environment.mjs";

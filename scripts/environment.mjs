@@ -1,4 +1,4 @@
-// What every script needs to know of the machine. Node's own modules only: it runs before `npm ci`.
+// Functions that several scripts need. Imports only Node's modules, because it runs before `npm ci`.
 import { lstatSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join, relative, sep } from "node:path";
@@ -16,7 +16,7 @@ export function childEnvironment() {
 
 let privateFolder;
 
-/** A folder below `parent` that only this user can use. Anybody can take a fixed name in /tmp: then one with a random name. */
+/** A folder in `parent` that only this user can use. Another user may own the fixed name in /tmp; then the name is random. */
 export function runtimeFolder(parent) {
   const fixed = join(parent, `shadegrad-xdg-${process.getuid?.() ?? 0}`);
   try {
@@ -32,7 +32,7 @@ export function runtimeFolder(parent) {
   return privateFolder;
 }
 
-/** Whether `path` is a folder, not a link to one, of this user, without rights for others. Windows has neither. */
+/** Whether `path` is a folder (no link) of this user without rights for others. Windows has neither users nor rights here. */
 function ownedAlone(path) {
   const info = lstatSync(path);
   if (!info.isDirectory()) return false;
@@ -59,7 +59,7 @@ export function limitWarningFilter() {
 
 const foreign = new Set(["node_modules", "dist", ".build", ".cache", ".git", "goldens", "results"]);
 
-/** The project's own files below `folder` whose names match `pattern`: paths from the checkout with `/`, sorted. */
+/** The project's files in `folder` whose names match `pattern`: sorted paths relative to the checkout, with `/`. */
 export function listFiles(folder, pattern) {
   const paths = [];
   const walk = (path) => {

@@ -1,8 +1,8 @@
 // `npm run kernels:sync` writes blocks that several kernels share from the kernel that owns them into all others.
 //
-// A kernel that owns a block writes `// shared: NAME` … `// end shared` around it; another kernel's copy begins with
-// `// shared: NAME from OWNER`. WGSL has no include: with copies each file is valid on its own, in editors and as text
-// that a bundler imports. A test compares the copies byte by byte.
+// The owner puts `// shared: NAME` … `// end shared` around a block. A copy begins with `// shared: NAME from OWNER`.
+// WGSL has no include. With copies, each file is valid as is, for editors and for bundlers that import it. A test compares
+// the copies byte by byte.
 import { readFileSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { pathToFileURL } from "node:url";
@@ -11,7 +11,7 @@ import { listFiles, root } from "./environment.mjs";
 const MARKER = /^\s*\/\/ (shared\b.*|end shared\b.*)$/;
 const BEGIN = /^shared: (\w+)(?: from (\w+))?$/;
 
-/** The lines of a kernel: as strings, and its shared blocks as { block, owner?, lines }. */
+/** Parts of a kernel in order: lines as strings, shared blocks as { block, owner?, indent, lines }. */
 function parse(name, source) {
   const parts = [];
   let open;
@@ -35,7 +35,7 @@ function parse(name, source) {
   return parts;
 }
 
-/** The blocks of all kernels by `OWNER.NAME`, each with its lines and the kernels that hold a copy. */
+/** The shared blocks of all kernels by `OWNER.NAME`: lines, and names of kernels with a copy. */
 export function sharedBlocks(sources) {
   const blocks = new Map();
   const copies = [];
@@ -56,10 +56,10 @@ export function sharedBlocks(sources) {
   return blocks;
 }
 
-/** The sources with every copy as its owner has the block. */
+/** The sources with every copy updated from its owner. */
 export function withSharedBlocks(sources) {
   const blocks = sharedBlocks(sources);
-  const text = (name, part) => {
+  const render = (name, part) => {
     if (typeof part === "string") return part;
     const { block, owner, indent } = part;
     const { lines } = blocks.get(`${owner ?? name}.${block}`);
@@ -71,13 +71,13 @@ export function withSharedBlocks(sources) {
     [...sources].map(([n, source]) => [
       n,
       parse(n, source)
-        .map((part) => text(n, part))
+        .map((part) => render(n, part))
         .join("\n"),
     ]),
   );
 }
 
-/** All kernels, the ladder's included: WGSL by name. */
+/** WGSL of all kernels by name, including the ladder. */
 export const kernelSources = () =>
   new Map(
     listFiles("kernels", /\.wgsl$/).map((path) => [basename(path, ".wgsl"), readFileSync(join(root, path), "utf8")]),

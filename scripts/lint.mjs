@@ -1,5 +1,5 @@
-// `npm run lint` checks rules and format of every source file with Biome; `npm run format` also writes what it can mend.
-// Biome runs as WebAssembly: its command comes as one native package a platform, which not every registry mirror carries.
+// `npm run lint` checks rules and format of every source file with Biome. `npm run format` also writes safe fixes.
+// Biome runs as WebAssembly: its command is a native package per platform, which some registry mirrors lack.
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Biome } from "@biomejs/js-api/nodejs";

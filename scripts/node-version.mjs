@@ -1,5 +1,5 @@
-// Ends the process on a Node that is too old, with a message instead of a syntax error. Imported first, by the commands.
-// In the syntax of Node 14, as everything that the commands import before they start.
+// Exits with a message if Node is too old, before a syntax error does. Commands import this file first. This file and everything
+// else that commands import before they start use the syntax of Node 14.
 const OLDEST = [20, 16];
 const [major, minor] = process.versions.node.split(".").map(Number);
 

@@ -6,7 +6,7 @@ import { isatty } from "node:tty";
 import { pathToFileURL } from "node:url";
 import { childEnvironment, limitWarningFilter, root } from "./environment.mjs";
 
-/** The sources behind the entry points of package.json, by the name that a user imports; long names first. */
+/** Source files of the entry points of package.json, by the name that a user imports. Long names come first. */
 function sourcesOf(name) {
   const { exports } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
   const entries = Object.entries(exports).filter(([, { types }]) => types);
@@ -14,7 +14,7 @@ function sourcesOf(name) {
   return Object.fromEntries(entries.map(([path, entry]) => [path.replace(".", name), source(entry)]).reverse());
 }
 
-/** Bundles `file` (with its .wgsl imports as text) into .build/ and returns the path of the result. */
+/** Bundles `file` into .build/, with .wgsl imports as strings, and returns the path of the bundle. */
 export async function bundle(file) {
   const { build } = await import("esbuild");
   const entry = resolve(file);
@@ -36,7 +36,7 @@ export async function bundle(file) {
     loader: { ".wgsl": "text" },
     sourcemap: "inline",
     logLevel: "warning",
-    // The package's own name means this checkout, as examples read like a user's code.
+    // Examples import the package by name, as a user's code does: the name means this checkout.
     alias: sourcesOf("shadegrad"),
   });
   return outfile;
@@ -55,7 +55,7 @@ export async function run(file, args = [], nodeOptions = []) {
     child.stderr.setEncoding("utf8").on("data", (text) => process.stderr.write(kept(text)));
     child.stderr.on("end", () => process.stderr.write(kept("\n").slice(0, -1)));
   }
-  process.on("SIGINT", () => {}); // the terminal sends it to the child too, which decides
+  process.on("SIGINT", () => {}); // the child gets it too, and decides when to exit
   process.on("SIGTERM", () => child.kill("SIGTERM"));
   return new Promise((done, fail) => {
     child.on("error", fail);

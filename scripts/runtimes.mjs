@@ -1,11 +1,11 @@
-// The other places where the package is tested: Chromium and Deno. Found here, installed in the set-up before the tests.
+// Other runtimes in which the package is tested: Chromium and Deno. The set-up before the tests installs them.
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { aptAccess, aptInstall, release, thisMachine } from "./apt.mjs";
 import { childEnvironment, root } from "./environment.mjs";
 
-/** The path of a Chromium, or undefined. CHROMIUM_PATH names one that is not on the PATH. */
+/** Path of a Chromium, or undefined. CHROMIUM_PATH can name one outside the PATH. */
 export function findChromium() {
   for (const name of [process.env.CHROMIUM_PATH, "chromium", "chromium-browser", "google-chrome"]) {
     if (!name || spawnSync(name, ["--version"], { stdio: "ignore" }).status !== 0) continue;
@@ -16,13 +16,13 @@ export function findChromium() {
 
 const denoFolder = join(root, ".cache/deno");
 
-/** The path of the checkout's Deno, or undefined. */
+/** Path of the Deno in this checkout, or undefined. */
 export function findDeno() {
   const path = join(denoFolder, "node_modules/.bin", process.platform === "win32" ? "deno.cmd" : "deno");
   return existsSync(path) ? path : undefined;
 }
 
-/** Whether Chromium can be installed here: undefined, or why not. */
+/** Why Chromium cannot be installed here. Undefined if it can. */
 export function chromiumObstacle(machine = thisMachine) {
   const access = aptAccess(machine);
   if (!access.sudo) return access.problem;
@@ -30,12 +30,12 @@ export function chromiumObstacle(machine = thisMachine) {
   return undefined;
 }
 
-/** Installs Chromium. Returns undefined, or why there is none. */
+/** Installs Chromium. Returns why that failed, or undefined. */
 export function installChromium(machine = thisMachine) {
   return chromiumObstacle(machine) ?? aptInstall(machine, aptAccess(machine).sudo, ["chromium"])?.problem;
 }
 
-/** Installs Deno into the checkout. Returns undefined, or why there is none. */
+/** Installs Deno into the checkout. Returns why that failed, or undefined. */
 export function installDeno() {
   if (process.env.SHADEGRAD_NO_INSTALL) return "SHADEGRAD_NO_INSTALL is set";
   const args = [

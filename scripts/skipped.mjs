@@ -1,4 +1,4 @@
-// A vitest reporter that prints why tests were skipped, where the test says so; the default one only counts them.
+// A vitest reporter that prints why tests were skipped, if a test says so. The default reporter only counts them.
 export default class Skipped {
   onTestCaseResult(test) {
     const { state, note } = test.result();

@@ -1,5 +1,5 @@
-// `npm test`: set-up, types, lint and all tests; the last line is `N passed, N failed[, N skipped]`.
-// `npm test -- tests/ops -t name` hands its arguments to vitest and leaves out types and lint.
+// `npm test`: set-up, types, lint and all tests. The last line is `N passed, N failed[, N skipped]`.
+// `npm test -- tests/ops -t name` passes its arguments to vitest, and skips types and lint.
 import "./node-version.mjs";
 import { spawnSync } from "node:child_process";
 import { mkdirSync, readFileSync, rmSync } from "node:fs";
@@ -9,7 +9,7 @@ import { setUp } from "./setup.mjs";
 
 const total = { passed: 0, failed: 0, skipped: 0 };
 
-/** Runs a Node program; true if it succeeds. */
+/** Runs a Node program. Returns whether it succeeds. */
 function tool(name, script, args) {
   console.log(`\n${name}`);
   const path = join(root, script);
@@ -25,7 +25,7 @@ function check(name, script, args) {
 }
 
 const args = process.argv.slice(2);
-// Chromium and Deno are needed unless the arguments name test files, and none of those that use them.
+// Chromium and Deno are needed unless the arguments name only test files that do not use them.
 const tests = listFiles("tests", /\.test\.ts$/);
 const named = tests.filter((file) => args.some((arg) => !arg.startsWith("-") && file.includes(arg)));
 const runtimes = named.length === 0 || named.some((file) => file.startsWith("tests/smoke/"));
@@ -50,7 +50,7 @@ try {
   total.passed += result.numPassedTests;
   total.skipped += result.numPendingTests + result.numTodoTests;
   total.failed += result.numFailedTests;
-  // A file that does not load, or whose set-up fails, has no failed test of its own to count.
+  // A file that does not load, or whose set-up fails, counts as one failure: none of its tests is reported as failed.
   const broken = (file) => file.status === "failed" && !file.assertionResults.some((test) => test.status === "failed");
   total.failed += result.testResults.filter(broken).length;
   rmSync(report);

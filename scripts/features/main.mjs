@@ -6,7 +6,7 @@ import { build } from "esbuild";
 import { listFiles, root } from "../environment.mjs";
 import { groups } from "./rows.mjs";
 
-/** Entry points and classes in which each group of PyTorch's names is looked for. */
+/** Entry points and classes that are searched for each group of PyTorch's names. */
 const PLACES = {
   nn: { entries: ["shadegrad/nn"], classes: ["Module"] },
   init: { entries: ["shadegrad/nn"], classes: [] },
@@ -69,7 +69,7 @@ function members(value) {
   return new Set(names);
 }
 
-/** Where `name` is: "`where` in `shadegrad`", "`Tensor.where`", "`linalg.svd` in `shadegrad`". */
+/** Where a name is exported: "`where` in `shadegrad`", "`Tensor.where`", "`linalg.svd` in `shadegrad`". */
 function placesOf(name, entries, { entries: allowed, classes }) {
   const found = [];
   for (const entry of allowed) {
@@ -85,7 +85,7 @@ function placesOf(name, entries, { entries: allowed, classes }) {
   return found;
 }
 
-/** Whether what a row gives as its proof exists. */
+/** Whether the proof of a row exists. */
 function proved(proof, entries, files) {
   if (/\.(test\.ts|wgsl)$/.test(proof)) return files.some((path) => path.endsWith(`/${proof}`));
   const [name, member] = proof.split(".");
@@ -96,7 +96,7 @@ function proved(proof, entries, files) {
 
 const mark = (there) => (there ? "✓" : "✗");
 
-/** The text of FEATURES.md. */
+/** Contents of FEATURES.md. */
 export async function features() {
   const entries = await entryPoints();
   const lists = JSON.parse(readFileSync(join(root, "scripts/features/torch-names.json"), "utf8"));

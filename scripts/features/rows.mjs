@@ -1,8 +1,8 @@
-// The rows of FEATURES.md that PyTorch's names do not cover. A row with a proof is there, a row without one is not.
-// A proof is an exported name (`Class.member` for a method), a kernel (`x.wgsl`) or a test file (`x.test.ts`), wherever it
-// lies: FEATURES.md cannot be written while one of them is missing.
+// Rows of FEATURES.md that are not among PyTorch's names. A row with a proof is a feature; a row without one is missing.
+// A proof is an exported name (`Class.member` for a method), a kernel (`x.wgsl`) or a test file (`x.test.ts`), in any folder.
+// FEATURES.md cannot be written while a proof does not exist.
 
-/** [title, rows]; a row is [what, proof or undefined, remark]. */
+/** Groups: [title, rows]. A row is [feature, proof or undefined, remark]. */
 export const groups = [
   [
     "Tensors",

@@ -26,67 +26,84 @@ let traversals = 0;
 
 /** Walks from the roots to realised nodes. Graphs with equal keys differ only in the data of their leaves. */
 export function collect(roots: readonly Root[]): Graph {
-  const traversal = ++traversals;
-  const order: Node[] = [];
-  const leaves: Node[] = [];
-  const fed: boolean[] = [];
-  const targets = new Set(roots.map((r) => r.target));
-  const buffers = new Map<GPUBuffer, number>();
-  const parts: string[] = [];
+  const traversal = new Traversal(new Set(roots.map((r) => r.target)));
+  for (const r of roots) {
+    traversal.visit(r.node);
+    if (r.target) traversal.visit(r.target);
+  }
+  const { order, leaves, fed, parts } = traversal;
+  for (const r of roots) parts.push(`${r.mode}${r.node.position}${r.target ? `>${r.target.position}` : ""}`);
+  return { order, leaves, fed, roots, key: parts.join("\n") };
+}
 
-  const leaf = (n: Node): void => {
-    n.traversal = traversal;
-    n.position = order.length + leaves.length;
-    leaves.push(n);
-    const fromHost = !n.storage && !n.requiresGrad && !targets.has(n);
-    fed.push(fromHost);
-    parts.push(`${fromHost ? "H" : "L"}${n.dtype}[${n.shape.join()}]${n.storage?.shared ? location(n.storage) : ""}`);
-  };
-  // Values packed into one buffer: their offsets decide whether `pack` copies them, so they are part of the key.
-  const location = ({ buffer, offset }: Storage): string => {
-    if (!buffers.has(buffer)) buffers.set(buffer, buffers.size);
-    return `b${buffers.get(buffer)}@${offset}`;
-  };
-  // Depth-first walk without recursion: the open nodes, and the next source of each.
-  const stack: Node[] = [];
-  const next: number[] = [];
-  const open = (n: Node): void => {
-    // A node that dropped its sources, or never had any, cannot be recomputed.
-    if (n.forgetful || (n.op.kind === "leaf" && n.src.length === 0))
-      throw new Error(n.stale ?? `internal: leaf node ${n.id} has no value`);
-    n.traversal = traversal;
-    stack.push(n);
-    next.push(0);
-  };
-  const visit = (root: Node): void => {
-    if (root.traversal === traversal) return;
-    if (root.realized) return leaf(root);
-    open(root);
+/** A depth-first walk without recursion. */
+class Traversal {
+  readonly order: Node[] = [];
+  readonly leaves: Node[] = [];
+  readonly fed: boolean[] = [];
+  /** The parts of the key. */
+  readonly parts: string[] = [];
+  private readonly id = ++traversals;
+  private readonly buffers = new Map<GPUBuffer, number>();
+  /** The open nodes, and the next source to look at of each. */
+  private readonly stack: Node[] = [];
+  private readonly next: number[] = [];
+
+  constructor(private readonly targets: ReadonlySet<Node | undefined>) {}
+
+  visit(root: Node): void {
+    if (root.traversal === this.id) return;
+    if (root.realized) return this.addLeaf(root);
+    this.open(root);
+    const { stack, next, id } = this;
     while (stack.length) {
       const top = stack.length - 1;
       const node = stack[top];
       const { src } = node;
       let i = next[top];
-      while (i < src.length && src[i].traversal === traversal) i++;
+      while (i < src.length && src[i].traversal === id) i++;
       if (i < src.length) {
         next[top] = i + 1;
-        if (src[i].realized) leaf(src[i]);
-        else open(src[i]);
+        if (src[i].realized) this.addLeaf(src[i]);
+        else this.open(src[i]);
       } else {
         stack.pop();
         next.pop();
-        node.position = order.length + leaves.length;
-        order.push(node);
-        let entry = node.key;
-        for (const s of src) entry += ` ${s.position}`;
-        parts.push(entry);
+        this.close(node);
       }
     }
-  };
-  for (const r of roots) {
-    visit(r.node);
-    if (r.target) visit(r.target);
   }
-  for (const r of roots) parts.push(`${r.mode}${r.node.position}${r.target ? `>${r.target.position}` : ""}`);
-  return { order, leaves, fed, roots, key: parts.join("\n") };
+
+  private open(n: Node): void {
+    // A node that dropped its sources, or never had any, cannot be recomputed.
+    if (n.forgetful || (n.op.kind === "leaf" && n.src.length === 0))
+      throw new Error(n.stale ?? `internal: leaf node ${n.id} has no value`);
+    n.traversal = this.id;
+    this.stack.push(n);
+    this.next.push(0);
+  }
+
+  private close(n: Node): void {
+    n.position = this.order.length + this.leaves.length;
+    this.order.push(n);
+    let entry = n.key;
+    for (const s of n.src) entry += ` ${s.position}`;
+    this.parts.push(entry);
+  }
+
+  private addLeaf(n: Node): void {
+    n.traversal = this.id;
+    n.position = this.order.length + this.leaves.length;
+    this.leaves.push(n);
+    const fromHost = !n.storage && !n.requiresGrad && !this.targets.has(n);
+    this.fed.push(fromHost);
+    const location = n.storage?.shared ? this.locationOf(n.storage) : "";
+    this.parts.push(`${fromHost ? "H" : "L"}${n.dtype}[${n.shape.join()}]${location}`);
+  }
+
+  /** Location of a value in a buffer that holds several. `pack` copies nothing if they already lie in order. */
+  private locationOf({ buffer, offset }: Storage): string {
+    if (!this.buffers.has(buffer)) this.buffers.set(buffer, this.buffers.size);
+    return `b${this.buffers.get(buffer)}@${offset}`;
+  }
 }

@@ -177,7 +177,7 @@ const failures: [string, Setting, string, RegExp, RegExp][] = [
     },
     "install",
     /update failed: Malformed entry 1 in list file \/etc\/apt\/x.list \(URI\); The list/,
-    /mend the source file/,
+    /fix the source file/,
   ],
   [
     "a mirror without backports",

@@ -72,28 +72,34 @@ export async function loadJax(): Promise<Jax> {
       return runner(jitted, inputs, () => jitted.dispose());
     },
     eager: (f, ...inputs) => runner(f, inputs, () => {}),
-    steps(state, constants, scalars, step) {
-      const jitted = jax.jit(step as any) as any;
-      let current = state.map(put);
-      const fixed = constants.map(put);
-      const losses: number[] = [];
-      let t = 0;
-      return {
-        async run() {
-          const now = scalars(++t).map((x) => np.array(new Float32Array([x]), { shape: [] }));
-          const outputs: Array[] = jitted(...current, ...fixed.map((x) => x.ref), ...now);
-          const loss = outputs.pop()!;
-          current = outputs;
-          await jax.blockUntilReady([...outputs, loss]);
-          if (t <= 3) losses.push(((await loss.data()) as Float32Array)[0]);
-          else loss.dispose();
-        },
-        result: async () => Float32Array.from(losses),
-        dispose() {
-          for (const x of [...current, ...fixed]) x.dispose();
-          jitted.dispose();
-        },
-      };
+    steps: (...x) => trainingCase({ jax, np, put }, ...x),
+  };
+}
+
+/** The case of `Jax.steps`. */
+function trainingCase(
+  { jax, np, put }: Pick<Jax, "jax" | "np" | "put">,
+  ...[state, constants, scalars, step]: Parameters<Jax["steps"]>
+): Case {
+  const jitted = jax.jit(step as any) as any;
+  let current = state.map(put);
+  const fixed = constants.map(put);
+  const losses: number[] = [];
+  let t = 0;
+  return {
+    async run() {
+      const now = scalars(++t).map((x) => np.array(new Float32Array([x]), { shape: [] }));
+      const outputs: Array[] = jitted(...current, ...fixed.map((x) => x.ref), ...now);
+      const loss = outputs.pop()!;
+      current = outputs;
+      await jax.blockUntilReady([...outputs, loss]);
+      if (t <= 3) losses.push(((await loss.data()) as Float32Array)[0]);
+      else loss.dispose();
+    },
+    result: async () => Float32Array.from(losses),
+    dispose() {
+      for (const x of [...current, ...fixed]) x.dispose();
+      jitted.dispose();
     },
   };
 }
