@@ -1,21 +1,24 @@
 import { noGrad, untracked } from "../graph/build.ts";
-import { registerOp } from "../graph/op.ts";
 import { apply, applyMany, Tensor } from "../tensor/tensor.ts";
+import { type Arguments, type Attributes, splitArguments } from "./attributes.ts";
 import {
-  type Attributes,
+  checkCount,
+  checkDefinition,
   checkedGradients,
-  checkName,
   checkOperands,
-  checkOptions,
   definitionError,
   type Gradients,
+  guarded,
+  kindOf,
   originHere,
-  splitArguments,
+  registerOwn,
 } from "./definition.ts";
 
-export interface FunctionDefinition<A extends Attributes, Y extends Tensor | Tensor[]> {
+export interface FunctionDefinition<A extends object, Y extends Tensor | Tensor[]> {
   /** A name that no op has yet: letters, digits, _. */
   name: string;
+  /** Replaces a former definition of this name; calls that were made with that one keep it. For notebook cells. */
+  replace?: boolean;
   /** Number of tensor inputs; default 1. */
   inputs?: number;
   /** The value, in tensor ops; gradients are not recorded inside. One tensor, or several. */
@@ -25,7 +28,7 @@ export interface FunctionDefinition<A extends Attributes, Y extends Tensor | Ten
 }
 
 /** A defined function: tensors, then its attributes if it has some. */
-export type DifferentiableFunction<A extends Attributes, Y> = (...args: [...Tensor[], A] | Tensor[]) => Y;
+export type DifferentiableFunction<A extends object, Y> = (...args: Arguments<Tensor, A>) => Y;
 
 /**
  * Defines a function of tensor ops with a gradient of its own, as torch.autograd.Function.
@@ -39,30 +42,31 @@ export type DifferentiableFunction<A extends Attributes, Y> = (...args: [...Tens
  * });
  * @throws if the name is taken, or an option is missing, unknown or of another type.
  */
-export function defineFunction<A extends Attributes = Attributes, Y extends Tensor | Tensor[] = Tensor>(
+export function defineFunction<A extends object = Attributes, Y extends Tensor | Tensor[] = Tensor>(
   definition: FunctionDefinition<A, Y>,
 ): DifferentiableFunction<A, Y> {
-  const origin = originHere();
-  const { name, inputs = 1, forward, gradient } = definition;
-  checkName(name, origin);
-  checkOptions(name, origin, definition, {
-    name: "string",
+  const origin = originHere(defineFunction);
+  const own = checkDefinition("defineFunction", origin, definition, {
     inputs: "undefined number",
     forward: "function",
     gradient: "function",
   });
+  const { name, inputs = 1 } = definition;
+  checkCount(name, origin, "inputs", inputs);
+  const forward = guarded(name, origin, "forward", definition.forward);
+  const gradient = guarded(name, origin, "gradient", definition.gradient);
   // The outputs of `forward` are sources too, so that it may use values of the host, which a fallback cannot.
-  const op = registerOp({
-    name,
+  const op = registerOwn({
+    name: own,
     kind: "kernel" as const,
     origin,
     keyOf: () => "",
     fallback: (sources: Tensor[], { outputs }: Call<A>) => (outputs === 0 ? sources[0] : sources.slice(0, outputs)),
     vjp: (g: Y, y: Y, sources: Tensor[], { outputs, attributes }: Call<A>) => {
-      const own = Math.max(outputs, 1);
-      const x = sources.slice(own);
+      const count = Math.max(outputs, 1);
+      const x = sources.slice(count);
       const given = gradient(filled(g, y), y, x, attributes);
-      return [...new Array<null>(own).fill(null), ...checkedGradients(name, origin, given, x)];
+      return [...new Array<null>(count).fill(null), ...checkedGradients(name, origin, given, x)];
     },
   });
   return (...args) => {
@@ -72,7 +76,7 @@ export function defineFunction<A extends Attributes = Attributes, Y extends Tens
     const value = untracked(() => noGrad(() => forward(x, attributes)));
     const list = (Array.isArray(value) ? value : [value]) as Tensor[];
     if (list.length === 0 || !list.every((t) => t instanceof Tensor))
-      throw definitionError(name, origin, "forward must return a tensor, or a list of tensors");
+      throw definitionError(name, origin, `forward must return a tensor, or a list of tensors, got ${kindOf(value)}`);
     const call: Call<A> = { outputs: Array.isArray(value) ? list.length : 0, attributes };
     const specs = list.map(({ shape, dtype }) => ({ shape, dtype }));
     const sources = [...list, ...x];

@@ -103,6 +103,8 @@ export interface Op<A = any, T = any> {
   // elementwise
   /** WGSL expression. `type` is the type of the result: "f32", "vec4f", "f16", "vec4<f16>", "i32", … */
   readonly wgsl?: (x: string[], attrs: A, type: string) => string;
+  /** `type` is the type of the operands, not of the result: for a boolean result, which needs constants of theirs. */
+  readonly operandTyped?: boolean;
   /** WGSL functions that the expression calls, for `type`. Emitted once per type. */
   readonly helpers?: (type: string) => string;
   /** The expression takes the element's linear index (u32 or vec4u) as its last argument. */

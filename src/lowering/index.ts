@@ -50,25 +50,36 @@ const table = new Map<string, Lower>(
   }),
 );
 
-/** The lowering of an op, if it has one. */
-export const loweringOf = (op: string): Lower | undefined => table.get(op);
+/** Lowerings from outside the package, the latest first. */
+const added = new Map<string, readonly Lower[]>();
+
+/** The lowering of an op, if it has one: the first of those added that takes the node, else the library's. */
+export function loweringOf(op: string): Lower | undefined {
+  const [own, base] = [added.get(op) ?? [], table.get(op)];
+  if (own.length === 0) return base;
+  return (node, cx) => {
+    for (const lower of own) {
+      const calls = lower(node, cx);
+      if (calls) return calls;
+    }
+    return base?.(node, cx);
+  };
+}
 
 let version = 0;
 
 /** Counts the changes of the table. A plan compiled at another version is out of date. */
 export const loweringVersion = (): number => version;
 
-/** Adds or replaces the lowering of an op. Returns the previous one. */
-export function setLowering(op: string, lower: Lower): Lower | undefined {
-  const before = table.get(op);
-  table.set(op, lower);
+/** Adds a lowering of an op, which is asked before the others. Returns a function that takes it away, in any order. */
+export function addLowering(op: string, lower: Lower): () => void {
+  const own: Lower = (node, cx) => lower(node, cx); // one function each, if the same is added twice
+  added.set(op, [own, ...(added.get(op) ?? [])]);
   version++;
-  return before;
-}
-
-/** Sets the lowering of an op, or removes it if `lower` is undefined. */
-export function restoreLowering(op: string, lower: Lower | undefined): void {
-  if (lower) table.set(op, lower);
-  else table.delete(op);
-  version++;
+  return () => {
+    const rest = (added.get(op) ?? []).filter((other) => other !== own);
+    if (rest.length === added.get(op)?.length) return;
+    added.set(op, rest);
+    version++;
+  };
 }

@@ -215,7 +215,7 @@ export class Emitter {
       }
       case "op": {
         const width = this.varies(e) ? 4 : 1;
-        const own = this.type(e.dtype, width);
+        const own = this.type(e.op.operandTyped ? e.args[0].dtype : e.dtype, width);
         const widen = own.includes("f16") && ((e.op.cost ?? 1) >= TRANSCENDENTAL || e.linear !== undefined);
         const type = widen ? wgslType("f32", width) : own;
         const args = e.args.map((a) => {
@@ -227,7 +227,7 @@ export class Emitter {
         const helpers = e.op.helpers?.(type);
         if (helpers) this.helpers.add(helpers);
         const code = e.op.wgsl!(args, e.attrs, type);
-        return { code: widen ? `${own}(${code})` : code, width };
+        return { code: widen && !e.op.operandTyped ? `${own}(${code})` : code, width };
       }
     }
   }

@@ -11,13 +11,18 @@ export interface Binding {
 
 const PARAM = /^(?:const (\w+)\s*:\s*(\w+)\s*=|alias (\w+)\s*=)\s*([^;]+);\s*\/\/ param\b/;
 const HOOK = /^fn (\w+)\(.*\{ \/\/ hook\b/;
-const BINDING = /@group\(0\)\s*@binding\((\d+)\)\s*var<(uniform|storage(?:,\s*(read|read_write))?)>\s*(\w+)/g;
+const BINDING =
+  /(?:@group\(0\)\s*@binding\((\d+)\)|@binding\((\d+)\)\s*@group\(0\))\s*var\s*<\s*(uniform|storage(?:\s*,\s*(read|read_write))?)\s*>\s*(\w+)/g;
+
+/** The code with blanks in the place of its comments. */
+export const withoutComments = (code: string): string =>
+  code.replace(/\/\/.*|\/\*[\s\S]*?\*\//g, (comment) => comment.replace(/[^\n]/g, " "));
 
 /** The bindings of a kernel in order of their numbers. */
 export function bindings(code: string): Binding[] {
-  const list = [...code.matchAll(BINDING)].map((m): Binding => {
-    const kind = m[2] === "uniform" ? "uniform" : m[3] === "read_write" ? "read_write" : "read";
-    return { index: Number(m[1]), name: m[4], kind };
+  const list = [...withoutComments(code).matchAll(BINDING)].map((m): Binding => {
+    const kind = m[3] === "uniform" ? "uniform" : m[4] === "read_write" ? "read_write" : "read";
+    return { index: Number(m[1] ?? m[2]), name: m[5], kind };
   });
   list.sort((a, b) => a.index - b.index);
   list.forEach((b, i) => {
@@ -57,11 +62,14 @@ export function specialize(
       throw new Error(`kernel has no hook ${name}; it has ${[...known.hooks].join(", ") || "none"}`);
   }
   const out: string[] = directives ? [directives] : [];
-  let replaced = false; // inside the old body of a replaced hook
-  for (const line of code.split("\n")) {
-    if (replaced) {
-      if (line !== "}") continue; // a hook's body ends at the first brace in column 0
-      replaced = false;
+  let depth = 0; // of braces, inside the old body of a replaced hook
+  for (const full of code.split("\n")) {
+    let line = full;
+    if (depth > 0) {
+      let end: number;
+      ({ depth, end } = endOfBody(line, depth));
+      if (depth > 0) continue;
+      line = line.slice(end);
     }
     const param = PARAM.exec(line);
     const name = param ? (param[1] ?? param[3]) : HOOK.exec(line)?.[1];
@@ -70,7 +78,7 @@ export function specialize(
       out.push(param[2] ? `const ${name}: ${param[2]} = ${value};` : `alias ${name} = ${value};`);
     } else if (!param && name !== undefined && name in hooks) {
       out.push(line, hooks[name]);
-      replaced = true;
+      depth = 1;
     } else {
       out.push(line);
     }
@@ -84,6 +92,15 @@ export function specialize(
   if (halves)
     shader = shader.replace(new RegExp(`(var<storage, read_write> ${halves}:) array<\\w+>`), "$1 array<vec2u>");
   return shader;
+}
+
+/** The depth of braces after a line, or 0 and the position of the brace that closes the body. */
+function endOfBody(line: string, depth: number): { depth: number; end: number } {
+  for (const { 0: brace, index } of withoutComments(line).matchAll(/[{}]/g)) {
+    depth += brace === "{" ? 1 : -1;
+    if (depth === 0) return { depth, end: index };
+  }
+  return { depth, end: line.length };
 }
 
 function literal(name: string, type: string, value: number | string | boolean): string {

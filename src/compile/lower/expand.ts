@@ -129,7 +129,7 @@ class Expansion implements Expanded {
     for (const s of [...outputs, ...fresh.flatMap((inner) => inner.src)])
       if (s.realized && !this.leaves.has(s))
         throw new Error(
-          `${n.op.name}: its fallback made a tensor from values of the host, which no plan can hold; make it a source of the op, or use full, arange or another op without sources`,
+          `${n.op.name}: its fallback made a tensor from values of the host, which no plan can hold; make it an input of the op, or use full, arange or another op without inputs${n.op.origin ? `\n    defined ${n.op.origin.place}` : ""}`,
         );
     this.large ||= fresh.some((inner) => this.isLarge(inner));
     for (const inner of fresh) this.insert(inner, seq);

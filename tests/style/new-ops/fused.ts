@@ -1,7 +1,7 @@
 import { addKernel } from "../../../kernels/index.ts";
 import { numel } from "../../../src/graph/shape.ts";
 import { grid2d } from "../../../src/lowering/grid.ts";
-import { setLowering } from "../../../src/lowering/index.ts";
+import { addLowering } from "../../../src/lowering/index.ts";
 import { defineOp } from "../../../src/ops/define.ts";
 import { splitRows } from "../../../src/ops/split.ts";
 import { apply, type Tensor } from "../../../src/tensor/tensor.ts";
@@ -20,7 +20,7 @@ export const scaledSquare = (x: Tensor, scale: number): Tensor =>
 
 // Inside the package these are a line of src/lowering/index.ts and a file of kernels/.
 addKernel("scaled_square", source);
-setLowering("scaled_square", (node, cx) => {
+addLowering("scaled_square", (node, cx) => {
   const values = numel(node.shape);
   return [
     {
