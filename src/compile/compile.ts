@@ -49,7 +49,7 @@ export interface PlacedKernel extends Kernel {
   readonly at: readonly (Location | undefined)[];
 }
 
-/** A compiled graph: what will run, where values lie, how much memory that takes. Nothing of it exists on the GPU yet. */
+/** A compiled graph: kernels, locations of values, bytes of memory. Nothing of it exists on the GPU yet. */
 export interface CompiledGraph {
   readonly kernels: readonly PlacedKernel[];
   readonly finishes: readonly Finish[];

@@ -36,7 +36,9 @@ export function broadcastShapes(op: string, a: Shape, b: Shape): number[] {
     const x = a[a.length - rank + i] ?? 1;
     const y = b[b.length - rank + i] ?? 1;
     if (x !== y && x !== 1 && y !== 1) {
-      throw new Error(`${op}: shapes do not broadcast: ${show(a)} and ${show(b)} (${x} vs ${y} in dim ${i - rank})`);
+      throw new Error(
+        `${op}: shapes do not broadcast: ${show(a)} and ${show(b)} (${x} vs ${y} in dim ${i - rank}): sizes must be equal or 1`,
+      );
     }
     out[i] = x === 1 ? y : x;
   }

@@ -182,7 +182,7 @@ export function indexAdd(x: Tensor, dim: number, index: Tensor, source: Tensor):
   const expected = x.shape.map((n, i) => (i === d ? index.shape[0] : n));
   if (index.ndim !== 1 || !sameShape(source.shape, expected)) {
     throw new Error(
-      `indexAdd: index ${show(index.shape)} and source ${show(source.shape)} do not fit ${show(x.shape)} along dim ${dim}`,
+      `indexAdd: index ${show(index.shape)} and source ${show(source.shape)} do not fit ${show(x.shape)} along dim ${dim}: expected a 1-D index, and source ${show(expected)}`,
     );
   }
   checkIndex("indexAdd", index, x.shape[d]);

@@ -45,7 +45,10 @@ export function matmul(a: Tensor, b: Tensor): Tensor {
   const problem = (what: string): Error => new Error(`matmul: ${what}: ${show(a.shape)} x ${show(b.shape)}`);
   if (a.ndim === 0 || b.ndim === 0) throw problem("operands need at least one dim");
   const dtype = promote(a.dtype, b.dtype);
-  if (!isFloat(dtype)) throw new TypeError(`matmul: float operands expected, got ${a.dtype} and ${b.dtype}`);
+  if (!isFloat(dtype))
+    throw new TypeError(
+      `matmul: float operands expected, got ${a.dtype} and ${b.dtype}: cast one with float() or half()`,
+    );
   const left = a.ndim === 1 ? reshape(a, [1, a.shape[0]]) : a;
   const right = b.ndim === 1 ? reshape(b, [b.shape[0], 1]) : b;
   const K = left.shape[left.ndim - 1];

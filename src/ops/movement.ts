@@ -190,7 +190,9 @@ export function slice(x: Tensor, spec: SliceSpec): Tensor {
       throw new RangeError(`slice: step must be a positive integer, got ${by}`);
     const size = Math.ceil((at(to, n) - starts[i]) / steps[i]);
     if (!(size > 0))
-      throw new RangeError(`slice: [${from ?? ""}:${to ?? ""}] of dim ${i} of ${show(x.shape)} is empty`);
+      throw new RangeError(
+        `slice: [${from ?? ""}:${to ?? ""}] of dim ${i} of ${show(x.shape)} is empty: start must be below stop, and below ${n}`,
+      );
     if (size === 1) steps[i] = 1;
     return size;
   });
@@ -285,7 +287,9 @@ export function narrow(x: Tensor, dim: number, start: number, length: number): T
   const d = normalizeDim("narrow", dim, x.ndim);
   const from = start < 0 ? start + x.shape[d] : start;
   if (!(from >= 0 && length > 0 && from + length <= x.shape[d])) {
-    throw new RangeError(`narrow: ${length} elements from ${start} do not lie in dim ${dim} of ${show(x.shape)}`);
+    throw new RangeError(
+      `narrow: ${length} elements from ${start} do not lie in dim ${dim} of ${show(x.shape)}: expected start + length <= ${x.shape[d]}`,
+    );
   }
   return slice(
     x,
@@ -297,7 +301,9 @@ export function narrow(x: Tensor, dim: number, start: number, length: number): T
 export function select(x: Tensor, dim: number, i: number): Tensor {
   const d = normalizeDim("select", dim, x.ndim);
   if (x.ndim === 0 || !(i >= -x.shape[d] && i < x.shape[d]))
-    throw new RangeError(`select: index ${i} is out of range for dim ${dim} of ${show(x.shape)}`);
+    throw new RangeError(
+      `select: index ${i} is out of range for dim ${dim} of ${show(x.shape)}${x.ndim ? `: expected ${-x.shape[d]} to ${x.shape[d] - 1}` : ""}`,
+    );
   return reshape(
     narrow(x, d, i, 1),
     x.shape.filter((_, j) => j !== d),
@@ -348,12 +354,14 @@ export function roll(x: Tensor, shift: number, dim: number): Tensor {
  * @example cat([a, b], -1)
  */
 export function cat(tensors: readonly Tensor[], dim = 0): Tensor {
-  if (tensors.length === 0) throw new Error("cat: no tensors given");
+  if (tensors.length === 0) throw new Error("cat: no tensors given: at least one expected");
   const first = tensors[0];
   const d = normalizeDim("cat", dim, first.ndim);
   for (const t of tensors) {
     if (t.ndim !== first.ndim || t.shape.some((n, i) => i !== d && n !== first.shape[i])) {
-      throw new Error(`cat: sizes differ outside dim ${dim}: ${show(first.shape)} and ${show(t.shape)}`);
+      throw new Error(
+        `cat: sizes differ outside dim ${dim}: ${show(first.shape)} and ${show(t.shape)}: all other sizes must be equal`,
+      );
     }
   }
   // A tree of at most 4 parts per node: one kernel binds few buffers.
@@ -373,7 +381,7 @@ export function cat(tensors: readonly Tensor[], dim = 0): Tensor {
 
 /** Joins tensors of one shape along a new dim `dim`: n of [2, 3] give [n, 2, 3]. */
 export function stack(tensors: readonly Tensor[], dim = 0): Tensor {
-  if (tensors.length === 0) throw new Error("stack: no tensors given");
+  if (tensors.length === 0) throw new Error("stack: no tensors given: at least one expected");
   const d = normalizeDim("stack", dim, tensors[0].ndim + 1);
   return cat(
     tensors.map((t) => t.unsqueeze(d)),

@@ -127,7 +127,9 @@ export function rmsNorm(x: Tensor, weight?: Tensor | null, eps = 1e-6): Tensor {
 export function groupNorm(x: Tensor, groups: number, weight?: Tensor | null, bias?: Tensor | null, eps = 1e-5): Tensor {
   const [B, C] = x.shape;
   if (x.ndim < 2 || C % groups !== 0)
-    throw new Error(`groupNorm: ${groups} groups do not divide the channels of ${show(x.shape)}`);
+    throw new Error(
+      `groupNorm: ${groups} groups do not divide the channels of ${show(x.shape)}: expected [B, C, ...] with C a multiple of ${groups}`,
+    );
   const perChannel = (v: Tensor): Tensor => v.reshape([C, ...x.shape.slice(2).map(() => 1)]);
   if (weight) checkVector("groupNorm", "weight", weight, C);
   if (bias) checkVector("groupNorm", "bias", bias, C);

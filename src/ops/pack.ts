@@ -39,7 +39,7 @@ export const packOp = defineOp<{ offsets: number[]; total: number }>({
  * @throws if there are no tensors.
  */
 export function pack(tensors: readonly Tensor[]): Tensor {
-  if (tensors.length === 0) throw new Error("pack: no tensors given");
+  if (tensors.length === 0) throw new Error("pack: no tensors given: at least one expected");
   const { offsets, total } = packOffsets(tensors.map((t) => t.numel));
   return apply(packOp, tensors, { offsets, total }, [total], "f32");
 }

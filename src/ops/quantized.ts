@@ -192,8 +192,11 @@ function multiply(x: Tensor, { packed, scales }: Packed, attrs: ProductAttrs): T
 export function quantizedProduct(x: Tensor, weight: Packed, q: QuantLayout, bias?: Tensor | null): Tensor {
   const [N, K] = q.shape;
   if (x.ndim === 0 || x.shape[x.ndim - 1] !== K)
-    throw new Error(`quantizedLinear: input ${show(x.shape)} does not fit weight ${show(q.shape)} ([out, in])`);
-  if (!isFloat(x.dtype)) throw new TypeError(`quantizedLinear: float input expected, got ${x.dtype}`);
+    throw new Error(
+      `quantizedLinear: input ${show(x.shape)} does not fit weight ${show(q.shape)} ([out, in]): expected [..., ${K}]`,
+    );
+  if (!isFloat(x.dtype))
+    throw new TypeError(`quantizedLinear: float input expected, got ${x.dtype}: cast it with float() or half()`);
   const attrs: ProductAttrs = { ...q, shape: [...q.shape], transposed: false };
   const y = multiply(x.reshape([-1, K]), weight, attrs).reshape([...x.shape.slice(0, -1), N]);
   return bias ? y.add(bias) : y;

@@ -49,7 +49,8 @@ export function checkWrite(op: string, [B, H, S, D]: Shape, value: Tensor, posit
     throw new Error(`${op}: position must be i32, one or [${B}], got ${position.dtype} ${show(position.shape)}`);
   }
   const bad = position.node.host?.find((p) => p < 0 || p + t > S);
-  if (bad !== undefined) throw new RangeError(`${op}: ${t} rows from ${bad} do not lie in a cache of ${S}`);
+  if (bad !== undefined)
+    throw new RangeError(`${op}: ${t} rows from ${bad} do not lie in a cache of ${S}: expected position 0 to ${S - t}`);
 }
 
 /**

@@ -122,18 +122,18 @@ async function syncFolder(path: string): Promise<void> {
   await folder?.close();
 }
 
-/** Dawn's two lines for a driver that allows more dynamic buffers than Dawn: nothing is wrong, and Dawn has no switch. */
+/** The two lines that Dawn prints if a driver allows more dynamic buffers than Dawn. They are harmless, and Dawn has no switch. */
 export const LIMIT_WARNING =
   /^Warning: maxDynamic(?:Uniform|Storage)BuffersPerPipelineLayout artificially reduced from \d+ to \d+ to fit dynamic offset allocation limit\.\r?\n/gm;
 
 /**
- * Calls `discover`, in which Dawn looks for drivers, without its limit warnings on stderr. Everything else that is
- * written there meanwhile appears when it returns. Terminals and pipes on Linux only, where Dawn's Vulkan writes these
- * lines: other kinds of files cannot be opened a second time without losing their position. SHADEGRAD_DEBUG shows all.
+ * Calls `discover`, in which Dawn looks for drivers, without its limit warnings on stderr. Other output to stderr appears after
+ * it returns. Works on Linux only, where Dawn's Vulkan prints these lines, and if stderr is a terminal or pipe: reopening any
+ * other file loses its position. SHADEGRAD_DEBUG shows the warnings.
  */
 export async function withoutLimitWarnings<T>(discover: () => T): Promise<T> {
-  // Native code writes to descriptor 2 itself, so that one has to point elsewhere. Between closing and opening it, a
-  // file that another thread opens would take its number: not while requests are on their way.
+  // Native code writes to descriptor 2 directly, so descriptor 2 must point elsewhere. While it is closed, a file that another
+  // thread opens would get its number. So wait until no requests are in flight.
   for (let i = 0; i < 100 && filesInFlight(); i++) await new Promise((done) => setTimeout(done, 1));
   const release = filesInFlight() || Number(process.env.SHADEGRAD_DEBUG) > 0 ? undefined : captureStderr();
   if (!release) return discover();
@@ -151,7 +151,7 @@ const { O_WRONLY, O_RDWR, O_CREAT, O_EXCL, O_NONBLOCK, O_NOCTTY } = constants;
 const filesInFlight = (): boolean =>
   process.getActiveResourcesInfo().some((name) => /^FSReq|^GetAddrInfo|^GetNameInfo/.test(name));
 
-/** Points stderr to a file. Returns what points it back and gives the text; undefined where that is not possible. */
+/** Redirects stderr to a file. The function that it returns restores stderr and returns the output. Undefined if impossible. */
 function captureStderr(): (() => string) | undefined {
   if (process.platform !== "linux" || !isMainThread) return undefined;
   let stderr: number | undefined;
@@ -170,11 +170,11 @@ function captureStderr(): (() => string) | undefined {
     };
   } catch {
     if (stderr !== undefined) closeSync(stderr);
-    return undefined; // no /proc, no temporary folder, or a terminal of another user: the lines stay
+    return undefined; // no /proc, no temporary folder, or a terminal of another user: the warnings appear
   }
 }
 
-/** The file of a descriptor, opened once more. Without blocking: it throws for a pipe that nobody reads. */
+/** Opens the file of a descriptor again. Non-blocking, so that it throws for a pipe without a reader. */
 const reopened = (descriptor: number): number =>
   openSync(`/proc/self/fd/${descriptor}`, O_WRONLY | O_NONBLOCK | O_NOCTTY);
 

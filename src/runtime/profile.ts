@@ -5,10 +5,15 @@ import type { Plan } from "./plan.ts";
 import { type Roofline, rooflineOf } from "./roofline.ts";
 import { addKernels, begin, tracing } from "./trace.ts";
 
+/** GPU time and work of one kernel. */
 export interface KernelTime {
+  /** Fused ops, as `explain` prints them. */
   readonly label: string;
+  /** Workgroups per dim. */
   readonly grid: readonly [number, number, number];
+  /** Arithmetic, if the kernel reports it. */
   readonly flops?: number;
+  /** Bytes of all buffers that it binds. */
   readonly bytes: number;
   /** Milliseconds since the first kernel of its plan began. */
   readonly start: number;

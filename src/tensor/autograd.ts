@@ -120,7 +120,7 @@ class ReverseWalk {
     }
     if (gradient && !sameShape(gradient.shape, output.shape)) {
       throw new Error(
-        `backward: gradient ${show(gradient.shape)} does not have the output's shape ${show(output.shape)}`,
+        `backward: gradient ${show(gradient.shape)} does not have the output's shape ${show(output.shape)}: both must be equal`,
       );
     }
     untracked(() =>

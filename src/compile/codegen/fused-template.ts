@@ -12,7 +12,7 @@ import { bufferDeclaration, type EmittedBuffer, Emitter } from "./emit.ts";
 import { type Bound, decode, describe, type Kernel } from "./kernel.ts";
 import { type Binding, bindings, specialize } from "./template.ts";
 
-/** A template call with its fused work: prologues in the hooks that read sources, the epilogue in the hook before the store. */
+/** The kernel of a template call with its fused work: prologues in hooks that read sources, the epilogue in the hook of the store. */
 export function templateKernel(
   call: KernelCall,
   group: Group & { core: Node },
@@ -82,7 +82,7 @@ class TemplateFusion {
       this.hooks[p.firstHook!] = `${statements}\n${this.writes}[at] = ${value};\nreturn ${value};`;
       return;
     }
-    this.bind[binding] = { ref: buffers[0].node, write: false }; // never read, but a binding must hold a buffer
+    this.bind[binding] = { ref: buffers[0].node, write: false }; // never read, but a binding needs some buffer
     this.hooks[p.hook] = `${statements}\nreturn ${value};`;
     if (p.firstHook) this.hooks[p.firstHook] = this.hooks[p.hook];
   }
@@ -158,7 +158,7 @@ class TemplateFusion {
   }
 }
 
-/** Dims over which the loads of an expression of `count` elements are simple; one dim where four neighbours lie in two rows. */
+/** Iteration space of an expression of `count` elements: several dims where loads become simple, one if a vec4 would span two rows. */
 function dimsOf(count: number, expr: Expr, width: 1 | 4): Space {
   const { space } = normalize({ sizes: [count], exprs: [expr] }, []);
   return space.sizes[space.sizes.length - 1] % width === 0 ? space : { sizes: [count], exprs: [expr] };

@@ -26,7 +26,10 @@ export function bindings(code: string): Binding[] {
   });
   list.sort((a, b) => a.index - b.index);
   list.forEach((b, i) => {
-    if (b.index !== i) throw new Error(`kernel: binding ${i} is missing or taken twice (near ${b.name})`);
+    if (b.index !== i)
+      throw new Error(
+        `kernel: binding ${i} is missing or taken twice (near ${b.name}): number bindings from 0 without gaps`,
+      );
   });
   return list;
 }

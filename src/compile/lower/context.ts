@@ -8,7 +8,7 @@ export function makeTemp(bytes: number): Temp {
   return { temp: true, bytes: Math.max(16, Math.ceil(bytes / 16) * 16) };
 }
 
-/** What the lowering of `node` may ask. With "ask" the tuner notes the cases that it has no answer for. */
+/** The context for lowering `node`. With "ask", the tuner records cases without an answer as questions. */
 export function lowerContext(
   node: Node,
   { info, tuner }: CompileTarget,
@@ -26,7 +26,7 @@ export function lowerContext(
   };
 }
 
-/** Of a buffer larger than a binding, only the part in which the view lies is bound. */
+/** Restricts a view of a buffer larger than a binding to a window of the elements that it reads. */
 function windowed(view: Operand, limit: number): Operand {
   const { buffer, shape, strides, offset } = view;
   if (bytesOf(buffer) <= limit) return view;

@@ -1,4 +1,4 @@
-/** Where a value lies while a plan runs. Offsets and sizes in bytes. */
+/** Location of a value while a plan runs. Offsets and sizes in bytes. */
 export type Location = {
   readonly offset: number;
   readonly bytes: number;

@@ -35,7 +35,7 @@ export function chooseBuffers(
   return buffers;
 }
 
-/** Gives a buffer to values that several kernels would recompute at more than the price of storing and loading. */
+/** Gives a buffer to values that several kernels read, if recomputing costs more than storing and loading. */
 function storeReused(order: readonly Node[], consumers: ConsumersOf, buffers: Set<Node>): void {
   const cost = new Map<Node, number>();
   const loads = new Map<Node, boolean>(); // whether computing the value reads memory
@@ -63,7 +63,7 @@ function storeReused(order: readonly Node[], consumers: ConsumersOf, buffers: Se
   }
 }
 
-/** A small value that a view reads many times (expand, overlapping windows): computed once, or once per read? */
+/** Gives a buffer to a small value that a view reads many times (expand, overlapping windows), if recomputing it costs more. */
 function storeRepeated(
   view: Node,
   cost: ReadonlyMap<Node, number>,

@@ -22,9 +22,9 @@ interface NamedChoice extends Choice {
 export type ScheduleWith = (calls: Expanded["calls"]) => Schedule;
 
 /**
- * Chooses the variants of kernels together with their prologues. The fastest variant depends on the prologue, but whether the
- * prologue is fused depends on the variant, which may read a value more often. So: schedule with the best plain variants, ask
- * the tuner for each kernel with the prologue it got, and keep its answer only if the prologue is still fused then.
+ * Chooses the variants of kernels together with their prologues. The fastest variant depends on the prologue. But whether the
+ * prologue is fused depends on the variant, which may read a value more often. So this schedules with the best plain variants,
+ * and asks the tuner about each kernel with its prologue. It keeps an answer only if the prologue is still fused.
  */
 export function chooseVariants(expanded: Expanded, target: CompileTarget, scheduleWith: ScheduleWith): Choice {
   const choose = (): NamedChoice => named(scheduleWith(expanded.calls), expanded, target, scheduleWith);
@@ -71,7 +71,7 @@ export function askTuner({ plan, fused }: Choice, { calls }: Expanded, target: C
 const callsKey = (calls: readonly KernelCall[]): string =>
   JSON.stringify(calls.map(({ kernel, params, dims, grid }) => [kernel, params, dims, grid]));
 
-/** Numbers of the sources that prologues compute, each with the names of its ops and whether the kernel stores it too. */
+/** Key of the prologues of a kernel: number of each source, names of its ops, and whether the kernel stores it too. */
 function prologueNames({ core, prologues = [] }: Group, { buffers }: Schedule, { info }: CompileTarget): string {
   const buffersOf = core!.src.map((_, i) => operandOf(core!, i, info.maxBindingBytes).buffer);
   return prologues

@@ -29,7 +29,7 @@ const SHARE = 0.015;
 const COMPILE_MS = 70;
 const FLOPS_PER_MS = 2 ** 20 / 0.04; // of a software adapter
 
-/** How the fusions of a plan are judged. `spare`: flops of a run that may still be lost. */
+/** State of the choice of fusions. `spare`: flops per run that omitted fusions may still cost. */
 export interface Judgement {
   readonly runs: number;
   spare: number;
@@ -68,8 +68,8 @@ function notWorthwhile({ fusions, used }: Fusions, { runs, spare }: Judgement): 
 const savedBy = (list: readonly Fusion[]): number => list.reduce((sum, f) => sum + f.saved, 0);
 
 /**
- * Fuses into a copy of `buffers`, and again without the fusions that are not worth their shader, until all that remain are:
- * once one fusion is omitted, others may become possible.
+ * Fuses into a copy of `buffers`, then repeats without the fusions that do not repay their shader, until all remaining ones do.
+ * It repeats because an omitted fusion can make others possible.
  */
 export function keepWorthwhile<T>(
   buffers: ReadonlySet<Node>,

@@ -15,7 +15,7 @@ export const DISPATCH = { software: 2 ** 19, integrated: 2 ** 24, discrete: 2 **
 export const priceOf = (n: Node): number =>
   computes(n) ? (n.op.cost ?? 1) + (n.op.kind === "gather" ? MEMORY : 0) : 0;
 
-/** What computing `node` from `core` reads, apart from `core` itself. */
+/** Reads and ops of computing `node` from `core`, not counting `core` itself. */
 export interface Work {
   readonly loads: ReadonlySet<Node>;
   /** Elementwise ops. */
@@ -55,7 +55,7 @@ function costOf(node: Node, buffers: ReadonlySet<Node>): number {
   return cost(node);
 }
 
-/** Flops that a run saves by computing a source at each of its reads, instead of storing it by a kernel of its own. */
+/** Flops that a run saves if a source is computed at each of its reads, instead of by a kernel that stores it. */
 export function savedByPrologue(
   source: Node,
   prologues: readonly Prologue[],

@@ -15,8 +15,8 @@ export const prologuesOf = (call: KernelCall, nodes: readonly Node[] = []): Prol
 
 /**
  * Prologues: elementwise work on a template's inputs, computed as the template reads them, instead of by a kernel of its own.
- * Row kernels store the value on the way if others need it, or if computing it again costs more than memory. Products cannot
- * store it, and take it only if neither is so. Cores in `apart` take no prologue.
+ * Row kernels also store the value if other nodes need it, or if recomputing it costs more than a load. Products cannot store it:
+ * they take a prologue only if neither holds. Cores in `apart` take no prologue.
  */
 export function fusePrologues(
   groups: readonly Group[],
@@ -65,11 +65,11 @@ class PrologueFusion {
     const calls = options.callsOf(core!);
     const own = calls.flatMap((c) => prologuesOf(c, [source]));
     const stores = own[0].firstHook !== undefined;
-    const afterwards = root === core ? new Set<Node>() : workOf(root, core!, buffers).loads;
+    const epilogueLoads = root === core ? new Set<Node>() : workOf(root, core!, buffers).loads;
     const readers = this.readers.get(source)!;
     if (
       !this.fitsHook(source, own, stores) ||
-      !this.fitsBindings(source, calls, prologues, afterwards) ||
+      !this.fitsBindings(source, calls, prologues, epilogueLoads) ||
       calls.flatMap((c) => c.bind).filter((b) => b === source).length > (stores ? 1 : own.length) ||
       readers.some((r) => r < i) || // needed before
       this.overwrites.slice(from, i).some((o) => o) // what it reads may have changed by then
@@ -96,16 +96,16 @@ class PrologueFusion {
     source: Node,
     calls: readonly KernelCall[],
     prologues: readonly Node[],
-    afterwards: ReadonlySet<Node>,
+    epilogueLoads: ReadonlySet<Node>,
   ): boolean {
     const { maxBuffers, maxBindingBytes } = this.options;
     const loadsOf = (n: Node): ReadonlySet<Node> => workOf(n, n, this.buffers).loads;
     const bound = (c: KernelCall): number => {
       const sources = prologuesOf(c, [...prologues, source]).map((p) => c.bind[p.source] as Node);
-      return sources.reduce((sum, n) => sum + loadsOf(n).size, c.bind.length + afterwards.size);
+      return sources.reduce((sum, n) => sum + loadsOf(n).size, c.bind.length + epilogueLoads.size);
     };
     return (
-      !afterwards.has(source) && // it is bound for writing
+      !epilogueLoads.has(source) && // the epilogue reads it: a dispatch cannot bind one buffer for reading and writing
       calls.every((c) => bound(c) <= maxBuffers) &&
       [source, ...loadsOf(source)].every((n) => bytesOf(n) <= maxBindingBytes)
     );

@@ -14,9 +14,9 @@ interface Compiled {
 }
 
 /**
- * Compiles a graph within `budget` bytes. Values that are alive at the peak but were computed long before (activations that
- * wait for their backward pass) are computed again where they are needed, segment by segment from the first on, as many
- * segments as the budget asks for (https://arxiv.org/abs/1604.06174).
+ * Compiles a graph within `budget` bytes (https://arxiv.org/abs/1604.06174). Some values are alive at the peak but were computed
+ * long before: activations that wait for the backward pass. They are recomputed just before their use, in segments from the
+ * first on. The number of segments is the smallest that meets the budget.
  */
 export function withinBudget<T extends Compiled>(graph: Graph, budget: number, compile: (graph: Graph) => T): T {
   const plain = compile(graph);
@@ -81,10 +81,10 @@ function cut(early: readonly Node[], graph: Graph, count: number): Node[][] {
   return ends.map((end, i) => early.slice(i === 0 ? 0 : ends[i - 1] + 1, end + 1));
 }
 
-/** A value from outside, or one that a leaf takes: there is nothing to compute again. */
+/** A value from outside the graph, or the new value of a leaf: neither can be recomputed. */
 const isGiven = ({ op }: Node): boolean => op.kind === "leaf" || op.kind === "assign";
 
-/** The graph in which values of `segments` that nodes after `peak` read are computed again, just before their first such use. */
+/** The graph in which nodes after `peak` read recomputed values of `segments`. Each is recomputed just before its first such use. */
 function recompute(graph: Graph, segments: readonly (readonly Node[])[], peak: number): Graph {
   const late = graph.order.filter((n) => n.id > peak).sort((a, b) => a.id - b.id);
   const firstUse = new Map<Node, number>();

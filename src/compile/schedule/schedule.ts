@@ -9,13 +9,13 @@ import { DISPATCH, MEMORY } from "./cost.ts";
 import { epilogueFusions, fuseEpilogues } from "./epilogues.ts";
 import { fusePrologues, prologueFusions } from "./prologues.ts";
 
-/** One kernel (or a few that belong together). */
+/** The work of one kernel, or of the few kernels of one op. */
 export interface Group {
   /** The buffer that it writes. */
   readonly root: Node;
   /** The reduce or kernel node in it; `root` is `core` or elementwise work on its result. */
   readonly core?: Node;
-  /** Sources of `core` that are computed as it reads them. One that is a buffer too is stored on the way. */
+  /** Sources of `core` that its prologues compute. A source that is also a buffer is stored by the same kernel. */
   readonly prologues?: readonly Node[];
 }
 
@@ -25,7 +25,7 @@ export interface Schedule {
   readonly buffers: ReadonlySet<Node>;
 }
 
-/** Ops in a hook of a template: it is compiled together with the template's own registers. */
+/** Most ops in a hook of a template. They share registers with the template. */
 export const MAX_HOOK_OPS = 32;
 
 export interface ScheduleOptions {
@@ -42,7 +42,7 @@ export interface ScheduleOptions {
 }
 
 /**
- * Decides what gets a buffer and what is computed inside a neighbour:
+ * Decides which nodes get a buffer, and which are fused into another kernel:
  * 1. elementwise nodes and views become one kernel with their consumers, unless recomputing costs more than storing;
  * 2. the result of a kernel or reduction goes through its elementwise consumers in registers (epilogue);
  * 3. kernels compute elementwise work on their inputs as they read them (prologue). Reductions always do.
