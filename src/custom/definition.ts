@@ -41,6 +41,9 @@ export function guarded<X extends unknown[], Y>(
   };
 }
 
+/** Ops of `defineFunction`: tensor ops compute them, so they have no kernels of their own. */
+export const functionOps = new WeakSet<Op>();
+
 /** Names of the latest definitions, by the names that users gave. They differ for an op that was replaced. */
 const latest = new Map<string, string>();
 

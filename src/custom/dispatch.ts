@@ -242,6 +242,12 @@ class Call<A> {
           `${name} holds ${input >= 0 ? `input ${input}` : `output ${output}`} of dtype ${buffers[i].dtype}, so the WGSL must declare it array<${stored}>, not array<${element}>; an alias of the type is not checked`,
         );
     });
+    this.node.op.inPlace?.forEach((input, output) => {
+      if (buffers.includes(inputs[input]) && buffers.includes(outputs[output]))
+        this.fail(
+          `output ${output} is the buffer of input ${input}, which the op updates in place; bind the output alone, it holds the input's values`,
+        );
+    });
     storage.forEach(({ name, kind }, i) => {
       if (kind !== "read_write") return;
       const other = bind.findIndex((ref, k) => ref === bind[i] && k !== i);

@@ -7,6 +7,7 @@ import {
   checkedGradients,
   checkOperands,
   definitionError,
+  functionOps,
   type Gradients,
   guarded,
   kindOf,
@@ -69,6 +70,7 @@ export function defineFunction<A extends object = Attributes, Y extends Tensor |
       return [...new Array<null>(count).fill(null), ...checkedGradients(name, origin, given, x)];
     },
   });
+  functionOps.add(op);
   return (...args) => {
     const { operands, attributes } = splitArguments<A>(args);
     checkOperands(name, origin, operands, inputs, false);

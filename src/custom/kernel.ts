@@ -12,6 +12,7 @@ import {
   checkOperands,
   checkOptions,
   definitionError,
+  functionOps,
   type Gradients,
   guarded,
   kindOf,
@@ -178,12 +179,13 @@ export function defineLowering<A extends object = Attributes>(definition: Loweri
     dispatch: "function",
   });
   const op = opOf(name);
-  if (op?.kind !== "kernel") {
-    const kernels = [...allOps().values()].filter((o) => o.kind === "kernel").map((o) => o.name.split("@")[0]);
+  if (op?.kind !== "kernel" || functionOps.has(op)) {
+    const lowered = [...allOps().values()].filter((o) => o.kind === "kernel" && !functionOps.has(o));
+    const kernels = lowered.map((o) => o.name.split("@")[0]);
     throw definitionError(
       `lowering of ${name}`,
       origin,
-      `${op ? "the op is generated, not lowered" : "there is no such op"}; ops with kernels: ${[...new Set(kernels)].sort().join(", ")}`,
+      `${op ? "the op is generated, not lowered" : "there is no such op, or its entry point is not imported"}; ops with kernels: ${[...new Set(kernels)].sort().join(", ")}`,
     );
   }
   const own = `${op.name}~${++lowerings}`;

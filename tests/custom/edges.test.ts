@@ -15,6 +15,7 @@ import {
   type KernelDefinition,
 } from "../../src/custom/index.ts";
 import { explain, init, rand, type Tensor, tensor } from "../../src/index.ts";
+import { AdamW } from "../../src/nn/index.ts";
 
 const here = /edges\.test\.ts:\d+:\d+/;
 const both = (...texts: RegExp[]) => new RegExp(texts.map((t) => `(?=[\\s\\S]*${t.source})`).join(""));
@@ -250,6 +251,31 @@ describe("a cell that runs twice", () => {
     expect(await value()).toBe(40);
     last();
     expect(await value()).toBe(2);
+  });
+
+  test("a lowering of an op that updates its inputs in place binds the outputs alone", async () => {
+    const p = rand(4).requiresGrad_();
+    const optimizer = new AdamW([p]);
+    const remove = defineLowering({
+      op: "adamw",
+      wgsl: wgsl("v"),
+      dispatch: ({ inputs: [x], outputs: [y] }) => ({ uniforms: [4], workgroups: 1, buffers: [x, y] }),
+    });
+    p.square().sum().backward();
+    const step = async (): Promise<void> => {
+      await optimizer.step();
+      await p.data();
+    };
+    await expect(step()).rejects.toThrow(both(/output 0 is the buffer of input 0/, here));
+    remove();
+  });
+
+  test("a function of tensor ops has no kernels to replace", () => {
+    const name = fresh("function");
+    defineFunction({ name, forward: ([x]) => x, gradient: (g) => g });
+    expect(() => defineLowering({ op: name, wgsl: wgsl(), dispatch: plain })).toThrow(
+      both(/generated, not lowered/, here),
+    );
   });
 
   test("a lowering serves the latest definition of an op", async () => {
