@@ -23,8 +23,10 @@ export interface Storage {
 
 let count = 0;
 
-// The library's own files: src/ in a checkout, dist/ in the package.
-const OWN_FOLDER = import.meta.url.replace(/^file:\/\//, "").replace(/(graph\/)?[^/]*$/, "");
+// The library's own files: src/ in a checkout, dist/ in the package. The stack tells where this file comes from even if it
+// runs from a bundle with a source map, as import.meta.url does not.
+const OWN_FILE = /^ *at (?:.*\()?(.+?):\d+:\d+\)?$/m.exec(new Error().stack ?? "")?.[1] ?? import.meta.url;
+const OWN_FOLDER = OWN_FILE.replace(/^file:\/\//, "").replace(/(graph[\\/])?[^\\/]*$/, "");
 
 /** The first stack line outside the library's own folder: the user's line. */
 export function callSite(): string | undefined {

@@ -491,21 +491,38 @@ describe("benchmark", () => {
   });
 });
 
-test("in one bundle with the library, an error still names the user's line", () => {
-  const folder = join(root, ".build");
-  mkdirSync(folder, { recursive: true });
-  const file = join(folder, "custom-line.ts");
-  writeFileSync(
-    file,
-    `import { defineElementwise } from "shadegrad/custom";
+describe("in one bundle with the library", () => {
+  /** Output of a program that scripts/run.mjs bundles. */
+  const outputOf = (name: string, source: string, environment: Record<string, string> = {}): string => {
+    const folder = join(root, ".build");
+    mkdirSync(folder, { recursive: true });
+    writeFileSync(join(folder, name), source);
+    return execFileSync(process.execPath, [join(root, "scripts/run.mjs"), join(folder, name)], {
+      encoding: "utf8",
+      env: { ...childEnvironment(), ...environment },
+      stdio: ["ignore", "pipe", "ignore"],
+    });
+  };
+
+  test("an error names the user's line", () => {
+    const output = outputOf(
+      "custom-line.ts",
+      `import { defineElementwise } from "shadegrad/custom";
 try {
   defineElementwise({ name: "exp", wgsl: ([x]) => x, js: ([x]) => x });
 } catch (error) {
   console.log((error as Error).message);
 }
 `,
-  );
-  const run = [join(root, "scripts/run.mjs"), file];
-  const output = execFileSync(process.execPath, run, { encoding: "utf8", env: childEnvironment() });
-  expect(output).toMatch(/there is an op of this name in the library[\s\S]*custom-line\.ts:3:/);
+    );
+    expect(output).toMatch(/there is an op of this name in the library[\s\S]*custom-line\.ts:3:/);
+  });
+
+  test("explain() names the user's line with SHADEGRAD_DEBUG", () => {
+    const source = `import { explain, tensor } from "shadegrad";
+const y = tensor([1, 2]).exp();
+console.log(await explain(y));
+`;
+    expect(outputOf("debug-line.ts", source, { SHADEGRAD_DEBUG: "1" })).toMatch(/ exp .*debug-line\.ts:2:/);
+  });
 });
