@@ -23,15 +23,26 @@ export interface Storage {
 
 let count = 0;
 
-// The library's own files: src/ in a checkout, dist/ in the package. The stack tells where this file comes from even if it
-// runs from a bundle with a source map, as import.meta.url does not.
-const OWN_FILE = /^ *at (?:.*\()?(.+?):\d+:\d+\)?$/m.exec(new Error().stack ?? "")?.[1] ?? import.meta.url;
-const OWN_FOLDER = OWN_FILE.replace(/^file:\/\//, "").replace(/(graph[\\/])?[^\\/]*$/, "");
+let ownFolder: string | undefined;
+
+/**
+ * The folder of the library's own files: src/ in a checkout, dist/ in the package. The stack tells where this file comes
+ * from even if it runs from a bundle with a source map, as import.meta.url does not. Read on the first call: with source
+ * maps, the first stack costs tens of milliseconds.
+ */
+function libraryFolder(): string {
+  if (ownFolder === undefined) {
+    const file = /^ *at (?:.*\()?(.+?):\d+:\d+\)?$/m.exec(new Error().stack ?? "")?.[1] ?? import.meta.url;
+    ownFolder = file.replace(/^file:\/\//, "").replace(/(graph[\\/])?[^\\/]*$/, "");
+  }
+  return ownFolder;
+}
 
 /** The first stack line outside the library's own folder: the user's line. */
 export function callSite(): string | undefined {
   const lines = new Error().stack?.split("\n").slice(2) ?? [];
-  return lines.find((line) => !line.includes(OWN_FOLDER) && !/\bnode:/.test(line))?.trim();
+  const folder = libraryFolder();
+  return lines.find((line) => !line.includes(folder) && !/\bnode:/.test(line))?.trim();
 }
 
 /** Attributes as text. Faster than JSON for numbers, which most attributes are. */

@@ -16,7 +16,7 @@ const BINDING =
 
 /** The code with blanks in the place of its comments. */
 export const withoutComments = (code: string): string =>
-  code.replace(/\/\/.*|\/\*[\s\S]*?\*\//g, (comment) => comment.replace(/[^\n]/g, " "));
+  code.replace(/\/\/.*|\/\*[\s\S]*?\*\//g, (comment) => comment.replace(/.+/g, (line) => " ".repeat(line.length)));
 
 /** The bindings of a kernel in order of their numbers. */
 export function bindings(code: string): Binding[] {
