@@ -5,6 +5,8 @@ const LONG_SHARE = 1 / 64; // the share for long waits (seconds of compilation),
 type Immediate = (poll: () => void) => unknown;
 
 let since = 0;
+/** The next poll is the first of its wait. It runs without a pause: error scopes have their results by then. */
+let first = true;
 /** Runs a poll now that waits for a timer. */
 let hasten: (() => void) | undefined;
 let cell: Int32Array<SharedArrayBuffer> | undefined; // created at the first poll: web pages may lack shared memory
@@ -17,6 +19,7 @@ let cell: Int32Array<SharedArrayBuffer> | undefined; // created at the first pol
  */
 export function patiently<T>(ask: () => T): T {
   since = performance.now();
+  first = true;
   const asked = paced(ask);
   hasten?.(); // a short wait must not inherit the pause of a long wait
   return asked;
@@ -29,6 +32,10 @@ function paced<T>(call: () => T): T {
   if (!immediate) return call();
   scope.setImmediate = (poll) => {
     const next = (): void => paced(poll);
+    if (first) {
+      first = false;
+      return immediate(next);
+    }
     const waited = performance.now() - since;
     const pause = Math.max(MIN_PAUSE, Math.min(MAX_PAUSE, SHARE * waited));
     if (pause >= MAX_PAUSE) return later(next, Math.max(MAX_PAUSE, LONG_SHARE * waited), immediate);
