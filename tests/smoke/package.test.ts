@@ -106,7 +106,7 @@ test(
   () => {
     const page = readFileSync(join(root, "docs/custom.md"), "utf8");
     const blocks = Array.from(page.matchAll(/```ts\n([\s\S]*?)```/g), (m) => m[1]);
-    expect(blocks).toHaveLength(4);
+    expect(blocks).toHaveLength(5);
     const kernel = /wgsl: `\n([\s\S]*?)`/
       .exec(blocks[1])![1]
       .trim()
@@ -125,6 +125,7 @@ test(
     expect(printed[1]).toMatch(/unit_rows→\S*mul[\s\S]*1 kernels[\s\S]*16384[\s\S]*mine/);
     expect(printed[2]).toContain("[ 10, 10, 10, 10 ]");
     expect(printed[3]).toContain("Float32Array(15)");
+    expect(printed[4]).toMatch(/2, 4[\s\S]*3, 6/);
   },
   SLOW,
 );
