@@ -240,7 +240,7 @@ export function assembledConfigs(language: LlamaConfig, tower: VisionConfig, key
 }
 
 /** The flat config of the original layout as one with text_config and vision_config. */
-export function fromOriginal(config: any, vision: VisionConfig): LlavaConfig {
+function fromOriginal(config: any, vision: VisionConfig): LlavaConfig {
   const {
     mm_projector_type: type = "linear",
     mm_vision_select_layer: layer = -2,

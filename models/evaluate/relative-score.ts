@@ -111,7 +111,7 @@ export async function judgeAnswers(options: JudgeOptions): Promise<Review[]> {
 }
 
 /** The prompt of the judge. */
-export function judgePrompt(rule: Rules[string], context: string, question: string, a: string, b: string): string {
+function judgePrompt(rule: Rules[string], context: string, question: string, a: string, b: string): string {
   const { role, prompt } = rule;
   const answer = (i: number, text: string): string => `[${role} ${i}]\n${text}\n\n[End of ${role} ${i}]\n\n`;
   return `[Context]\n${context}\n\n[Question]\n${question}\n\n${answer(1, a)}${answer(2, b)}[System]\n${prompt}\n\n`;

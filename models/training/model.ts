@@ -162,7 +162,7 @@ export function prepareModel(model: TrainedModel, recipe: Recipe): string[] {
   return adapted;
 }
 
-export function partOf(name: string, { architecture }: Recipe): Part | undefined {
+function partOf(name: string, { architecture }: Recipe): Part | undefined {
   const own = parts[architecture];
   return (Object.keys(own) as Part[]).find((part) => own[part].test(name));
 }

@@ -52,7 +52,7 @@ export const opOf = (name: string): Op | undefined => allOps().get(latest.get(na
 
 /**
  * Checks the name and the options of a definition. Returns the name to register: a replacement gets a new one, because the
- * name is part of the key of plans, and pending values of the former definition stay its own.
+ * name is part of the key of plans, and pending values of the earlier definition stay its own.
  */
 export function checkDefinition(
   what: string,

@@ -18,7 +18,7 @@ import {
 export interface ElementwiseDefinition<A extends object> {
   /** A name that no op has yet: letters, digits, _. Plans, traces and `explain()` show it. */
   name: string;
-  /** Replaces a former definition of this name; calls that were made with that one keep it. For notebook cells. */
+  /** Replaces an earlier definition of this name; calls that were made with that one keep it. For notebook cells. */
   replace?: boolean;
   /** Number of operands; default 1. They broadcast as in torch, and numbers are allowed. */
   operands?: number;

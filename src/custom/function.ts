@@ -18,7 +18,7 @@ import {
 export interface FunctionDefinition<A extends object, Y extends Tensor | Tensor[]> {
   /** A name that no op has yet: letters, digits, _. */
   name: string;
-  /** Replaces a former definition of this name; calls that were made with that one keep it. For notebook cells. */
+  /** Replaces an earlier definition of this name; calls that were made with that one keep it. For notebook cells. */
   replace?: boolean;
   /** Number of tensor inputs; default 1. */
   inputs?: number;

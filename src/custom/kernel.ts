@@ -27,7 +27,7 @@ import { addFiles, type Wgsl } from "./wgsl-file.ts";
 export interface KernelDefinition<A extends object, Y extends Tensor | Tensor[]> {
   /** A name that no op has yet: letters, digits, _. */
   name: string;
-  /** Replaces a former definition of this name; calls that were made with that one keep it. For notebook cells. */
+  /** Replaces an earlier definition of this name; calls that were made with that one keep it. For notebook cells. */
   replace?: boolean;
   /** The text of a WGSL file, or several by name. */
   wgsl: Wgsl;
@@ -154,7 +154,7 @@ function checkedFallback<A extends object, Y extends Tensor | Tensor[]>(
 export interface LoweringDefinition<A extends object> {
   /** The op to compute by other kernels, such as "softmax". */
   op: string;
-  /** Takes away what former calls added for this op. For notebook cells. */
+  /** Takes away what earlier calls added for this op. For notebook cells. */
   replace?: boolean;
   /** The text of a WGSL file, or several by name. */
   wgsl: Wgsl;
@@ -182,10 +182,15 @@ export function defineLowering<A extends object = Attributes>(definition: Loweri
   if (op?.kind !== "kernel" || functionOps.has(op)) {
     const lowered = [...allOps().values()].filter((o) => o.kind === "kernel" && !functionOps.has(o));
     const kernels = lowered.map((o) => o.name.split("@")[0]);
+    const reason = !op
+      ? "there is no such op, or its entry point is not imported"
+      : functionOps.has(op)
+        ? "a function of defineFunction has no kernel of its own: lower the ops inside it"
+        : "the op is generated, not lowered";
     throw definitionError(
       `lowering of ${name}`,
       origin,
-      `${op ? "the op is generated, not lowered" : "there is no such op, or its entry point is not imported"}; ops with kernels: ${[...new Set(kernels)].sort().join(", ")}`,
+      `${reason}; ops with kernels: ${[...new Set(kernels)].sort().join(", ")}`,
     );
   }
   const own = `${op.name}~${++lowerings}`;

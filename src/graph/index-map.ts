@@ -35,7 +35,7 @@ export const dynamic = (expr: Computed, size: number): Index => ({
   terms: [{ coef: 1, atom: { kind: "value", expr, size } }],
 });
 
-export function sameAtom(a: Atom, b: Atom): boolean {
+function sameAtom(a: Atom, b: Atom): boolean {
   if (a === b) return true;
   if (a.kind === "var") return b.kind === "var" && a.id === b.id;
   if (a.kind === "value") return b.kind === "value" && a.expr === b.expr;

@@ -1,4 +1,5 @@
 /** PNG (ISO/IEC 15948) to pixels: all colour types and depths, interlaced or not. Of 16-bit samples the high byte is kept. */
+import { crc32 } from "../io/crc32.ts";
 import type { Image } from "./image.ts";
 
 interface Header {
@@ -134,16 +135,4 @@ function greyAlpha(image: Image): Image {
   const { width, height, data } = image;
   const out = Uint8Array.from({ length: width * height * 4 }, (_, i) => data[2 * (i >> 2) + (i % 4 === 3 ? 1 : 0)]);
   return { width, height, channels: 4, data: out };
-}
-
-const crcTable = Uint32Array.from({ length: 256 }, (_, n) => {
-  let c = n;
-  for (let k = 0; k < 8; k++) c = c & 1 ? 0xedb88320 ^ (c >>> 1) : c >>> 1;
-  return c;
-});
-
-function crc32(bytes: Uint8Array): number {
-  let c = 0xffffffff;
-  for (const byte of bytes) c = crcTable[(c ^ byte) & 255] ^ (c >>> 8);
-  return (c ^ 0xffffffff) >>> 0;
 }

@@ -1,4 +1,5 @@
 /** Zip archives of uncompressed entries, as PyTorch writes them. */
+import { crc32 } from "./crc32.ts";
 import type { FileSource } from "./source.ts";
 
 /** An entry of an archive. */
@@ -126,15 +127,3 @@ function fields(...all: readonly Field[]): Uint8Array {
 }
 
 const view = (bytes: Uint8Array): DataView => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-
-const crcTable = Uint32Array.from({ length: 256 }, (_, byte) => {
-  let c = byte;
-  for (let bit = 0; bit < 8; bit++) c = c & 1 ? 0xedb88320 ^ (c >>> 1) : c >>> 1;
-  return c;
-});
-
-function crc32(bytes: Uint8Array): number {
-  let c = -1;
-  for (let i = 0; i < bytes.length; i++) c = crcTable[(c ^ bytes[i]) & 255] ^ (c >>> 8);
-  return ~c >>> 0;
-}

@@ -8,7 +8,7 @@ import { defineOp } from "./define.ts";
  * Sources, f32: parameters, gradient, first and second moment [n]; hyper [8] = lr, beta1, beta2, eps, weight decay,
  * 1 - beta1^t, 1 - beta2^t, factor of the gradient (for clipping). Outputs: new parameters and moments [n].
  */
-export const adamwOp = defineOp({
+const adamwOp = defineOp({
   name: "adamw",
   kind: "kernel",
   inPlace: [0, 2, 3],

@@ -89,7 +89,7 @@ const strided =
  * Outputs: o [B, H, T, D] and stats [B, H, T, 2], from which backward recomputes the weights: a score near the largest of
  * the row, times log2(e), and 1 / the sum of weights relative to it. A query that sees no key gives zeros.
  */
-export const attentionOp = defineOp<AttentionAttrs>({
+const attentionOp = defineOp<AttentionAttrs>({
   name: "attention",
   kind: "kernel",
   strided: strided([0, 1, 2], 3),
@@ -121,7 +121,7 @@ const plainRows = (x: Tensor, q: Tensor): Tensor => (x.dtype === "u32" ? readInt
  * Sources: q, k, v, o, stats, gradient of o, and the optional sources of `attention`. Outputs: gradients of q, k and v.
  * The fallback recomputes o and stats from q, k and v, so that second derivatives flow through them.
  */
-export const attentionBackwardOp = defineOp<AttentionAttrs>({
+const attentionBackwardOp = defineOp<AttentionAttrs>({
   name: "attention_backward",
   kind: "kernel",
   strided: strided([0, 1, 2, 5], 6),

@@ -16,7 +16,7 @@ const fillReference: Op["reference"] = (_x, { value }, { shape, dtype }) => ({
   shape,
   dtype,
 });
-export const fullOp = defineOp<{ value: number }>({
+const fullOp = defineOp<{ value: number }>({
   name: "full",
   kind: "elementwise",
   wgsl: (_x, { value }, type) => literal(value, type),

@@ -230,7 +230,7 @@ export const where = row({
 export const maskedFill = (x: Tensor, mask: Tensor, value: number): Tensor =>
   where(mask, x.dtype === "bool" && (value === 0 || value === 1) ? full([], value, "bool") : value, x);
 
-export const castOp = defineOp<{ to: DType }>({
+const castOp = defineOp<{ to: DType }>({
   ...castFacts,
   vjp: (g, _y, [x]) => [isFloat(x.dtype) ? cast(g, x.dtype) : null],
 });

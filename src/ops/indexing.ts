@@ -87,7 +87,7 @@ const indexSelectOp = defineOp<DimAttrs>({
 });
 
 /** x plus the slices of `source`, added at a 1-D index along dim. Repeated indices accumulate. */
-export const indexAddOp = defineOp<DimAttrs>({
+const indexAddOp = defineOp<DimAttrs>({
   name: "index_add",
   kind: "kernel",
   split: splitAdd(true),
@@ -115,7 +115,7 @@ const indexSumOp = defineOp<DimAttrs & { size: number }>({
 });
 
 /** x plus the elements of `source`, added at `index` along dim: the transpose of gather. Repeated indices accumulate. */
-export const scatterAddOp = defineOp<DimAttrs>({
+const scatterAddOp = defineOp<DimAttrs>({
   name: "scatter_add",
   kind: "kernel",
   split: splitAdd(false),

@@ -51,7 +51,7 @@ export function readInt8(x: Tensor, D: number): Tensor {
  * Sources: cache u32 [B, H, S, int8Words(D)], value [B, H, t, D], position i32 [] or [B]. Output: the cache, with its rows
  * from `position` on replaced.
  */
-export const writeInt8Op = defineOp({
+const writeInt8Op = defineOp({
   name: "write_int8",
   kind: "kernel",
   inPlace: [0],

@@ -6,7 +6,7 @@ import { expand, reshape } from "./movement.ts";
 import { splitProduct } from "./split.ts";
 
 /** [..., M, K] x [..., K, N] -> [..., M, N] with equal batch dims. Operands may be strided views (transposed, broadcast). */
-export const matmulOp = defineOp({
+const matmulOp = defineOp({
   name: "matmul",
   kind: "kernel",
   product: true,

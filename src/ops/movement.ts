@@ -48,7 +48,7 @@ export const reshapeOp = view("reshape", {
   viewIndex: (index, _attrs, { from, to }) => ({ index: reshapeIndex(index, to, from) }),
   vjp: (g, x) => g.reshape(x.shape),
 });
-export const permuteOp = view<PermuteAttrs>("permute", {
+const permuteOp = view<PermuteAttrs>("permute", {
   viewIndex: (index, { dims }) => {
     const inner = new Array<Index>(dims.length);
     dims.forEach((d, i) => (inner[d] = index[i]));
@@ -61,7 +61,7 @@ export const permuteOp = view<PermuteAttrs>("permute", {
   },
 });
 /** Repeats dims of size 1. Source and result have equal rank. */
-export const expandOp = view("expand", {
+const expandOp = view("expand", {
   repeats: true,
   viewIndex: (index, _attrs, { from }) => ({ index: from.map((size, d) => (size === 1 ? constant(0) : index[d])) }),
   vjp: (g, x) => {
@@ -69,7 +69,7 @@ export const expandOp = view("expand", {
     return g.sum(dims, true);
   },
 });
-export const sliceOp = view<SliceAttrs>("slice", {
+const sliceOp = view<SliceAttrs>("slice", {
   viewIndex: (index, { starts, steps }) => ({
     index: index.map((ix, d) => add(scale(ix, steps[d]), constant(starts[d]))),
   }),
@@ -78,13 +78,13 @@ export const sliceOp = view<SliceAttrs>("slice", {
     return spread.pad(spread.shape.map((n, i) => [starts[i], x.shape[i] - starts[i] - n]));
   },
 });
-export const flipOp = view<FlipAttrs>("flip", {
+const flipOp = view<FlipAttrs>("flip", {
   viewIndex: (index, { dims }, { from }) => ({
     index: index.map((ix, d) => (dims.includes(d) ? add(scale(ix, -1), constant(from[d] - 1)) : ix)),
   }),
   vjp: (g, _x, { dims }) => g.flip(dims),
 });
-export const padOp = view<PadAttrs>("pad", {
+const padOp = view<PadAttrs>("pad", {
   viewIndex: (index, { pads, value }, { from }) => {
     const inner = index.map((ix, d) => add(ix, constant(-pads[d][0])));
     const padded = (_: unknown, d: number): boolean => pads[d][0] !== 0 || pads[d][1] !== 0;
@@ -98,7 +98,7 @@ export const padOp = view<PadAttrs>("pad", {
   keyOf: ({ pads, value }) => `${JSON.stringify(pads)}${value}`, // JSON has no -Infinity
 });
 /** [..., L, ...] -> [..., windows, ..., size]: position = window * step + offset * dilation. */
-export const unfoldOp = view<UnfoldAttrs>("unfold", {
+const unfoldOp = view<UnfoldAttrs>("unfold", {
   repeats: true,
   viewIndex: (index, { dim, step, dilation }, { from }) => {
     const inner = index.slice(0, from.length);

@@ -44,7 +44,7 @@ function backward(op: Op<NormAttrs>, g: Tensor, [x, ...vectors]: Tensor[], { eps
 const overRows = (x: Tensor): Tensor => x.reshape([-1, x.shape[x.ndim - 1]]).sum(0);
 
 /** Sources: x [..., D], weight [D], bias [D]. Output: [..., D]. */
-export const layerNormOp = defineOp<NormAttrs>({
+const layerNormOp = defineOp<NormAttrs>({
   name: "layer_norm",
   kind: "kernel",
   split: splitRows({ sources: [0], flat: true }),
@@ -53,7 +53,7 @@ export const layerNormOp = defineOp<NormAttrs>({
 });
 
 /** Sources: gradient, x [..., D], weight [D]. Outputs: gradients of x and, unless `vectors` is false, of weight and bias. */
-export const layerNormBackwardOp = defineOp<NormAttrs>({
+const layerNormBackwardOp = defineOp<NormAttrs>({
   name: "layer_norm_backward",
   kind: "kernel",
   fallback: ([g, x, weight], { eps, vectors }) => {
@@ -68,7 +68,7 @@ export const layerNormBackwardOp = defineOp<NormAttrs>({
 });
 
 /** Sources: x [..., D], weight [D]. Output: [..., D]. */
-export const rmsNormOp = defineOp<NormAttrs>({
+const rmsNormOp = defineOp<NormAttrs>({
   name: "rms_norm",
   kind: "kernel",
   split: splitRows({ sources: [0], flat: true }),
@@ -77,7 +77,7 @@ export const rmsNormOp = defineOp<NormAttrs>({
 });
 
 /** Sources: gradient, x [..., D], weight [D]. Outputs: gradients of x and, unless `vectors` is false, of weight. */
-export const rmsNormBackwardOp = defineOp<NormAttrs>({
+const rmsNormBackwardOp = defineOp<NormAttrs>({
   name: "rms_norm_backward",
   kind: "kernel",
   fallback: ([g, x, weight], { eps, vectors }) => {

@@ -18,7 +18,7 @@ export function packOffsets(sizes: readonly number[]): { offsets: number[]; tota
 }
 
 /** Sources: N tensors. Output: one f32 vector [total] with source i at offsets[i] and zeros between the sources. */
-export const packOp = defineOp<{ offsets: number[]; total: number }>({
+const packOp = defineOp<{ offsets: number[]; total: number }>({
   name: "pack",
   kind: "kernel",
   arena: (layout) => layout,

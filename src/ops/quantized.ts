@@ -135,7 +135,7 @@ interface ProductAttrs extends QuantLayout {
 }
 
 /** Sources: x [M, K or N], packed, scales. The weight has no gradient. That of x ignores the rounding of x. */
-export const quantizedMatmulOp = defineOp<ProductAttrs>({
+const quantizedMatmulOp = defineOp<ProductAttrs>({
   name: "quantized_matmul",
   kind: "kernel",
   halves: [2],

@@ -210,7 +210,7 @@ export function logsumexp(x: Tensor, dim: Dim, keepdim = false): Tensor {
 }
 
 /** Drops dims of size 1. */
-export const dropDims = (x: Tensor, dims: readonly number[]): Tensor =>
+const dropDims = (x: Tensor, dims: readonly number[]): Tensor =>
   reshape(
     x,
     x.shape.filter((_, i) => !dims.includes(i)),

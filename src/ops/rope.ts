@@ -15,7 +15,7 @@ interface RopeAttrs extends Record<string, unknown> {
   inverse: boolean;
   tokensFirst: boolean;
 }
-export const ropeOp: Op<RopeAttrs> = defineOp<RopeAttrs>({
+const ropeOp: Op<RopeAttrs> = defineOp<RopeAttrs>({
   name: "rope",
   kind: "kernel",
   strided: [0, 1],

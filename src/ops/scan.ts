@@ -6,7 +6,7 @@ import { transpose } from "./movement.ts";
 import { splitRows } from "./split.ts";
 
 /** Running sum over the last dim. */
-export const cumsumOp = defineOp({
+const cumsumOp = defineOp({
   name: "cumsum",
   kind: "kernel",
   split: splitRows({ flat: true }),

@@ -9,14 +9,14 @@ import { splitRows } from "./split.ts";
 // All ops work over the last dim.
 
 /** Sources: gradient g, softmax y. Output: gradient of x. */
-export const softmaxBackwardOp = defineOp({
+const softmaxBackwardOp = defineOp({
   name: "softmax_backward",
   kind: "kernel",
   split: splitRows({ flat: true }),
   fallback: ([g, y]) => y.mul(g.sub(g.mul(y).sum(-1, true))),
 });
 
-export const softmaxOp = defineOp({
+const softmaxOp = defineOp({
   name: "softmax",
   kind: "kernel",
   split: splitRows({ flat: true }),
@@ -28,14 +28,14 @@ export const softmaxOp = defineOp({
 });
 
 /** Sources: gradient g, log-softmax y. Output: gradient of x. */
-export const logSoftmaxBackwardOp = defineOp({
+const logSoftmaxBackwardOp = defineOp({
   name: "log_softmax_backward",
   kind: "kernel",
   split: splitRows({ flat: true }),
   fallback: ([g, y]) => g.sub(y.exp().mul(g.sum(-1, true))),
 });
 
-export const logSoftmaxOp = defineOp({
+const logSoftmaxOp = defineOp({
   name: "log_softmax",
   kind: "kernel",
   split: splitRows({ flat: true }),

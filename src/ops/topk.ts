@@ -5,7 +5,7 @@ import type { Extremum } from "./reduce.ts";
 import { splitRows } from "./split.ts";
 
 /** x [..., n] -> i32 [..., k]: positions of the k largest of each row, descending. Equal values keep their order. */
-export const topkOp = defineOp<{ k: number }>({
+const topkOp = defineOp<{ k: number }>({
   name: "topk",
   kind: "kernel",
   split: splitRows({ flat: true }),

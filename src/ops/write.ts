@@ -9,7 +9,7 @@ import { splitWrite } from "./split.ts";
  * Sources: cache [B, H, S, D], value [B, H, t, D], position i32 [] or [B]. Output: the cache, with its rows position to
  * position + t - 1 replaced.
  */
-export const writeAtOp = defineOp({
+const writeAtOp = defineOp({
   name: "write_at",
   kind: "kernel",
   inPlace: [0],

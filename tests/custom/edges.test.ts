@@ -192,7 +192,7 @@ describe("elementwise ops", () => {
 });
 
 describe("a cell that runs twice", () => {
-  test("`replace` defines anew, and calls of the former definition keep it", async () => {
+  test("`replace` defines anew, and calls of the earlier definition keep it", async () => {
     const define = (factor: number, replace?: boolean) =>
       defineKernel({
         name: "edge_replaced",

@@ -153,12 +153,12 @@ describe("on the adapter", () => {
     const keys = async (f: () => Tensor) => (await tune(() => f().data())).map((r) => r.key);
     const plain = await joined().data();
     const compiled = currentDevice()!.pipelines.size;
-    const [inFront, ...others] = await keys(joined);
+    const [withPrologue, ...others] = await keys(joined);
     expect(others).toEqual([]);
-    expect(inFront).toMatch(/^matmul .* prologue=0:silu\S*\+mul$/);
+    expect(withPrologue).toMatch(/^matmul .* prologue=0:silu\S*\+mul$/);
     expect(currentDevice()!.pipelines.size - compiled).toBe(currentDevice()!.tuner.results[0].candidates.length - 1);
     expect(worstError(await joined().data(), plain)).toBeLessThan(1e-6);
-    expect(await keys(product)).toEqual([inFront.replace(/ prologue=.*/, "")]); // not answered by the other
+    expect(await keys(product)).toEqual([withPrologue.replace(/ prologue=.*/, "")]); // not answered by the other
     expect(await keys(joined)).toEqual([]);
     expect(await keys(() => gate.mul(2).matmul(w))).toEqual([expect.stringMatching(/ prologue=0:full\+mul$/)]);
     expect(await keys(() => x.matmul(w.mul(2)))).toEqual([expect.stringMatching(/ prologue=1:full\+mul$/)]);

@@ -41,6 +41,7 @@ const rules: readonly Rule[] = [
     ["compile"],
     ["runtime"],
     ["tensor", "ops"],
+    ["custom"],
     ["io"],
     ["nn"],
     ["text", "image", "generate", "data"],

@@ -40,7 +40,7 @@ export interface ExprScope {
 }
 
 /** Where a view node reads its source for the element at `index`. */
-export const viewIndexOf = ({ op, attrs, src, shape }: Node, index: IndexVector): ViewIndex =>
+const viewIndexOf = ({ op, attrs, src, shape }: Node, index: IndexVector): ViewIndex =>
   op.viewIndex!(index, attrs, { from: src[0].shape, to: shape });
 
 /** Builds the expression of a node at an index: descends through views and elementwise nodes to buffers. */

@@ -50,7 +50,7 @@ export function aliasOf(node: Node): Node | undefined {
 }
 
 /** Sources that a kernel reads with strides. */
-export function stridedSources(node: Node): readonly number[] {
+function stridedSources(node: Node): readonly number[] {
   const { strided } = node.op;
   return typeof strided === "function" ? strided(node) : (strided ?? []);
 }

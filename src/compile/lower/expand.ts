@@ -26,9 +26,6 @@ export interface Expanded {
   readonly sequence: ReadonlyMap<Node, number>;
 }
 
-/** Ops that run as their fallback: for tests, and to find a faulty kernel. */
-export const useFallback = new Set<string>();
-
 export function expand(graph: Graph, target: CompileTarget): Expanded {
   const expansion = new Expansion(graph, target);
   for (const n of graph.order) expansion.insert(n, graph.times?.get(n) ?? n.id);
@@ -115,7 +112,7 @@ class Expansion implements Expanded {
   private lower(node: Node, user: Node): boolean {
     const { op, src } = node;
     this.epilogues.set(node, this.consumers.elementwiseAfter(user));
-    const lower = useFallback.has(op.name) ? undefined : loweringOf(op.name);
+    const lower = loweringOf(op.name);
     const calls = lower?.(node, lowerContext(node, this.target, { epilogue: this.epilogues.get(node) }));
     if (!calls) return false;
     this.calls.set(node, calls);
