@@ -1,4 +1,6 @@
 /** The core of the public API. Layers and optimizers: shadegrad/nn; models: shadegrad/models; files: shadegrad/io. */
+import "./tensor/methods/index.ts";
+
 export type { PlanReport } from "./compile/compile.ts";
 export { untracked as lazily } from "./graph/build.ts";
 export type { DeviceInfo } from "./graph/device-info.ts";

@@ -1,4 +1,6 @@
 /** Ops of your own, from outside the package: elementwise ops, WGSL kernels, differentiable functions, lowerings. */
+import "../tensor/methods/index.ts";
+
 export { floatBits as f32Bits } from "../graph/dtype.ts";
 export type { Arguments, Attributes } from "./attributes.ts";
 export { type BenchmarkOptions, type BenchmarkRow, type BenchmarkTable, benchmark } from "./benchmark.ts";

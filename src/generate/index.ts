@@ -1,4 +1,6 @@
 /** Generation: sampling, beams, prompt lookup, the key/value cache, and chat prompts with images. */
+import "../tensor/methods/index.ts";
+
 export { bucket } from "./batch.ts";
 export { type Beam, beamSearch } from "./beam.ts";
 export { type CacheSizes, type CacheType, KVCache } from "./cache.ts";

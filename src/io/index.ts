@@ -1,3 +1,5 @@
+import "../tensor/methods/index.ts";
+
 export { namedPath, pathInside } from "../runtime/path.ts";
 export {
   type Checkpoint,

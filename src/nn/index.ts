@@ -1,3 +1,5 @@
+import "../tensor/methods/index.ts";
+
 export { constant, loadParameter, normal, setParameter, truncatedNormal, uniform, withoutInit } from "./init.ts";
 export {
   type Activation,

@@ -1,53 +1,28 @@
 import * as sg from "../../src/index.ts";
-import type { Tensor } from "../../src/tensor/tensor.ts";
+import { along, binary, type Call, extremum, joined, method, number, options, pairOf, unary } from "./calls/call.ts";
+import { conv } from "./calls/conv.ts";
+import { elementwise } from "./calls/elementwise.ts";
+import { indexing } from "./calls/indexing.ts";
+import { linalg } from "./calls/linalg.ts";
+import { norm } from "./calls/norm.ts";
+import { reduce } from "./calls/reduce.ts";
+import { scan } from "./calls/scan.ts";
+import { shape } from "./calls/shape.ts";
+import { sorting } from "./calls/sorting.ts";
 
-export type Inputs = Record<string, Tensor>;
-type Call = (x: Inputs, attrs: any) => Tensor | readonly Tensor[];
-
-const unary =
-  (f: (x: Tensor) => Tensor): Call =>
-  ({ x }) =>
-    f(x);
-const binary =
-  (f: (a: Tensor, b: Tensor) => Tensor): Call =>
-  ({ a, b }) =>
-    f(a, b);
-const along =
-  (f: (x: Tensor, dim: any, keepdim: boolean) => Tensor): Call =>
-  ({ x }, { dim, keepdim }) =>
-    f(x, dim, keepdim);
-const extremum =
-  (
-    all: (x: Tensor) => Tensor,
-    part: (x: Tensor, dim: number, keepdim: boolean) => { values: Tensor; indices: Tensor },
-  ): Call =>
-  ({ x }, { dim, keepdim }) => {
-    if (dim === undefined) return all(x);
-    const { values, indices } = part(x, dim, keepdim);
-    return [values, indices];
-  };
-const joined =
-  (f: (parts: Tensor[], dim: number) => Tensor): Call =>
-  (x, { dim }) =>
-    f(Object.values(x), dim);
-/** x[name](...args), the method in camelCase: "log_softmax" is `logSoftmax`. */
-const method = (x: Tensor, name: string, ...args: unknown[]): Tensor =>
-  (x as unknown as Record<string, (...a: unknown[]) => Tensor>)[camelCase(name)](...args);
-
-/** "keep_dim" → "keepDim". */
-export const camelCase = (name: string): string => name.replace(/_(\w)/g, (_, letter) => letter.toUpperCase());
-
-/** Options as the library spells them, the values as they are: what it does not know it must refuse or the case fails. */
-const options = (attrs: Record<string, unknown>): any =>
-  Object.fromEntries(Object.entries(attrs).map(([name, value]) => [camelCase(name), value]));
-
-/** The file writes infinities as strings. */
-const number = (value: number | string): number =>
-  typeof value === "string" ? Number(value.replace("inf", "Infinity")) : value;
-const pairOf = (x: { values: Tensor; indices: Tensor }): Tensor[] => [x.values, x.indices];
+export { camelCase, type Inputs } from "./calls/call.ts";
 
 /** How each case is called: the only place that knows the names of the golden data. Attributes have torch's names. */
 export const calls: Record<string, Call> = {
+  ...elementwise,
+  ...reduce,
+  ...shape,
+  ...sorting,
+  ...indexing,
+  ...conv,
+  ...norm,
+  ...linalg,
+  ...scan,
   abs: unary((x) => x.abs()),
   adaptive_avg_pool2d: ({ x }, { size }) => sg.adaptiveAvgPool2d(x, size),
   add: binary((a, b) => a.add(b)),

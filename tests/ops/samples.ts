@@ -4,56 +4,29 @@
  * line only where their domain is special.
  */
 
-import type { DType } from "../../src/graph/dtype.ts";
 import { allOps } from "../../src/graph/op.ts";
-import type { Shape } from "../../src/graph/shape.ts";
 import * as sg from "../../src/index.ts";
 import { dequantize, quantize, quantizedLinear } from "../../src/nn/index.ts";
 import { adamw, adamwInt8 } from "../../src/ops/adamw.ts";
 import { int8Words, readInt8, writeInt8At } from "../../src/ops/int8.ts";
 import { pack } from "../../src/ops/pack.ts";
+import { conv } from "./samples/conv.ts";
+import { elementwise } from "./samples/elementwise.ts";
+import { indexing } from "./samples/indexing.ts";
+import { linalg } from "./samples/linalg.ts";
+import { norm } from "./samples/norm.ts";
+import { reduce } from "./samples/reduce.ts";
+import { box, every, type Family, ints, of, type Sample, stepwise, type Tensors } from "./samples/sample.ts";
+import { scan } from "./samples/scan.ts";
+import { shape } from "./samples/shape.ts";
+import { sorting } from "./samples/sorting.ts";
 
-export type Tensors = readonly sg.Tensor[];
+export type { Input, Sample, Tensors } from "./samples/sample.ts";
 
-/** A float input with values of [low, high), or one of given integers. */
-export interface Input {
-  readonly shape: Shape;
-  readonly low: number;
-  readonly high: number;
-  readonly values?: readonly number[];
-  readonly dtype: DType;
-}
-
-export interface Sample {
-  readonly inputs: readonly Input[];
-  readonly f: (...x: sg.Tensor[]) => sg.Tensor | Tensors;
-  /** Why gradients are not compared with differences: the function is not smooth, or has none. */
-  readonly noGradient?: string;
-  /** Why the second derivative is not. */
-  readonly noSecond?: string;
-  /** Float inputs broadcast against each other. */
-  readonly broadcasts?: boolean;
-  /** Inputs of these dtypes are taken too (elementwise ops, views, reductions). */
-  readonly dtypes?: readonly DType[];
-  /** Largest error on the device, relative to 1 + |value|; 0 for integers. */
-  readonly tolerance?: number;
-}
-
-export const of = (shape: Shape, low = -1, high = 1): Input => ({ shape, low, high, dtype: "f32" });
-const ints = (values: readonly number[], shape: Shape = [values.length], dtype: DType = "i32"): Input => ({
-  shape,
-  values,
-  low: 0,
-  high: 0,
-  dtype,
-});
-
-const every: readonly DType[] = ["f16", "i32", "u32", "bool"];
-const box: Shape = [2, 3, 4];
-const stepwise = "steps";
+const families: readonly Family[] = [elementwise, reduce, shape, sorting, indexing, conv, norm, linalg, scan];
 
 /** Domains of elementwise ops that need one, input by input. */
-const domains: Readonly<Record<string, readonly (readonly [number, number])[]>> = {
+const domains: Family["domains"] & {} = Object.assign({}, ...families.map((f) => f.domains), {
   div: [
     [-1, 1],
     [0.5, 2],
@@ -66,8 +39,8 @@ const domains: Readonly<Record<string, readonly (readonly [number, number])[]>> 
   reciprocal: [[0.2, 2]],
   rsqrt: [[0.2, 2]],
   sqrt: [[0.2, 2]],
-};
-const stepped = ["sign", "floor", "ceil", "round"];
+});
+const stepped = ["sign", "floor", "ceil", "round", ...families.flatMap((f) => f.stepped ?? [])];
 
 /** The gradients of sum(f(x) * g) for x: what the op's backward kernel computes. */
 function slope(f: (...x: sg.Tensor[]) => sg.Tensor, g: sg.Tensor, x: Tensors): Tensors {
@@ -335,6 +308,8 @@ const given: Readonly<Record<string, Sample | readonly Sample[]>> = {
   write_int8: { inputs: [of([2, 1, 2, 6]), ints([1, 0])], f: cache8, noGradient: rounded },
 };
 
+const all: Family["given"] & {} = Object.assign({}, given, ...families.map((f) => f.given));
+
 /** Ops that no call makes alone, and where they are tested. */
 export const elsewhere: Readonly<Record<string, string>> = {
   after: "tests/grad/autograd.test.ts",
@@ -363,10 +338,10 @@ function methodSample(name: string): Sample | undefined {
 
 /** Samples of the op; empty where it has none. */
 export function samplesOf(name: string): readonly Sample[] {
-  const found = given[name] ?? (allOps().get(name)?.kind === "elementwise" ? methodSample(name) : undefined) ?? [];
+  const found = all[name] ?? (allOps().get(name)?.kind === "elementwise" ? methodSample(name) : undefined) ?? [];
   return [found].flat();
 }
 
 /** Names that `given` has and the table has not. */
 export const strayNames = (): string[] =>
-  [...Object.keys(given), ...Object.keys(elsewhere)].filter((n) => !allOps().has(n));
+  [...Object.keys(all), ...Object.keys(elsewhere)].filter((n) => !allOps().has(n));

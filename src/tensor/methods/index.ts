@@ -1,0 +1,2 @@
+// Every entry point that gives tensors imports this file: see add.ts.
+import "./linalg.ts";

@@ -1,0 +1,3 @@
+import type { Family } from "./sample.ts";
+
+export const norm: Family = {};
