@@ -61,6 +61,8 @@ interface Row<A> {
   /** Gradient of each operand. Absent if the result is not differentiable (integers, booleans). */
   vjp?: (g: Tensor, y: Tensor, x: Tensor[], attrs: A) => (Tensor | null)[];
   commutative?: boolean;
+  /** `type` is the type of the operands, not of the result. */
+  operandTyped?: boolean;
   /** Rough cost in flops. Default 1. */
   cost?: number;
   keyOf?: (attrs: A) => string;

@@ -14,6 +14,7 @@ export { linearCrossEntropy } from "./linear-loss.ts";
 export { crossEntropy, mseLoss } from "./loss.ts";
 export { linear, matmul } from "./matmul.ts";
 export { cat, stack } from "./movement.ts";
+export { isfinite, isinf, isnan } from "./nonfinite.ts";
 export { groupNorm, layerNorm, rmsNorm } from "./norm.ts";
 export { dropout, rand, randn } from "./random.ts";
 export { applyRope, rope } from "./rope.ts";

@@ -54,3 +54,19 @@ const rational = (name: string, type: string, end: string, p: readonly string[],
   let z = y * y;
   return y * ${polynomial(type, p)} / ${polynomial(type, q)};
 }`;
+
+// ---- NaN in WGSL --------------------------------------------------------------------------------
+// WGSL lets a compiler assume that NaN does not occur: max(NaN, x) may be x, and x != x may be false. These read the bits.
+
+/** WGSL type of the bits of a float `type`: one u32 per component. Halves are widened first. */
+export const words = (type: string): string => (type.startsWith("vec4") ? "vec4u" : "u32");
+
+/** The bits of `x` as an f32. */
+export function bitsWgsl(x: string, type: string): string {
+  if (type === "f16") return `bitcast<u32>(f32(${x}))`;
+  return type.includes("f16") ? `bitcast<vec4u>(vec4f(${x}))` : `bitcast<${words(type)}>(${x})`;
+}
+
+/** Whether `x` is NaN, per component. */
+export const isNanWgsl = (x: string, type: string): string =>
+  `((${bitsWgsl(x, type)} & ${words(type)}(0x7fffffffu)) > ${words(type)}(0x7f800000u))`;

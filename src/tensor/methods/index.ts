@@ -1,2 +1,3 @@
 // Every entry point that gives tensors imports this file: see add.ts.
 import "./linalg.ts";
+import "./nonfinite.ts";
