@@ -11,12 +11,15 @@ import attention_dq_tiled from "./attention/attention_dq_tiled.wgsl";
 import attention_merge from "./attention/attention_merge.wgsl";
 import attention_stats from "./attention/attention_stats.wgsl";
 import attention_tiled from "./attention/attention_tiled.wgsl";
+import cholesky from "./factor/cholesky.wgsl";
 import cross_entropy from "./rows/cross_entropy.wgsl";
 import cross_entropy_backward from "./rows/cross_entropy_backward.wgsl";
 import cumsum from "./rows/cumsum.wgsl";
+import eigh from "./factor/eigh.wgsl";
 import index_add from "./gather/index_add.wgsl";
 import index_add_serial from "./gather/index_add_serial.wgsl";
 import index_links from "./gather/index_links.wgsl";
+import lu from "./factor/lu.wgsl";
 import matmul from "./matmul/matmul.wgsl";
 import matmul_int8 from "./quantized/matmul_int8.wgsl";
 import matmul_subgroup_matrix from "./matmul/matmul_subgroup_matrix.wgsl";
@@ -26,6 +29,7 @@ import matvec from "./matmul/matvec.wgsl";
 import matvec_quantized from "./quantized/matvec_quantized.wgsl";
 import norm from "./rows/norm.wgsl";
 import norm_backward from "./rows/norm_backward.wgsl";
+import qr from "./factor/qr.wgsl";
 import quantize_rows from "./quantized/quantize_rows.wgsl";
 import rope from "./attention/rope.wgsl";
 import sample from "./sampling/sample.wgsl";
@@ -33,8 +37,10 @@ import scatter_add from "./gather/scatter_add.wgsl";
 import softmax from "./rows/softmax.wgsl";
 import softmax_backward from "./rows/softmax_backward.wgsl";
 import sum_parts from "./matmul/sum_parts.wgsl";
+import svd from "./factor/svd.wgsl";
 import topk from "./sampling/topk.wgsl";
 import transpose from "./matmul/transpose.wgsl";
+import triangular from "./factor/triangular.wgsl";
 import write_at from "./cache/write_at.wgsl";
 import write_int8 from "./cache/write_int8.wgsl";
 import { kernelRegistry } from "./registry.ts";
@@ -51,12 +57,15 @@ export const { addKernel, kernelSource, kernelPlace, kernelNames } = kernelRegis
   attention_merge,
   attention_stats,
   attention_tiled,
+  cholesky,
   cross_entropy,
   cross_entropy_backward,
   cumsum,
+  eigh,
   index_add,
   index_add_serial,
   index_links,
+  lu,
   matmul,
   matmul_int8,
   matmul_subgroup_matrix,
@@ -66,6 +75,7 @@ export const { addKernel, kernelSource, kernelPlace, kernelNames } = kernelRegis
   matvec_quantized,
   norm,
   norm_backward,
+  qr,
   quantize_rows,
   rope,
   sample,
@@ -73,8 +83,10 @@ export const { addKernel, kernelSource, kernelPlace, kernelNames } = kernelRegis
   softmax,
   softmax_backward,
   sum_parts,
+  svd,
   topk,
   transpose,
+  triangular,
   write_at,
   write_int8,
 });

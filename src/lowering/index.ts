@@ -1,6 +1,7 @@
 import type { Lower } from "../graph/kernel-call.ts";
 import { lowerAttention, lowerAttentionBackward } from "./attention.ts";
 import { lowerWriteAt, lowerWriteInt8 } from "./cache-write.ts";
+import { lowerCholesky, lowerEigh, lowerLu, lowerOrthogonalColumns, lowerQr, lowerTriangularSolve } from "./factor.ts";
 import { lowerCumsum, lowerIndexAdd, lowerIndexSum, lowerScatterAdd, lowerTopk } from "./gather.ts";
 import { lowerCrossEntropy, lowerCrossEntropyBackward } from "./loss.ts";
 import { lowerMatmul } from "./matmul.ts";
@@ -26,16 +27,21 @@ const table = new Map<string, Lower>(
     adamw_int8: lowerAdamwInt8,
     attention: lowerAttention,
     attention_backward: lowerAttentionBackward,
+    cholesky: lowerCholesky,
     cross_entropy: lowerCrossEntropy,
     cross_entropy_backward: lowerCrossEntropyBackward,
     cumsum: lowerCumsum,
+    eigh: lowerEigh,
     index_add: lowerIndexAdd,
     index_sum: lowerIndexSum,
     layer_norm: lowerLayerNorm,
     layer_norm_backward: lowerLayerNormBackward,
     log_softmax: lowerLogSoftmax,
     log_softmax_backward: lowerLogSoftmaxBackward,
+    lu: lowerLu,
     matmul: lowerMatmul,
+    orthogonal_columns: lowerOrthogonalColumns,
+    qr: lowerQr,
     quantized_matmul: lowerQuantizedMatmul,
     rms_norm: lowerRmsNorm,
     rms_norm_backward: lowerRmsNormBackward,
@@ -45,6 +51,7 @@ const table = new Map<string, Lower>(
     softmax: lowerSoftmax,
     softmax_backward: lowerSoftmaxBackward,
     topk: lowerTopk,
+    triangular_solve: lowerTriangularSolve,
     write_at: lowerWriteAt,
     write_int8: lowerWriteInt8,
   }),

@@ -8,8 +8,42 @@ export { checkpoint, grad } from "../tensor/autograd.ts";
 export { scaledDotProductAttention } from "./attention.ts";
 export { adaptiveAvgPool2d, avgPool2d, conv2d, interpolate, maxPool2d } from "./conv.ts";
 export { arange, eye, full, ones, type Sizes, zeros } from "./creation.ts";
+export { einsum } from "./einsum.ts";
 export { embedding } from "./indexing.ts";
 export { tensor } from "./leaf.ts";
+export {
+  addbmm,
+  addmm,
+  addmv,
+  addr,
+  baddbmm,
+  bilinear,
+  bmm,
+  cholesky,
+  cross,
+  det,
+  dot,
+  eigh,
+  eigvalsh,
+  inner,
+  inverse,
+  kron,
+  matrixPower,
+  mm,
+  mv,
+  outer,
+  pinv,
+  qr,
+  type Scales,
+  type Svd,
+  slogdet,
+  solve,
+  solveTriangular,
+  svd,
+  svdvals,
+  tensordot,
+  trace,
+} from "./linalg.ts";
 export { linearCrossEntropy } from "./linear-loss.ts";
 export { crossEntropy, mseLoss } from "./loss.ts";
 export { linear, matmul } from "./matmul.ts";

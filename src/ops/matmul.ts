@@ -26,7 +26,6 @@ const matmulOp = defineOp({
         const out = (batch * M + m) * N;
         for (let k = 0; k < K; k++) {
           const scale = a.data[(batch * M + m) * K + k];
-          if (scale === 0) continue;
           const row = (batch * K + k) * N;
           for (let n = 0; n < N; n++) data[out + n] += scale * b.data[row + n];
         }

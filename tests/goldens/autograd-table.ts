@@ -42,6 +42,7 @@ export const functions: Readonly<Record<string, (x: Inputs) => Tensor>> = {
           .mul(sg.cat([x, x.square()]).mean()),
       ),
   "layer-norm": ({ x, weight, bias, a }) => sg.layerNorm(x, weight, bias, 1e-5).square().mul(a).sum(),
+  logdet: ({ a, b }) => a.slogdet().logabsdet.add(b.dot(a.inverse().mv(b))),
   logsumexp: ({ x }) => x.logsumexp(0),
   mlp: ({ x, y, w1, b1, w2, b2 }) => sg.mseLoss(x.matmul(w1.t()).add(b1).tanh().matmul(w2.t()).add(b2), y),
   "normalize-jacobian": ({ x }) => x.div(x.square().sum().sqrt()),

@@ -24,25 +24,22 @@ const groups: readonly Group[] = [
     issue: 12,
     why: "missing",
     names: `
-      acos acosh adaptive_max_pool2d addbmm addcdiv addcmul addmm addmv addr affine_grid all allclose_equal
-      aminmax any argsort asin asinh at at_set atan atan2 atanh baddbmm batch_norm bilinear
-      binary_cross_entropy binary_cross_entropy_with_logits bincount bitwise_and bitwise_left_shift
-      bitwise_not bitwise_or bitwise_right_shift bitwise_xor bmm broadcast_to bucketize cdist celu cholesky
-      conv1d conv3d conv_transpose1d conv_transpose2d conv_transpose3d copysign cosh cosine_embedding_loss
-      cosine_similarity count_nonzero cross ctc_loss cummax cummin cumprod det diag diag_embed diagonal diff
-      dot dstack eigvalsh einsum elu embedding_bag erfc erfinv exp2 expand_as expm1 floor_divide fmax fmin
-      fmod fold frac gaussian_nll_loss glu grid_sample hardshrink hardsigmoid hardswish hardtanh
-      hinge_embedding_loss histc hstack huber_loss hypot index_copy index_fill index_put inner instance_norm
-      inverse isclose kl_div kron kthvalue l1_loss leaky_relu lerp linspace log10 log1p log2 logaddexp
-      logcumsumexp logit logsigmoid logspace margin_ranking_loss masked_scatter masked_select matrix_power
-      max_pool1d max_pool3d median meshgrid mish mm mod_scalar mode movedim multi_margin_loss
-      multilabel_soft_margin_loss mv nanmean nanmedian nanquantile nansum nll_loss nonzero norm normalize
-      one_hot outer pad_modes pairwise_distance pinv pixel_shuffle pixel_unshuffle poisson_nll_loss prelu qr
-      quantile relu6 remainder repeat rot90 scatter scatter_reduce searchsorted selu sinc sinh slogdet
-      smooth_l1_loss soft_margin_loss softmin softplus_beta softshrink softsign solve solve_triangular sort
-      std svd_rebuilt svdvals take take_along_dim tan tanhshrink tensor_split tensordot threshold tile trace
-      tri_indices triplet_margin_loss trunc unbind unflatten unfold unique unique_consecutive var_mean vstack
-      xlogy`,
+      acos acosh adaptive_max_pool2d addcdiv addcmul affine_grid all allclose_equal aminmax any argsort asin
+      asinh at at_set atan atan2 atanh batch_norm binary_cross_entropy binary_cross_entropy_with_logits
+      bincount bitwise_and bitwise_left_shift bitwise_not bitwise_or bitwise_right_shift bitwise_xor
+      broadcast_to bucketize cdist celu conv1d conv3d conv_transpose1d conv_transpose2d conv_transpose3d
+      copysign cosh cosine_embedding_loss cosine_similarity count_nonzero ctc_loss cummax cummin cumprod diag
+      diag_embed diagonal diff dstack elu embedding_bag erfc erfinv exp2 expand_as expm1 floor_divide fmax
+      fmin fmod fold frac gaussian_nll_loss glu grid_sample hardshrink hardsigmoid hardswish hardtanh
+      hinge_embedding_loss histc hstack huber_loss hypot index_copy index_fill index_put instance_norm
+      isclose kl_div kthvalue l1_loss leaky_relu lerp linspace log10 log1p log2 logaddexp logcumsumexp logit
+      logsigmoid logspace margin_ranking_loss masked_scatter masked_select max_pool1d max_pool3d median
+      meshgrid mish mod_scalar mode movedim multi_margin_loss multilabel_soft_margin_loss nanmean nanmedian
+      nanquantile nansum nll_loss nonzero norm normalize one_hot pad_modes pairwise_distance pixel_shuffle
+      pixel_unshuffle poisson_nll_loss prelu quantile relu6 remainder repeat rot90 scatter scatter_reduce
+      searchsorted selu sinc sinh smooth_l1_loss soft_margin_loss softmin softplus_beta softshrink softsign
+      sort std take take_along_dim tan tanhshrink tensor_split threshold tile tri_indices triplet_margin_loss
+      trunc unbind unflatten unfold unique unique_consecutive var_mean vstack xlogy`,
   },
   {
     kind: "ops",
@@ -123,12 +120,6 @@ const groups: readonly Group[] = [
       schedulers: ChainedScheduler ConstantLR CosineAnnealingLR CosineAnnealingWarmRestarts CyclicLR ExponentialLR
       schedulers: LambdaLR LinearLR MultiStepLR MultiplicativeLR OneCycleLR PolynomialLR ReduceLROnPlateau
       schedulers: SequentialLR StepLR`,
-  },
-  {
-    kind: "autograd",
-    issue: 12,
-    why: "missing",
-    names: "logdet",
   },
   {
     kind: "models",
