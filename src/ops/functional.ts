@@ -4,7 +4,8 @@ import { where as select } from "./elementwise.ts";
 // The free functions of the public API. Each comes from the file of its op.
 export { isGradEnabled, noGrad } from "../graph/build.ts";
 export { manualSeed } from "../graph/generator.ts";
-export { checkpoint, grad } from "../tensor/autograd.ts";
+export { checkpoint, type GradientHook, type GradOptions, grad } from "../tensor/autograd.ts";
+export { type DerivativeOptions, hessian, hvp, jacobian, jvp, vjp } from "../tensor/derivatives.ts";
 export { scaledDotProductAttention } from "./attention.ts";
 export { adaptiveAvgPool2d, avgPool2d, conv2d, interpolate, maxPool2d } from "./conv.ts";
 export { arange, eye, full, ones, type Sizes, zeros } from "./creation.ts";

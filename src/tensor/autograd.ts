@@ -15,6 +15,44 @@ export const setOwner = (node: Node, tensor: Tensor): void => void owners.set(no
 export const isLeafNode = (node: Node): boolean =>
   node.op.kind === "leaf" || node.op.kind === "assign" || owners.has(node);
 
+/** Receives a tensor's complete gradient. The tensor that it returns replaces the gradient. */
+export type GradientHook = (gradient: Tensor) => Tensor | undefined;
+
+/** Hooks by the tensor that owns a leaf, or by the node of another tensor. */
+const hooks = new WeakMap<Tensor | Node, Set<{ readonly hook: GradientHook }>>();
+
+/**
+ * Calls `hook` with the gradient of `x` in every later walk, before it goes on to the tensors that x was computed from.
+ * Hooks run in the order in which they were added. Returns a handle whose `remove` takes the hook away.
+ * @throws if x does not require grad
+ */
+export function registerHook(x: Tensor, hook: GradientHook): { remove(): void } {
+  if (!x.requiresGrad)
+    throw new Error(
+      "registerHook: the tensor does not require grad: set requiresGrad, or call it on a tensor computed from one that does",
+    );
+  const key = owners.get(x.node) ?? x.node;
+  const entry = { hook };
+  const list = hooks.get(key) ?? new Set();
+  hooks.set(key, list.add(entry));
+  return { remove: () => void list.delete(entry) };
+}
+
+/** The gradient of a node after its hooks. */
+function hooked(node: Node, g: Tensor): Tensor {
+  const list = hooks.get(owners.get(node) ?? node);
+  if (!list) return g;
+  let current = g;
+  for (const { hook } of list) {
+    const next = hook(current);
+    if (!next) continue;
+    if (!sameShape(next.shape, g.shape))
+      throw new Error(`registerHook: a hook returned ${show(next.shape)} for a gradient ${show(g.shape)}`);
+    current = next;
+  }
+  return current;
+}
+
 /** For outputs of checkpointed functions: rebuilds the output, given its gradient. */
 const recomputations = new WeakMap<Node, (g: Tensor) => Tensor>();
 
@@ -54,7 +92,8 @@ class ReverseWalk {
     }
   }
 
-  private step(node: Node, g: Gradient): void {
+  private step(node: Node, arrived: Gradient): void {
+    const g = Array.isArray(arrived) ? arrived : hooked(node, arrived);
     if (!Array.isArray(g)) this.arrive(node, g);
     if (isLeafNode(node)) return;
     const { op, attrs, src } = node;

@@ -6,56 +6,37 @@ import { functions } from "./autograd-table.ts";
 import { listCases, mismatch, openCase, skipIfNone } from "./cases.ts";
 import type { Inputs } from "./ops-table.ts";
 
-const dot = (a: readonly Tensor[], b: readonly Tensor[]): Tensor =>
-  a.map((x, i) => x.mul(b[i]).sum()).reduce((sum, x) => sum.add(x));
-
 /** The gradient of y for x; zeros where y does not depend on it. */
 const slope = (y: Tensor, x: Tensor): Tensor =>
   (y.requiresGrad ? sg.grad(y, [x], { createGraph: true, allowUnused: true })[0] : null) ?? sg.zeros([...x.shape]);
 
-/** dy/dx of every element of y: [y..., x...]. */
-function jacobian(y: Tensor, x: Tensor): Tensor {
-  const flat = y.reshape([y.numel]);
-  const rows = Array.from({ length: y.numel }, (_, i) => slope(flat.select(0, i), x));
-  return sg.stack(rows).reshape([...y.shape, ...x.shape]);
-}
-
 /** The quantities of the case's README, by the name of the stored output: "grad.x", "hessian.x.y", "jvp". */
 function quantity(name: string, f: (x: Inputs) => Tensor, x: Inputs, wrt: readonly string[]): Tensor {
   const [what, a, b] = name.split(".");
-  const y = f(x);
   const leaves = wrt.map((key) => x[key]);
   const directions = wrt.map((key) => x[`v.${key}`]);
+  const [i, j] = [a, b].map((key) => wrt.indexOf(key));
+  const of = (...t: Tensor[]): Tensor => f({ ...x, ...Object.fromEntries(wrt.map((key, k) => [key, t[k]])) });
   switch (what) {
     case "value":
-      return y;
+      return f(x);
     case "grad":
-      return slope(y, x[a]);
+      return slope(f(x), x[a]);
     case "hvp":
-      return slope(
-        dot(
-          leaves.map((leaf) => slope(y, leaf)),
-          directions,
-        ),
-        x[a],
-      );
+      return sg.hvp(of, leaves, directions).products[i];
     case "hessian":
-      return jacobian(slope(y, x[a]), x[b]);
+      return sg.hessian(of, leaves)[i][j];
     case "jacobian":
-      return jacobian(y, x[a]);
+      return sg.jacobian(of, leaves)[i];
     case "vjp":
-      return slope(dot([y], [x.u]), x[a]);
-    case "jvp": {
-      // Linear in the cotangent: its gradient for the cotangent is the product with the tangents.
-      const cotangent = sg.zeros([...y.shape]).requiresGrad_();
-      const pulled = leaves.map((leaf) => slope(dot([y], [cotangent]), leaf));
-      return slope(dot(pulled, directions), cotangent);
-    }
+      return sg.vjp(of, leaves, x.u).gradients[i];
+    case "jvp":
+      return sg.jvp(of, leaves, directions).tangent;
     case "first":
     case "second":
     case "third": {
       const times = ["first", "second", "third"].indexOf(what) + 1;
-      let g = y;
+      let g = f(x);
       for (let i = 0; i < times; i++) g = slope(g.sum(), leaves[0]);
       return g;
     }
