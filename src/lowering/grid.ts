@@ -26,8 +26,8 @@ export function sumParts(parts: BufferRef, out: BufferRef, count: number, rows: 
   const vectors = (rows * N) / WIDTH;
   return {
     kernel: "sum_parts",
-    params: { WG: 64, WIDTH, V },
-    dims: [count, vectors],
+    params: { WG: 64, WIDTH, V, U: WIDTH === 4 ? "vec4u" : "u32" },
+    dims: [count, vectors, 0],
     bind: [parts, out],
     grid: grid2d(Math.ceil(vectors / 64)),
     compileMs: 0, // as short as an elementwise kernel

@@ -158,6 +158,7 @@ export const lowerLayerNormBackward: Lower = (node, cx) => lowerNormBackward(nod
 export const lowerRmsNormBackward: Lower = (node, cx) => lowerNormBackward(node, cx, false);
 
 const MIN_SLAB = 32; // rows per workgroup. Fewer cost more time for partial sums than they save.
+const MAX_STEPS = 24; // additions to a sum over the rows of a slab. sum_parts.wgsl adds the slabs with compensation.
 
 /** Invocations per workgroup, rows that they compute at a time, and whether they form one subgroup. */
 interface ColumnSchedule extends Candidate {
@@ -202,7 +203,8 @@ function lowerNormBackward(node: Node, cx: LowerContext, center: boolean): Kerne
   const { WG, ROWS, subgroup } = cx.choose("norm_backward", { rows, cols, outputs }, candidates);
   const [g, x, weight] = node.src.map((_, i) => cx.operand(i).buffer);
   const maxSlabs = outputs === 1 ? Infinity : Math.min(4 * busyGroups(cx.device), Math.ceil(rows / MIN_SLAB));
-  const slab = Math.ceil(rows / Math.min(maxSlabs, Math.ceil(rows / ROWS)) / ROWS) * ROWS;
+  const steps = Math.ceil(rows / Math.min(maxSlabs, Math.ceil(rows / ROWS)) / ROWS);
+  const slab = ROWS * (outputs === 1 ? steps : Math.min(steps, MAX_STEPS));
   const slabs = Math.ceil(rows / slab);
   const results = Array.from({ length: outputs - 1 }, (_, i) => cx.output(i + 1));
   const parts = results.map((out) => (slabs > 1 ? cx.temp(4 * slabs * cols) : out));

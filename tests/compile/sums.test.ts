@@ -1,6 +1,6 @@
 import { beforeAll, expect, test } from "vitest";
 import type { DeviceInfo } from "../../src/index.ts";
-import { init, tensor } from "../../src/index.ts";
+import { init, layerNorm, tensor } from "../../src/index.ts";
 import { kernelLabels } from "../support/plans.ts";
 import { normals } from "../support/random.ts";
 
@@ -61,4 +61,51 @@ test("a few numbers spread over more are computed there", async () => {
   expect((await kernelLabels(spread)).length).toBe(1);
   const large = tensor(normals(1024)).exp().sqrt().unsqueeze(1).expand([1024, 512]);
   expect((await kernelLabels(large.mul(2))).length).toBe(2);
+});
+
+/** Relative error of sums of like-signed data over `dim`. */
+async function longError(shape: number[], dim: number, term: (i: number) => number): Promise<number> {
+  const x = Float32Array.from({ length: shape.reduce((a, b) => a * b) }, (_, i) => term(i));
+  const got = await tensor(x, { shape }).sum(dim).data();
+  const inner = shape.slice(dim + 1).reduce((a, b) => a * b, 1);
+  const want = new Float64Array(got.length);
+  for (let i = 0; i < x.length; i++) want[Math.floor(i / (shape[dim] * inner)) * inner + (i % inner)] += x[i];
+  return Math.max(...want.map((w, i) => Math.abs(got[i] / w - 1)));
+}
+
+test.each([
+  [[10_000_000], 0],
+  [[3_333_333, 3], 0],
+  [[3, 3_333_333], 1],
+  [[100, 100_000], 0],
+  [[77, 129_870], 1],
+  [[100, 1000, 100], 1],
+] as [number[], number][])(
+  "ten million terms of one sign, %j over dim %i: relative error below 1e-6",
+  async (shape, dim) => {
+    expect(await longError(shape, dim, () => 0.1)).toBeLessThan(1e-6);
+    expect(await longError(shape, dim, (i) => 1 + (i % 97) / 7)).toBeLessThan(1e-6);
+  },
+);
+
+test("gradients that are sums over a million rows: relative error below 1e-6", async () => {
+  const [N, C] = [1_000_000, 8];
+  const x = Float32Array.from({ length: N * C }, (_, i) => (i % C) + (i % 7) * 0.1 + 0.3);
+  const [w, b] = [tensor(new Float32Array(C).fill(1)), tensor(new Float32Array(C))].map((t) => t.requiresGrad_());
+  layerNorm(tensor(x, { shape: [N, C] }), w, b)
+    .mul(0.1)
+    .sum()
+    .backward();
+  const want = new Float64Array(C);
+  for (let r = 0; r < N; r++) {
+    const row = Array.from(x.subarray(r * C, (r + 1) * C));
+    const mean = row.reduce((a, v) => a + v) / C;
+    const deviation = Math.sqrt(row.reduce((a, v) => a + (v - mean) ** 2, 0) / C + 1e-5);
+    for (let c = 0; c < C; c++) want[c] += ((row[c] - mean) / deviation) * Math.fround(0.1);
+  }
+  const [dw, db] = [await w.grad!.data(), await b.grad!.data()];
+  for (let c = 0; c < C; c++) {
+    expect(Math.abs(dw[c] / want[c] - 1)).toBeLessThan(1e-6);
+    expect(Math.abs(db[c] / (N * Math.fround(0.1)) - 1)).toBeLessThan(1e-6);
+  }
 });
