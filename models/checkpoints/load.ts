@@ -152,7 +152,7 @@ async function values({ file, name, change }: Source): Promise<HostTensor> {
 function linearsOf(model: Module): Map<string, (source: Source, options: QuantOptions) => Promise<void>> {
   const all = new Map<string, (source: Source, options: QuantOptions) => Promise<void>>();
   for (const [path, parent] of model.namedModules()) {
-    for (const [field, child] of parent.children()) {
+    for (const [field, child] of parent.namedChildren()) {
       const name = path ? `${path}.${field}` : field;
       if (!(child instanceof Linear) || !blocks.test(name)) continue;
       all.set(`${name}.weight`, async (source, options) => {

@@ -1,6 +1,25 @@
 import "../tensor/methods/index.ts";
 
-export { constant, loadParameter, normal, setParameter, truncatedNormal, uniform, withoutInit } from "./init.ts";
+export { ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential } from "./containers.ts";
+export {
+  calculateGain,
+  constant,
+  dirac,
+  eye,
+  type FanOptions,
+  type GainName,
+  kaimingNormal,
+  kaimingUniform,
+  normal,
+  ones,
+  orthogonal,
+  truncatedNormal,
+  uniform,
+  withoutInit,
+  xavierNormal,
+  xavierUniform,
+  zeros,
+} from "./init.ts";
 export {
   type Activation,
   activation,
@@ -30,7 +49,17 @@ export {
   setAdapter,
   unmergeLoRA,
 } from "./lora.ts";
-export { type ForwardHook, type Layer, Module, Sequential, type StateDict } from "./module.ts";
+export {
+  type ForwardArgs,
+  type ForwardHook,
+  type ForwardOutput,
+  type ForwardPreHook,
+  type HookHandle,
+  type Layer,
+  Module,
+  type StateDict,
+  type StateDifference,
+} from "./module.ts";
 export { AdamW, type AdamWOptions, SGD, type SGDOptions } from "./optim.ts";
 export {
   clipGradNorm,
@@ -39,6 +68,7 @@ export {
   type OptimizerOptions,
   type ParameterGroup,
 } from "./optimizer.ts";
+export { loadParameter, parameter, setParameter } from "./parameter.ts";
 export {
   dequantize,
   type QuantFormat,

@@ -2,6 +2,7 @@ import type { Shape } from "../graph/shape.ts";
 import { type Pair, pair } from "../ops/conv.ts";
 import { conv2d, dropout, embedding, layerNorm, linear, rmsNorm } from "../ops/functional.ts";
 import type { Tensor } from "../tensor/tensor.ts";
+import { checkSizes } from "./check.ts";
 import { constant, normal, uniform } from "./init.ts";
 import type { LoRALayer } from "./lora.ts";
 import { Module } from "./module.ts";
@@ -152,10 +153,10 @@ export class Conv2d extends Module {
 
 /** Batch norm of [B, C, H, W] with fixed statistics, as torchvision's FrozenBatchNorm2d. Nothing in it trains. */
 export class FrozenBatchNorm2d extends Module {
-  weight: Tensor; // [C]
-  bias: Tensor; // [C]
-  running_mean: Tensor; // [C]
-  running_var: Tensor; // [C]
+  weight!: Tensor; // [C]; all four are buffers
+  bias!: Tensor; // [C]
+  running_mean!: Tensor; // [C]
+  running_var!: Tensor; // [C]
 
   constructor(
     channels: number,
@@ -163,11 +164,9 @@ export class FrozenBatchNorm2d extends Module {
   ) {
     super();
     checkSizes("FrozenBatchNorm2d", { channels });
-    const make = (value: number): Tensor => constant([channels], value).requiresGrad_(false);
-    this.weight = make(1);
-    this.bias = make(0);
-    this.running_mean = make(0);
-    this.running_var = make(1);
+    const initial = { weight: 1, bias: 0, running_mean: 0, running_var: 1 };
+    for (const [name, value] of Object.entries(initial))
+      this.registerBuffer(name, constant([channels], value).requiresGrad_(false));
   }
 
   forward(x: Tensor): Tensor {
@@ -202,10 +201,3 @@ const activations: Record<string, Activation> = {
   silu: (x) => x.silu(),
   tanh: (x) => x.tanh(),
 };
-
-function checkSizes(layer: string, sizes: Record<string, number>): void {
-  for (const [name, value] of Object.entries(sizes)) {
-    if (!Number.isInteger(value) || value < 1)
-      throw new RangeError(`${layer}: ${name} must be a positive integer, got ${value}`);
-  }
-}

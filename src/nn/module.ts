@@ -1,17 +1,48 @@
+import { noGrad } from "../graph/build.ts";
+import { isFloat } from "../graph/dtype.ts";
 import { sameShape, show } from "../graph/shape.ts";
 import type { HostTensor } from "../io/stored.ts";
 import { Tensor } from "../tensor/tensor.ts";
-import { setParameter } from "./init.ts";
+import { setParameter } from "./parameter.ts";
 
 /** Tensors by dotted name. */
 export type StateDict = Record<string, Tensor>;
 
+/** Arguments of a module's `forward`. */
+export type ForwardArgs<M> = M extends { forward(...args: infer A): any } ? A : any[];
+/** Result of a module's `forward`. */
+export type ForwardOutput<M> = M extends { forward(...args: any[]): infer R } ? R : any;
+
 /** Gets a module's arguments and output. A returned value replaces the output. */
-export type ForwardHook = (module: Module, args: readonly any[], output: any) => any;
+export type ForwardHook<M = Module> = (
+  module: M,
+  args: ForwardArgs<M>,
+  output: ForwardOutput<M>,
+  // biome-ignore lint/suspicious/noConfusingVoidType: hooks that return nothing are the usual ones
+) => ForwardOutput<M> | undefined | void;
+
+/** Gets a module's arguments. A returned array replaces them. */
+export type ForwardPreHook<M = Module> = (
+  module: M,
+  args: ForwardArgs<M>,
+  // biome-ignore lint/suspicious/noConfusingVoidType: hooks that return nothing are the usual ones
+) => ForwardArgs<M> | undefined | void;
+
+/** Removes a hook. */
+export interface HookHandle {
+  remove(): void;
+}
+
+/** The names in which a state and a module differ. */
+export interface StateDifference {
+  missingKeys: string[];
+  unexpectedKeys: string[];
+}
 
 /**
  * A tree of named tensors and modules. Public fields that hold a Tensor, a Module or an array of them are state, under the
- * name of the field. Private fields (`#field`) and fields of other types are not.
+ * name of the field. Private fields (`#field`) and fields of other types are not. Tensors are parameters, except those of
+ * `registerBuffer`.
  * @example
  * class MLP extends Module {
  *   up = new Linear(8, 32);
@@ -23,39 +54,76 @@ export type ForwardHook = (module: Module, args: readonly any[], output: any) =>
  * Object.keys(new MLP().stateDict()); // up.weight, up.bias, down.weight, down.bias
  */
 export abstract class Module {
-  /** Whether dropout is active. */
+  /** Whether dropout is active, and batch norm uses the statistics of the batch. */
   training = true;
-  /** Whether `requiresGrad_` leaves the module's own tensors alone: they never train. */
+  /** Whether `requiresGrad_` and `to` leave the module's own tensors alone: they never train. */
   readonly frozen: boolean = false;
 
-  readonly #hooks: { call: ForwardHook }[] = [];
+  /** Field names of buffers, and whether the state dict contains them. */
+  readonly #buffers = new Map<string, boolean>();
+  readonly #preHooks: ForwardPreHook<any>[] = [];
+  readonly #hooks: ForwardHook<any>[] = [];
 
   /**
    * Calls `hook` after every forward pass of this module, until `remove()` of the returned handle. The hook sees lazy tensors:
    * `keep()` those to read later. A hook that always builds the same ops does not change plan reuse.
    * @throws if the module has no `forward`.
+   * @example layer.registerForwardHook((_layer, [x], y) => console.log(x.shape, y.shape))
    */
-  registerForwardHook(hook: ForwardHook): { remove(): void } {
+  registerForwardHook(hook: ForwardHook<this>): HookHandle {
+    return this.#addHook("registerForwardHook", this.#hooks, hook);
+  }
+
+  /**
+   * Calls `hook` before every forward pass of this module, until `remove()` of the returned handle.
+   * @throws if the module has no `forward`.
+   * @example layer.registerForwardPreHook((_layer, [x]) => [x.mul(2)])
+   */
+  registerForwardPreHook(hook: ForwardPreHook<this>): HookHandle {
+    return this.#addHook("registerForwardPreHook", this.#preHooks, hook);
+  }
+
+  #addHook<H>(op: string, list: H[], hook: H): HookHandle {
     const own = this as { forward?: (...args: any[]) => any };
     const forward = own.forward;
-    if (!forward) throw new Error(`registerForwardHook: ${this.constructor.name} has no forward method`);
-    const hooks = this.#hooks;
+    if (!forward) throw new Error(`${op}: ${this.constructor.name} has no forward method`);
+    const [before, after] = [this.#preHooks, this.#hooks];
     // While there are hooks, a method of the instance overrides the one of the class. Without hooks there is no overhead.
-    if (hooks.length === 0) {
-      const value = (...args: any[]) =>
-        hooks.reduce((output, { call }) => call(this, args, output) ?? output, forward.apply(this, args));
+    if (before.length + after.length === 0) {
+      const value = (...given: any[]) => {
+        const args = before.reduce((args, call) => call(this, args) ?? args, given);
+        return after.reduce((output, call) => call(this, args, output) ?? output, forward.apply(this, args));
+      };
       Object.defineProperty(this, "forward", { value, configurable: true });
     }
-    const entry = { call: hook };
-    hooks.push(entry);
+    const entry = ((...args: unknown[]) => (hook as (...args: unknown[]) => unknown)(...args)) as H; // one per call
+    list.push(entry);
     return {
       remove() {
-        const at = hooks.indexOf(entry);
+        const at = list.indexOf(entry);
         if (at < 0) return;
-        hooks.splice(at, 1);
-        if (hooks.length === 0) delete own.forward;
+        list.splice(at, 1);
+        if (before.length + after.length === 0) delete own.forward;
       },
     };
+  }
+
+  /**
+   * Makes `this[name]` state that is no parameter: optimisers, `parameters()` and `requiresGrad_` pass it by.
+   * @param options persistent: whether the state dict contains it; default true
+   * @throws if the name is empty, has a dot, or names a field that holds something else.
+   * @example this.registerBuffer("running_mean", zeros(8))
+   */
+  registerBuffer(name: string, value: Tensor | null, { persistent = true }: { persistent?: boolean } = {}): void {
+    const fail = (what: string): never => {
+      throw new Error(`registerBuffer (${this.constructor.name}): ${what}`);
+    };
+    if (!name || name.includes(".")) fail(`expected a name without dots, got "${name}"`);
+    if (value !== null && !(value instanceof Tensor)) fail(`expected a Tensor or null as ${name}, got ${typeof value}`);
+    const fields = this as Record<string, unknown>;
+    if (!this.#buffers.has(name) && fields[name] !== undefined) fail(`the field ${name} exists already`);
+    this.#buffers.set(name, persistent);
+    fields[name] = value;
   }
 
   /** Fields that may hold state, in order. */
@@ -63,9 +131,19 @@ export abstract class Module {
     return Object.entries(this);
   }
 
-  /** The direct children, named by field ("layers.0" in an array). */
-  *children(): Generator<[string, Module]> {
-    for (const [name, value] of leaves(this.fields(), "")) if (value instanceof Module) yield [name, value];
+  /** The direct children, each once. */
+  *children(): Generator<Module> {
+    for (const [, child] of this.namedChildren()) yield child;
+  }
+
+  /** The direct children, each once, named by field ("layers.0" in an array). */
+  *namedChildren(): Generator<[string, Module]> {
+    const seen = new Set<Module>();
+    for (const [name, value] of leaves(this.fields(), "")) {
+      if (!(value instanceof Module) || seen.has(value)) continue;
+      seen.add(value);
+      yield [name, value];
+    }
   }
 
   /** Replaces a direct child. Modules with children in private fields override this. */
@@ -78,81 +156,159 @@ export abstract class Module {
     parent[last] = child;
   }
 
-  /** This module ("" by default) and its descendants, depth first, with dotted names. */
-  *namedModules(prefix = ""): Generator<[string, Module]> {
+  /** This module and its descendants, depth first, each once. */
+  *modules(): Generator<Module> {
+    for (const [, module] of this.namedModules()) yield module;
+  }
+
+  /** This module ("" by default) and its descendants, depth first, with dotted names. A shared one has its first name. */
+  namedModules(prefix = ""): Generator<[string, Module]> {
+    return this.#namedModules(prefix, new Set());
+  }
+
+  *#namedModules(prefix: string, seen: Set<Module>): Generator<[string, Module]> {
+    if (seen.has(this)) return;
+    seen.add(this);
     yield [prefix, this];
     for (const [name, value] of leaves(this.fields(), prefix)) {
-      if (value instanceof Module) yield* value.namedModules(name);
+      if (value instanceof Module) yield* value.#namedModules(name, seen);
     }
   }
 
-  /** All tensors with dotted names, frozen ones included. A shared tensor appears once, under its first name. */
-  *namedParameters(prefix = ""): Generator<[string, Tensor]> {
+  /** Calls `fn` once on every descendant, then on this module: children before their parents. */
+  apply(fn: (module: Module) => void): this {
+    this.#apply(fn, new Set());
+    return this;
+  }
+
+  #apply(fn: (module: Module) => void, seen: Set<Module>): void {
+    if (seen.has(this)) return;
+    seen.add(this);
+    for (const child of this.children()) child.#apply(fn, seen);
+    fn(this);
+  }
+
+  /** The tensors of this module alone. */
+  *#tensors(prefix: string, which: "parameters" | "buffers"): Generator<[string, Tensor, boolean]> {
+    for (const [field, content] of this.fields()) {
+      const persistent = this.#buffers.get(field);
+      if ((persistent !== undefined) !== (which === "buffers")) continue;
+      for (const [name, value] of leaves([[field, content]], prefix))
+        if (value instanceof Tensor) yield [name, value, persistent ?? true];
+    }
+  }
+
+  *#allTensors(prefix: string, kinds: readonly ("parameters" | "buffers")[]): Generator<[string, Tensor, boolean]> {
     const seen = new Set<Tensor>();
     for (const [path, module] of this.namedModules(prefix)) {
-      for (const [name, value] of leaves(module.fields(), path)) {
-        if (!(value instanceof Tensor) || seen.has(value)) continue;
-        seen.add(value);
-        yield [name, value];
+      for (const kind of kinds) {
+        for (const entry of module.#tensors(path, kind)) {
+          if (seen.has(entry[1])) continue;
+          seen.add(entry[1]);
+          yield entry;
+        }
       }
     }
   }
 
-  /** All tensors, frozen ones included, each once. */
+  /** All parameters with dotted names, frozen ones included. A shared tensor appears once, under its first name. */
+  *namedParameters(prefix = ""): Generator<[string, Tensor]> {
+    for (const [name, value] of this.#allTensors(prefix, ["parameters"])) yield [name, value];
+  }
+
+  /** All parameters, frozen ones included, each once. */
   parameters(): Tensor[] {
     return Array.from(this.namedParameters(), ([, tensor]) => tensor);
   }
 
-  /** All tensors by name, as handles, not copies. */
+  /** All buffers with dotted names, each once. */
+  *namedBuffers(prefix = ""): Generator<[string, Tensor]> {
+    for (const [name, value] of this.#allTensors(prefix, ["buffers"])) yield [name, value];
+  }
+
+  /** All buffers, each once. */
+  buffers(): Tensor[] {
+    return Array.from(this.namedBuffers(), ([, tensor]) => tensor);
+  }
+
+  /** All parameters and persistent buffers by name, as handles, not copies. */
   stateDict(): StateDict {
-    return Object.fromEntries(this.namedParameters());
+    const entries = [...this.#allTensors("", ["parameters", "buffers"])];
+    return Object.fromEntries(entries.filter(([, , persistent]) => persistent).map(([name, value]) => [name, value]));
   }
 
   /**
-   * Sets every tensor from `state`. With `strict: false`, names may be missing or unexpected.
+   * Sets every tensor from `state`. With `strict: false`, names may be missing or unexpected; the result lists them.
    * @throws if a name is missing or unexpected, or a shape differs. The error lists all of them, and nothing is changed.
    */
-  loadStateDict(state: Readonly<Record<string, HostTensor | Tensor>>, { strict = true } = {}): void {
+  loadStateDict(
+    state: Readonly<Record<string, HostTensor | Tensor>>,
+    { strict = true }: { strict?: boolean } = {},
+  ): StateDifference {
     const own = this.stateDict();
-    const problems: string[] = [];
-    for (const [name, tensor] of Object.entries(own)) {
-      const value = state[name];
-      if (!value) {
-        if (strict) problems.push(`missing ${name} ${show(tensor.shape)}`);
-      } else if (!sameShape(value.shape, tensor.shape)) {
-        problems.push(`${name} has shape ${show(value.shape)}, expected ${show(tensor.shape)}`);
-      }
+    const missingKeys = Object.keys(own).filter((name) => !state[name]);
+    const unexpectedKeys = Object.keys(state).filter((name) => !own[name]);
+    const problems = Object.entries(own)
+      .filter(([name, { shape }]) => state[name] && !sameShape(state[name].shape, shape))
+      .map(([name, { shape }]) => `${name} has shape ${show(state[name].shape)}, expected ${show(shape)}`);
+    if (strict) {
+      problems.push(...missingKeys.map((name) => `missing ${name} ${show(own[name].shape)}`));
+      problems.push(...unexpectedKeys.map((name) => `unexpected ${name} ${show(state[name].shape)}`));
     }
-    if (strict)
-      problems.push(
-        ...Object.keys(state)
-          .filter((name) => !own[name])
-          .map((name) => `unexpected ${name} ${show(state[name].shape)}`),
-      );
     if (problems.length) throw new Error(`loadStateDict (${this.constructor.name}): ${problems.join("; ")}`);
     for (const [name, tensor] of Object.entries(own)) {
       if (state[name]) setParameter(tensor, state[name]);
     }
+    return { missingKeys, unexpectedKeys };
   }
 
-  /** Sets whether the tensors of this module and its descendants train. Tensors of `frozen` modules never do. */
+  /** Sets whether the parameters of this module and its descendants train. Tensors of `frozen` modules never do. */
   requiresGrad_(on = true): this {
-    for (const [, module] of this.namedModules())
-      for (const [, value] of leaves(module.fields(), ""))
-        if (value instanceof Tensor) value.requiresGrad_(on && !module.frozen);
+    for (const module of this.modules())
+      for (const [, value] of module.#tensors("", "parameters")) value.requiresGrad_(on && !module.frozen);
+    return this;
+  }
+
+  /** Drops the gradients of all parameters. */
+  zeroGrad(): void {
+    for (const p of this.parameters()) p.grad = null;
+  }
+
+  /**
+   * Casts all float parameters and buffers of this module and its descendants, and drops their gradients. They stay the same
+   * tensors. Modules that are `frozen` (packed weights) stay as they are.
+   * @example model.to("f16")
+   */
+  to(dtype: "f32" | "f16"): this {
+    if (dtype !== "f32" && dtype !== "f16")
+      throw new TypeError(`to (${this.constructor.name}): expected "f32" or "f16", got ${JSON.stringify(dtype)}`);
+    for (const module of this.modules()) {
+      if (module.frozen) continue;
+      for (const kind of ["parameters", "buffers"] as const)
+        for (const [, value] of module.#tensors("", kind)) castInPlace(value, dtype);
+    }
     return this;
   }
 
   /** Switches this module and its descendants to training mode, or out of it. */
   train(on = true): this {
-    for (const [, module] of this.namedModules()) module.training = on;
+    for (const module of this.modules()) module.training = on;
     return this;
   }
 
-  /** `train(false)`: no dropout. */
+  /** `train(false)`: no dropout, and batch norm with its running statistics. */
   eval(): this {
     return this.train(false);
   }
+}
+
+/** Gives a tensor its values in another float dtype. */
+function castInPlace(x: Tensor, dtype: "f32" | "f16"): void {
+  if (!isFloat(x.dtype) || x.dtype === dtype) return;
+  const { node } = noGrad(() => x.to(dtype));
+  node.requiresGrad = x.requiresGrad;
+  x.node = node;
+  x.grad = null;
 }
 
 /** The fields, with the elements of arrays as fields of their own: layers.0, layers.1, … */
@@ -161,31 +317,6 @@ function* leaves(fields: Iterable<[string, unknown]>, prefix: string): Generator
     const name = prefix ? `${prefix}.${field}` : field;
     if (Array.isArray(value)) yield* leaves(Object.entries(value), name);
     else yield [name, value];
-  }
-}
-
-/**
- * Applies layers one after another. Functions count as layers in names, but hold no state.
- * @example new Sequential(new Linear(8, 32), (x) => x.gelu(), new Linear(32, 8)) // 0.weight, 0.bias, 2.weight, 2.bias
- */
-export class Sequential extends Module {
-  readonly #layers: (Layer | ((x: Tensor) => Tensor))[];
-
-  constructor(...layers: (Layer | ((x: Tensor) => Tensor))[]) {
-    super();
-    this.#layers = layers;
-  }
-
-  protected override fields(): Iterable<[string, unknown]> {
-    return Object.entries(this.#layers);
-  }
-
-  override replaceChild(name: string, child: Module): void {
-    this.#layers[Number(name)] = child as Layer;
-  }
-
-  forward(x: Tensor): Tensor {
-    return this.#layers.reduce((y, layer) => (typeof layer === "function" ? layer(y) : layer.forward(y)), x);
   }
 }
 

@@ -6,8 +6,8 @@ import { pack, packOffsets, packParameters } from "../ops/pack.ts";
 import { planUpdates } from "../runtime/dry-run.ts";
 import { assign, flush } from "../tensor/engine.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import { setParameter } from "./init.ts";
 import type { StateDict } from "./module.ts";
+import { setParameter } from "./parameter.ts";
 import { constantSchedule, type Schedule } from "./schedule.ts";
 
 /** Parameters with a learning rate and weight decay of their own. */

@@ -4,10 +4,10 @@ import { tensor, zeros } from "../ops/functional.ts";
 import { decode, encode, packedShapes, quantizedProduct } from "../ops/quantized.ts";
 import { flush } from "../tensor/engine.ts";
 import { Tensor } from "../tensor/tensor.ts";
-import { setParameter } from "./init.ts";
 import { Linear } from "./layers.ts";
 import type { LoRALayer } from "./lora.ts";
 import { Module } from "./module.ts";
+import { setParameter } from "./parameter.ts";
 
 export type { QuantFormat } from "../graph/quantization.ts";
 
@@ -151,7 +151,7 @@ export async function quantizeLinears(
 ): Promise<string[]> {
   const names: string[] = [];
   for (const [path, parent] of [...module.namedModules()]) {
-    for (const [field, child] of parent.children()) {
+    for (const [field, child] of parent.namedChildren()) {
       const name = path ? `${path}.${field}` : field;
       if (!(child instanceof Linear) || !include.test(name) || exclude?.test(name)) continue;
       parent.replaceChild(field, QuantizedLinear.fromLinear(child, options));

@@ -238,7 +238,7 @@ describe.each(["reference", "webgpu"] as const)("quantised weights, %s", (backen
     const model = new Sequential(new Linear(40, 24), (x: Tensor) => x.relu(), new Linear(24, 8));
     await quantizeLinears(model, options);
     addLoRA(model, ["0"], { r: 4, alpha: 8 });
-    const layer = [...model.children()][0][1] as QuantizedLinear;
+    const layer = [...model.children()][0] as QuantizedLinear;
     const { lora_B: b } = layer.lora!.adapters.get("default")!;
     setParameter(b, randn([24, 4]).mul(0.1));
     const x = randn([5, 40]).keep();
