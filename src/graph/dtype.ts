@@ -97,7 +97,19 @@ export function castValue(x: number, to: DType): number {
 
 /** WGSL of `x` cast to dtype `to`, whose WGSL type is `type`. */
 export const castWgsl = (x: string, to: DType, type: string): string =>
-  to === "f16" && !type.includes("f16") ? `quantizeToF16(${type}(${x}))` : `${type}(${x})`;
+  to === "f16" && !type.includes("f16") ? halfWgsl(`${type}(${x})`, type) : `${type}(${x})`;
+
+/** WGSL of an f32 rounded to f16. quantizeToF16 may make subnormals (multiples of 2^-24 below 2^-14) zero; this keeps them. */
+const halfWgsl = (x: string, type: string): string =>
+  `select(quantizeToF16(${x}), round(${x} * 16777216.0) * 5.9604645e-8, abs(${x}) < ${type}(6.1035156e-5))`;
+
+/** WGSL function: two f16 in a word. pack2x16float may make subnormals zero; this keeps them. */
+export const PACK_HALVES = `fn pack_halves(v: vec2f) -> u32 {
+let normal = pack2x16float(v);
+let subnormal = vec2u(round(min(abs(v), vec2f(1.0)) * 16777216.0)) | ((bitcast<vec2u>(v) >> vec2u(16u)) & vec2u(0x8000u));
+let h = select(vec2u(normal & 0xffffu, normal >> 16u), subnormal, abs(v) < vec2f(6.1035156e-5));
+return h.x | (h.y << 16u);
+}`;
 
 /** Whether a WGSL type ("vec4f", "f16", "i32", …) has float components. */
 export const isFloatType = (type: string): boolean => /f32|4f|f16/.test(type);

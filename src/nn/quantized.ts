@@ -70,7 +70,8 @@ export class QuantizedWeight extends Module {
  * Rounds a matrix [N, K] to int8, int4 or nf4; N are the outputs, as in Linear. The next flush computes it, so do not overwrite
  * `weight` before.
  * @example const q = quantize(layer.weight, [256, 128], { format: "int4" })
- * @throws if the values do not fill the shape, or options contradict each other.
+ * Scales are f16: values on the GPU beyond 65504 times the largest code (int8 127, int4 7, nf4 1) are clamped to that.
+ * @throws if the values do not fill the shape, options contradict each other, or values on the host are beyond that range.
  */
 export function quantize(
   weight: Tensor | Float32Array,

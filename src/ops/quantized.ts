@@ -43,8 +43,9 @@ const nf4 = row({
   cost: 20,
 });
 
-/** Quantises a matrix [N, K] with ordinary ops. A group of zeros keeps the scale 0. */
+/** Quantises a matrix [N, K] with ordinary ops. A group of zeros keeps the scale 0. @throws as `checkRange`. */
 export function encode(weight: Tensor, q: QuantLayout): Packed {
+  checkRange(weight, q);
   const [N, K] = q.shape;
   const [groups, count] = [groupsOf(q), bitsOf(q.format)];
   const w = weight
@@ -67,14 +68,40 @@ export function encode(weight: Tensor, q: QuantLayout): Packed {
 /** w / scale, and 0 where the scale is 0. */
 const over = (w: Tensor, scale: Tensor): Tensor => w.mul(where(scale.eq(0), 0, scale.reciprocal()));
 
+const LARGEST_HALF = 65504;
+const SMALLEST_NORMAL = 2 ** -14;
+
+/**
+ * Scales as f16. Below 2^-14 they are multiples of 2^-24, rounded up, so that the largest value of a group keeps a code. A scale
+ * beyond 65504 becomes 65504: `checkRange` refuses such values where they lie on the host.
+ */
+function stepsOf(scale: Tensor): Tensor {
+  const up = scale
+    .mul(2 ** 24)
+    .ceil()
+    .mul(2 ** -24);
+  return where(scale.lt(SMALLEST_NORMAL), up, scale).minimum(LARGEST_HALF).half();
+}
+
+/** @throws if values on the host are larger than the format's largest code times the largest f16 scale. */
+function checkRange(weight: Tensor, q: QuantLayout): void {
+  const codes = q.format === "nf4" ? 1 : middleOf(q.format) - 1;
+  const bad = weight.node.host?.find((w) => !(Math.abs(w) <= codes * LARGEST_HALF));
+  if (bad !== undefined)
+    throw new RangeError(
+      `quantize: ${bad} of a weight ${show(weight.shape)} is out of the range of ${q.format}, whose f16 scales reach ±${codes * LARGEST_HALF}: scale the weight down`,
+    );
+}
+
 /** Integer codes around the middle code, which stands for 0. */
 function symmetric(w: Tensor, count: number): { codes: Tensor; scales: Tensor } {
   const middle = 2 ** (count - 1);
-  const scales = w
-    .abs()
-    .amax(-1, true)
-    .div(middle - 1)
-    .half(); // [N, groups, 1]
+  const scales = stepsOf(
+    w
+      .abs()
+      .amax(-1, true)
+      .div(middle - 1),
+  ); // [N, groups, 1]
   const steps = over(w, scales.float())
     .round()
     .clamp({ min: -middle, max: middle - 1 });
@@ -85,7 +112,7 @@ function symmetric(w: Tensor, count: number): { codes: Tensor; scales: Tensor } 
 function between(w: Tensor, count: number): { codes: Tensor; scales: Tensor } {
   const most = 2 ** count - 1;
   const [low, high] = [w.amin(-1, true).clamp({ max: 0 }), w.amax(-1, true).clamp({ min: 0 })]; // 0 must have a code
-  const scale = high.sub(low).div(most).half();
+  const scale = stepsOf(high.sub(low).div(most));
   const zero = over(low.neg(), scale.float()).round().clamp({ min: 0, max: most }); // [N, groups, 1]
   const codes = over(w, scale.float()).round().add(zero).clamp({ min: 0, max: most }).to("u32");
   return { codes, scales: cat([scale, zero.half()], -1) };
@@ -93,7 +120,7 @@ function between(w: Tensor, count: number): { codes: Tensor; scales: Tensor } {
 
 /** Codes of the nearest NF4 values. */
 function nearest(w: Tensor): { codes: Tensor; scales: Tensor } {
-  const scales = w.abs().amax(-1, true).half(); // [N, groups, 1]
+  const scales = w.abs().amax(-1, true).minimum(LARGEST_HALF).half(); // [N, groups, 1]
   const x = over(w, scales.float());
   const limits = NF4.slice(1).map((value, i) => (value + NF4[i]) / 2);
   const codes = limits.reduce((sum, limit) => sum.add(x.gt(limit).to("u32")), x.gt(2).to("u32"));

@@ -145,8 +145,9 @@ export function sum(x: Tensor, dim?: Dim, keepdim = false): Tensor {
   return reduce(sumOp, isFloat(x.dtype) ? x : x.to("i32"), dim, keepdim);
 }
 
-/** Mean over dims. Integers are summed in f32. */
+/** Mean over dims. Integers and halves are summed in f32: the sum of halves may be beyond 65504 where the mean is not. */
 export function mean(x: Tensor, dim?: Dim, keepdim = false): Tensor {
+  if (x.dtype === "f16") return mean(x.to("f32"), dim, keepdim).to("f16");
   const dims = normalizeDims("mean", dim, x.ndim).filter((d) => d < x.ndim);
   const count = dims.reduce((n, d) => n * x.shape[d], 1);
   // Divides before it drops dims: 0-d values are read back, and so only the result may be one.
@@ -159,6 +160,7 @@ export function variance(
   x: Tensor,
   { dim, correction = 1, keepdim = false }: { dim?: Dim; correction?: number; keepdim?: boolean } = {},
 ): Tensor {
+  if (x.dtype === "f16") return variance(x.to("f32"), { dim, correction, keepdim }).to("f16");
   const dims = normalizeDims("var", dim, x.ndim);
   const count = dims.reduce((n, d) => n * x.shape[d], 1);
   const value = sum(x.sub(mean(x, dims, true)).square(), dims, true).mul(1 / Math.max(0, count - correction));
@@ -203,6 +205,7 @@ function extremum(op: Op, x: Tensor, dim: number, keepdim: boolean): Extremum {
 
 /** log(sum(exp(x))) over dims, shifted by the largest element so that it does not overflow. */
 export function logsumexp(x: Tensor, dim: Dim, keepdim = false): Tensor {
+  if (x.dtype === "f16") return logsumexp(x.to("f32"), dim, keepdim).to("f16");
   const dims = normalizeDims("logsumexp", dim, x.ndim);
   const top = amax(x.detach(), dims, true).clamp({ min: -3e38, max: 3e38 }); // finite: a row of only -Infinity gives no NaN
   const value = x.sub(top).exp().sum(dims, true).log().add(top);

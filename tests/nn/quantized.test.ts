@@ -311,3 +311,27 @@ test("wrong calls say what was expected", () => {
     "input [32] does not fit weight [4,64] ([out, in])",
   );
 });
+
+describe.each(["webgpu", "reference"] as const)("groups of tiny and huge weights on %s", (backend) => {
+  beforeAll(async () => void (await init({ backend })));
+
+  test.each([
+    ["int8", [1e-5, 5e-5, 3e-4, 0.003, 5e4, 8e6]],
+    ["int4", [1e-5, 5e-5, 4e-4, 0.003, 5e4, 4e5]],
+    ["nf4", [1e-5, 5e-5, 4e-4, 0.003, 5e4]],
+  ] as const)("%s keeps them", async (format, sizes) => {
+    for (const zeroPoint of format === "nf4" ? [false] : [false, true])
+      for (const size of sizes) {
+        const q = quantize(new Float32Array(64).fill(size), [1, 64], { format, zeroPoint });
+        for (const value of await dequantize(q).data()) expect(Math.abs(value / size - 1)).toBeLessThan(0.005);
+      }
+  });
+
+  test("values beyond the largest scale are refused on the host, and clamped on the device", async () => {
+    const huge = new Float32Array(64).fill(1e7);
+    expect(() => quantize(huge, [1, 64], { format: "int8" })).toThrow("f16 scales reach ±8319008");
+    const product = tensor(new Float32Array(64).fill(1e4), { shape: [1, 64] }).mul(1e3);
+    const [value] = await dequantize(quantize(product, [1, 64], { format: "int8" })).data();
+    expect(Math.abs(value / (127 * 65504) - 1)).toBeLessThan(0.01);
+  });
+});

@@ -1,5 +1,5 @@
 import type { DeviceInfo } from "../../graph/device-info.ts";
-import { type DType, floatBits, literal } from "../../graph/dtype.ts";
+import { type DType, floatBits, literal, PACK_HALVES } from "../../graph/dtype.ts";
 import { type Atom, add, constant, type Index, limitOf } from "../../graph/index-map.ts";
 import type { Node } from "../../graph/node.ts";
 import type { Origin } from "../../graph/op.ts";
@@ -87,7 +87,9 @@ export class Emitter {
   store(name: string, dtype: DType, code: string, address: string, width: number): string {
     if (dtype === "f16") {
       if (width !== 4) throw new Error("internal: f16 is stored four at a time");
-      const pack = this.options.device.f16Arithmetic ? "bitcast<u32>" : "pack2x16float";
+      const native = this.options.device.f16Arithmetic;
+      if (!native) this.helpers.add(PACK_HALVES);
+      const pack = native ? "bitcast<u32>" : "pack_halves";
       return `{ let h = ${code}; ${name}[(${address}) >> 2u] = vec2u(${pack}(h.xy), ${pack}(h.zw)); }`;
     }
     const value = dtype === "bool" ? `select(${width === 4 ? "vec4u(0u), vec4u(1u)" : "0u, 1u"}, ${code})` : code;

@@ -1,5 +1,6 @@
 import { kernelPlace, kernelSource } from "../../../kernels/index.ts";
 import type { DeviceInfo } from "../../graph/device-info.ts";
+import { PACK_HALVES } from "../../graph/dtype.ts";
 import { reshapeIndex, variable } from "../../graph/index-map.ts";
 import type { HookSpace, KernelCall, Prologue } from "../../graph/kernel-call.ts";
 import type { Node } from "../../graph/node.ts";
@@ -97,7 +98,8 @@ class TemplateFusion {
     if (root.dtype !== "f16") return;
     this.halves = this.bindings[this.call.bind.indexOf(core) + 1].name;
     const { at, inside = "true" } = epilogue.store!;
-    const packed = "vec2u(pack2x16float(value.xy), pack2x16float(value.zw))";
+    this.helpers.add(PACK_HALVES);
+    const packed = "vec2u(pack_halves(value.xy), pack_halves(value.zw))";
     this.hooks.store = `if (${inside}) { ${this.halves}[${at}] = ${packed}; }`;
   }
 
