@@ -19,6 +19,7 @@ import eigh from "./factor/eigh.wgsl";
 import index_add from "./gather/index_add.wgsl";
 import index_add_serial from "./gather/index_add_serial.wgsl";
 import index_links from "./gather/index_links.wgsl";
+import last_writer from "./gather/last_writer.wgsl";
 import lu from "./factor/lu.wgsl";
 import matmul from "./matmul/matmul.wgsl";
 import matmul_int8 from "./quantized/matmul_int8.wgsl";
@@ -65,6 +66,7 @@ export const { addKernel, kernelSource, kernelPlace, kernelNames } = kernelRegis
   index_add,
   index_add_serial,
   index_links,
+  last_writer,
   lu,
   matmul,
   matmul_int8,

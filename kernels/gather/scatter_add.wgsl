@@ -1,9 +1,12 @@
-// The transpose of gather: out = x, then out[…, index[…, j, …], …] += source[…, j, …] along one dim.
+// The transpose of gather: out = x, then out[…, index[…, j, …], …] += source[…, j, …] along one dim. Other modes multiply, or
+// take the maximum or minimum; there NaN wins, which is tested by bits.
 //
 // Shapes: out as x; index and source have one shape, whose other dims may be smaller than those of x.
 // Grid: y * grid_x + x = groups of WG lines of out along the dim, one line per invocation, which adds in the order of j:
 //   repeats add up in a fixed order. Ids out of range are skipped.
 const WG: u32 = 64u; // param: size of the workgroup
+const MODE: u32 = 0u; // param: 0 sum, 1 product, 2 maximum, 3 minimum
+const FLOAT: bool = true; // param: T is f32
 alias T = f32; // param: also i32, u32
 
 // Up to six other dims, slowest first, padded with 1: size in x and in index, strides in x and in index.
@@ -15,6 +18,16 @@ struct Dims { lines: u32, size: u32, count: u32, x_stride: u32, index_stride: u3
 @group(0) @binding(2) var<storage, read> index: array<u32>;
 @group(0) @binding(3) var<storage, read> source: array<T>;
 @group(0) @binding(4) var<storage, read_write> out: array<T>;
+
+fn is_nan(v: T) -> bool { return FLOAT && (bitcast<u32>(v) & 0x7fffffffu) > 0x7f800000u; }
+
+fn combine(a: T, b: T) -> T {
+  if (MODE == 0u) { return a + b; }
+  if (MODE == 1u) { return a * b; }
+  let above = b > a;
+  let below = b < a;
+  return select(a, b, !is_nan(a) && (select(below, above, MODE == 2u) || is_nan(b)));
+}
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -35,6 +48,6 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   if (!inside) { return; }
   for (var j = 0u; j < dims.count; j++) {
     let id = index[from_ + j * dims.index_stride];
-    if (id < dims.size) { out[at + id * dims.x_stride] += source[from_ + j * dims.index_stride]; }
+    if (id < dims.size) { out[at + id * dims.x_stride] = combine(out[at + id * dims.x_stride], source[from_ + j * dims.index_stride]); }
   }
 }

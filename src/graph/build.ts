@@ -54,6 +54,7 @@ export function buildNode(
 ): Node {
   const node = new Node(op, src, attrs, shape, dtype);
   node.requiresGrad = isFloat(dtype) && records(op, src);
+  if (shape.includes(0)) realizeEmpty(node);
   if (noteScalars && shape.length === 0 && src.length > 0) noteScalar(node);
   return node;
 }
@@ -70,5 +71,12 @@ export function pickNode(node: Node, i: number): Node {
   const { shape, dtype } = node.outputs![i];
   const out = new Node(pickOp, [node], { output: i }, shape, dtype);
   out.requiresGrad = node.requiresGrad && isFloat(dtype);
+  if (shape.includes(0)) realizeEmpty(out);
   return out;
+}
+
+/** A value without elements needs no kernel: it is there at once. It keeps its sources if gradients pass through it. */
+function realizeEmpty(node: Node): void {
+  node.host = new Float32Array(0);
+  node.forgetSources();
 }

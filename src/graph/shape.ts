@@ -2,6 +2,13 @@
 
 export type Shape = readonly number[];
 
+/** Sizes or dims as arguments: `f(2, 3)`, or one list `f([2, 3])`. */
+export type Numbers = readonly number[] | readonly [list: readonly number[]];
+
+/** The numbers of such arguments. */
+export const listOf = (args: Numbers): readonly number[] =>
+  args.length === 1 && typeof args[0] === "object" ? args[0] : (args as readonly number[]);
+
 // Plain loops: every op of every step calls these functions.
 export function numel(shape: Shape): number {
   let n = 1;

@@ -68,8 +68,26 @@ function addRows(node: Node, cx: LowerContext, ids: BufferRef, source: BufferRef
   }
 }
 
+/** ids [N], attrs { size } -> the last position of each id, i32 [size]. */
+export const lowerLastWriter: Lower = (node, cx) => {
+  const [count, size] = [numel(node.src[0].shape), node.attrs.size as number];
+  const step = (number: number, lanes: number): KernelCall => ({
+    kernel: "last_writer",
+    params: { WG },
+    dims: [count, size, number],
+    bind: [cx.operand(0).buffer, cx.output()],
+    grid: grid2d(Math.max(1, Math.ceil(lanes / WG))),
+  });
+  return size === 0 ? [] : [step(0, size), step(1, count)];
+};
+
 /** (x, index, source), attrs { dim } -> x with source added at index, two tensors of one shape, at most x's in the other dims. */
-export const lowerScatterAdd: Lower = (node, cx) => {
+export const lowerScatterAdd: Lower = (node, cx) => scatter(node, cx, "sum");
+
+/** As `lowerScatterAdd`, attrs { dim, reduce }: "prod", "amax" or "amin". */
+export const lowerScatterReduce: Lower = (node, cx) => scatter(node, cx, node.attrs.reduce as string);
+
+function scatter(node: Node, cx: LowerContext, reduce: string): KernelCall[] {
   const dim = node.attrs.dim as number;
   const [shape, part] = [node.shape, node.src[1].shape];
   if (numel(shape) === 0) return [];
@@ -78,20 +96,25 @@ export const lowerScatterAdd: Lower = (node, cx) => {
     d === dim || size === 1 ? [] : [[size, part[d], xStrides[d], indexStrides[d]]],
   );
   if (others.length > 6)
-    throw new Error(`scatterAdd: expected at most 7 dims of size > 1, got ${show(shape)}; merge dims with reshape`);
+    throw new Error(`scatter: expected at most 7 dims of size > 1, got ${show(shape)}; merge dims with reshape`);
   while (others.length < 6) others.unshift([1, 1, 0, 0]);
   const lines = numel(shape) / shape[dim];
   const count = numel(part) === 0 ? 0 : part[dim];
   return [
     {
       kernel: "scatter_add",
-      params: { WG, T: wordType(node.dtype) },
+      params: {
+        WG,
+        MODE: ["sum", "prod", "amax", "amin"].indexOf(reduce),
+        FLOAT: Number(node.dtype === "f32"),
+        T: wordType(node.dtype),
+      },
       dims: [lines, shape[dim], count, xStrides[dim], indexStrides[dim], 0, 0, 0, ...others.flat()],
       bind: [...[0, 1, 2].map((i) => cx.operand(i).buffer), cx.output()],
       grid: grid2d(Math.ceil(lines / WG)),
     },
   ];
-};
+}
 
 /** x [..., C] -> running sums along C. */
 export const lowerCumsum: Lower = (node, cx) => {

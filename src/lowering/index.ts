@@ -2,7 +2,15 @@ import type { Lower } from "../graph/kernel-call.ts";
 import { lowerAttention, lowerAttentionBackward } from "./attention.ts";
 import { lowerWriteAt, lowerWriteInt8 } from "./cache-write.ts";
 import { lowerCholesky, lowerEigh, lowerLu, lowerOrthogonalColumns, lowerQr, lowerTriangularSolve } from "./factor.ts";
-import { lowerCumsum, lowerIndexAdd, lowerIndexSum, lowerScatterAdd, lowerTopk } from "./gather.ts";
+import {
+  lowerCumsum,
+  lowerIndexAdd,
+  lowerIndexSum,
+  lowerLastWriter,
+  lowerScatterAdd,
+  lowerScatterReduce,
+  lowerTopk,
+} from "./gather.ts";
 import { lowerCrossEntropy, lowerCrossEntropyBackward } from "./loss.ts";
 import { lowerMatmul } from "./matmul.ts";
 import { lowerAdamw, lowerAdamwInt8 } from "./optim.ts";
@@ -34,6 +42,7 @@ const table = new Map<string, Lower>(
     eigh: lowerEigh,
     index_add: lowerIndexAdd,
     index_sum: lowerIndexSum,
+    last_writer: lowerLastWriter,
     layer_norm: lowerLayerNorm,
     layer_norm_backward: lowerLayerNormBackward,
     log_softmax: lowerLogSoftmax,
@@ -48,6 +57,7 @@ const table = new Map<string, Lower>(
     rope: lowerRope,
     sample: lowerSample,
     scatter_add: lowerScatterAdd,
+    scatter_reduce: lowerScatterReduce,
     softmax: lowerSoftmax,
     softmax_backward: lowerSoftmaxBackward,
     topk: lowerTopk,

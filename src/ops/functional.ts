@@ -6,10 +6,38 @@ export { isGradEnabled, noGrad } from "../graph/build.ts";
 export { manualSeed } from "../graph/generator.ts";
 export { checkpoint, type GradientHook, type GradOptions, grad } from "../tensor/autograd.ts";
 export { type DerivativeOptions, hessian, hvp, jacobian, jvp, vjp } from "../tensor/derivatives.ts";
+export {
+  type AtIndex,
+  argwhere,
+  at,
+  atSet,
+  indexPut,
+  maskedScatter,
+  maskedSelect,
+  nonzero,
+  type PutOptions,
+} from "./at.ts";
 export { scaledDotProductAttention } from "./attention.ts";
 export { adaptiveAvgPool2d, avgPool2d, conv2d, interpolate, maxPool2d } from "./conv.ts";
-export { arange, eye, full, ones, type Sizes, zeros } from "./creation.ts";
+export {
+  arange,
+  eye,
+  full,
+  fullLike,
+  linspace,
+  logspace,
+  ones,
+  onesLike,
+  type Sizes,
+  tril,
+  triu,
+  zeros,
+  zerosLike,
+} from "./creation.ts";
+export { type DiagonalOptions, diag, diagEmbed, diagonal, trilIndices, triuIndices } from "./diagonal.ts";
+export { bernoulli, multinomial, normal, randint, randLike, randnLike, randperm } from "./draw.ts";
 export { einsum } from "./einsum.ts";
+export { fold, unfold, type WindowOptions } from "./fold.ts";
 export { embedding } from "./indexing.ts";
 export { tensor } from "./leaf.ts";
 export {
@@ -51,9 +79,38 @@ export { linear, matmul } from "./matmul.ts";
 export { cat, stack } from "./movement.ts";
 export { isfinite, isinf, isnan } from "./nonfinite.ts";
 export { groupNorm, layerNorm, rmsNorm } from "./norm.ts";
+export { type PadOptions, pad } from "./pad.ts";
 export { dropout, rand, randn } from "./random.ts";
+export { repeatInterleave } from "./repeat-interleave.ts";
 export { applyRope, rope } from "./rope.ts";
 export { sample } from "./sample.ts";
+export {
+  indexCopy,
+  indexFill,
+  oneHot,
+  type ScatterReduction,
+  scatter,
+  scatterReduce,
+  take,
+  takeAlongDim,
+} from "./scatter.ts";
+export {
+  diff,
+  dstack,
+  fliplr,
+  flipud,
+  hstack,
+  meshgrid,
+  movedim,
+  repeat,
+  roll,
+  rot90,
+  tensorSplit,
+  tile,
+  unbind,
+  unflatten,
+  vstack,
+} from "./shape.ts";
 export { writeAt } from "./write.ts";
 
 /**

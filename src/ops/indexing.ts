@@ -14,7 +14,12 @@ interface DimAttrs extends Record<string, unknown> {
 }
 
 /** For every element i of `index`: calls visit(at, i), where `at` is the position in x that the element selects along dim. */
-function visitGather(x: RefArray["shape"], index: RefArray, dim: number, visit: (at: number, i: number) => void): void {
+export function visitGather(
+  x: RefArray["shape"],
+  index: RefArray,
+  dim: number,
+  visit: (at: number, i: number) => void,
+): void {
   const strides = x.map((_, d) => numel(x.slice(d + 1)));
   const at = new Array<number>(x.length).fill(0);
   for (let i = 0; i < index.data.length; i++) {
@@ -51,7 +56,7 @@ const gatherOp = defineOp<DimAttrs>({
   split: splitGather(false),
   vjp: (g, _y, [x, index], { dim }) => {
     if (
-      index.shape[dim] > 1 ||
+      index.shape[dim] !== 1 ||
       !sameShape(
         x.shape.filter((_, i) => i !== dim),
         index.shape.filter((_, i) => i !== dim),
@@ -128,7 +133,7 @@ const scatterAddOp = defineOp<DimAttrs>({
 });
 
 /** @throws unless indices are integers. Indices on the host must lie in [0, size); those on the GPU are not read back. */
-function checkIndex(op: string, index: Tensor, size: number): void {
+export function checkIndex(op: string, index: Tensor, size: number): void {
   if (index.dtype !== "i32" && index.dtype !== "u32")
     throw new TypeError(`${op}: indices must be i32 or u32, got ${index.dtype}`);
   const bad = index.node.host?.find((i) => i < 0 || i >= size);
@@ -136,7 +141,7 @@ function checkIndex(op: string, index: Tensor, size: number): void {
     throw new RangeError(`${op}: index ${bad} is out of range for size ${size}: expected 0 to ${size - 1}`);
 }
 
-function checkGather(op: string, x: Tensor, dim: number, index: Tensor): number {
+export function checkGather(op: string, x: Tensor, dim: number, index: Tensor): number {
   const d = normalizeDim(op, dim, x.ndim);
   if (index.ndim !== x.ndim || index.shape.some((n, i) => i !== d && n > x.shape[i])) {
     throw new Error(

@@ -41,10 +41,10 @@ export function tensor(data: TensorData, options: TensorOptions = {}): Tensor {
   return options.requiresGrad ? result.requiresGrad_() : result;
 }
 
-/** Throws unless every size is a positive integer. */
+/** Throws unless every size is a whole number. */
 export function checkShape(op: string, shape: Shape): void {
-  if (!shape.every((d) => Number.isInteger(d) && d > 0)) {
-    throw new RangeError(`${op}: sizes must be positive integers, got ${show(shape)}`);
+  if (!shape.every((d) => Number.isInteger(d) && d >= 0)) {
+    throw new RangeError(`${op}: sizes must be whole numbers, got ${show(shape)}`);
   }
 }
 

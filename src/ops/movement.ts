@@ -73,10 +73,7 @@ const sliceOp = view<SliceAttrs>("slice", {
   viewIndex: (index, { starts, steps }) => ({
     index: index.map((ix, d) => add(scale(ix, steps[d]), constant(starts[d]))),
   }),
-  vjp: (g, x, { starts, steps }) => {
-    const spread = g.shape.reduce((t, n, i) => dilate(t, i, n, steps[i]), g);
-    return spread.pad(spread.shape.map((n, i) => [starts[i], x.shape[i] - starts[i] - n]));
-  },
+  vjp: (g, x, { starts, steps }) => spreadSlice(g, x.shape, starts, steps),
 });
 const flipOp = view<FlipAttrs>("flip", {
   viewIndex: (index, { dims }, { from }) => ({
@@ -114,9 +111,9 @@ export function reshape(x: Tensor, shape: Shape): Tensor {
   const full = [...shape];
   const hole = full.indexOf(-1);
   if (hole >= 0) full[hole] = -total / numel(full);
-  if (numel(full) !== total || !full.every((d) => Number.isInteger(d) && d > 0)) {
+  if (numel(full) !== total || !full.every((d) => Number.isInteger(d) && d >= 0)) {
     throw new Error(
-      `reshape: ${show(x.shape)} (${total} elements) does not fit ${show(shape)}: expected positive sizes with product ${total}, at most one -1`,
+      `reshape: ${show(x.shape)} (${total} elements) does not fit ${show(shape)}: expected whole sizes with product ${total}, at most one -1`,
     );
   }
   return sameShape(full, x.shape) ? x : apply(reshapeOp, [x], {}, full, x.dtype);
@@ -144,10 +141,20 @@ export function permute(x: Tensor, dims: readonly number[]): Tensor {
   );
 }
 
+/** Swaps the dims of a matrix; a vector or scalar as is. */
+export function matrixTranspose(x: Tensor): Tensor {
+  if (x.ndim > 2)
+    throw new Error(
+      `t: expected at most 2 dims, got ${show(x.shape)}: mT swaps the last two, transpose(a, b) any two, permute orders all`,
+    );
+  return x.ndim === 2 ? permute(x, [1, 0]) : x;
+}
+
 /** Swaps dims a and b. */
 export function transpose(x: Tensor, a: number, b: number): Tensor {
-  const dims = x.shape.map((_, i) => i);
   const [i, j] = [normalizeDim("transpose", a, x.ndim), normalizeDim("transpose", b, x.ndim)];
+  if (i === j) return x;
+  const dims = x.shape.map((_, i) => i);
   [dims[i], dims[j]] = [dims[j], dims[i]];
   return permute(x, dims);
 }
@@ -174,29 +181,44 @@ export function expand(x: Tensor, shape: Shape): Tensor {
 /** Per dim [start, stop, step], as in Python: negative counts from the end, null is open. Missing dims stay whole. */
 export type SliceSpec = readonly (readonly [start?: number | null, stop?: number | null, step?: number | null])[];
 
-/** Part of x per dim. Steps are positive, and an empty result is an error. */
-export function slice(x: Tensor, spec: SliceSpec): Tensor {
-  if (spec.length > x.ndim)
-    throw new Error(`slice: ${spec.length} slices for a tensor of shape ${show(x.shape)}: expected at most ${x.ndim}`);
+/** A slice as first positions, distances and sizes. */
+function resolveSlice(of: Shape, spec: SliceSpec): SliceAttrs & { shape: number[] } {
+  if (spec.length > of.length)
+    throw new Error(`slice: ${spec.length} slices for a tensor of shape ${show(of)}: expected at most ${of.length}`);
   const starts: number[] = [];
   const steps: number[] = [];
-  const shape = x.shape.map((n, i) => {
+  const shape = of.map((n, i) => {
     const [from, to, by] = spec[i] ?? [];
     const at = (v: number | null | undefined, open: number) =>
       v == null ? open : Math.min(Math.max(v < 0 ? v + n : v, 0), n);
     starts[i] = at(from, 0);
     steps[i] = by ?? 1;
-    if (!Number.isInteger(steps[i]) || steps[i] < 1)
-      throw new RangeError(`slice: step must be a positive integer, got ${by}`);
-    const size = Math.ceil((at(to, n) - starts[i]) / steps[i]);
-    if (!(size > 0))
+    if (![from ?? 0, to ?? 0, steps[i]].every(Number.isInteger) || steps[i] < 1)
       throw new RangeError(
-        `slice: [${from ?? ""}:${to ?? ""}] of dim ${i} of ${show(x.shape)} is empty: start must be below stop, and below ${n}`,
+        `slice: [${spec[i]}] of dim ${i} of ${show(of)}: expected whole numbers, and a step above 0 (flip reverses a dim)`,
       );
-    if (size === 1) steps[i] = 1;
+    const size = Math.max(0, Math.ceil((at(to, n) - starts[i]) / steps[i]));
+    if (size <= 1) steps[i] = 1;
     return size;
   });
+  return { starts, steps, shape };
+}
+
+/** Part of x per dim. Steps are positive. Bounds outside the dim are cut to it, so a part may be empty. */
+export function slice(x: Tensor, spec: SliceSpec): Tensor {
+  const { starts, steps, shape } = resolveSlice(x.shape, spec);
   return sameShape(shape, x.shape) ? x : apply(sliceOp, [x], { starts, steps }, shape, x.dtype);
+}
+
+/** The transpose of `slice`: x at its place in a tensor of `shape`, zeros elsewhere. */
+export function unslice(x: Tensor, shape: Shape, spec: SliceSpec): Tensor {
+  const { starts, steps } = resolveSlice(shape, spec);
+  return spreadSlice(x, shape, starts, steps);
+}
+
+function spreadSlice(x: Tensor, shape: Shape, starts: readonly number[], steps: readonly number[]): Tensor {
+  const spread = x.shape.reduce((t, n, i) => dilate(t, i, n, steps[i]), x);
+  return spread.pad(spread.shape.map((n, i) => [starts[i], shape[i] - starts[i] - n]));
 }
 
 /** Reverses the order of elements along dims. */
@@ -238,14 +260,15 @@ export function unfold(x: Tensor, dim: number, size: number, step: number, dilat
   return apply(unfoldOp, [x], { dim: d, size, step, dilation }, shape, x.dtype);
 }
 
-/** Transpose of unfold: adds every window to the elements it was read from. */
-function fold(g: Tensor, x: Tensor, { dim, size, step, dilation }: UnfoldAttrs): Tensor {
+/** Transpose of unfold: adds every window to the elements of `x` it was read from. Only the shape of `x` matters. */
+export function fold(g: Tensor, x: { readonly shape: Shape }, { dim, size, step, dilation }: UnfoldAttrs): Tensor {
   const n = x.shape[dim];
+  const rank = x.shape.length;
   const windows = g.shape[dim];
   const fit = (t: Tensor, before: number) =>
     t.pad(t.shape.map((m, i) => (i === dim ? [before, n - before - m] : [0, 0])));
   if (dilation === 1 && step >= size) {
-    const order = x.shape.flatMap((_, i) => (i === dim ? [i, x.ndim] : [i]));
+    const order = x.shape.flatMap((_, i) => (i === dim ? [i, rank] : [i]));
     const apart = g.permute(order).pad(order.map((_, i) => (i === dim + 1 ? [0, step - size] : [0, 0])));
     return fit(apart.reshape(x.shape.map((m, i) => (i === dim ? windows * step : m))), 0);
   }
@@ -255,7 +278,7 @@ function fold(g: Tensor, x: Tensor, { dim, size, step, dilation }: UnfoldAttrs):
 
 /** Puts step - 1 zeros between the n elements of a dim: [n] -> [(n - 1) * step + 1]. */
 function dilate(x: Tensor, dim: number, n: number, step: number): Tensor {
-  if (step === 1 || n === 1) return x;
+  if (step === 1 || n <= 1) return x;
   const apart = x.unsqueeze(dim + 1).pad([...x.shape, 0].map((_, i) => (i === dim + 1 ? [0, step - 1] : [0, 0])));
   const long = apart.reshape(x.shape.map((m, i) => (i === dim ? n * step : m)));
   return long.narrow(dim, 0, (n - 1) * step + 1);
@@ -276,9 +299,12 @@ export function squeeze(x: Tensor, dim?: number): Tensor {
   );
 }
 
-/** Joins dims `start` to `end` (inclusive) into one. */
+/** Joins dims `start` to `end` (inclusive) into one. A scalar becomes a vector of one element. */
 export function flatten(x: Tensor, start: number, end: number): Tensor {
+  if (x.ndim === 0) return reshape(x, [1]);
   const [a, b] = [normalizeDim("flatten", start, x.ndim), normalizeDim("flatten", end, x.ndim)];
+  if (a > b)
+    throw new RangeError(`flatten: dim ${start} comes after dim ${end} in ${show(x.shape)}: expected start <= end`);
   return reshape(x, [...x.shape.slice(0, a), numel(x.shape.slice(a, b + 1)), ...x.shape.slice(b + 1)]);
 }
 
@@ -286,9 +312,13 @@ export function flatten(x: Tensor, start: number, end: number): Tensor {
 export function narrow(x: Tensor, dim: number, start: number, length: number): Tensor {
   const d = normalizeDim("narrow", dim, x.ndim);
   const from = start < 0 ? start + x.shape[d] : start;
-  if (!(from >= 0 && length > 0 && from + length <= x.shape[d])) {
+  if (
+    x.ndim === 0 ||
+    ![from, length].every(Number.isInteger) ||
+    !(from >= 0 && length >= 0 && from + length <= x.shape[d])
+  ) {
     throw new RangeError(
-      `narrow: ${length} elements from ${start} do not lie in dim ${dim} of ${show(x.shape)}: expected start + length <= ${x.shape[d]}`,
+      `narrow: ${length} elements from ${start} do not lie in dim ${dim} of ${show(x.shape)}${x.ndim ? `: expected whole numbers with start + length <= ${x.shape[d]}` : ": a scalar has no dims"}`,
     );
   }
   return slice(
@@ -300,12 +330,12 @@ export function narrow(x: Tensor, dim: number, start: number, length: number): T
 /** Element `i` of one dim, which is dropped. */
 export function select(x: Tensor, dim: number, i: number): Tensor {
   const d = normalizeDim("select", dim, x.ndim);
-  if (x.ndim === 0 || !(i >= -x.shape[d] && i < x.shape[d]))
+  if (x.ndim === 0 || !Number.isInteger(i) || !(i >= -x.shape[d] && i < x.shape[d]))
     throw new RangeError(
       `select: index ${i} is out of range for dim ${dim} of ${show(x.shape)}${x.ndim ? `: expected ${-x.shape[d]} to ${x.shape[d] - 1}` : ""}`,
     );
   return reshape(
-    narrow(x, d, i, 1),
+    narrow(x, d, i < 0 ? i + x.shape[d] : i, 1),
     x.shape.filter((_, j) => j !== d),
   );
 }
@@ -316,9 +346,11 @@ export function split(x: Tensor, sizes: number | readonly number[], dim: number)
   const n = x.shape[d];
   const parts =
     typeof sizes === "number"
-      ? Array.from({ length: Math.ceil(n / sizes) }, (_, i) => Math.min(sizes, n - i * sizes))
+      ? Array.from({ length: Math.max(1, Math.ceil(n / sizes)) || 1 }, (_, i) => Math.min(sizes, n - i * sizes))
       : sizes;
   const total = parts.reduce((a, b) => a + b, 0);
+  if (typeof sizes === "number" && !(Number.isInteger(sizes) && sizes > 0))
+    throw new RangeError(`split: size ${sizes} of dim ${dim} of ${show(x.shape)}: expected a whole number above 0`);
   if (total !== n)
     throw new Error(`split: sizes ${show(parts)} add up to ${total}, dim ${dim} of ${show(x.shape)} has ${n}`);
   let start = 0;
@@ -327,25 +359,9 @@ export function split(x: Tensor, sizes: number | readonly number[], dim: number)
 
 /** At most n parts of equal size along one dim. The last may be smaller. */
 export function chunk(x: Tensor, n: number, dim: number): Tensor[] {
-  return split(x, Math.ceil(x.shape[normalizeDim("chunk", dim, x.ndim)] / n), dim);
-}
-
-/** Repeats each slice of `dim` n times in a row. */
-export function repeatInterleave(x: Tensor, n: number, dim: number): Tensor {
-  const d = normalizeDim("repeatInterleave", dim, x.ndim);
-  const repeated = expand(unsqueeze(x, d + 1), [...x.shape.slice(0, d + 1), n, ...x.shape.slice(d + 1)]);
-  return reshape(
-    repeated,
-    x.shape.map((m, i) => (i === d ? m * n : m)),
-  );
-}
-
-/** Shifts elements along `dim` by `shift`, cyclically. */
-export function roll(x: Tensor, shift: number, dim: number): Tensor {
-  const d = normalizeDim("roll", dim, x.ndim);
-  const n = x.shape[d];
-  const cut = (((-shift % n) + n) % n) as number;
-  return cut === 0 ? x : cat([x.narrow(d, cut, n - cut), x.narrow(d, 0, cut)], d);
+  if (!(Number.isInteger(n) && n > 0))
+    throw new RangeError(`chunk: ${n} parts of ${show(x.shape)}: expected a whole number above 0`);
+  return split(x, Math.max(1, Math.ceil(x.shape[normalizeDim("chunk", dim, x.ndim)] / n)), dim);
 }
 
 /**
@@ -355,29 +371,40 @@ export function roll(x: Tensor, shift: number, dim: number): Tensor {
  */
 export function cat(tensors: readonly Tensor[], dim = 0): Tensor {
   if (tensors.length === 0) throw new Error("cat: no tensors given: at least one expected");
-  const first = tensors[0];
+  // As in torch, tensors of shape [0] fit anything.
+  const first = tensors.find((t) => !sameShape(t.shape, [0])) ?? tensors[0];
   const d = normalizeDim("cat", dim, first.ndim);
-  for (const t of tensors) {
+  const list = tensors.filter((t) => t.ndim === first.ndim || !sameShape(t.shape, [0]));
+  for (const t of list) {
     if (t.ndim !== first.ndim || t.shape.some((n, i) => i !== d && n !== first.shape[i])) {
       throw new Error(
         `cat: sizes differ outside dim ${dim}: ${show(first.shape)} and ${show(t.shape)}: all other sizes must be equal`,
       );
     }
   }
+  const filled = list.filter((t) => t.numel > 0 || t.requiresGrad);
+  if (filled.length < list.length) return filled.length ? cat(filled, d) : emptyJoin(list, d);
   // A tree of at most 4 parts per node: one kernel binds few buffers.
-  if (tensors.length > 4) {
-    const middle = tensors.length >> 1;
-    return cat([cat(tensors.slice(0, middle), d), cat(tensors.slice(middle), d)], d);
+  if (list.length > 4) {
+    const middle = list.length >> 1;
+    return cat([cat(list.slice(0, middle), d), cat(list.slice(middle), d)], d);
   }
-  const total = tensors.reduce((n, t) => n + t.shape[d], 0);
+  const total = list.reduce((n, t) => n + t.shape[d], 0);
   let before = 0;
-  const parts = tensors.map((t) => {
+  const parts = list.map((t) => {
     const at = before;
     before += t.shape[d];
     return t.pad(t.shape.map((n, i) => (i === d ? [at, total - at - n] : [0, 0])));
   });
   return parts.reduce((sum, part) => (first.dtype === "bool" ? sum.logicalOr(part) : sum.add(part)));
 }
+
+/** Tensors without elements joined along `d`. */
+const emptyJoin = (tensors: readonly Tensor[], d: number): Tensor =>
+  reshape(
+    tensors[0],
+    tensors[0].shape.map((n, i) => (i === d ? tensors.reduce((sum, t) => sum + t.shape[d], 0) : n)),
+  );
 
 /** Joins tensors of one shape along a new dim `dim`: n of [2, 3] give [n, 2, 3]. */
 export function stack(tensors: readonly Tensor[], dim = 0): Tensor {

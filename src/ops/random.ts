@@ -1,5 +1,5 @@
 import { drawSeed } from "../graph/generator.ts";
-import type { Shape } from "../graph/shape.ts";
+import { listOf, type Numbers, type Shape } from "../graph/shape.ts";
 import { apply, type Tensor } from "../tensor/tensor.ts";
 import { randOp } from "./constant.ts";
 import { checkShape, tensor } from "./leaf.ts";
@@ -12,15 +12,15 @@ function uniform(shape: Shape, seed: Tensor, offset: number): Tensor {
 }
 
 /** Uniform f32 in [0, 1): `rand(2, 3)` or `rand([2, 3])`. `manualSeed` makes the numbers repeat. */
-export function rand(...sizes: readonly number[] | readonly [Shape]): Tensor {
-  const shape = sizes.flat();
+export function rand(...sizes: Numbers): Tensor {
+  const shape = listOf(sizes);
   checkShape("rand", shape);
   return uniform(shape, nextSeed(), 0);
 }
 
 /** Standard normal f32, by the Box-Muller transform: `randn(2, 3)` or `randn([2, 3])`. */
-export function randn(...sizes: readonly number[] | readonly [Shape]): Tensor {
-  const shape = sizes.flat();
+export function randn(...sizes: Numbers): Tensor {
+  const shape = listOf(sizes);
   checkShape("randn", shape);
   const seed = nextSeed();
   const radius = uniform(shape, seed, 0).neg().add(1).log().mul(-2).sqrt(); // log(1 - u): u may be 0

@@ -2,7 +2,7 @@ import type { DType } from "../graph/dtype.ts";
 import { isFloat } from "../graph/dtype.ts";
 import type { Attrs } from "../graph/node.ts";
 import type { Op, Reducer } from "../graph/op.ts";
-import { normalizeDim, normalizeDims, numel, sameShape } from "../graph/shape.ts";
+import { normalizeDim, normalizeDims, numel, sameShape, show } from "../graph/shape.ts";
 import { apply, type Tensor } from "../tensor/tensor.ts";
 import { iotaOp } from "./constant.ts";
 import { defineOp, type Split } from "./define.ts";
@@ -131,6 +131,8 @@ const argminOp = reduction({
 function reduce(op: Op, x: Tensor, dim: Dim | undefined, keepdim: boolean, dtype: DType = x.dtype): Tensor {
   const dims = normalizeDims(op.name, dim, x.ndim).filter((d) => d < x.ndim);
   const kept = x.shape.map((n, i) => (dims.includes(i) ? 1 : n));
+  if (x.numel === 0 && numel(kept) > 0 && [maxOp, minOp, argmaxOp, argminOp].includes(op))
+    throw new Error(`${op.name}: no elements along dims ${show(dims)} of ${show(x.shape)}: expected at least one`);
   const value = sameShape(kept, x.shape) && dtype === x.dtype ? x : apply(op, [x], { dims }, kept, dtype);
   return keepdim
     ? value
@@ -207,6 +209,7 @@ function extremum(op: Op, x: Tensor, dim: number, keepdim: boolean): Extremum {
 export function logsumexp(x: Tensor, dim: Dim, keepdim = false): Tensor {
   if (x.dtype === "f16") return logsumexp(x.to("f32"), dim, keepdim).to("f16");
   const dims = normalizeDims("logsumexp", dim, x.ndim);
+  if (dims.some((d) => x.shape[d] === 0)) return x.exp().sum(dims, keepdim).log(); // log 0
   const top = amax(x.detach(), dims, true).clamp({ min: -3e38, max: 3e38 }); // finite: a row of only -Infinity gives no NaN
   const value = x.sub(top).exp().sum(dims, true).log().add(top);
   return keepdim ? value : dropDims(value, dims);

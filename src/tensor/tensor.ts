@@ -7,7 +7,7 @@ import type { Attrs, Node, OutputSpec } from "../graph/node.ts";
 import type { Op } from "../graph/op.ts";
 import { noteScalar } from "../graph/pending.ts";
 import type { Shape } from "../graph/shape.ts";
-import { numel, show } from "../graph/shape.ts";
+import { listOf, type Numbers, numel, show } from "../graph/shape.ts";
 import * as ew from "../ops/elementwise.ts";
 import * as index from "../ops/indexing.ts";
 import { matmul } from "../ops/matmul.ts";
@@ -223,35 +223,33 @@ export class Tensor {
   where(cond: Tensor, other: Operand): Tensor { return ew.where(cond, this, other); }
 
   // Movement. These are views: kernels read through their index maps, so most copy nothing.
-  /** The same elements in row-major order. One size may be -1: it follows from the others. */
-  reshape(shape: Shape): Tensor { return move.reshape(this, shape); }
-  /** As `reshape`. */
-  view(shape: Shape): Tensor { return move.reshape(this, shape); }
-  /** Reorders dims: dim i of the result is dim dims[i]. `x.permute([0, 2, 1])` */
-  permute(dims: readonly number[]): Tensor { return move.permute(this, dims); }
+  /** The same elements in row-major order: `x.reshape(2, -1)` or `x.reshape([2, -1])`. One size may be -1: it follows from the others. */
+  reshape(...sizes: Numbers): Tensor { return move.reshape(this, listOf(sizes)); }
+  /** As `reshape`. It never fails for strided tensors, as torch's `view` does. */
+  view(...sizes: Numbers): Tensor { return move.reshape(this, listOf(sizes)); }
+  /** Reorders dims: dim i of the result is dim dims[i]. `x.permute(0, 2, 1)` or `x.permute([0, 2, 1])` */
+  permute(...dims: Numbers): Tensor { return move.permute(this, listOf(dims)); }
   /** Swaps dims a and b. */
   transpose(a: number, b: number): Tensor { return move.transpose(this, a, b); }
-  /** Transpose of a matrix. */
-  t(): Tensor { return move.transpose(this, 0, 1); }
-  /** Broadcasts to `shape`. -1 keeps a size; new dims come first. */
-  expand(shape: Shape): Tensor { return move.expand(this, shape); }
+  /** Transpose of a matrix; a vector or scalar as is. @throws if there are more dims. */
+  t(): Tensor { return move.matrixTranspose(this); }
+  /** Broadcasts to sizes: `x.expand(3, -1)` or `x.expand([3, -1])`. -1 keeps a size; new dims come first. */
+  expand(...sizes: Numbers): Tensor { return move.expand(this, listOf(sizes)); }
   /** Inserts a dim of size 1 before `dim`. */
   unsqueeze(dim: number): Tensor { return move.unsqueeze(this, dim); }
   /** Drops `dim` if its size is 1; without `dim`, every dim of size 1. */
   squeeze(dim?: number): Tensor { return move.squeeze(this, dim); }
   /** Joins dims `start` to `end` (inclusive) into one. */
   flatten(start = 0, end = -1): Tensor { return move.flatten(this, start, end); }
-  /** [start, stop, step] per dim; negative counts from the end, null is open. `x.slice([[1, -1], [null, null, 2]])` */
+  /** [start, stop, step] per dim; negative counts from the end, null is open. `x.slice([[1, -1], [null, null, 2]])`. Mixed with numbers and tensors: `at`. */
   slice(spec: move.SliceSpec): Tensor { return move.slice(this, spec); }
   /** Elements `start` to `start + length - 1` of one dim. */
   narrow(dim: number, start: number, length: number): Tensor { return move.narrow(this, dim, start, length); }
   /** Element `i` of one dim, which is dropped. Negative counts from the end. */
   select(dim: number, i: number): Tensor { return move.select(this, dim, i); }
-  /** Reverses the order of elements along dims. */
-  flip(dims: number | readonly number[]): Tensor { return move.flip(this, dims); }
-  /** Shifts elements along `dim` by `shift`, cyclically. */
-  roll(shift: number, dim: number): Tensor { return move.roll(this, shift, dim); }
-  /** Constant padding: [before, after] per dim. Negative amounts crop. `x.pad([[0, 0], [1, 1]])` */
+  /** Reverses the order of elements along dims: `x.flip(0, 1)` or `x.flip([0, 1])`. */
+  flip(...dims: Numbers): Tensor { return move.flip(this, listOf(dims)); }
+  /** Constant padding: [before, after] per dim. Negative amounts crop. `x.pad([[0, 0], [1, 1]])`; for other modes see the function `pad`. */
   pad(pads: readonly (readonly [number, number])[], value = 0): Tensor { return move.pad(this, pads, value); }
   /** Sliding windows of `dim` as a new last dim: [..., n, ...] -> [..., windows, ..., size]. */
   unfold(dim: number, size: number, step: number, dilation = 1): Tensor { return move.unfold(this, dim, size, step, dilation); }
@@ -259,8 +257,6 @@ export class Tensor {
   split(sizes: number | readonly number[], dim = 0): Tensor[] { return move.split(this, sizes, dim); }
   /** At most n parts of equal size (the last may be smaller). */
   chunk(n: number, dim = 0): Tensor[] { return move.chunk(this, n, dim); }
-  /** Repeats each slice of `dim` n times in a row. */
-  repeatInterleave(n: number, dim: number): Tensor { return move.repeatInterleave(this, n, dim); }
   /** Zeroes elements above a diagonal of the last two dims; 0 is the main diagonal. */
   tril(diagonal = 0): Tensor { return index.triangle(this, diagonal, "lower"); }
   /** Zeroes elements below a diagonal of the last two dims; 0 is the main diagonal. */

@@ -24,22 +24,20 @@ const groups: readonly Group[] = [
     issue: 12,
     why: "missing",
     names: `
-      acos acosh adaptive_max_pool2d addcdiv addcmul affine_grid all allclose_equal aminmax any argsort asin
-      asinh at at_set atan atan2 atanh batch_norm binary_cross_entropy binary_cross_entropy_with_logits
-      bincount bitwise_and bitwise_left_shift bitwise_not bitwise_or bitwise_right_shift bitwise_xor
-      broadcast_to bucketize cdist celu conv1d conv3d conv_transpose1d conv_transpose2d conv_transpose3d
-      copysign cosh cosine_embedding_loss cosine_similarity count_nonzero ctc_loss cummax cummin cumprod diag
-      diag_embed diagonal diff dstack elu embedding_bag erfc erfinv exp2 expand_as expm1 floor_divide fmax
-      fmin fmod fold frac gaussian_nll_loss glu grid_sample hardshrink hardsigmoid hardswish hardtanh
-      hinge_embedding_loss histc hstack huber_loss hypot index_copy index_fill index_put instance_norm
-      isclose kl_div kthvalue l1_loss leaky_relu lerp linspace log10 log1p log2 logaddexp logcumsumexp logit
-      logsigmoid logspace margin_ranking_loss masked_scatter masked_select max_pool1d max_pool3d median
-      meshgrid mish mod_scalar mode movedim multi_margin_loss multilabel_soft_margin_loss nanmean nanmedian
-      nanquantile nansum nll_loss nonzero norm normalize one_hot pad_modes pairwise_distance pixel_shuffle
-      pixel_unshuffle poisson_nll_loss prelu quantile relu6 remainder repeat rot90 scatter scatter_reduce
-      searchsorted selu sinc sinh smooth_l1_loss soft_margin_loss softmin softplus_beta softshrink softsign
-      sort std take take_along_dim tan tanhshrink tensor_split threshold tile tri_indices triplet_margin_loss
-      trunc unbind unflatten unfold unique unique_consecutive var_mean vstack xlogy`,
+      acos acosh adaptive_max_pool2d addcdiv addcmul affine_grid all allclose_equal aminmax any argsort
+      asin asinh atan atan2 atanh batch_norm binary_cross_entropy binary_cross_entropy_with_logits bincount
+      bitwise_and bitwise_left_shift bitwise_not bitwise_or bitwise_right_shift bitwise_xor bucketize cdist
+      celu conv1d conv3d conv_transpose1d conv_transpose2d conv_transpose3d copysign cosh
+      cosine_embedding_loss cosine_similarity count_nonzero ctc_loss cummax cummin cumprod elu
+      embedding_bag erfc erfinv exp2 expm1 floor_divide fmax fmin fmod frac gaussian_nll_loss glu
+      grid_sample hardshrink hardsigmoid hardswish hardtanh hinge_embedding_loss histc huber_loss hypot
+      instance_norm isclose kl_div kthvalue l1_loss leaky_relu lerp log10 log1p log2 logaddexp logcumsumexp
+      logit logsigmoid margin_ranking_loss max_pool1d max_pool3d median mish mod_scalar mode
+      multi_margin_loss multilabel_soft_margin_loss nanmean nanmedian nanquantile nansum nll_loss norm
+      normalize pairwise_distance pixel_shuffle pixel_unshuffle poisson_nll_loss prelu quantile relu6
+      remainder searchsorted selu sinc sinh smooth_l1_loss soft_margin_loss softmin softplus_beta
+      softshrink softsign sort std tan tanhshrink threshold triplet_margin_loss trunc unique
+      unique_consecutive var_mean xlogy`,
   },
   {
     kind: "ops",
@@ -52,16 +50,11 @@ const groups: readonly Group[] = [
       cross_entropy_ext: weight_mean weight_smooth_mean prob_mean weight_sum weight_smooth_sum prob_sum weight_none weight_smooth_none prob_none prob_smooth_weight ignore_weight_smooth spatial_prob unbatched
       div_mode: trunc trunc_i32 floor floor_i32
       embedding_ext: padding negative 2d
-      eye: wide tall
-      flatten: scalar
       interpolate_ext: linear linear_align nearest_1d nearest_exact_1d nearest_exact_2d area scale_two scale_half scale_pair trilinear
       layer_norm_ext: two_dims three_dims
       logical: logical_xor_bool logical_xor_f32 logical_xor_i32
       max_pool2d_indices: basic overlap pairs dilated ceil negative
-      repeat_interleave_ext: each each_last flat
-      roll_flip_ext: roll_two roll_flat fliplr flipud
-      topk_ext: smallest d0 middle_smallest
-      transpose_T: t_vector T mT`,
+      topk_ext: smallest d0 middle_smallest`,
   },
   {
     kind: "ops",

@@ -32,7 +32,7 @@ async function problemsOf({ name }: Case, file: TensorFiles, v: Variant): Promis
     inputs[key] = await read(file, `${v.name}/in.${key}`);
     if (v.grads.includes(key)) inputs[key].requiresGrad_();
   }
-  const outputs = [calls[name](inputs, v.attrs)].flat();
+  const outputs = [await calls[name](inputs, v.attrs)].flat();
   const names = Object.keys(v.outputs);
   if (outputs.length !== names.length) return [`${outputs.length} outputs, expected ${names.length}`];
   for (const [i, output] of names.entries()) {

@@ -24,8 +24,8 @@ const cases: [call: () => unknown, message: string][] = [
   [() => x.transpose(0, 2), "transpose: dim 2 is out of range for a tensor of 2 dims"],
   [() => x.expand([3, 3]), "expand: shapes do not broadcast: [2,3] and [3,3]"],
   [() => x.expand([3]), "expand: [2,3] does not broadcast to [3]"],
-  [() => x.slice([[2]]), "slice: [2:] of dim 0 of [2,3] is empty"],
-  [() => x.slice([[0, 2, 0]]), "slice: step must be a positive integer, got 0"],
+  [() => x.slice([[0, 2, 0]]), "slice: [0,2,0] of dim 0 of [2,3]: expected whole numbers, and a step above 0"],
+  [() => x.slice([[0.5]]), "slice: [0.5] of dim 0 of [2,3]: expected whole numbers"],
   [() => x.narrow(1, 2, 2), "narrow: 2 elements from 2 do not lie in dim 1 of [2,3]"],
   [() => x.select(0, 2), "select: index 2 is out of range for dim 0 of [2,3]"],
   [() => x.pad([[1, 1]]), "pad: 1 pairs for a tensor of shape [2,3]"],
@@ -78,10 +78,10 @@ const cases: [call: () => unknown, message: string][] = [
   [() => sg.manualSeed(0.5), "manualSeed: an integer expected, got 0.5"],
   [() => tensor([[1, 2], [3]]), "tensor: nested arrays are ragged: expected [2,2] throughout"],
   [() => tensor([1, 2, 3], { shape: [2, 2] }), "tensor: 3 values do not fill shape [2,2] (4)"],
-  [() => tensor([]), "tensor: sizes must be positive integers, got [0]"],
+  [() => tensor([1], { shape: [-1] }), "tensor: sizes must be whole numbers, got [-1]"],
   [() => tensor([0.5], { dtype: "i32" }), "tensor: 0.5 is not a value of dtype i32"],
   [() => tensor([-1], { dtype: "u32" }), "tensor: -1 is not a value of dtype u32"],
-  [() => sg.zeros(2, 0), "zeros: sizes must be positive integers, got [2,0]"],
+  [() => sg.zeros(2, 0.5), "zeros: sizes must be whole numbers, got [2,0.5]"],
   [() => sg.arange(3, 1), "arange: no values from 3 to 1 by 1"],
 ];
 

@@ -2,7 +2,9 @@
 import type { Tensor } from "../../../src/tensor/tensor.ts";
 
 export type Inputs = Record<string, Tensor>;
-export type Call = (x: Inputs, attrs: any) => Tensor | readonly Tensor[];
+type Results = Tensor | readonly Tensor[];
+/** Where the shape of a result is data, a promise. */
+export type Call = (x: Inputs, attrs: any) => Results | Promise<Results>;
 
 export const unary =
   (f: (x: Tensor) => Tensor): Call =>
