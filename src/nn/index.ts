@@ -1,6 +1,27 @@
 import "../tensor/methods/index.ts";
 
+export {
+  Adadelta,
+  type AdadeltaOptions,
+  Adagrad,
+  type AdagradOptions,
+  Adam,
+  Adamax,
+  type AdamOptions,
+  type AdaptiveOptions,
+  Lion,
+  type LionOptions,
+  type MomentOptions,
+  NAdam,
+  type NAdamOptions,
+  RAdam,
+  RMSprop,
+  type RMSpropOptions,
+  Rprop,
+  type RpropOptions,
+} from "./adaptive.ts";
 export { ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential } from "./containers.ts";
+export { EMA } from "./ema.ts";
 export {
   calculateGain,
   constant,
@@ -60,9 +81,11 @@ export {
   type StateDict,
   type StateDifference,
 } from "./module.ts";
+export { Muon, type MuonOptions } from "./muon.ts";
 export { AdamW, type AdamWOptions, SGD, type SGDOptions } from "./optim.ts";
 export {
   clipGradNorm,
+  clipGradValue,
   decayMatrices,
   Optimizer,
   type OptimizerOptions,
@@ -80,4 +103,30 @@ export {
   quantizeLinears,
 } from "./quantized.ts";
 export { LossScaler, type LossScalerOptions } from "./scaler.ts";
-export { constantSchedule, cosineSchedule, linearSchedule, type Schedule, type ScheduleOptions } from "./schedule.ts";
+export {
+  type CyclicOptions,
+  chainedSchedule,
+  constantSchedule,
+  cosineRestarts,
+  cosineSchedule,
+  cyclicSchedule,
+  exponentialSchedule,
+  lambdaSchedule,
+  linearSchedule,
+  multiplicativeSchedule,
+  multiStepSchedule,
+  type OneCycleOptions,
+  oneCycleMomentum,
+  oneCycleSchedule,
+  type PlateauOptions,
+  type PlateauSchedule,
+  type PlateauState,
+  polynomialSchedule,
+  rampSchedule,
+  reducedSchedule,
+  reduceOnPlateau,
+  type Schedule,
+  type ScheduleOptions,
+  sequentialSchedule,
+  stepSchedule,
+} from "./schedule.ts";

@@ -28,6 +28,8 @@ export interface OptimizerOptions {
   schedule?: Schedule;
   /** Scales all gradients so that their global norm is at most this. Default: no limit. */
   maxNorm?: number;
+  /** Limits every element of the gradients to [-clipValue, clipValue], before `maxNorm`. Default: no limit. */
+  clipValue?: number;
   /** Whether `step` uses the mean or the sum of the gradients that `accumulate` has added up. Default "mean". */
   accumulation?: "mean" | "sum";
 }
@@ -46,6 +48,12 @@ export interface Group {
   /** Sum of the gradients of earlier micro-batches, [size]. */
   accumulated?: Tensor;
 }
+
+/** Learning rate and weight decay of a group. */
+type Rates = Pick<Group, "lr" | "weightDecay">;
+
+/** The first state of a group of `size` elements. */
+type StateOf = (size: number, group: Pick<Group, "params" | "lr">) => Record<string, Tensor>;
 
 /** Arguments of an update rule. */
 export interface Update {
@@ -67,7 +75,8 @@ export interface Update {
  * reuses the plan of the first.
  */
 export abstract class Optimizer {
-  readonly groups: readonly Group[];
+  /** Parameters that share a rate, in the order in which they were given. */
+  readonly groups: Group[];
   /** Steps taken. */
   steps = 0;
   /** Global norm of the gradients of the last step, before clipping, 0-d. Set only with `maxNorm`. */
@@ -75,42 +84,66 @@ export abstract class Optimizer {
   readonly #options: OptimizerOptions;
   readonly #schedule: Schedule;
   #passes = 0; // backward passes summed in `accumulated`
-  readonly #packed: Promise<unknown>;
+  #packed: Promise<unknown> = Promise.resolve();
+  readonly #name: string;
+  readonly #stateOf: StateOf;
 
   constructor(
     name: string,
     params: Iterable<Tensor> | readonly ParameterGroup[],
     options: OptimizerOptions,
-    stateOf: (size: number) => Record<string, Tensor>,
+    stateOf: StateOf,
   ) {
-    const { lr = 1e-3, weightDecay = 0, schedule = constantSchedule(), maxNorm } = options;
+    const { lr = 1e-3, weightDecay = 0, schedule = constantSchedule(), maxNorm, clipValue } = options;
     checkFinite(name, { lr, weightDecay });
+    if (clipValue !== undefined && !(clipValue > 0 && Number.isFinite(clipValue)))
+      throw new RangeError(`${name}: clipValue must be positive, got ${clipValue}`);
     if (maxNorm !== undefined && !(maxNorm > 0 && Number.isFinite(maxNorm)))
       throw new RangeError(`${name}: maxNorm must be positive, got ${maxNorm}`);
+    this.#name = name;
+    this.#stateOf = stateOf;
     const list = [...params] as Tensor[] | ParameterGroup[];
-    const given: ParameterGroup[] =
-      list.length > 0 && "params" in list[0] ? (list as ParameterGroup[]) : [{ params: list as Tensor[] }];
-    const seen = new Set<Tensor>();
-    this.groups = given.flatMap((group) => {
-      const params = [...group.params].filter((p) => p.requiresGrad);
-      for (const p of params) {
-        if (seen.has(p)) throw new Error(`${name}: a parameter of shape ${show(p.shape)} is listed twice`);
-        if (p.dtype !== "f32")
-          throw new TypeError(`${name}: expected f32 parameters, one of shape ${show(p.shape)} is ${p.dtype}`);
-        seen.add(p);
-      }
-      if (params.length === 0) return [];
-      const { offsets, total: size } = packOffsets(params.map((p) => numel(p.shape)));
-      const rates = { lr: group.lr ?? lr, weightDecay: group.weightDecay ?? weightDecay };
-      checkFinite(name, rates);
-      return [{ params, offsets, size, ...rates, state: stateOf(size) }];
-    });
+    const given = isGroups(list) ? list : [{ params: list }];
+    this.groups = [];
+    for (const group of given) this.#add(group, { lr, weightDecay });
     if (this.groups.length === 0)
       throw new Error(`${name}: no parameters to train: the list is empty, or all parameters are frozen`);
     this.#options = options;
     this.#schedule = schedule;
-    this.#packed = Promise.all(this.groups.map((group) => packParameters(group.params)));
+  }
+
+  /**
+   * Adds parameters, which the next `step` updates too: layers that are unfrozen later, say. Their state starts anew.
+   * @throws if one is listed already, is not f32, or gradients have been accumulated since the last step
+   */
+  addParamGroup(group: ParameterGroup): void {
+    if (this.#passes > 0)
+      throw new Error(`${this.#name}.addParamGroup: call it after step(), not between micro-batches`);
+    const { lr = 1e-3, weightDecay = 0 } = this.#options;
+    if (!this.#add(group, { lr, weightDecay }))
+      throw new Error(`${this.#name}.addParamGroup: no parameters to train: the list is empty, or all are frozen`);
+  }
+
+  /** Adds a group, unless it has no parameter that requires grad. */
+  #add(group: ParameterGroup, defaults: Rates): boolean {
+    const name = this.#name;
+    const params = [...group.params].filter((p) => p.requiresGrad);
+    const seen = new Set(this.groups.flatMap((g) => g.params));
+    for (const p of params) {
+      if (seen.has(p)) throw new Error(`${name}: a parameter of shape ${show(p.shape)} is listed twice`);
+      if (p.dtype !== "f32")
+        throw new TypeError(`${name}: expected f32 parameters, one of shape ${show(p.shape)} is ${p.dtype}`);
+      seen.add(p);
+    }
+    if (params.length === 0) return false;
+    const { offsets, total: size } = packOffsets(params.map((p) => numel(p.shape)));
+    const rates = { lr: group.lr ?? defaults.lr, weightDecay: group.weightDecay ?? defaults.weightDecay };
+    checkFinite(name, rates);
+    const state = this.#stateOf(size, { params, lr: rates.lr });
+    this.groups.push({ params, offsets, size, ...rates, state });
+    this.#packed = Promise.all([this.#packed, packParameters(params)]);
     this.#packed.catch(() => undefined); // the first step reports the error
+    return true;
   }
 
   /** Returns the new parameters, [size], and assigns the new state. */
@@ -144,7 +177,7 @@ export abstract class Optimizer {
     const rates = this.learningRates();
     checkFinite(this.constructor.name, Object.fromEntries(rates.map((lr, i) => [`learning rate of group ${i}`, lr])));
     withoutRecording(() => {
-      const gradients = this.#meanGradients();
+      const gradients = this.#meanGradients().map((g) => limited(g, this.#options.clipValue));
       const scale = this.#clip(gradients);
       this.groups.forEach((group, i) => {
         const p = this.update({
@@ -275,6 +308,20 @@ export function clipGradNorm(params: Iterable<Tensor>, maxNorm: number): Tensor 
 }
 
 /**
+ * Limits every element of the gradients of `params` to [-value, value]. The option `clipValue` of an optimizer does the same
+ * in `step`.
+ */
+export function clipGradValue(params: Iterable<Tensor>, value: number): void {
+  if (!(value > 0 && Number.isFinite(value)))
+    throw new RangeError(`clipGradValue: value must be positive, got ${value}`);
+  withoutRecording(() => {
+    for (const p of params) if (p.grad) p.grad = limited(p.grad, value);
+  });
+}
+
+const limited = (g: Tensor, value?: number): Tensor => (value === undefined ? g : g.clamp({ min: -value, max: value }));
+
+/**
  * Two groups: matrices with weight decay, and vectors (biases, norms) without.
  * @example new AdamW(decayMatrices(model.parameters(), 0.01), { lr: 3e-4 })
  */
@@ -311,3 +358,22 @@ export function checkFinite(name: string, values: Record<string, number>): void 
       throw new RangeError(`${name}: ${key} must be a finite number >= 0, got ${value}`);
   }
 }
+
+const sharedOptions = ["lr", "weightDecay", "schedule", "maxNorm", "clipValue", "accumulation"];
+
+/** @throws if `options` has a name that is neither one of all optimizers nor in `own`. */
+export function checkOptions(name: string, options: object, own: readonly string[]): void {
+  const known = [...sharedOptions, ...own];
+  for (const key of Object.keys(options))
+    if (!known.includes(key)) throw new TypeError(`${name}: unknown option ${key}; options: ${known.join(", ")}`);
+}
+
+/** @throws unless both are in [0, 1). */
+export function checkBetas(name: string, betas: readonly number[]): void {
+  if (betas.length !== 2 || !betas.every((b) => b >= 0 && b < 1))
+    throw new RangeError(`${name}: betas must be in [0, 1), two numbers, got ${betas}`);
+}
+
+/** Whether an optimizer was given groups of parameters rather than parameters. */
+export const isGroups = (list: readonly Tensor[] | readonly ParameterGroup[]): list is readonly ParameterGroup[] =>
+  list.length > 0 && "params" in list[0];

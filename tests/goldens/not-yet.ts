@@ -90,30 +90,6 @@ const groups: readonly Group[] = [
     names: "conv2d-circular conv2d-reflect conv2d-replicate embedding layernorm-2d sequential-cnn",
   },
   {
-    kind: "optim",
-    issue: 12,
-    why: "missing",
-    names: `
-      adadelta adagrad adagrad-decay adagrad-maximize adam adam-amsgrad adam-default adam-groups adamax lion muon
-      muon-rms nadam radam rmsprop rmsprop-centered rmsprop-momentum rprop`,
-  },
-  {
-    kind: "optim",
-    issue: 12,
-    why: "option",
-    names: `
-      adamw-amsgrad sgd-clip-value sgd-dampening sgd-onecycle`,
-  },
-  {
-    kind: "optim",
-    issue: 12,
-    why: "missing",
-    names: `
-      schedulers: ChainedScheduler ConstantLR CosineAnnealingLR CosineAnnealingWarmRestarts CyclicLR ExponentialLR
-      schedulers: LambdaLR LinearLR MultiStepLR MultiplicativeLR OneCycleLR PolynomialLR ReduceLROnPlateau
-      schedulers: SequentialLR StepLR`,
-  },
-  {
     kind: "models",
     issue: 16,
     why: "missing",
