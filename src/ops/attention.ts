@@ -224,6 +224,7 @@ export function scaledDotProductAttention(q: Tensor, k: Tensor, v: Tensor, optio
   if (window !== undefined && (!isCausal || !Number.isInteger(window) || window < 1))
     fail(`a window is a positive integer and needs isCausal, got ${window}`);
   const [B, H, T, D] = q.shape;
+  if (k.shape[2] === 0) return expand(q.narrow(3, 0, 0).sum(3, true), q.shape); // no keys: zeros, with a gradient of zeros
   const full4 = [B, H, T, k.shape[2]];
   const fit = (t: Tensor, name: string): Tensor =>
     sameShape(broadcastShapes(`scaledDotProductAttention ${name}`, t.shape, full4), full4)

@@ -207,6 +207,8 @@ export function embedding(ids: Tensor, weight: Tensor): Tensor {
 
 /** Keeps one triangle of the last two dims, diagonal included. The other elements become 0. */
 export function triangle(x: Tensor, diagonal: number, part: "lower" | "upper"): Tensor {
+  if (!Number.isInteger(diagonal))
+    throw new RangeError(`${part === "lower" ? "tril" : "triu"}: diagonal ${diagonal}: expected a whole number`);
   if (x.ndim < 2)
     throw new Error(`${part === "lower" ? "tril" : "triu"}: at least two dims expected, got ${show(x.shape)}`);
   const [rows, columns] = [

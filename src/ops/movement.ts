@@ -178,6 +178,17 @@ export function expand(x: Tensor, shape: Shape): Tensor {
   return sameShape(full, aligned.shape) ? aligned : apply(expandOp, [aligned], {}, full, x.dtype);
 }
 
+/** As `expand`, for sizes that a user gives: whole numbers, and no dim of size 1 shrinks to 0. */
+export function expandTo(x: Tensor, shape: Shape): Tensor {
+  const lead = shape.length - x.ndim;
+  const bad = shape.some((n, i) => !Number.isInteger(n) || n < -1 || (n === 0 && x.shape[i - lead] === 1));
+  if (bad)
+    throw new RangeError(
+      `expand: ${show(x.shape)} to ${show(shape)}: expected whole sizes, and -1 for a size that stays; a dim of size 1 does not shrink to 0`,
+    );
+  return expand(x, shape);
+}
+
 /** Per dim [start, stop, step], as in Python: negative counts from the end, null is open. Missing dims stay whole. */
 export type SliceSpec = readonly (readonly [start?: number | null, stop?: number | null, step?: number | null])[];
 
@@ -233,14 +244,14 @@ export function pad(x: Tensor, pads: readonly (readonly [number, number])[], val
     throw new Error(
       `pad: ${pads.length} pairs for a tensor of shape ${show(x.shape)}: expected ${x.ndim}, one [before, after] per dim`,
     );
+  if (!pads.flat().every(Number.isInteger))
+    throw new RangeError(`pad: ${JSON.stringify(pads)} for ${show(x.shape)}: expected whole numbers`);
   const cropped = slice(
     x,
     pads.map(([a, b], i) => [Math.max(0, -a), x.shape[i] - Math.max(0, -b)]),
   );
   const grown = pads.map(([a, b]) => [Math.max(0, a), Math.max(0, b)] as const);
   const shape = cropped.shape.map((n, i) => n + grown[i][0] + grown[i][1]);
-  if (!shape.every(Number.isInteger))
-    throw new RangeError(`pad: amounts must be integers, got ${JSON.stringify(pads)}`);
   if (sameShape(shape, cropped.shape)) return cropped;
   checkValue("pad", value, x.dtype);
   const fill = x.dtype === "bool" ? Number(value !== 0) : value;

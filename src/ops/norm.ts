@@ -133,7 +133,9 @@ export function groupNorm(x: Tensor, groups: number, weight?: Tensor | null, bia
   const perChannel = (v: Tensor): Tensor => v.reshape([C, ...x.shape.slice(2).map(() => 1)]);
   if (weight) checkVector("groupNorm", "weight", weight, C);
   if (bias) checkVector("groupNorm", "bias", bias, C);
-  const normal = layerNorm(x.reshape([B, groups, numel(x.shape) / (B * groups)]), null, null, eps).reshape(x.shape);
+  const normal = layerNorm(x.reshape([B, groups, (C / groups) * numel(x.shape.slice(2))]), null, null, eps).reshape(
+    x.shape,
+  );
   const scaled = weight ? normal.mul(perChannel(weight)) : normal;
   return bias ? scaled.add(perChannel(bias)) : scaled;
 }

@@ -153,7 +153,8 @@ export function mean(x: Tensor, dim?: Dim, keepdim = false): Tensor {
   const dims = normalizeDims("mean", dim, x.ndim).filter((d) => d < x.ndim);
   const count = dims.reduce((n, d) => n * x.shape[d], 1);
   // Divides before it drops dims: 0-d values are read back, and so only the result may be one.
-  const value = sum(isFloat(x.dtype) ? x : x.to("f32"), dims, true).mul(1 / count);
+  const total = sum(isFloat(x.dtype) ? x : x.to("f32"), dims, true);
+  const value = count === 0 ? total.add(NaN) : total.mul(1 / count); // drivers fold 0 times infinity to 0
   return keepdim ? value : dropDims(value, dims);
 }
 
@@ -165,7 +166,8 @@ export function variance(
   if (x.dtype === "f16") return variance(x.to("f32"), { dim, correction, keepdim }).to("f16");
   const dims = normalizeDims("var", dim, x.ndim);
   const count = dims.reduce((n, d) => n * x.shape[d], 1);
-  const value = sum(x.sub(mean(x, dims, true)).square(), dims, true).mul(1 / Math.max(0, count - correction));
+  const total = sum(x.sub(mean(x, dims, true)).square(), dims, true);
+  const value = count === 0 ? total.add(NaN) : total.mul(1 / Math.max(0, count - correction));
   return keepdim ? value : dropDims(value, dims);
 }
 

@@ -1,12 +1,14 @@
+import { isFloat } from "../graph/dtype.ts";
 import type { SplitContext, SplitNode, Stretch } from "../graph/op.ts";
 import { apply, applyMany, type Tensor } from "../tensor/tensor.ts";
+import { full } from "./constant.ts";
 import type { Split } from "./define.ts";
 import { where } from "./elementwise.ts";
 import { cat, expand } from "./movement.ts";
 import { positionsAlong } from "./reduce.ts";
 
-// `split` rules: ops on tensors larger than one binding become ops on parts. Elementwise ops need no rule: code generation
-// cuts their kernels. A part that is still too large is split again.
+// `split` rules: ops on tensors larger than one binding become ops on parts, reductions of nothing their identity.
+// Elementwise ops need no rule: code generation cuts their kernels. A part that is still too large is split again.
 
 /** Splits a reduction. Parts along a kept dim are concatenated; parts along a reduced dim are combined. */
 export function splitReduction(combine: (a: Tensor, b: Tensor) => Tensor): Split<{ dims: readonly number[] }> {
@@ -38,6 +40,7 @@ function reduceParts(
   cx: SplitContext,
   combine: (parts: readonly ReducedPart[], dim: number) => Tensor,
 ): Tensor[] | undefined {
+  if (x.numel === 0) return [full(node.shape, node.op.reducer!.init(isFloat(node.dtype)), node.dtype)];
   const cut = cx.cut();
   if (!cut) return undefined;
   const { dim } = cut;

@@ -234,7 +234,7 @@ export class Tensor {
   /** Transpose of a matrix; a vector or scalar as is. @throws if there are more dims. */
   t(): Tensor { return move.matrixTranspose(this); }
   /** Broadcasts to sizes: `x.expand(3, -1)` or `x.expand([3, -1])`. -1 keeps a size; new dims come first. */
-  expand(...sizes: Numbers): Tensor { return move.expand(this, listOf(sizes)); }
+  expand(...sizes: Numbers): Tensor { return move.expandTo(this, listOf(sizes)); }
   /** Inserts a dim of size 1 before `dim`. */
   unsqueeze(dim: number): Tensor { return move.unsqueeze(this, dim); }
   /** Drops `dim` if its size is 1; without `dim`, every dim of size 1. */

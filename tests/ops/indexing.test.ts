@@ -62,6 +62,11 @@ const cases: [() => unknown, string][] = [
   [() => zeros(2, 2, 2).diag(), "diag: expected a vector or a matrix, got [2,2,2]"],
   [() => x.diagonal({ dim1: 1 }), "diagonal: dims 1 and 1 for [2,3]: expected two different dims"],
   [() => x.broadcastTo(3), "broadcastTo: [2,3] does not broadcast to [3]"],
+  [() => ones(1).expand(0), "expand: [1] to [0]: expected whole sizes"],
+  [() => ones(1).expand(2.5), "expand: [1] to [2.5]: expected whole sizes"],
+  [() => x.pad([[0.5, 0], [0, 0]]), "pad: [[0.5,0],[0,0]] for [2,3]: expected whole numbers"], // biome-ignore format: pairs
+  [() => x.tril(0.5), "tril: diagonal 0.5: expected a whole number"],
+  [() => x.roll(0.5, 0), "roll: shifts [0.5] of [2,3]: expected whole numbers"],
   [() => sg.pad(x, [1]), "pad: amounts [1] for [2,3]: expected whole numbers, before and after"],
   [() => sg.pad(x, [3, 0], { mode: "reflect" }), "pad: 3 and 0 in mode reflect of dim 1 of [2,3]: expected at most 2"],
   [() => sg.pad(x, [1, 0], { mode: "mirror" as never }), "pad: unknown mode mirror"],
@@ -168,6 +173,26 @@ describe.each(["reference", "webgpu"] as const)("on %s", (backend) => {
       .sum()
       .backward();
     expect(leaf.grad!.shape).toEqual([0, 3]);
+  });
+
+  test("a batch of nothing has gradients of zeros", async () => {
+    const gradsOf = async (f: (...w: sg.Tensor[]) => sg.Tensor, ...shapes: number[][]) => {
+      const w = shapes.map((shape) => ones(shape).requiresGrad_());
+      f(...w)
+        .sum()
+        .backward();
+      const grads = await Promise.all(w.map((t) => t.grad!.data()));
+      return grads.every((g, i) => g.length === w[i].numel && g.every((v) => v === 0));
+    };
+    expect(await gradsOf((w, b) => sg.layerNorm(zeros(0, 3), w, b), [3], [3])).toBe(true);
+    expect(await gradsOf((w) => sg.rmsNorm(zeros(0, 3), w), [3])).toBe(true);
+    expect(await gradsOf((w, b) => sg.groupNorm(zeros(0, 4, 2), 2, w, b), [4], [4])).toBe(true);
+    expect(await gradsOf((w, b) => sg.linear(zeros(0, 5, 3), w, b), [2, 3], [2])).toBe(true);
+    expect(await gradsOf((w, b) => sg.conv2d(zeros(0, 3, 4, 4), w, b), [2, 3, 3, 3], [2])).toBe(true);
+    expect(
+      await gradsOf((w) => sg.scaledDotProductAttention(w, zeros(1, 2, 0, 4), zeros(1, 2, 0, 4)), [1, 2, 3, 4]),
+    ).toBe(true);
+    expect(await gradsOf((w) => zeros(0, 3).mul(w).softmax(0), [3])).toBe(true);
   });
 
   test("random numbers: ranges, orders, proportions", async () => {

@@ -74,7 +74,10 @@ class Expansion implements Expanded {
       return;
     }
     const given = n.src.map((s) => this.standIn.get(s) ?? s);
-    const parts = this.large ? splitNode(withSources(n, given), this.target.info.maxBindingBytes) : undefined;
+    const parts =
+      this.large || given.some(isEmpty)
+        ? splitNode(withSources(n, given), this.target.info.maxBindingBytes)
+        : undefined;
     if (parts) return this.replace(n, parts, seq);
     const src = n.op.arena ? this.arenaSources(given, seq) : n.op.inPlace ? this.writableSources(n, given, seq) : given;
     if (needsWidening(n, src)) return this.insertWidened(n, src, seq, user);
@@ -124,7 +127,7 @@ class Expansion implements Expanded {
   private replace(n: Node, outputs: readonly Node[], seq: number): void {
     const fresh = below(outputs, (s) => s.realized || this.sequence.has(s) || this.standIn.has(s));
     for (const s of [...outputs, ...fresh.flatMap((inner) => inner.src)])
-      if (s.realized && !this.leaves.has(s))
+      if (s.realized && !this.leaves.has(s) && !isEmpty(s))
         throw new Error(
           `${n.op.name}: its fallback made a tensor from values of the host, which no plan can hold; make it an input of the op, or use full, arange or another op without inputs${n.op.origin ? `\n    defined ${n.op.origin.place}` : ""}`,
         );
@@ -200,6 +203,9 @@ class Expansion implements Expanded {
     });
   }
 }
+
+/** No kernel reads a value without elements. */
+const isEmpty = (n: Node): boolean => n.shape.includes(0);
 
 /** How often nodes of a graph are used, and by which node last. */
 class Consumers {
