@@ -1,3 +1,5 @@
+import "../tensor/methods/index.ts";
+
 export { type Balance, type BalanceOptions, balanceCaptions, contentPhrases } from "./balance.ts";
 export {
   briefInstructions,
@@ -8,6 +10,22 @@ export {
   conversation,
   detailInstructions,
 } from "./conversations.ts";
+export {
+  type Collated,
+  ConcatDataset,
+  collate,
+  DataLoader,
+  type DataLoaderOptions,
+  Dataset,
+  type DatasetLike,
+  type LoaderState,
+  RandomSampler,
+  randomSplit,
+  type Sampler,
+  Subset,
+  TensorDataset,
+  WeightedRandomSampler,
+} from "./loader.ts";
 export { randomOf, shuffled } from "./random.ts";
 export { type FileRecord, readRecords, writeRecords } from "./records.ts";
 export {

@@ -13,6 +13,7 @@ export {
   writeEntries,
 } from "./huggingface.ts";
 export { type FloatType, saveSafetensors, type WriteEntry, type WriteOptions } from "./safetensors.ts";
+export { load, save } from "./save.ts";
 export {
   type ByteChunks,
   browserFiles,

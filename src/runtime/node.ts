@@ -1,4 +1,5 @@
 /** Everything that needs Node: no other file of the library imports a Node module. */
+import { spawn } from "node:child_process";
 import { closeSync, constants, fstatSync, openSync, readFileSync, unlinkSync, writeFileSync, writeSync } from "node:fs";
 import { mkdir, open, realpath, rename, rm, stat } from "node:fs/promises";
 import { homedir, tmpdir } from "node:os";
@@ -190,4 +191,36 @@ function canWrite(descriptor: number): boolean {
 function pointStderr(path: string): void {
   closeSync(STDERR);
   openSync(path, O_WRONLY | O_NOCTTY); // takes the lowest free number
+}
+
+/** Runs a module's text in a child process, which messages reach as structured clones. It ends with this process. */
+export function childProcess(
+  program: string,
+  receive: (message: unknown) => void,
+  ended: (reason: string) => void,
+): { send(message: unknown): void; close(): void } {
+  const child = spawn(process.execPath, ["--input-type=module", "--eval", program], {
+    stdio: ["ignore", "inherit", "inherit", "ipc"],
+    serialization: "advanced",
+  });
+  child.on("message", receive);
+  child.on("error", (error) => ended(error.message));
+  child.on("exit", (code, signal) => ended(signal ? `signal ${signal}` : `exit code ${code}`));
+  const pending = new Set<unknown>();
+  child.on("message", () => pending.delete(pending.values().next().value) && pending.size === 0 && rest(false));
+  /** An idle worker does not keep the program running. */
+  const rest = (busy: boolean): void => {
+    const method = busy ? "ref" : "unref";
+    child[method]();
+    child.channel?.[method]();
+  };
+  rest(false);
+  return {
+    send(message) {
+      pending.add(message);
+      rest(true);
+      child.send(message as object);
+    },
+    close: () => void child.kill(),
+  };
 }
