@@ -87,21 +87,42 @@ export function fromBfloat16(bits: number): number {
   return f32[0];
 }
 
-/** Nearest value of dtype `to`: the definition of a cast, which the reference interpreter uses. */
-export function castValue(x: number, to: DType): number {
-  if (to === "f16") return fromHalf(toHalf(x));
-  if (to === "bool") return Number(x !== 0);
-  if (to === "u32") return Math.min(Math.max(Math.trunc(x), 0), 0xffffffff);
-  return to === "i32" ? Math.min(Math.max(Math.trunc(x), -0x80000000), 0x7fffffff) : x;
+/** A whole number as 32 bits hold it: integers wrap around, on the device and in the reference. Floats stay. */
+export function wrap(x: number, dtype: DType): number {
+  if (dtype === "i32") return x | 0;
+  return dtype === "u32" ? x >>> 0 : x;
 }
 
-/** WGSL of `x` cast to dtype `to`, whose WGSL type is `type`. */
-export const castWgsl = (x: string, to: DType, type: string): string =>
-  to === "f16" && !type.includes("f16") ? halfWgsl(`${type}(${x})`, type) : `${type}(${x})`;
+/** Largest values that f32 and an integer dtype both hold: floats beyond them are cast to these. */
+const MOST = { i32: 2 ** 31 - 128, u32: 2 ** 32 - 256 };
 
-/** WGSL of an f32 rounded to f16. quantizeToF16 may make subnormals (multiples of 2^-24 below 2^-14) zero; this keeps them. */
+/**
+ * x cast to dtype `to`: the definition, which the reference interpreter uses. Floats become integers by truncation, limited to
+ * the range of the dtype; NaN becomes 0. Integers wrap around. NaN is true.
+ */
+export function castValue(x: number, to: DType, from: DType = "f32"): number {
+  if (to === "f16") return fromHalf(toHalf(x));
+  if (to === "bool") return Number(x !== 0);
+  if (to === "f32") return from === "f32" || from === "f16" ? x : Math.fround(x);
+  if (!isFloat(from) || wrap(x, to) === x) return wrap(x, to);
+  const whole = Number.isNaN(x) ? 0 : Math.trunc(x);
+  return to === "u32" ? Math.min(Math.max(whole, 0), MOST.u32) : Math.min(Math.max(whole, -(2 ** 31)), MOST.i32);
+}
+
+/** WGSL of `x`, of dtype `from`, cast to dtype `to`, whose WGSL type is `type`. `x` is a name. */
+export function castWgsl(x: string, from: DType, to: DType, type: string): string {
+  const vector = type.startsWith("vec4");
+  const [float, words] = vector ? ["vec4f", "vec4u"] : ["f32", "u32"];
+  if (to === "f16") return from === "bool" ? `${type}(${x})` : `${type}(${halfWgsl(`${float}(${x})`, float)})`;
+  if (!isFloat(from) || to === "f32") return `${type}(${x})`;
+  const magnitude = `(bitcast<${words}>(${float}(${x})) & ${words}(0x7fffffffu))`;
+  if (to === "bool") return `(${magnitude} != ${words}(0u))`;
+  return `select(${type}(${x}), ${type}(), ${magnitude} > ${words}(0x7f800000u))`;
+}
+
+/** The nearest half. quantizeToF16 makes halves below 2^-14 zero; in f32 these are multiples of 2^-24. */
 const halfWgsl = (x: string, type: string): string =>
-  `select(quantizeToF16(${x}), round(${x} * 16777216.0) * 5.9604645e-8, abs(${x}) < ${type}(6.1035156e-5))`;
+  `select(quantizeToF16(${x}), round(${x} * 16777216.0) * 5.9604644775390625e-8, abs(${x}) < ${type}(6.103515625e-5))`;
 
 /** WGSL function: two f16 in a word. pack2x16float may make subnormals zero; this keeps them. */
 export const PACK_HALVES = `fn pack_halves(v: vec2f) -> u32 {
@@ -120,8 +141,8 @@ const LARGEST_HALF = 65504;
 export function floatLiteral(x: number, type = "f32"): string {
   if (Number.isNaN(x)) throw new Error("NaN is no WGSL constant");
   if (type.includes("f16") && Math.abs(x) > LARGEST_HALF) return floatLiteral(Math.sign(x) * LARGEST_HALF);
-  if (!Number.isFinite(x)) return x > 0 ? "0x1.fffffep+127" : "-0x1.fffffep+127";
   const text = Math.fround(x).toString();
+  if (text.endsWith("Infinity")) return x > 0 ? "0x1.fffffep+127" : "-0x1.fffffep+127";
   return /[.e]/.test(text) ? text : `${text}.0`;
 }
 

@@ -113,6 +113,15 @@ export interface Op<A = any, T = any> {
   readonly cost?: number;
   /** a ∘ b = b ∘ a: the compiler may swap the sources. */
   readonly commutative?: boolean;
+  /** Every element has this value. The op has no sources. */
+  readonly constant?: (attrs: A) => number;
+  /**
+   * Drivers rearrange this op and others with this mark where they share an operand, as if numbers were real: x - x is not 0
+   * for NaN, and (x + y) - y is not x. The compiler hides such an operand from them.
+   */
+  readonly algebra?: boolean;
+  /** The compiler hides the result from drivers, which fold it into the next op: exp(log(x)) is not x below 0. */
+  readonly opaque?: (attrs: A) => boolean;
 
   // view
   /** Where the element at `index` of the node lies in its source. The one rule for GPU and reference. */

@@ -23,6 +23,7 @@ export const copyOp = registerOp<Op>({ name: "copy", kind: "elementwise", wgsl: 
 export const windowOp = registerOp<Op<{ offset: number }>>({ name: "window", kind: "pick" });
 
 interface CastAttrs extends Attrs {
+  from: DType;
   to: DType;
 }
 
@@ -30,6 +31,11 @@ interface CastAttrs extends Attrs {
 export const castFacts = {
   name: "cast",
   kind: "elementwise",
-  wgsl: ([x]: string[], { to }: CastAttrs, type: string) => castWgsl(x, to, type),
-  reference: ([x], { to }, { shape, dtype }) => ({ data: x.data.map((v) => castValue(v, to)), shape, dtype }),
+  wgsl: ([x]: string[], { from, to }: CastAttrs, type: string) => castWgsl(x, from, to, type),
+  opaque: ({ from }) => from === "bool", // else x * cast(mask) is 0 where the mask is, even for NaN
+  reference: ([x], { from, to }, { shape, dtype }) => ({
+    data: x.data.map((v) => castValue(v, to, from)),
+    shape,
+    dtype,
+  }),
 } satisfies Op<CastAttrs>;

@@ -1,6 +1,5 @@
-import { checkValue, type DType, isFloat, literal } from "../graph/dtype.ts";
+import { castValue, checkValue, type DType, literal } from "../graph/dtype.ts";
 import { mix } from "../graph/generator.ts";
-import type { Op } from "../graph/op.ts";
 import { numel, type Shape } from "../graph/shape.ts";
 import { apply, type Tensor } from "../tensor/tensor.ts";
 import { defineOp } from "./define.ts";
@@ -10,36 +9,25 @@ import { defineOp } from "./define.ts";
 /** Suffix for the names of WGSL helpers, which exist once per type. */
 export const suffix = (type: string): string => type.replace(/\W/g, "");
 
-const keyOfNumber = ({ value }: { value: number }): string => (Object.is(value, -0) ? "-0" : `${value}`);
-const fillReference: Op["reference"] = (_x, { value }, { shape, dtype }) => ({
-  data: new Float64Array(numel(shape)).fill(dtype === "bool" ? Number(value !== 0) : value),
-  shape,
-  dtype,
-});
 const fullOp = defineOp<{ value: number }>({
   name: "full",
   kind: "elementwise",
-  wgsl: (_x, { value }, type) => literal(value, type),
-  keyOf: keyOfNumber,
-  reference: fillReference,
-});
-/** Infinities and NaN, passed as bits, because WGSL refuses them as constant expressions. */
-const specialOp = defineOp<{ value: number }>({
-  name: "special",
-  kind: "elementwise",
-  wgsl: (_x, { value }, type) =>
-    `special_${suffix(type)}(${Number.isNaN(value) ? 0x7fc00000 : value > 0 ? 0x7f800000 : 0xff800000}u)`,
-  helpers: (type) => `fn special_${suffix(type)}(bits: u32) -> ${type} { return ${type}(bitcast<f32>(bits)); }`,
-  keyOf: keyOfNumber,
-  reference: fillReference,
+  constant: ({ value }) => value,
+  keyOf: ({ value }) => (Object.is(value, -0) ? "-0" : `${value}`),
+  reference: (_x, { value }, { shape, dtype }) => ({
+    data: new Float64Array(numel(shape)).fill(value),
+    shape,
+    dtype,
+  }),
 });
 
 /** A constant of the graph. Its value is part of the plan's key: another value is another plan. */
 export function full(shape: Shape, value: number, dtype: DType = "f32"): Tensor {
   checkValue("full", value, dtype);
-  const stored = dtype === "f32" && !Number.isFinite(Math.fround(value)) ? Math.fround(value) : value;
-  const special = isFloat(dtype) && !Number.isFinite(stored);
-  return apply(special ? specialOp : fullOp, [], { value: stored }, shape, dtype);
+  // A half is computed with in f32, as in torch: its constants round to f32 unless they are infinite as a half.
+  const nearest = castValue(value, dtype);
+  const stored = dtype === "f32" || (dtype === "f16" && Number.isFinite(nearest)) ? Math.fround(value) : nearest;
+  return apply(fullOp, [], { value: stored }, shape, dtype);
 }
 
 export const iotaOp = defineOp<{ start: number; step: number }>({

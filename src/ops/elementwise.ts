@@ -1,4 +1,4 @@
-import { checkValue, type DType, holds, isFloat, isFloatType, promote } from "../graph/dtype.ts";
+import { checkValue, type DType, holds, isFloat, promote, wrap } from "../graph/dtype.ts";
 import type { Attrs } from "../graph/node.ts";
 import { type Op, registerOp } from "../graph/op.ts";
 import { broadcastShapes, type Shape } from "../graph/shape.ts";
@@ -6,12 +6,16 @@ import { castFacts } from "../graph/structural.ts";
 import { apply, Tensor } from "../tensor/tensor.ts";
 import { full, suffix } from "./constant.ts";
 import { defineOp } from "./define.ts";
+import * as math from "./math.ts";
 import { expand } from "./movement.ts";
 
 export type Operand = Tensor | number;
 
-/** Dtype rule: what the operands are cast to (one dtype, or one per operand), and the dtype of the result. */
-type Rule = (x: readonly Operand[]) => { args: DType | readonly DType[]; out: DType };
+/**
+ * Dtype rule: what the operands are cast to (one dtype, or one per operand), and the dtype of the result. `wraps`: a negative
+ * number among u32 operands counts as in arithmetic modulo 2^32.
+ */
+type Rule = (x: readonly Operand[]) => { args: DType | readonly DType[]; out: DType; wraps?: boolean };
 
 /**
  * Highest dtype of the operands. A number takes the dtype of the tensors if that can hold its kind: any number among floats,
@@ -32,6 +36,7 @@ export function numeric(x: readonly Operand[]): ReturnType<Rule> {
   const dtype = common(x) === "bool" ? "i32" : common(x);
   return { args: dtype, out: dtype };
 }
+const modular = (x: readonly Operand[]): ReturnType<Rule> => ({ ...numeric(x), wraps: true });
 /** Integers become f32. */
 export function float(x: readonly Operand[]): ReturnType<Rule> {
   const dtype = isFloat(common(x)) ? common(x) : "f32";
@@ -56,11 +61,15 @@ interface Row<A> {
   wgsl: (x: string[], attrs: A, type: string) => string;
   /** WGSL functions that the expression calls. */
   helpers?: (type: string) => string;
-  /** The same function in f64, by its definition. */
-  js: (a: number, b: number, c: number, attrs: A) => number;
+  /** The same function in f64, by its definition. `dtype` is the first operand's. Integer results wrap around. */
+  js: (a: number, b: number, c: number, attrs: A, dtype: DType) => number;
   /** Gradient of each operand. Absent if the result is not differentiable (integers, booleans). */
   vjp?: (g: Tensor, y: Tensor, x: Tensor[], attrs: A) => (Tensor | null)[];
   commutative?: boolean;
+  /** See `Op.algebra`. */
+  algebra?: boolean;
+  /** See `Op.opaque`. */
+  opaque?: (attrs: A) => boolean;
   /** `type` is the type of the operands, not of the result. */
   operandTyped?: boolean;
   /** Rough cost in flops. Default 1. */
@@ -73,9 +82,12 @@ function define<A extends Attrs>(r: Row<A>): Op<A, Tensor> {
   const reference: Op<A>["reference"] = ([a, b, c], attrs, node) => {
     const data = new Float64Array(a.data.length);
     const { js } = r;
-    if (c) for (let i = 0; i < data.length; i++) data[i] = js(a.data[i], b.data[i], c.data[i], attrs);
-    else if (b) for (let i = 0; i < data.length; i++) data[i] = js(a.data[i], b.data[i], 0, attrs);
-    else for (let i = 0; i < data.length; i++) data[i] = js(a.data[i], 0, 0, attrs);
+    const { dtype } = a;
+    if (c) for (let i = 0; i < data.length; i++) data[i] = js(a.data[i], b.data[i], c.data[i], attrs, dtype);
+    else if (b) for (let i = 0; i < data.length; i++) data[i] = js(a.data[i], b.data[i], 0, attrs, dtype);
+    else for (let i = 0; i < data.length; i++) data[i] = js(a.data[i], 0, 0, attrs, dtype);
+    if (node.dtype === "i32" || node.dtype === "u32")
+      for (let i = 0; i < data.length; i++) data[i] = wrap(data[i], node.dtype);
     return { data, shape: node.shape, dtype: node.dtype };
   };
   const { rule: _rule, js: _js, ...facts } = r;
@@ -92,14 +104,22 @@ export function broadcast(op: Op, rule: Rule, x: readonly Operand[], attrs: Attr
     shape = shape ? broadcastShapes(op.name, shape, v.shape) : v.shape;
   }
   if (!shape) throw new TypeError(`${op.name}: no operand is a tensor: at least one is expected`);
-  const { args, out } = rule(x);
+  const { args, out, wraps } = rule(x);
+  const dtypeOf = (i: number): DType => (typeof args === "string" ? args : args[i]);
+  // A number that is infinite as a half: compute in f32, as torch does.
+  const wide = x.some(
+    (v, i) => typeof v === "number" && dtypeOf(i) === "f16" && Number.isFinite(v) && Math.abs(v) > 65504,
+  );
   const sources = x.map((v, i) => {
-    const dtype = typeof args === "string" ? args : args[i];
+    const dtype = wide && dtypeOf(i) === "f16" ? "f32" : dtypeOf(i);
     if (typeof v !== "number") return expand(cast(v, dtype), shape);
+    if (wraps && dtype === "u32" && v < 0 && holds("i32", v)) return full(shape, v >>> 0, dtype);
     checkValue(op.name, v, dtype);
     return full(shape, v, dtype);
   });
-  return apply(op, sources, attrs, shape, out);
+  return wide && out === "f16"
+    ? cast(apply(op, sources, attrs, shape, "f32"), out)
+    : apply(op, sources, attrs, shape, out);
 }
 
 /** Defines an elementwise op and returns the function that applies it. */
@@ -116,89 +136,125 @@ export function rowWith<A extends Attrs>(r: Row<A>): (attrs: A, ...x: Operand[])
 
 // ---- arithmetic -------------------------------------------------------------------------------
 
-export const add = row({
+const sumRow = row({
   name: "add",
-  rule: numeric,
+  rule: modular,
   commutative: true,
+  algebra: true,
   wgsl: ([a, b]) => `(${a} + ${b})`,
   js: (a, b) => a + b,
   vjp: (g) => [g, g],
 });
+/** a + b; of two booleans whether either is true, as in torch. */
+export const add = (a: Operand, b: Operand): Tensor => (areBool(a, b) ? logicalOr(a, b) : sumRow(a, b));
 export const sub = row({
   name: "sub",
-  rule: numeric,
+  rule: modular,
+  algebra: true,
   wgsl: ([a, b]) => `(${a} - ${b})`,
   js: (a, b) => a - b,
   vjp: (g) => [g, g.neg()],
 });
-export const mul = row({
+const productRow = row({
   name: "mul",
-  rule: numeric,
+  rule: modular,
   commutative: true,
+  algebra: true,
   wgsl: ([a, b]) => `(${a} * ${b})`,
-  js: (a, b) => a * b,
+  js: (a, b, _c, _attrs, dtype) => (isFloat(dtype) ? a * b : Math.imul(a, b)),
   vjp: (g, _y, [a, b]) => [g.mul(b), g.mul(a)],
 });
+/** a * b; of two booleans whether both are true, as in torch. */
+export const mul = (a: Operand, b: Operand): Tensor => (areBool(a, b) ? logicalAnd(a, b) : productRow(a, b));
+const areBool = (...x: Operand[]): boolean => x.every((v) => v instanceof Tensor && v.dtype === "bool");
 export const div = row({
   name: "div",
   rule: float,
+  algebra: true,
+  opaque: () => true,
   wgsl: ([a, b]) => `(${a} / ${b})`,
   js: (a, b) => a / b,
   vjp: (g, y, [, b]) => [g.div(b), g.mul(y).div(b).neg()],
   cost: 4,
 });
-/** Remainder with the sign of the divisor. */
+/** Remainder with the sign of the divisor, exact. Of floats by 0 it is NaN, of integers 0 (WGSL has no exception). */
 export const mod = row({
   name: "mod",
-  rule: numeric,
-  wgsl: ([a, b], _, type) =>
-    isFloatType(type) ? `(${a} - floor(${a} / ${b}) * ${b})` : `(((${a} % ${b}) + ${b}) % ${b})`,
-  js: (a, b) => a - Math.floor(a / b) * b,
-  vjp: (g, _y, [a, b]) => [g, g.mul(a.div(b).floor()).neg()],
-  cost: 8,
+  rule: modular,
+  wgsl: ([a, b], _, type) => `remainder_${suffix(type)}(${a}, ${b})`,
+  helpers: math.remainderWgsl,
+  js: (a, b, _c, _attrs, dtype) => {
+    if (!isFloat(dtype) && b === 0) return 0;
+    const rest = a % b; // exact, with the sign of a
+    return rest !== 0 && rest < 0 !== b < 0 ? rest + b : rest;
+  },
+  vjp: (g, y, [a, b]) => [g, b.requiresGrad ? g.mul(y.sub(a).div(b).round()) : null],
+  cost: 24,
 });
-/** As in torch: a negative base has a value only for whole exponents, and x^0 is 1. */
-export const pow = row({
+/** As in torch: a negative base has a value only for whole exponents, x^0 and 1^x are 1, even of NaN. */
+const floatPow = row({
   name: "pow",
   rule: float,
   wgsl: ([a, b], _, type) => `power_${suffix(type)}(${a}, ${b})`,
-  helpers: (type) => `fn power_${suffix(type)}(a: ${type}, b: ${type}) -> ${type} {
-  let size = select(pow(abs(a), b), ${type}(1.0), b == ${type}(0.0));
-  let odd = abs(b - 2.0 * floor(b * 0.5)) == ${type}(1.0);
-  let whole = floor(b) == b;
-  let negative = select(sqrt(a), select(size, -size, odd), whole);
-  return select(size, negative, a < ${type}(0.0));
-}`,
-  js: (a, b) => a ** b,
+  helpers: math.powerWgsl,
+  js: math.power,
   vjp: (g, y, [a, b]) => [
     where(b.eq(0), 0, g.mul(b).mul(a.pow(b.sub(1)))),
     b.requiresGrad ? g.mul(where(a.eq(0).logicalAnd(b.ge(0)), 0, y.mul(a.log()))) : null,
   ],
-  cost: 24,
+  cost: 64,
 });
-export const maximum = row({
-  name: "maximum",
+/** Powers of integers, modulo 2^32. A negative exponent gives 1 / a^-b, truncated. */
+const integerPow = row({
+  name: "integer_pow",
   rule: numeric,
-  commutative: true,
-  wgsl: ([a, b]) => `max(${a}, ${b})`,
-  js: (a, b) => (a >= b ? a : b),
-  vjp: (g, _y, [a, b]) => [g.mul(half(a, b)), g.mul(half(b, a))],
+  wgsl: ([a, b], _, type) => `power_${suffix(type)}(${a}, ${b})`,
+  helpers: math.integerPowerWgsl,
+  js: math.integerPower,
+  cost: 64,
 });
-export const minimum = row({
-  name: "minimum",
-  rule: numeric,
-  commutative: true,
-  wgsl: ([a, b]) => `min(${a}, ${b})`,
-  js: (a, b) => (a <= b ? a : b),
-  vjp: (g, _y, [a, b]) => [g.mul(half(b, a)), g.mul(half(a, b))],
-});
-/** 1 where a > b, 0 where a < b. 1/2 in ties, which share the gradient. */
-const half = (a: Tensor, b: Tensor): Tensor => a.gt(b).to(a.dtype).add(a.ge(b).to(a.dtype)).mul(0.5);
+export const pow = (a: Operand, b: Operand): Tensor => (isFloat(common([a, b])) ? floatPow(a, b) : integerPow(a, b));
+
+const extreme = (name: string, wgsl: "max" | "min", vjp: Row<Attrs>["vjp"]) =>
+  row({
+    name,
+    rule: numeric,
+    commutative: true,
+    wgsl: ([a, b], _, type) => math.extremeWgsl(wgsl, a, b, type),
+    helpers: (type) => math.extremeHelper(wgsl, type),
+    js: (a, b) => Math[wgsl](a, b), // NaN if either is
+    vjp,
+  });
+/** The larger of two values. NaN if either is. */
+export const maximum = extreme("maximum", "max", (g, _y, [a, b]) => [g.mul(half(a, b)), g.mul(half(b, a))]);
+/** The smaller of two values. NaN if either is. */
+export const minimum = extreme("minimum", "min", (g, _y, [a, b]) => [g.mul(half(b, a)), g.mul(half(a, b))]);
+/** 1 where a > b, 0 where a < b. 1/2 in ties, which share the gradient. 1 for NaN, as in torch. */
+const half = (a: Tensor, b: Tensor): Tensor => a.lt(b).to(a.dtype).add(a.le(b).to(a.dtype)).mul(-0.5).add(1);
 
 // ---- comparison, selection, conversion --------------------------------------------------------
 
-const compare = (name: string, sign: string, js: (a: number, b: number) => boolean) =>
-  row({ name, rule: comparison, wgsl: ([a, b]) => `(${a} ${sign} ${b})`, js: (a, b) => Number(js(a, b)) });
+function compare(name: string, sign: string, js: (a: number, b: number) => boolean) {
+  const op = row({
+    name,
+    rule: comparison,
+    algebra: true,
+    // Tint's != is ordered in SPIR-V: NaN != 1 would be false.
+    wgsl: ([a, b]) => (sign === "!=" ? `!(${a} == ${b})` : `(${a} ${sign} ${b})`),
+    js: (a, b) => Number(js(a, b)),
+  });
+  return (...x: [Operand, Operand]): Tensor => {
+    const beyond = x.findIndex((v, i) => typeof v === "number" && isBeyond(v, x[1 - i]));
+    if (beyond < 0) return op(...x);
+    // Every integer compares with it as 0 does.
+    const [a, b] = x.map((v, i) => (i === beyond ? (v as number) : 0));
+    return full((x[1 - beyond] as Tensor).shape, Number(js(a, b)), "bool");
+  };
+}
+/** Whether an integer tensor cannot hold a whole number. */
+const isBeyond = (v: number, x: Operand): boolean =>
+  x instanceof Tensor && (x.dtype === "i32" || x.dtype === "u32") && Number.isInteger(v) && !holds(x.dtype, v);
+
 export const eq = compare("eq", "==", (a, b) => a === b);
 export const ne = compare("ne", "!=", (a, b) => a !== b);
 export const lt = compare("lt", "<", (a, b) => a < b);
@@ -232,13 +288,13 @@ export const where = row({
 export const maskedFill = (x: Tensor, mask: Tensor, value: number): Tensor =>
   where(mask, x.dtype === "bool" && (value === 0 || value === 1) ? full([], value, "bool") : value, x);
 
-const castOp = defineOp<{ to: DType }>({
+const castOp = defineOp<{ from: DType; to: DType }>({
   ...castFacts,
   vjp: (g, _y, [x]) => [isFloat(x.dtype) ? cast(g, x.dtype) : null],
 });
 /** x in dtype `to`; x itself if it has that dtype. */
 export function cast(x: Tensor, to: DType): Tensor {
-  return x.dtype === to ? x : apply(castOp, [x], { to }, x.shape, to);
+  return x.dtype === to ? x : apply(castOp, [x], { from: x.dtype, to }, x.shape, to);
 }
 
 /** The value of its first source, computed after the second. It keeps recomputed checkpoints from running early. */

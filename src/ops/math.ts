@@ -1,3 +1,5 @@
+import { isFloatType } from "../graph/dtype.ts";
+
 // Scalar functions of the elementwise ops: f64 for the reference, and WGSL helpers.
 
 /** Rounds half to even. */
@@ -26,47 +28,242 @@ export function erf(x: number): number {
   return sum === 0 ? 0 : (2 / Math.sqrt(Math.PI)) * Math.exp(-x * x) * sum;
 }
 
-/** WGSL of a polynomial in z by Horner's rule. Coefficients start with the constant term. */
-const polynomial = (type: string, c: readonly string[]): string =>
-  c.reduceRight((sum, a) => `fma(${sum}, z, ${type}(${a}))`, "").replace("fma(, z, ", "(");
-
-/**
- * Error function in f32 as x P(x²) / Q(x²): one division, no exponential. Fitted for relative error on [0, 3.8325] (1.4e-8;
- * 3.4e-7 in f32 arithmetic). Above that, erf rounds to 1.
- */
-export function erfWgsl(type: string): string {
-  const p = ["1.12837915", "0.18729792", "0.0524172031", "0.0036523227", "2.85936125e-4", "2.12324399e-6"];
-  const q = ["1.0", "0.499321366", "0.112896243", "0.0147416294", "0.00114160773", "3.88990739e-5"];
-  return rational("erf", type, "3.8325", p, q);
+/** a^b as torch has it: in JavaScript 1^NaN and (-1)^∞ are NaN. */
+export function power(a: number, b: number): number {
+  if (a === 1 || (a === -1 && Math.abs(b) === Infinity)) return 1;
+  return a ** b;
 }
 
-/** tanh in f32, in the same form on [-8, 8] (error 3.3e-7). No exponential can overflow. */
-export function tanhWgsl(type: string): string {
-  const p = ["0.999999994", "0.134445029", "3.57160382e-3", "2.18947547e-5", "1.52305434e-8"];
-  const q = ["1.0", "0.467778303", "2.61644652e-2", "3.41130137e-4", "8.52249853e-7"];
-  return rational("tanh", type, "8.0", p, q);
+/** a^b modulo 2^32 of integers. Below 0, b gives the reciprocal, truncated. */
+export function integerPower(a: number, b: number): number {
+  if (b < 0) return a === 1 ? 1 : a === -1 ? (b % 2 === 0 ? 1 : -1) : 0;
+  let result = 1;
+  for (let [factor, rest] = [a, b]; rest > 0; rest = Math.floor(rest / 2)) {
+    if (rest % 2 === 1) result = Math.imul(result, factor);
+    factor = Math.imul(factor, factor);
+  }
+  return result;
 }
-
-/** WGSL of fn name(x) = x P(x²) / Q(x²), with x clamped to [-end, end]. */
-const rational = (name: string, type: string, end: string, p: readonly string[], q: readonly string[]): string =>
-  `fn ${name}_${type}(x: ${type}) -> ${type} {
-  let y = clamp(x, ${type}(-${end}), ${type}(${end}));
-  let z = y * y;
-  return y * ${polynomial(type, p)} / ${polynomial(type, q)};
-}`;
 
 // ---- NaN in WGSL --------------------------------------------------------------------------------
 // WGSL lets a compiler assume that NaN does not occur: max(NaN, x) may be x, and x != x may be false. These read the bits.
 
 /** WGSL type of the bits of a float `type`: one u32 per component. Halves are widened first. */
 export const words = (type: string): string => (type.startsWith("vec4") ? "vec4u" : "u32");
+/** The same as signed integers. */
+export const signed = (type: string): string => (type.startsWith("vec4") ? "vec4i" : "i32");
+
+const wide = (x: string, type: string): string => {
+  if (type === "f16") return `f32(${x})`;
+  return type.includes("f16") ? `vec4f(${x})` : x;
+};
 
 /** The bits of `x` as an f32. */
-export function bitsWgsl(x: string, type: string): string {
-  if (type === "f16") return `bitcast<u32>(f32(${x}))`;
-  return type.includes("f16") ? `bitcast<vec4u>(vec4f(${x}))` : `bitcast<${words(type)}>(${x})`;
-}
+export const bitsWgsl = (x: string, type: string): string => `bitcast<${words(type)}>(${wide(x, type)})`;
+/** The same as signed integers: CPUs compare them in one instruction. */
+export const signedBitsWgsl = (x: string, type: string): string => `bitcast<${signed(type)}>(${wide(x, type)})`;
 
 /** Whether `x` is NaN, per component. */
 export const isNanWgsl = (x: string, type: string): string =>
-  `((${bitsWgsl(x, type)} & ${words(type)}(0x7fffffffu)) > ${words(type)}(0x7f800000u))`;
+  `((${signedBitsWgsl(x, type)} & ${signed(type)}(0x7fffffff)) > ${signed(type)}(0x7f800000))`;
+
+const suffix = (type: string): string => type.replace(/\W/g, "");
+
+/** The larger ("max") or smaller ("min") of `a` and `b`; NaN if either is. It calls a function of `extremeHelper`. */
+export const extremeWgsl = (name: "max" | "min", a: string, b: string, type: string): string =>
+  isFloatType(type) ? `nan_${name}_${suffix(type)}(${a}, ${b})` : `${name}(${a}, ${b})`;
+
+/** The function that `extremeWgsl` calls; none for integers. */
+export const extremeHelper = (name: "max" | "min", type: string): string =>
+  isFloatType(type)
+    ? `fn nan_${name}_${suffix(type)}(a: ${type}, b: ${type}) -> ${type} {
+  return select(select(${name}(a, b), b, ${isNanWgsl("b", type)}), a, ${isNanWgsl("a", type)});
+}`
+    : "";
+
+// ---- functions in WGSL --------------------------------------------------------------------------
+
+/** WGSL of a polynomial in `z` by Horner's rule. Coefficients start with the constant term. */
+const polynomial = (type: string, c: readonly string[], z = "z"): string =>
+  c.reduceRight((sum, a) => `fma(${sum}, ${z}, ${type}(${a}))`, "").replace(`fma(, ${z}, `, "(");
+
+const ERF_P = ["1.12837915", "0.18729792", "0.0524172031", "0.0036523227", "2.85936125e-4", "2.12324399e-6"];
+const ERF_Q = ["1.0", "0.499321366", "0.112896243", "0.0147416294", "0.00114160773", "3.88990739e-5"];
+/**
+ * Error function in f32 as x P(x²) / Q(x²): one division, no exponential. Fitted for relative error on [0, 3.8325] (1.4e-8;
+ * 3.4e-7 in f32 arithmetic). Above that, erf rounds to 1.
+ */
+export const erfWgsl = (type: string): string => `fn erf_${type}(x: ${type}) -> ${type} {
+  let y = clamp(x, ${type}(-3.8325), ${type}(3.8325));
+  let z = y * y;
+  let within = y * ${polynomial(type, ERF_P)} / ${polynomial(type, ERF_Q)};
+  return select(select(within, sign(x), abs(x) > ${type}(3.8325)), x, ${isNanWgsl("x", type)});
+}`;
+
+const TANH_P = ["0.999999994", "0.134445029", "3.57160382e-3", "2.18947547e-5", "1.52305434e-8"];
+const TANH_Q = ["1.0", "0.467778303", "2.61644652e-2", "3.41130137e-4", "8.52249853e-7"];
+/**
+ * tanh in f32: x P(x²) / Q(x²) up to 1, then 1 - 2 / (e^2x + 1), which reaches 1 exactly. One division for both. No
+ * exponential can overflow.
+ */
+export const tanhWgsl = (type: string): string => `fn tanh_${type}(x: ${type}) -> ${type} {
+  let y = min(abs(x), ${type}(20.0));
+  let z = y * y;
+  let far = y > ${type}(1.0);
+  let top = select(y * ${polynomial(type, TANH_P)}, ${type}(-2.0), far);
+  let size = top / select(${polynomial(type, TANH_Q)}, exp(2.0 * y) + 1.0, far) + select(${type}(), ${type}(1.0), far);
+  return select(select(size, -size, x < ${type}()), x, ${isNanWgsl("x", type)});
+}`;
+
+// artanh(s) / s in s², fitted on [0, 1/9] (2.2e-10): log(1 + t) = 2 artanh(t / (2 + t)) for t in [0, 1].
+const ARTANH = ["1.0", "0.333333415", "0.199992784", "0.143112185", "0.106936932", "0.122005295"];
+/** log(1 + e^x) as max(x, 0) + log(1 + t), where t = e^-|x|. log(1 + t) keeps the digits of a small t, and gives NaN for NaN. */
+export const softplusWgsl = (type: string): string => `fn softplus_${type}(x: ${type}) -> ${type} {
+  let t = exp(-abs(x));
+  let s = t / (t + 2.0);
+  let z = s * s;
+  return max(x, ${type}()) + 2.0 * s * ${polynomial(type, ARTANH)};
+}`;
+
+/**
+ * Remainder with the sign of the divisor. Floats: exact. Quotients of up to 10 bits are multiplied back by the two halves of b,
+ * without rounding; others divide the mantissas.
+ */
+export function remainderWgsl(type: string): string {
+  const name = `remainder_${suffix(type)}`;
+  if (type === "u32" || type === "vec4u") return `fn ${name}(a: ${type}, b: ${type}) -> ${type} { return a % b; }`;
+  if (!isFloatType(type))
+    return `fn ${name}(a: ${type}, b: ${type}) -> ${type} {
+  let rest = a % b;
+  return select(rest, rest + b, (rest != ${type}()) & ((rest ^ b) < ${type}()));
+}`;
+  const slow = ["x", "y", "z", "w"].map((c) => `long_remainder(a.${c}, b.${c})`).join(", ");
+  const [long, call] = type === "f32" ? ["!short", "long_remainder(a, b)"] : ["!all(short)", `${type}(${slow})`];
+  const word = words(type);
+  return `${LONG_REMAINDER}
+fn ${name}(a: ${type}, b: ${type}) -> ${type} {
+  let q = round(a / b);
+  let size = abs(b);
+  let short = (abs(q) < ${type}(1024.0)) & (size > ${type}(1e-30)) & (size < ${type}(1e30));
+  if (${long}) { return ${call}; }
+  let b1 = bitcast<${type}>(bitcast<${word}>(b) & ${word}(0xfffff000u));
+  let rest = (a - q * b1) - q * (b - b1);
+  return select(rest, rest + b, rest * sign(b) < ${type}());
+}`;
+}
+
+const LONG_REMAINDER = `// mantissa (24 bits) and exponent of the bits of a positive float
+fn mantissa_exponent(bits: u32) -> vec2i {
+  let whole = max(bits >> 23u, 1u);
+  let mantissa = select(bits & 0x7fffffu, (bits & 0x7fffffu) | 0x800000u, bits >= 0x800000u);
+  let shift = countLeadingZeros(mantissa) - 8u;
+  return vec2i(i32(mantissa << shift), i32(whole) - i32(shift));
+}
+fn long_remainder(a: f32, b: f32) -> f32 {
+  let x = bitcast<u32>(a) & 0x7fffffffu;
+  let y = bitcast<u32>(b) & 0x7fffffffu;
+  if (y == 0u || y > 0x7f800000u || x >= 0x7f800000u) { return bitcast<f32>(x | 0x7fc00000u); }
+  var bits = x;
+  if (x >= y) {
+    let p = mantissa_exponent(x);
+    let q = mantissa_exponent(y);
+    let inverse = 1.0 / f32(q.x);
+    var rest = select(p.x, p.x - q.x, p.x >= q.x);
+    for (var left = p.y - q.y; left > 0; left -= 7) { // 7 bits of the quotient at a time
+      let grown = rest << u32(min(left, 7));
+      rest = grown - i32(f32(grown) * inverse) * q.x;
+      rest = select(rest, rest + q.x, rest < 0);
+      rest = select(rest, rest - q.x, rest >= q.x);
+    }
+    let shift = i32(countLeadingZeros(u32(rest))) - 8;
+    let exponent = q.y - shift;
+    let normal = (u32(exponent) << 23u) | ((u32(rest) << u32(shift)) & 0x7fffffu);
+    bits = select(normal, u32(rest) << u32(max(q.y - 1, 0)), exponent < 1);
+    bits = select(bits, 0u, rest == 0);
+  }
+  let signed = bitcast<f32>(bits | (bitcast<u32>(a) & 0x80000000u));
+  return select(signed, signed + b, bits != 0u && ((bitcast<u32>(a) ^ bitcast<u32>(b)) >> 31u) == 1u);
+}`;
+
+/** a^b modulo 2^32, by squaring. */
+export function integerPowerWgsl(type: string): string {
+  const unsigned = type === "u32" || type === "vec4u";
+  const below = `  let odd = (b & ${type}(1)) == ${type}(1);
+  let turned = select(select(${type}(), ${type}(1), a == ${type}(1)), select(${type}(1), ${type}(-1), odd), a == ${type}(-1));
+  return select(power, turned, b < ${type}());`;
+  return `fn power_${suffix(type)}(a: ${type}, b: ${type}) -> ${type} {
+  var power = ${type}(1);
+  var factor = a;
+  for (var bit = 0u; bit < 32u; bit++) {
+    power = select(power, power * factor, ((b >> ${words(type)}(bit)) & ${type}(1)) == ${type}(1));
+    factor = factor * factor;
+  }
+${unsigned ? "  return power;" : below}
+}`;
+}
+
+/**
+ * a^b in f32, right to half a unit in the last place and a little, so that powers which f32 holds are exact. log2 |a| and its
+ * product with b are sums of a part of 12 bits, whose products are exact, and a rest.
+ */
+export function powerWgsl(type: string): string {
+  const [u, i] = [words(type), signed(type)];
+  const leading = (x: string): string => `bitcast<${type}>(bitcast<${u}>(${x}) & ${u}(0xfffff000u))`;
+  const [one, zero, nan] = [`${type}(1.0)`, `${type}()`, `bitcast<${type}>(bits | ${u}(0x7fc00000u))`];
+  const series = polynomial(type, ["0.33333333", "0.19999998", "0.14286055", "0.11087904", "0.097967187"]); // of artanh
+  const exponential = polynomial(
+    type,
+    ["0.24022651", "0.055504109", "0.0096181291", "0.0013333558", "1.5403530e-4", "1.5252734e-5", "1.3215487e-6"],
+    "r",
+  );
+  return `fn power_${suffix(type)}(a: ${type}, b: ${type}) -> ${type} {
+  let bits = bitcast<${u}>(a) & ${u}(0x7fffffffu);
+  // |a| = 2^e m, where m lies in [√½, √2)
+  let e = bitcast<${i}>(bits - ${u}(0x3f3504f3u)) >> ${u}(23u);
+  let m = bitcast<${type}>(bits - (bitcast<${u}>(e) << ${u}(23u)));
+  // log2 m = 2 artanh(s) / ln 2, where s = (m - 1) / (m + 1)
+  let f = m - 1.0;
+  let d = m + 1.0;
+  let d1 = ${leading("d")};
+  let d2 = m - (d1 - 1.0);
+  let s = f / d;
+  let s1 = ${leading("s")};
+  let s2 = ((f - s1 * d1) - s1 * d2) / d;
+  let z = s * s;
+  let t = s2 + s * z * ${series};
+  let q1 = ${leading("(s1 + t)")};
+  let q2 = t - (q1 - s1);
+  let l1 = q1 * 2.884765625;
+  let l2 = q1 * 6.24456778e-4 + q2 * 2.88539008;
+  let log1 = ${leading(`(${type}(e) + (l1 + l2))`)};
+  let log2 = l2 - ((log1 - ${type}(e)) - l1);
+  let within = clamp(b, ${type}(-4.0e9), ${type}(4.0e9)); // beyond, every power is 0, 1 or ∞
+  let b1 = ${leading("within")};
+  let y1 = b1 * log1;
+  let y2 = (within - b1) * log1 + within * log2;
+  let y = y1 + y2;
+  let far = abs(y) > ${type}(160.0);
+  let n = round(clamp(y, ${type}(-160.0), ${type}(160.0)));
+  let r = select((y1 - n) + y2, ${zero}, far);
+  let r1 = ${leading("r")};
+  let r2 = select(((y1 - n) - r1) + y2, ${zero}, far);
+  // 2^r = 1 + r ln 2 + r² …
+  let u = r1 * 0.693115234375;
+  let u1 = round(u * 4096.0) * 2.44140625e-4;
+  let rest = (u - u1) + (r1 * 3.19461849e-5 + r2 * 0.69314718) + r * r * ${exponential};
+  let half = ${i}(n) >> ${u}(1u);
+  let scale1 = bitcast<${type}>((half + ${i}(127)) << ${u}(23u));
+  let scale2 = bitcast<${type}>((${i}(n) - half + ${i}(127)) << ${u}(23u));
+  let infinity = bitcast<${type}>((bits & ${u}()) | ${u}(0x7f800000u));
+  var size = ((1.0 + u1) + rest) * scale1 * scale2;
+  size = select(size, select(${zero}, infinity, b < ${zero}), bits < ${u}(0x800000u));
+  size = select(size, select(infinity, ${zero}, b < ${zero}), bits == ${u}(0x7f800000u));
+  let whole = floor(b) == b;
+  let odd = abs(b - 2.0 * floor(b * 0.5)) == ${one};
+  let negative = (bitcast<${u}>(a) >> ${u}(31u)) == ${u}(1u);
+  size = select(size, select(size, -size, odd), negative & whole);
+  let none = negative & !whole & (bits >= ${u}(0x800000u)) & (bits < ${u}(0x7f800000u));
+  size = select(size, ${nan}, none | (bits > ${u}(0x7f800000u)) | ${isNanWgsl("b", type)});
+  return select(size, ${one}, (b == ${zero}) | (a == ${one}));
+}`;
+}

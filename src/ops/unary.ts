@@ -1,12 +1,21 @@
-import { checkValue, isFloat, literal } from "../graph/dtype.ts";
+import { checkValue, isFloat, isFloatType } from "../graph/dtype.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import { suffix } from "./constant.ts";
-import { cast, float, maximum, minimum, mul, numeric, type Operand, pow, row, rowWith, where } from "./elementwise.ts";
+import { full, suffix } from "./constant.ts";
+import { cast, float, mul, numeric, type Operand, pow, row, where } from "./elementwise.ts";
 import * as math from "./math.ts";
 
 // Elementwise ops of one operand.
 
-export const neg = row({ name: "neg", rule: numeric, wgsl: ([x]) => `(-${x})`, js: (x) => -x, vjp: (g) => [g.neg()] });
+/** -x. Unsigned: 2^32 - x, as in arithmetic modulo 2^32. */
+export const neg = row({
+  name: "neg",
+  rule: numeric,
+  algebra: true,
+  wgsl: ([x], _, type) => (isUnsigned(type) ? `(${type}() - ${x})` : `(-${x})`),
+  js: (x) => -x,
+  vjp: (g) => [g.neg()],
+});
+const isUnsigned = (type: string): boolean => type === "u32" || type === "vec4u";
 export const abs = row({
   name: "abs",
   rule: numeric,
@@ -17,30 +26,38 @@ export const abs = row({
 export const square = row({
   name: "square",
   rule: numeric,
+  algebra: true,
   wgsl: ([x]) => `(${x} * ${x})`,
-  js: (x) => x * x,
+  js: (x, _b, _c, _attrs, dtype) => (isFloat(dtype) ? x * x : Math.imul(x, x)),
   vjp: (g, _y, [x]) => [g.mul(x).mul(2)],
 });
-export const sign = row({ name: "sign", rule: numeric, wgsl: ([x]) => `sign(${x})`, js: Math.sign, vjp: () => [null] });
-export const floor = row({
-  name: "floor",
-  rule: float,
-  wgsl: ([x]) => `floor(${x})`,
-  js: Math.floor,
-  vjp: () => [null],
+/** The gradient of a step function. */
+const zeroSlope = (g: Tensor): Tensor[] => [full(g.shape, 0, g.dtype)];
+/** 1, 0 or -1. 0 for NaN, as in torch. */
+export const sign = row({
+  name: "sign",
+  rule: numeric,
+  wgsl: ([x], _, type) => {
+    if (isUnsigned(type)) return `min(${x}, ${type}(1))`;
+    return isFloatType(type) ? `select(sign(${x}), ${type}(), ${math.isNanWgsl(x, type)})` : `sign(${x})`;
+  },
+  js: (x) => (Number.isNaN(x) ? 0 : Math.sign(x)),
+  vjp: zeroSlope,
 });
-export const ceil = row({ name: "ceil", rule: float, wgsl: ([x]) => `ceil(${x})`, js: Math.ceil, vjp: () => [null] });
-/** Rounds half to even. */
-export const round = row({
-  name: "round",
-  rule: float,
-  wgsl: ([x]) => `round(${x})`,
-  js: math.round,
-  vjp: () => [null],
-});
+const rounding = (name: "floor" | "ceil" | "round", js: (x: number) => number): ((x: Tensor) => Tensor) => {
+  const op = row({ name, rule: float, wgsl: ([x]) => `${name}(${x})`, js, vjp: zeroSlope });
+  return (x) => (x.dtype === "i32" || x.dtype === "u32" ? x : op(x));
+};
+/** Integers stay as they are. */
+export const floor = rounding("floor", Math.floor);
+/** Integers stay as they are. */
+export const ceil = rounding("ceil", Math.ceil);
+/** Rounds half to even. Integers stay as they are. */
+export const round = rounding("round", math.round);
 export const reciprocal = row({
   name: "reciprocal",
   rule: float,
+  opaque: () => true,
   wgsl: ([x], _, type) => `(${type}(1.0) / ${x})`,
   js: (x) => 1 / x,
   vjp: (g, y) => [g.mul(y.square()).neg()],
@@ -49,6 +66,7 @@ export const reciprocal = row({
 export const sqrt = row({
   name: "sqrt",
   rule: float,
+  opaque: () => true,
   wgsl: ([x]) => `sqrt(${x})`,
   js: Math.sqrt,
   vjp: (g, y) => [g.div(y).mul(0.5)],
@@ -57,45 +75,50 @@ export const sqrt = row({
 export const rsqrt = row({
   name: "rsqrt",
   rule: float,
+  opaque: () => true,
   wgsl: ([x]) => `inverseSqrt(${x})`,
   js: (x) => 1 / Math.sqrt(x),
   vjp: (g, y) => [g.mul(y.square().mul(y)).mul(-0.5)],
   cost: 4,
 });
-const clampTo = rowWith<{ min?: number; max?: number }>({
+/** min(max(x, low), high): high where low > high. NaN stays. */
+const clampTo = row({
   name: "clamp",
   rule: numeric,
-  wgsl: ([x], { min, max }, type) => {
-    const low = min === undefined ? x : `max(${x}, ${literal(min, type)})`;
-    return max === undefined ? low : `min(${low}, ${literal(max, type)})`;
+  wgsl: ([x, low, high], _, type) => {
+    const within = `min(max(${x}, ${low}), ${high})`;
+    return isFloatType(type) ? `select(${within}, ${x}, ${math.isNanWgsl(x, type)})` : within;
   },
-  js: (x, _b, _c, { min = -Infinity, max = Infinity }) => Math.min(Math.max(x, min), max),
-  vjp: (g, _y, [x], { min = -Infinity, max = Infinity }) => [where(x.ge(min).logicalAnd(x.le(max)), g, 0)],
-  keyOf: ({ min, max }) => `${min},${max}`,
+  js: (x, low, high) => Math.min(Math.max(x, low), high),
+  vjp: (g, _y, [x, low, high]) => [where(x.ge(low).logicalAnd(x.le(high)), g, 0), null, null],
 });
 
 /**
- * Limits x to [min, max]. A limit that is not whole makes integers float, as in arithmetic. An infinite limit is no limit
- * unless it excludes everything (min = Infinity).
+ * Limits x to [min, max]; max where min > max. A limit that is not whole makes integers float, as in arithmetic. An infinite
+ * limit is no limit unless it excludes everything (min = Infinity). As in torch, one limit of NaN counts as none, while with
+ * two limits NaN gives NaN.
  */
 export function clamp(x: Tensor, limits: { min?: number; max?: number }): Tensor {
-  const min = limits.min === -Infinity ? undefined : limits.min;
-  const max = limits.max === Infinity ? undefined : limits.max;
-  const given = [min, max].filter((v) => v !== undefined);
-  if (given.some(Number.isNaN)) return mul(x, NaN);
-  if (!given.every(Number.isFinite)) return bound(minimum, bound(maximum, x, min), max);
-  const dtype = numeric([x, ...given.filter((v) => !Number.isInteger(v))]).out;
-  if (isFloat(dtype)) return clampTo({ min, max }, cast(x, dtype));
+  const { min, max } = limits;
+  if (min !== undefined && max !== undefined && (Number.isNaN(min) || Number.isNaN(max))) return mul(x, NaN);
+  const low = min === undefined || Number.isNaN(min) ? -Infinity : min;
+  const high = max === undefined || Number.isNaN(max) ? Infinity : max;
+  const dtype = numeric([x, ...[low, high].filter((v) => Number.isFinite(v) && !Number.isInteger(v))]).out;
+  if (isFloat(dtype) || low === Infinity || high === -Infinity)
+    return clampTo(cast(x, isFloat(dtype) ? dtype : "f32"), low, high);
   const [least, most] = dtype === "u32" ? [0, 2 ** 32 - 1] : [-(2 ** 31), 2 ** 31 - 1];
-  if (min !== undefined && min > most) checkValue("clamp", min, dtype);
-  if (max !== undefined && max < least) checkValue("clamp", max, dtype);
-  const within = { min: min && Math.max(min, least), max: max && Math.min(max, most) };
-  return clampTo(within, cast(x, dtype));
+  if (low > most) checkValue("clamp", low, dtype);
+  if (high < least) checkValue("clamp", high, dtype);
+  return clampTo(cast(x, dtype), Math.max(low, least), Math.min(high, most));
 }
-const bound = (op: typeof maximum, x: Tensor, limit?: number): Tensor => (limit === undefined ? x : op(x, limit));
 
-/** x^b. Common exponents become cheaper ops. */
+/**
+ * x^b. Common exponents become cheaper ops. Integers to the power of integers are integers.
+ * @throws if x is of an integer dtype and b a negative whole number.
+ */
 export function power(x: Tensor, b: Operand): Tensor {
+  if (typeof b === "number" && b < 0 && Number.isInteger(b) && !isFloat(x.dtype))
+    throw new RangeError(`pow: ${x.dtype} has no powers below 0, got ${b}: cast the tensor to f32 first`);
   if (b === 1) return x.dtype === "bool" ? cast(x, "i32") : x;
   if (b === 2) return square(x);
   if (b === 3) return mul(square(x), x);
@@ -103,11 +126,13 @@ export function power(x: Tensor, b: Operand): Tensor {
   if (b === -0.5) return rsqrt(x);
   return b === -1 ? reciprocal(x) : pow(x, b);
 }
+
 // ---- transcendental functions and activations -------------------------------------------------
 
 export const exp = row({
   name: "exp",
   rule: float,
+  opaque: () => true,
   wgsl: ([x]) => `exp(${x})`,
   js: Math.exp,
   vjp: (g, y) => [g.mul(y)],
@@ -116,6 +141,7 @@ export const exp = row({
 export const log = row({
   name: "log",
   rule: float,
+  opaque: () => true,
   wgsl: ([x]) => `log(${x})`,
   js: Math.log,
   vjp: (g, _y, [x]) => [g.div(x)],
@@ -140,7 +166,7 @@ export const cos = row({
 export const tanh = row({
   name: "tanh",
   rule: float,
-  wgsl: ([x], _, type) => `tanh_${type}(${x})`,
+  wgsl: ([x], _, type) => `tanh_${suffix(type)}(${x})`,
   helpers: math.tanhWgsl,
   js: Math.tanh,
   vjp: (g, y) => [g.mul(y.square().neg().add(1))],
@@ -166,8 +192,12 @@ export const erf = row({
 export const relu = row({
   name: "relu",
   rule: numeric,
-  wgsl: ([x], _, type) => `max(${x}, ${type}(0))`,
-  js: (x) => (x > 0 ? x : 0),
+  // By bits: zero where they are those of a negative number, but not of NaN.
+  wgsl: ([x], _, type) =>
+    isFloatType(type)
+      ? `select(${x}, ${type}(), ${math.signedBitsWgsl(x, type)} <= ${math.signed(type)}(-8388608))`
+      : `max(${x}, ${type}())`,
+  js: (x) => (x <= 0 ? 0 : x),
   vjp: (g, y) => [where(y.gt(0), g, 0)],
 });
 export const silu = row({
@@ -195,7 +225,8 @@ function swishSlope(x: Tensor, b: number): Tensor {
 export const softplus = row({
   name: "softplus",
   rule: float,
-  wgsl: ([x], _, type) => `(max(${x}, ${type}(0.0)) + log(${type}(1.0) + exp(-abs(${x}))))`,
+  wgsl: ([x], _, type) => `softplus_${suffix(type)}(${x})`,
+  helpers: math.softplusWgsl,
   js: (x) => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x))),
   vjp: (g, _y, [x]) => [g.mul(x.sigmoid())],
   cost: 20,

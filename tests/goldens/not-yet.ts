@@ -62,14 +62,8 @@ const groups: readonly Group[] = [
     names: `
       amax_amin_grad: amax_nan amin_nan
       arg_special: argmax_nan argmax_nan_flat argmin_nan argmin_nan_flat
-      clamp_ext: special
-      compare_special: ne
-      extremum_special: maximum_nan minimum_nan
       max_min_special: max_nan min_nan
-      promotion: add_bool_bool
-      reduce_special: amax amin amax_long
-      sign: 2d nan
-      unary_special: tanh erf relu`,
+      reduce_special: amax amin amax_long`,
   },
   {
     kind: "nn",

@@ -1,5 +1,5 @@
 import type { DeviceInfo } from "../../graph/device-info.ts";
-import { type DType, floatBits, literal, PACK_HALVES } from "../../graph/dtype.ts";
+import { type DType, floatBits, isFloat, isFloatType, literal, PACK_HALVES } from "../../graph/dtype.ts";
 import { type Atom, add, constant, type Index, limitOf } from "../../graph/index-map.ts";
 import type { Node } from "../../graph/node.ts";
 import type { Origin } from "../../graph/op.ts";
@@ -64,6 +64,8 @@ export class Emitter {
   private readonly loads = new Map<Expr, { buffer: EmittedBuffer; start: number }>();
   private values = new Map<Expr, Value>();
   private readonly varying = new Map<Expr, boolean>();
+  private readonly terms = new Map<Expr, ReadonlySet<Expr>>();
+  private zero?: string;
   private readonly last: number;
   private count = 0;
 
@@ -213,9 +215,12 @@ export class Emitter {
         const test = (lane: number): string =>
           e.ranges.map((r) => `(${this.index(r.index, lane)} < ${this.word(r.size)})`).join(" && ");
         const cond = lanes === 4 ? `vec4<bool>(${[0, 1, 2, 3].map(test).join(", ")})` : test(0);
-        return { code: `select(${literal(e.otherwise, this.type(e.dtype, width))}, ${value}, ${cond})`, width };
+        const type = this.type(e.dtype, width);
+        const fill = e.otherwise === 0 ? `${type}()` : `${type}(${this.constant(e.otherwise, e.dtype)})`;
+        return { code: `select(${fill}, ${value}, ${cond})`, width };
       }
       case "op": {
+        if (e.op.constant) return { code: this.constant(e.op.constant(e.attrs), e.dtype), width: 1 };
         const width = this.varies(e) ? 4 : 1;
         const own = this.type(e.op.operandTyped ? e.args[0].dtype : e.dtype, width);
         const widen = own.includes("f16") && ((e.op.cost ?? 1) >= TRANSCENDENTAL || e.linear !== undefined);
@@ -224,14 +229,54 @@ export class Emitter {
           const arg = this.emit(a, width);
           return widen && a.dtype === "f16" ? `${type}(${arg})` : arg;
         });
+        if (e.op.algebra && isFloat(e.args[0].dtype) && this.shareTerms(e.args)) {
+          const last = args.length - 1;
+          args[last] = this.hidden(args[last], widen ? type : this.type(e.args[last].dtype, width));
+        }
         if (e.linear) args.push(width === 4 ? this.lanes(e.linear) : this.index(e.linear));
         if (e.op.origin) this.origins.add(e.op.origin);
         const helpers = e.op.helpers?.(type);
         if (helpers) this.helpers.add(helpers);
-        const code = e.op.wgsl!(args, e.attrs, type);
+        const raw = e.op.wgsl!(args, e.attrs, type);
+        const code = e.op.opaque?.(e.attrs) && isFloatType(type) ? this.hidden(raw, type) : raw;
         return { code: widen && !e.op.operandTyped ? `${own}(${code})` : code, width };
       }
     }
+  }
+
+  /**
+   * WGSL of a scalar constant. Floats are words of the uniform: WGSL cannot write infinities and NaN, and drivers fold
+   * constants they know as if numbers were real: x * 0 to 0, and (x * 1e30) * 1e30 to x * ∞.
+   */
+  private constant(value: number, dtype: DType): string {
+    const type = this.type(dtype, 1);
+    if (!isFloat(dtype)) return literal(value, type);
+    const code = `bitcast<f32>(${this.word(floatBits(value))})`;
+    return type === "f16" ? `f16(${code})` : code;
+  }
+
+  /** `x` as a value that the driver knows nothing of: its bits ^ 0, where the 0 is read from the uniform. */
+  private hidden(x: string, type: string): string {
+    this.zero ??= this.word(0);
+    if (type === "f16") return `f16(bitcast<f32>(bitcast<u32>(f32(${x})) ^ ${this.zero}))`;
+    const words = { f32: "u32", vec4f: "vec4u", "vec4<f16>": "vec2u" }[type]!;
+    return `bitcast<${type}>(bitcast<${words}>(${x}) ^ ${words}(${this.zero}))`;
+  }
+
+  /** Whether the last operand has a term in common with the others, through ops that drivers rearrange. */
+  private shareTerms(args: readonly Expr[]): boolean {
+    const last = this.termsOf(args[args.length - 1]);
+    return args.slice(0, -1).some((a) => [...this.termsOf(a)].some((term) => last.has(term)));
+  }
+
+  private termsOf(e: Expr): ReadonlySet<Expr> {
+    let terms = this.terms.get(e);
+    if (!terms) {
+      const inner = e.kind === "op" && e.op.algebra && isFloat(e.dtype);
+      terms = new Set(inner ? e.args.flatMap((a) => [...this.termsOf(a)]) : [e]);
+      this.terms.set(e, terms);
+    }
+    return terms;
   }
 
   private load(e: Extract<Expr, { kind: "load" }>): Value {

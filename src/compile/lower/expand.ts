@@ -104,7 +104,9 @@ class Expansion implements Expanded {
   }
 
   private castTo(n: Node, dtype: DType, seq: number): Node {
-    return n.dtype === dtype ? n : this.emit(new Node(castFacts as Op, [n], { to: dtype }, n.shape, dtype), seq);
+    return n.dtype === dtype
+      ? n
+      : this.emit(new Node(castFacts as Op, [n], { from: n.dtype, to: dtype }, n.shape, dtype), seq);
   }
 
   private isLarge(n: Node): boolean {
