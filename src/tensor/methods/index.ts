@@ -4,3 +4,4 @@ import "./indexing.ts";
 import "./linalg.ts";
 import "./nonfinite.ts";
 import "./shape.ts";
+import "./print.ts";
