@@ -14,7 +14,6 @@ import attention_tiled from "./attention/attention_tiled.wgsl";
 import cholesky from "./factor/cholesky.wgsl";
 import cross_entropy from "./rows/cross_entropy.wgsl";
 import cross_entropy_backward from "./rows/cross_entropy_backward.wgsl";
-import cumsum from "./rows/cumsum.wgsl";
 import eigh from "./factor/eigh.wgsl";
 import index_add from "./gather/index_add.wgsl";
 import index_add_serial from "./gather/index_add_serial.wgsl";
@@ -34,6 +33,7 @@ import qr from "./factor/qr.wgsl";
 import quantize_rows from "./quantized/quantize_rows.wgsl";
 import rope from "./attention/rope.wgsl";
 import sample from "./sampling/sample.wgsl";
+import scan from "./scan/scan.wgsl";
 import scatter_add from "./gather/scatter_add.wgsl";
 import softmax from "./rows/softmax.wgsl";
 import softmax_backward from "./rows/softmax_backward.wgsl";
@@ -61,7 +61,6 @@ export const { addKernel, kernelSource, kernelPlace, kernelNames } = kernelRegis
   cholesky,
   cross_entropy,
   cross_entropy_backward,
-  cumsum,
   eigh,
   index_add,
   index_add_serial,
@@ -81,6 +80,7 @@ export const { addKernel, kernelSource, kernelPlace, kernelNames } = kernelRegis
   quantize_rows,
   rope,
   sample,
+  scan,
   scatter_add,
   softmax,
   softmax_backward,

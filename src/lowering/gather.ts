@@ -116,21 +116,6 @@ function scatter(node: Node, cx: LowerContext, reduce: string): KernelCall[] {
   ];
 }
 
-/** x [..., C] -> running sums along C. */
-export const lowerCumsum: Lower = (node, cx) => {
-  const r = rowSchedule(node.shape, cx.device);
-  if (r.rows === 0) return [];
-  return [
-    {
-      kernel: "cumsum",
-      params: { WG: r.params.WG, LANES: r.params.LANES, T: wordType(node.dtype) },
-      dims: [r.rows, r.cols],
-      bind: [cx.operand(0).buffer, cx.output()],
-      grid: r.grid,
-    },
-  ];
-};
-
 /** x [..., C], attrs { k } -> indices of the k largest, i32 [..., k]. */
 export const lowerTopk: Lower = (node, cx) => {
   const { shape, dtype } = node.src[0];

@@ -3,7 +3,6 @@ import { lowerAttention, lowerAttentionBackward } from "./attention.ts";
 import { lowerWriteAt, lowerWriteInt8 } from "./cache-write.ts";
 import { lowerCholesky, lowerEigh, lowerLu, lowerOrthogonalColumns, lowerQr, lowerTriangularSolve } from "./factor.ts";
 import {
-  lowerCumsum,
   lowerIndexAdd,
   lowerIndexSum,
   lowerLastWriter,
@@ -27,6 +26,7 @@ import {
   lowerSoftmaxBackward,
 } from "./rows.ts";
 import { lowerSample } from "./sample.ts";
+import { lowerCumsum, lowerScan } from "./scan.ts";
 
 /** Op name → its lowering to template kernels. An op without a lowering runs as its fallback. */
 const table = new Map<string, Lower>(
@@ -56,6 +56,7 @@ const table = new Map<string, Lower>(
     rms_norm_backward: lowerRmsNormBackward,
     rope: lowerRope,
     sample: lowerSample,
+    scan: lowerScan,
     scatter_add: lowerScatterAdd,
     scatter_reduce: lowerScatterReduce,
     softmax: lowerSoftmax,

@@ -1,4 +1,4 @@
-import { beforeAll, expect, test } from "vitest";
+import { beforeAll, describe, expect, test } from "vitest";
 import type { DeviceInfo } from "../../src/index.ts";
 import { init, layerNorm, tensor } from "../../src/index.ts";
 import { kernelLabels } from "../support/plans.ts";
@@ -108,4 +108,56 @@ test("gradients that are sums over a million rows: relative error below 1e-6", a
     expect(Math.abs(dw[c] / want[c] - 1)).toBeLessThan(1e-6);
     expect(Math.abs(db[c] / (N * Math.fround(0.1)) - 1)).toBeLessThan(1e-6);
   }
+});
+
+describe("running totals of ten million elements", () => {
+  const N = 10_000_000;
+  const equal = (v: number): Float32Array => new Float32Array(N).fill(v);
+
+  test.each([
+    [[N], 0],
+    [[2, N / 2], 1],
+    [[N / 2, 2], 0],
+  ] as [number[], number][])("sums of %j along %i", async (shape, dim) => {
+    const y = await tensor(equal(0.1), { shape }).cumsum(dim).data();
+    const [n, inner] = [shape[dim], shape.length - 1 === dim ? 1 : 2];
+    let worst = 0;
+    for (let i = 0; i < N; i++)
+      worst = Math.max(worst, Math.abs(y[i] / (Math.fround(0.1) * (1 + (Math.floor(i / inner) % n))) - 1));
+    expect(worst).toBeLessThan(1e-6);
+  });
+
+  test("products", async () => {
+    const x = 1 + 2 ** -22;
+    const y = await tensor(equal(x)).cumprod(0).data();
+    let worst = 0;
+    for (let i = 0; i < N; i += 997) worst = Math.max(worst, Math.abs(y[i] / x ** (i + 1) - 1));
+    expect(worst).toBeLessThan(1e-6);
+  });
+
+  test("logarithms of sums of exponentials", async () => {
+    const y = await tensor(equal(0)).logcumsumexp(0).data();
+    let worst = 0;
+    for (let i = 1; i < N; i += 997) worst = Math.max(worst, Math.abs(y[i] / Math.log(i + 1) - 1));
+    expect(worst).toBeLessThan(1e-6);
+  });
+
+  test("positions of the largest and smallest elements", async () => {
+    const x = Float32Array.from({ length: N }, (_, i) => (i % 3_000_001 === 0 ? i : -i));
+    const [largest, smallest] = [await tensor(x).cummax(0).indices.data(), await tensor(x).cummin(0).indices.data()];
+    for (let i = 0; i < N; i += 991) {
+      expect(largest[i]).toBe(i - (i % 3_000_001));
+      expect(smallest[i]).toBe(i % 3_000_001 === 0 && i > 0 ? i - 1 : i);
+    }
+  });
+});
+
+test("infinities and NaN in running totals stay", async () => {
+  const x = tensor([1, Infinity, 2, -Infinity, 3]);
+  expect([...(await x.cumsum(0).data())]).toEqual([1, Infinity, Infinity, NaN, NaN]);
+  expect([...(await x.cumprod(0).data())]).toEqual([1, Infinity, Infinity, -Infinity, -Infinity]);
+  expect([...(await x.logcumsumexp(0).data())]).toEqual([1, Infinity, Infinity, Infinity, Infinity]);
+  const y = tensor([-Infinity, NaN, 1]);
+  expect([...(await y.logcumsumexp(0).data())]).toEqual([-Infinity, NaN, NaN]);
+  expect([...(await y.cumprod(0).data())]).toEqual([-Infinity, NaN, NaN]);
 });

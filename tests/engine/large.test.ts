@@ -233,7 +233,7 @@ describe("tensors larger than a binding", () => {
 
   test("what cannot be split says so", async () => {
     await init(small);
-    await expect(values(1, [1, 40_000]).softmax(-1).cumsum(-1).data()).rejects.toThrow(/cumsum: it binds 160000 bytes/);
+    await expect(values(1, [1, 40_000]).softmax(-1).cumsum(-1).data()).rejects.toThrow(/scan: it binds 160000 bytes/);
     expect(await tensor([1, 2]).sum().item()).toBe(3);
   });
 });

@@ -1,7 +1,8 @@
 import { describe, expect, test } from "vitest";
 import type { DeviceInfo } from "../../src/graph/device-info.ts";
 import { contiguousStrides, numel } from "../../src/graph/shape.ts";
-import { lowerCumsum, lowerIndexAdd, lowerIndexSum, lowerScatterAdd, lowerTopk } from "../../src/lowering/gather.ts";
+import { lowerIndexAdd, lowerIndexSum, lowerScatterAdd, lowerTopk } from "../../src/lowering/gather.ts";
+import { lowerCumsum, lowerScan } from "../../src/lowering/scan.ts";
 import { worstError } from "../support/compare.ts";
 import { normals } from "../support/random.ts";
 import { runTwice } from "./harness.ts";
@@ -116,6 +117,41 @@ describe.each<[string, Partial<DeviceInfo>]>([
     const sums = whole.slice();
     for (let i = 0; i < sums.length; i++) if (i % cols) sums[i] += sums[i - 1];
     expect(exact).toEqual(sums);
+  });
+
+  test.each([
+    ["product", [3, 300], 1, false],
+    ["largest", [2, 9000], 1, false],
+    ["smallest", [1, 20_000, 2], 1, false],
+    ["sum", [1, 50_000], 1, true],
+    ["sum", [700, 3], 0, true],
+    ["logsumexp", [1, 9000], 1, false],
+    ["recurrence", [2, 9000], 1, true],
+  ] as const)("running %s of %j along %i, reverse %s", async (kind, shape, dim, reverse) => {
+    const x = normals(numel(shape)).map((v) => (kind === "product" ? 1 + v / 100 : v / 2));
+    const b = normals(numel(shape), 2);
+    const sources = [x, b].slice(0, kind === "recurrence" ? 2 : 1).map((data) => ({ data, shape }));
+    const position = kind === "largest" || kind === "smallest";
+    const spec = { shape, dtype: position ? ("i32" as const) : ("f32" as const) };
+    const [got] = await runTwice(lowerScan, sources, { kind, dim, reverse }, spec, { info });
+    const want = new Float64Array(x.length);
+    const [n, inner] = [shape[dim], numel(shape.slice(dim + 1))];
+    for (let row = 0; row < x.length / n; row++) {
+      let total: number | undefined;
+      let at = 0;
+      for (let c = 0; c < n; c++) {
+        const column = reverse ? n - 1 - c : c;
+        const i = (Math.floor(row / inner) * n + column) * inner + (row % inner);
+        if (position && (total === undefined || (kind === "largest" ? x[i] >= total : x[i] <= total)))
+          [total, at] = [x[i], c];
+        if (kind === "sum") total = (total ?? 0) + x[i];
+        if (kind === "product") total = (total ?? 1) * x[i];
+        if (kind === "logsumexp") total = Math.log(Math.exp(total ?? -Infinity) + Math.exp(x[i]));
+        if (kind === "recurrence") total = (total ?? 0) * x[i] + b[i];
+        want[i] = position ? at : total!;
+      }
+    }
+    expect(worstError(got, want)).toBeLessThan(position ? 1e-12 : 2e-5);
   });
 
   test.each([

@@ -5,3 +5,4 @@ import "./linalg.ts";
 import "./nonfinite.ts";
 import "./shape.ts";
 import "./print.ts";
+import "./scan.ts";
