@@ -126,14 +126,23 @@ function rowsOf(op: string, { shape, tensors }: Selection): Rows {
     inside,
     dims.map((d) => shape[d]),
   );
-  const adjacent = dims.every((d, i) => i === 0 || d === dims[i - 1] + 1);
   return {
     dims,
     ids: reshape(expand(ids, positions), [numel(positions)]),
     positions,
-    place: adjacent ? dims[0] : 0,
+    place: placeOf(indices),
     unique: tensors.length === 1 && isMask(tensors[0].index),
   };
+}
+
+/** Where the positions' dims start: at the first index tensor if all are adjacent, else first. As a number, a 0-d tensor drops its dim before. */
+function placeOf(indices: readonly Indexed[]): number {
+  const dropped = indices.filter(({ index }) => index.ndim === 0);
+  const dims = indices
+    .filter(({ index }) => index.ndim > 0)
+    .map(({ dim }) => dim - dropped.filter((other) => other.dim < dim).length);
+  const adjacent = dims.every((d, i) => i === 0 || d === dims[i - 1] + 1);
+  return dims.length > 0 && adjacent ? dims[0] : 0;
 }
 
 /** i32 positions of the true elements, one vector per dim. */
