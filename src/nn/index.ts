@@ -20,6 +20,7 @@ export {
   Rprop,
   type RpropOptions,
 } from "./adaptive.ts";
+export { type AttendOptions, MultiheadAttention, type MultiheadAttentionOptions } from "./attention.ts";
 export { ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential } from "./containers.ts";
 export { EMA } from "./ema.ts";
 export {
@@ -50,6 +51,7 @@ export {
   Embedding,
   FrozenBatchNorm2d,
   LayerNorm,
+  type LayerNormOptions,
   Linear,
   RMSNorm,
 } from "./layers.ts";
@@ -102,6 +104,17 @@ export {
   quantizedLinear,
   quantizeLinears,
 } from "./quantized.ts";
+export {
+  GRU,
+  GRUCell,
+  LSTM,
+  LSTMCell,
+  type LSTMOptions,
+  type RecurrentOptions,
+  RNN,
+  RNNCell,
+  type RNNOptions,
+} from "./recurrent.ts";
 export { LossScaler, type LossScalerOptions } from "./scaler.ts";
 export {
   type CyclicOptions,
@@ -130,3 +143,15 @@ export {
   sequentialSchedule,
   stepSchedule,
 } from "./schedule.ts";
+export {
+  type DecoderMasks,
+  type EncoderMasks,
+  Transformer,
+  TransformerDecoder,
+  TransformerDecoderLayer,
+  TransformerEncoder,
+  TransformerEncoderLayer,
+  type TransformerLayerOptions,
+  type TransformerMasks,
+  type TransformerOptions,
+} from "./transformer.ts";

@@ -1,15 +1,12 @@
-import type { Shape } from "../graph/shape.ts";
+import { type Shape, sameShape, show } from "../graph/shape.ts";
 import { type Pair, pair } from "../ops/conv.ts";
 import { conv2d, dropout, embedding, layerNorm, linear, rmsNorm } from "../ops/functional.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import { checkSizes } from "./check.ts";
+import { checkOptions, checkSizes } from "./check.ts";
 import { constant, normal, uniform } from "./init.ts";
 import type { LoRALayer } from "./lora.ts";
 import { Module } from "./module.ts";
-
-/** Rounds an f32 weight to f16 for f16 activations, so that the result stays f16. The gradient of the weight is f32. */
-export const inDtypeOf = (x: Tensor, weight: Tensor): Tensor =>
-  x.dtype === "f16" && weight.dtype === "f32" ? weight.half() : weight;
+import { inDtypeOf } from "./precision.ts";
 
 /**
  * y = x Wᵀ + b: [..., in] to [..., out]. Initial W [out, in] and b [out] are uniform in ±1/√in.
@@ -57,41 +54,79 @@ export class Embedding extends Module {
   }
 }
 
-/** Normalises the last dim to mean 0 and variance 1, then scales and shifts it: [..., dim] (arXiv 1607.06450). */
+/** Options of LayerNorm. */
+export interface LayerNormOptions {
+  /** Learnt weight and bias. Default true. */
+  elementwiseAffine?: boolean;
+  /** Learnt bias, if there is a weight. Default true. */
+  bias?: boolean;
+}
+
+/** The dims that a norm covers, checked. */
+function checkNormShape(layer: string, shape: number | Shape): Shape {
+  const dims = typeof shape === "number" ? [shape] : [...shape];
+  checkSizes(layer, dims.length === 1 ? { dim: dims[0] } : Object.fromEntries(dims.map((n, i) => [`dim ${i}`, n])));
+  if (dims.length === 0) throw new RangeError(`${layer}: expected at least one dim`);
+  return dims;
+}
+
+/**
+ * Normalises the last dims together to mean 0 and variance 1, then scales and shifts them: [..., ...shape] (arXiv 1607.06450).
+ * @example new LayerNorm(64), new LayerNorm([8, 64])
+ */
 export class LayerNorm extends Module {
-  weight: Tensor; // [dim]
-  bias: Tensor; // [dim]
+  weight!: Tensor; // shape; absent without elementwiseAffine
+  bias!: Tensor; // shape; absent without bias
+  readonly normalizedShape: Shape;
 
   constructor(
-    dim: number,
+    shape: number | Shape,
     readonly eps = 1e-5,
+    options: LayerNormOptions = {},
   ) {
     super();
-    checkSizes("LayerNorm", { dim });
-    this.weight = constant([dim], 1);
-    this.bias = constant([dim], 0);
+    checkOptions("LayerNorm", options, ["elementwiseAffine", "bias"]);
+    const { elementwiseAffine = true, bias = true } = options;
+    this.normalizedShape = checkNormShape("LayerNorm", shape);
+    if (elementwiseAffine) this.weight = constant(this.normalizedShape, 1);
+    if (elementwiseAffine && bias) this.bias = constant(this.normalizedShape, 0);
   }
 
   forward(x: Tensor): Tensor {
-    return layerNorm(x, inDtypeOf(x, this.weight), inDtypeOf(x, this.bias), this.eps);
+    const { normalizedShape: shape, weight, bias } = this;
+    const last = x.shape.slice(x.ndim - shape.length);
+    if (!sameShape(last, shape)) throw new Error(`LayerNorm: expected [..., ${shape.join(",")}], got ${show(x.shape)}`);
+    const [w, b] = [weight, bias].map((t: Tensor | undefined) => t && inDtypeOf(x, t));
+    if (shape.length === 1) return layerNorm(x, w, b, this.eps);
+    const rows = x.reshape([...x.shape.slice(0, x.ndim - shape.length), -1]);
+    return layerNorm(rows, w?.reshape([-1]), b?.reshape([-1]), this.eps).reshape(x.shape);
   }
 }
 
-/** Divides by the root mean square of the last dim, then scales: [..., dim] (arXiv 1910.07467). */
+/** Divides by the root mean square of the last dims, then scales: [..., ...shape] (arXiv 1910.07467). */
 export class RMSNorm extends Module {
-  weight: Tensor; // [dim]
+  weight!: Tensor; // shape; absent without elementwiseAffine
+  readonly normalizedShape: Shape;
 
   constructor(
-    dim: number,
+    shape: number | Shape,
     readonly eps = 1e-6,
+    options: { elementwiseAffine?: boolean } = {},
   ) {
     super();
-    checkSizes("RMSNorm", { dim });
-    this.weight = constant([dim], 1);
+    checkOptions("RMSNorm", options, ["elementwiseAffine"]);
+    this.normalizedShape = checkNormShape("RMSNorm", shape);
+    if (options.elementwiseAffine ?? true) this.weight = constant(this.normalizedShape, 1);
   }
 
   forward(x: Tensor): Tensor {
-    return rmsNorm(x, inDtypeOf(x, this.weight), this.eps);
+    const { normalizedShape: shape, weight } = this;
+    const last = x.shape.slice(x.ndim - shape.length);
+    if (!sameShape(last, shape)) throw new Error(`RMSNorm: expected [..., ${shape.join(",")}], got ${show(x.shape)}`);
+    const scale: Tensor | undefined = weight && inDtypeOf(x, weight);
+    if (shape.length === 1) return rmsNorm(x, scale, this.eps);
+    const rows = x.reshape([...x.shape.slice(0, x.ndim - shape.length), -1]);
+    return rmsNorm(rows, scale?.reshape([-1]), this.eps).reshape(x.shape);
   }
 }
 

@@ -2,8 +2,9 @@ import { linear } from "../ops/functional.ts";
 import { assign } from "../tensor/engine.ts";
 import { Tensor } from "../tensor/tensor.ts";
 import { constant, uniform } from "./init.ts";
-import { Dropout, inDtypeOf } from "./layers.ts";
+import { Dropout } from "./layers.ts";
 import { Module, type StateDict } from "./module.ts";
+import { inDtypeOf } from "./precision.ts";
 import { dequantize, type QuantizedWeight, requantize } from "./quantized.ts";
 
 export interface LoRAOptions {

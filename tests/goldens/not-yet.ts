@@ -71,17 +71,15 @@ const groups: readonly Group[] = [
     why: "missing",
     names: `
       batchnorm1d batchnorm1d-cumulative batchnorm2d batchnorm2d-no-affine bilinear conv-transpose1d
-      conv-transpose2d conv1d conv3d embedding-bag-max embedding-bag-mean embedding-bag-sum groupnorm gru
-      gru-2layer-bidirectional gru-cell gru-no-bias instancenorm2d instancenorm2d-affine instancenorm2d-track lstm
-      lstm-2layer-bidirectional lstm-cell lstm-no-bias lstm-proj multihead-attention multihead-attention-kv prelu
-      rnn rnn-2layer-bidirectional rnn-cell rnn-no-bias transformer transformer-decoder-layer
-      transformer-decoder-layer-pre transformer-encoder transformer-encoder-layer transformer-encoder-layer-pre`,
+      conv-transpose2d conv1d conv3d embedding-bag-max embedding-bag-mean embedding-bag-sum groupnorm
+      instancenorm2d instancenorm2d-affine instancenorm2d-track
+      prelu`,
   },
   {
     kind: "nn",
     issue: 12,
     why: "option",
-    names: "conv2d-circular conv2d-reflect conv2d-replicate embedding layernorm-2d sequential-cnn",
+    names: "conv2d-circular conv2d-reflect conv2d-replicate embedding sequential-cnn",
   },
   {
     kind: "models",

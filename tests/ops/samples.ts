@@ -15,6 +15,7 @@ import { elementwise } from "./samples/elementwise.ts";
 import { indexing } from "./samples/indexing.ts";
 import { linalg } from "./samples/linalg.ts";
 import { norm } from "./samples/norm.ts";
+import { recurrent } from "./samples/recurrent.ts";
 import { reduce } from "./samples/reduce.ts";
 import { box, every, type Family, ints, of, type Sample, stepwise, type Tensors } from "./samples/sample.ts";
 import { scan } from "./samples/scan.ts";
@@ -23,7 +24,18 @@ import { sorting } from "./samples/sorting.ts";
 
 export type { Input, Sample, Tensors } from "./samples/sample.ts";
 
-const families: readonly Family[] = [elementwise, reduce, shape, sorting, indexing, conv, norm, linalg, scan];
+const families: readonly Family[] = [
+  elementwise,
+  reduce,
+  shape,
+  sorting,
+  indexing,
+  conv,
+  norm,
+  linalg,
+  scan,
+  recurrent,
+];
 
 /** Domains of elementwise ops that need one, input by input. */
 const domains: Family["domains"] & {} = Object.assign({}, ...families.map((f) => f.domains), {
