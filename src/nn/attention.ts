@@ -1,8 +1,9 @@
 import { isFloat } from "../graph/dtype.ts";
+import { checkOptions } from "../graph/options.ts";
 import { sameShape, show } from "../graph/shape.ts";
 import { arange, dropout, linear, scaledDotProductAttention } from "../ops/functional.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import { checkOptions, checkProbability, checkSizes } from "./check.ts";
+import { checkProbability, checkSizes } from "./check.ts";
 import { constant, xavierUniform } from "./init.ts";
 import { Linear } from "./layers.ts";
 import { Module } from "./module.ts";

@@ -1,9 +1,9 @@
 import { drawSeed, mix } from "../graph/generator.ts";
+import { checkOptions } from "../graph/options.ts";
 import { numel, type Shape, show } from "../graph/shape.ts";
 import { tensor, zeros as zerosOf } from "../ops/functional.ts";
 import { normalCdf } from "../ops/math.ts";
 import { Tensor } from "../tensor/tensor.ts";
-import { checkOptions } from "./check.ts";
 import { setParameter } from "./parameter.ts";
 
 // The host draws initial values, so that a seed gives the same weights, bit for bit, on every adapter.

@@ -1,8 +1,9 @@
+import { checkOptions } from "../graph/options.ts";
 import { type Shape, sameShape, show } from "../graph/shape.ts";
 import { type Pair, pair } from "../ops/conv.ts";
 import { conv2d, dropout, embedding, layerNorm, linear, rmsNorm } from "../ops/functional.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import { checkOptions, checkSizes } from "./check.ts";
+import { checkSizes } from "./check.ts";
 import { constant, normal, uniform } from "./init.ts";
 import type { LoRALayer } from "./lora.ts";
 import { Module } from "./module.ts";

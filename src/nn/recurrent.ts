@@ -1,8 +1,9 @@
+import { checkOptions } from "../graph/options.ts";
 import { show } from "../graph/shape.ts";
 import { cat, dropout, linear, stack, zeros } from "../ops/functional.ts";
 import { gru, lstm, rnn } from "../ops/recurrent.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import { checkOptions, checkProbability, checkSizes } from "./check.ts";
+import { checkProbability, checkSizes } from "./check.ts";
 import { uniform } from "./init.ts";
 import { Module } from "./module.ts";
 import { inDtypeOf } from "./precision.ts";

@@ -1,7 +1,8 @@
+import { checkOptions } from "../graph/options.ts";
 import { ones } from "../ops/functional.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { type AttendOptions, MultiheadAttention } from "./attention.ts";
-import { checkOptions, checkSizes } from "./check.ts";
+import { checkSizes } from "./check.ts";
 import { xavierUniform } from "./init.ts";
 import { type Activation, activation as activationOf, Dropout, LayerNorm, Linear } from "./layers.ts";
 import { type Layer, Module } from "./module.ts";
