@@ -7,7 +7,7 @@ import { defineOp } from "./define.ts";
 import { where } from "./elementwise.ts";
 import { expand, reshape } from "./movement.ts";
 import { positionsAlong } from "./reduce.ts";
-import { splitAdd, splitGather } from "./split.ts";
+import { splitAdd, splitGather, splitScatter } from "./split.ts";
 
 interface DimAttrs extends Record<string, unknown> {
   dim: number;
@@ -95,7 +95,7 @@ const indexSelectOp = defineOp<DimAttrs>({
 const indexAddOp = defineOp<DimAttrs>({
   name: "index_add",
   kind: "kernel",
-  split: splitAdd(true),
+  split: splitAdd(),
   vjp: (g, _y, [, index], { dim }) => [g, null, g.indexSelect(dim, index)],
   reference: ([x, index, source], { dim }, { shape, dtype }) => {
     const data = x.data.slice();
@@ -123,7 +123,7 @@ const indexSumOp = defineOp<DimAttrs & { size: number }>({
 const scatterAddOp = defineOp<DimAttrs>({
   name: "scatter_add",
   kind: "kernel",
-  split: splitAdd(false),
+  split: splitScatter,
   vjp: (g, _y, [, index], { dim }) => [g, null, g.gather(dim, index)],
   reference: ([x, index, source], { dim }, { shape, dtype }) => {
     const data = x.data.slice();

@@ -15,10 +15,20 @@ const lastWriterOp = defineOp<{ size: number }>({
   name: "last_writer",
   kind: "kernel",
   split: (node, [ids], cx) => {
-    if (!cx.large || cx.bytesOf(ids) > cx.limit) return undefined;
-    const parts = cx.stretches(node.shape[0], Math.ceil(cx.bytesOf(node) / cx.limit));
-    if (parts.length < 2) return undefined;
-    return [cat(parts.map(({ start, size }) => lastWriter(ids.sub(start), size)))]; // ids below the part become large
+    if (!cx.large) return undefined;
+    const parts = (of: number, bytes: number) => cx.stretches(of, Math.ceil(bytes / cx.limit));
+    const { size } = node.attrs;
+    if (cx.bytesOf(ids) > cx.limit)
+      return [
+        parts(ids.shape[0], cx.bytesOf(ids))
+          .map(({ start, size: count }) => {
+            const last = lastWriter(ids.narrow(0, start, count), size);
+            return where(last.ge(0), last.add(start), -1);
+          })
+          .reduce((a, b) => a.maximum(b)),
+      ];
+    const own = ids.to("i32");
+    return [cat(parts(size, cx.bytesOf(node)).map((p) => lastWriter(own.sub(p.start), p.size)))]; // ids below become large
   },
   reference: ([ids], { size }, { shape, dtype }) => {
     const data = new Float64Array(size).fill(-1);

@@ -12,6 +12,7 @@ import { expand, reshape } from "./movement.ts";
 import { positionsAlong } from "./reduce.ts";
 import { lastWriter, writeRows } from "./rows.ts";
 import { movedim } from "./shape.ts";
+import { splitScatter } from "./split.ts";
 
 /** @throws unless values of `source` may be written into x, whose dtype the result keeps. */
 export function sourceFor(op: string, x: Tensor, source: Tensor): Tensor {
@@ -93,6 +94,7 @@ const steps: Record<ReduceAttrs["reduce"], (a: number, b: number) => number> = {
 const scatterReduceOp = defineOp<ReduceAttrs>({
   name: "scatter_reduce",
   kind: "kernel",
+  split: splitScatter,
   reference: ([x, index, source], { dim, reduce }, { shape, dtype }) => {
     const data = x.data.slice();
     visitGather(shape, index, dim, (at, i) => {

@@ -114,21 +114,21 @@ export function splitGather(along: boolean): Split<{ dim: number }> {
 }
 
 /**
- * Adds to each part of the table the source elements whose index lies in it. Out-of-part indices add 0 to rows picked
- * round-robin, to avoid contention on one row. `along`: the index is 1-D along `dim`.
+ * Adds to each part of the table the source slices whose 1-D index along `dim` lies in it. Out-of-part indices add 0 to rows
+ * picked round-robin, to avoid contention on one row.
  */
-export function splitAdd(along: boolean): Split<{ dim: number }> {
+export function splitAdd(): Split<{ dim: number }> {
   return (node, [x, index, source], cx) => {
     const { dim } = node.attrs;
     if (!cx.large || x.shape[dim] < 2) return undefined;
     const at = index.to("i32");
-    const order = along ? positionsAlong(0, at.shape[0], 1) : positionsAlong(dim, at.shape[dim], at.ndim);
+    const order = positionsAlong(0, at.shape[0], 1);
     return [
       cat(
         parts(x, dim, cx).map(({ start, size }) => {
           const inside = at.ge(start).logicalAnd(at.lt(start + size));
-          const near = where(inside, at.sub(start), expand(order.mod(size), at.shape));
-          const kept = where(spreadOver(inside, along ? dim : -1, source.shape), source, 0);
+          const near = where(inside, at.sub(start), order.mod(size));
+          const kept = where(spreadOver(inside, dim, source.shape), source, 0);
           const shape = x.shape.map((n, d) => (d === dim ? size : n));
           return apply(node.op, [x.narrow(dim, start, size), near, kept], node.attrs, shape, node.dtype);
         }),
@@ -137,6 +137,37 @@ export function splitAdd(along: boolean): Split<{ dim: number }> {
     ];
   };
 }
+
+/**
+ * Splits a scatter along the longest dim of its largest operand. Parts along another dim than that of the indices are
+ * independent. Parts of x along it share the source: indices outside of a part are skipped. Parts of the source along it come
+ * one after another.
+ */
+export const splitScatter: Split<{ dim: number }> = (node, [x, index, source], cx) => {
+  if (!cx.large) return undefined;
+  const { dim } = node.attrs;
+  const of = (x: Tensor, index: Tensor, source: Tensor): Tensor =>
+    apply(node.op, [x, index, source], node.attrs, x.shape, node.dtype);
+  const into = cx.bytesOf(x) >= cx.bytesOf(source);
+  const { shape } = into ? x : source;
+  const d = shape.indexOf(Math.max(...shape));
+  if (shape[d] < 2) return undefined;
+  const count = Math.ceil(cx.bytesOf(into ? x : source) / cx.limit);
+  const at = index.to("i32");
+  if (d === dim && !into)
+    return [
+      cx
+        .stretches(shape[d], count)
+        .reduce((y, { start, size }) => of(y, at.narrow(d, start, size), source.narrow(d, start, size)), x),
+    ];
+  const parts = cx.stretches(x.shape[d], Math.ceil((count * x.shape[d]) / shape[d])).map(({ start, size }) => {
+    const part = x.narrow(d, start, size);
+    if (d === dim) return of(part, at.sub(start), source);
+    const rows = Math.min(size, index.shape[d] - start); // x may be longer than the index
+    return rows > 0 ? of(part, at.narrow(d, start, rows), source.narrow(d, start, rows)) : part;
+  });
+  return [cat(parts, d)];
+};
 
 /** Writes rows that are too large for one binding into their cache part by part. */
 export function splitWrite(

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { LlamaForCausalLM } from "../../models/llama.ts";
 import { generate, textPrompt } from "../../src/generate/generate.ts";
+import * as sg from "../../src/index.ts";
 import {
   cat,
   crossEntropy,
@@ -192,6 +193,31 @@ const cases: Record<string, () => Tensor[]> = {
       values(2, [40, 900]).gather(1, ids(40, 900, [40, 1])),
       table.indexAdd(0, ids(70, 900), values(3, [70, 31])),
       table.scatterAdd(0, ids(62, 900, [2, 31]), values(3, [2, 31])),
+    ];
+  },
+  "writes at positions": () => {
+    const table = values(1, [900, 31]);
+    const [at, source] = [ids(30_000, 900, [1000, 30]), values(2, [1000, 30])];
+    return [
+      table.atSet([ids(70, 900)], values(3, [70, 31])),
+      table.atSet([ids(30_000, 900), ids(30_000, 31)], values(4, [30_000])),
+      table.atSet(
+        [
+          [5, 880, 3],
+          [null, -1],
+        ],
+        2,
+      ),
+      table.scatter(0, at, source),
+      table.scatterAdd(0, at, source),
+      table.scatterReduce(0, at, source, "amax"),
+      table.scatterReduce(0, at.slice([[0, 30]]), source, "prod"),
+      values(5, [31, 900]).scatterReduce(1, at.slice([[0, 700]]).t(), source.t(), "amin", { includeSelf: false }),
+      values(6, [1000, 40]).scatterReduce(1, at.mod(40), source, "mean"),
+      table.indexFill(0, ids(70, 900), 3),
+      sg.tril(table, -3).diagonal({ offset: -4 }),
+      sg.pad(table, [2, 3, 4, 5], { mode: "reflect" }),
+      table.at(ids(700, 900), ids(700, 31)),
     ];
   },
   "rows by themselves": () => {
