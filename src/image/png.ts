@@ -1,6 +1,7 @@
 /** PNG (ISO/IEC 15948) to pixels: all colour types and depths, interlaced or not. Of 16-bit samples the high byte is kept. */
 import { crc32 } from "../io/crc32.ts";
 import type { Image } from "./image.ts";
+import { tiffOrientation } from "./orientation.ts";
 
 interface Header {
   width: number;
@@ -23,14 +24,16 @@ const passes = [
   [0, 1, 1, 2],
 ] as const;
 
-/** Decodes a PNG file. Grey has 1 channel, RGB 3; with alpha both become RGBA. */
-export async function decodePng(file: Uint8Array): Promise<Image> {
+/** Decodes a PNG file. Grey has 1 channel, RGB 3; with alpha or a transparent colour both become RGBA. */
+export async function decodePng(file: Uint8Array): Promise<{ image: Image; orientation: number }> {
   const view = new DataView(file.buffer, file.byteOffset, file.byteLength);
   let header: Header | undefined;
   let palette: Uint8Array | undefined;
   let alphas = new Uint8Array(0);
+  let orientation = 1;
   const data: Uint8Array[] = [];
   for (let at = 8; ; ) {
+    if (at === file.length && data.length > 0) break; // no IEND: the pixels are there
     if (at + 12 > file.length) throw new Error("png: the file is truncated");
     const length = view.getUint32(at);
     const type = String.fromCharCode(...file.subarray(at + 4, at + 8));
@@ -43,14 +46,25 @@ export async function decodePng(file: Uint8Array): Promise<Image> {
     else if (type === "PLTE") palette = body;
     else if (type === "tRNS") alphas = body.slice();
     else if (type === "IDAT") data.push(body);
+    else if (type === "eXIf") orientation = tiffOrientation(body);
     else if (type === "IEND") break;
     at += 12 + length;
   }
   if (!header) throw new Error("png: the data is damaged: no header");
   if (header.colour === 3 && !palette) throw new Error("png: the data is damaged: no palette");
   const bytes = await inflate(data);
-  const plain = unpack(header, bytes);
-  return palette && header.colour === 3 ? colours(plain, palette, alphas) : greyAlpha(plain);
+  const transparent = header.colour === 0 || header.colour === 2 ? transparentColour(alphas, header) : undefined;
+  const plain = unpack(header, bytes, transparent);
+  const image = palette && header.colour === 3 ? colours(plain, palette, alphas) : withAlpha(plain);
+  return { image, orientation };
+}
+
+/** Samples of the one colour that is transparent (tRNS of grey and RGB), in the depth of the file. */
+function transparentColour(chunk: Uint8Array, { colour, depth }: Header): readonly number[] | undefined {
+  const count = samplesOf[colour];
+  if (chunk.length === 0) return undefined;
+  if (chunk.length < 2 * count) throw new Error("png: the data is damaged: a tRNS chunk that is too short");
+  return Array.from({ length: count }, (_, i) => ((chunk[2 * i] << 8) | chunk[2 * i + 1]) & (2 ** depth - 1));
 }
 
 function readHeader(view: DataView, at: number): Header {
@@ -75,11 +89,15 @@ async function inflate(parts: readonly Uint8Array[]): Promise<Uint8Array> {
   }
 }
 
-/** Reverses row filters and interlacing. Samples of fewer than 8 bits become bytes, grey scaled to 255. */
-function unpack(header: Header, bytes: Uint8Array): Image {
+/**
+ * Reverses row filters and interlacing. Samples of fewer than 8 bits become bytes, grey scaled to 255. With a transparent
+ * colour the image gets one more channel: 0 where a pixel has that colour, else 255.
+ */
+function unpack(header: Header, bytes: Uint8Array, transparent?: readonly number[]): Image {
   const { width, height, depth, colour, interlaced } = header;
   const channels = samplesOf[colour];
-  const out = new Uint8Array(width * height * channels);
+  const wide = channels + (transparent ? 1 : 0);
+  const out = new Uint8Array(width * height * wide);
   const scale = colour === 3 || depth >= 8 ? 1 : 255 / (2 ** depth - 1);
   const pixelBytes = Math.max(1, (channels * depth) >> 3);
   let at = 0;
@@ -97,11 +115,15 @@ function unpack(header: Header, bytes: Uint8Array): Image {
         const bit = i * depth;
         const value = depth >= 8 ? row[bit >> 3] : (row[bit >> 3] >> (8 - depth - (bit & 7))) & (2 ** depth - 1);
         const pixel = (y0 + y * dy) * width + x0 + Math.floor(i / channels) * dx;
-        out[pixel * channels + (i % channels)] = value * scale;
+        const channel = i % channels;
+        out[pixel * wide + channel] = value * scale;
+        if (!transparent) continue;
+        const sample = depth === 16 ? (value << 8) | row[(bit >> 3) + 1] : value;
+        if (sample !== transparent[channel]) out[pixel * wide + channels] = 255;
       }
     }
   }
-  return { width, height, channels, data: out };
+  return { width, height, channels: wide, data: out };
 }
 
 /** Reverses the filters: adds the prediction from the bytes to the left, above and above left. */
@@ -130,7 +152,7 @@ function colours({ width, height, data }: Image, palette: Uint8Array, alphas: Ui
 }
 
 /** Grey with alpha as RGBA; others as is. */
-function greyAlpha(image: Image): Image {
+function withAlpha(image: Image): Image {
   if (image.channels !== 2) return image;
   const { width, height, data } = image;
   const out = Uint8Array.from({ length: width * height * 4 }, (_, i) => data[2 * (i >> 2) + (i % 4 === 3 ? 1 : 0)]);

@@ -107,15 +107,18 @@ interface PieceConfig extends TokenizerConfig {
   add_eos_token?: boolean;
   /** Whether text after a special token gets the dummy prefix too. Default true. */
   legacy?: boolean | null;
+  /** false: no space before the text, whatever the model says. */
+  add_prefix_space?: boolean | null;
   added_tokens_decoder?: Record<string, Omit<AddedToken, "id">>;
 }
 
 /** The tokenizer.json with the same ids. `more` are tokens after the model's own (added_tokens.json). */
 export function sentencePieceJson(
-  model: PieceModel,
+  given: PieceModel,
   config: PieceConfig = {},
   more: Readonly<Record<string, number>> = {},
 ): TokenizerJson {
+  const model = { ...given, dummyPrefix: given.dummyPrefix && config.add_prefix_space !== false };
   const { pieces } = model;
   const unknown = Math.max(
     0,

@@ -162,11 +162,11 @@ export class Tokenizer {
     const token = this.idToToken(id);
     if (this.#added.has(token)) return utf8.encode(token);
     if (this.#spelling === "bytes") return Uint8Array.from(token, (char) => charToByte.get(char)!);
-    const byte = /^<0x([0-9A-F]{2})>$/.exec(token);
+    const byte = BYTE_TOKEN.exec(token);
     return byte ? Uint8Array.of(parseInt(byte[1], 16)) : utf8.encode(token.replaceAll("▁", " "));
   }
 
-  /** Text of `ids`. Bytes that are not UTF-8 become U+FFFD. */
+  /** Text of `ids`. Bytes that are not UTF-8 become U+FFFD: one per byte of a run of byte tokens, as in Hugging Face. */
   decode(ids: readonly number[], options: DecodeOptions = {}): string {
     const stream = this.stream(options);
     return ids.map((id) => stream.push(id)).join("") + stream.end();
@@ -188,20 +188,49 @@ export class Tokenizer {
       };
       return { push, end: () => "" };
     }
-    const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
     let first = this.#stripLeadingSpace;
-    return {
-      push: (id) => {
+    const bytesOf = (id: number): Uint8Array => {
+      const bytes = this.#bytes(id);
+      const stripped = first && bytes[0] === 32 ? bytes.subarray(1) : bytes;
+      first = false;
+      return stripped;
+    };
+    if (this.#spelling === "sentencepiece") {
+      let run: number[] = []; // bytes of consecutive byte tokens
+      const flush = (): string => {
+        const text = fallbackText(Uint8Array.from(run));
+        run = [];
+        return text;
+      };
+      const push = (id: number): string => {
         if (skipped(id)) return "";
-        let bytes = this.#bytes(id);
-        if (first && bytes[0] === 32) bytes = bytes.subarray(1);
-        first = false;
-        return decoder.decode(bytes, { stream: true });
-      },
+        const bytes = bytesOf(id);
+        if (BYTE_TOKEN.test(this.idToToken(id))) {
+          run.push(...bytes);
+          return "";
+        }
+        return flush() + new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes);
+      };
+      return { push, end: flush };
+    }
+    const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+    return {
+      push: (id) => (skipped(id) ? "" : decoder.decode(bytesOf(id), { stream: true })),
       end: () => decoder.decode(),
     };
   }
 }
+
+/** As Hugging Face's ByteFallback: a run of byte tokens is text if all of it is UTF-8, else one U+FFFD per byte. */
+function fallbackText(bytes: Uint8Array): string {
+  try {
+    return new TextDecoder("utf-8", { ignoreBOM: true, fatal: true }).decode(bytes);
+  } catch {
+    return "\ufffd".repeat(bytes.length);
+  }
+}
+
+const BYTE_TOKEN = /^<0x([0-9A-F]{2})>$/;
 
 /** SentencePiece's spelling of a byte. */
 export const byteToken = (byte: number): string => `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`;
