@@ -23,6 +23,7 @@ export {
 export { type AttendOptions, MultiheadAttention, type MultiheadAttentionOptions } from "./attention.ts";
 export { ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential } from "./containers.ts";
 export { EMA } from "./ema.ts";
+export { Embedding, EmbeddingBag } from "./embedding.ts";
 export {
   calculateGain,
   constant,
@@ -48,7 +49,6 @@ export {
   Conv2d,
   type Conv2dOptions,
   Dropout,
-  Embedding,
   FrozenBatchNorm2d,
   LayerNorm,
   type LayerNormOptions,

@@ -1,10 +1,10 @@
 import { checkOptions } from "../graph/options.ts";
 import { type Shape, sameShape, show } from "../graph/shape.ts";
 import { type Pair, pair } from "../ops/conv.ts";
-import { conv2d, dropout, embedding, layerNorm, linear, rmsNorm } from "../ops/functional.ts";
+import { conv2d, dropout, layerNorm, linear, rmsNorm } from "../ops/functional.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { checkSizes } from "./check.ts";
-import { constant, normal, uniform } from "./init.ts";
+import { constant, uniform } from "./init.ts";
 import type { LoRALayer } from "./lora.ts";
 import { Module } from "./module.ts";
 import { inDtypeOf } from "./precision.ts";
@@ -34,24 +34,6 @@ export class Linear extends Module {
   forward(x: Tensor): Tensor {
     const y = linear(x, inDtypeOf(x, this.weight), this.bias && inDtypeOf(x, this.bias));
     return this.lora ? this.lora.update(x, y) : y;
-  }
-}
-
-/** Looks up rows of a table by id: i32 [...] to [..., dim]. Initial rows are standard normal. */
-export class Embedding extends Module {
-  weight: Tensor; // [count, dim]
-
-  constructor(
-    readonly count: number,
-    readonly dim: number,
-  ) {
-    super();
-    checkSizes("Embedding", { count, dim });
-    this.weight = normal([count, dim]);
-  }
-
-  forward(ids: Tensor): Tensor {
-    return embedding(ids, this.weight);
   }
 }
 

@@ -37,8 +37,8 @@ export {
 export { type DiagonalOptions, diag, diagEmbed, diagonal, trilIndices, triuIndices } from "./diagonal.ts";
 export { bernoulli, multinomial, normal, randint, randLike, randnLike, randperm } from "./draw.ts";
 export { einsum } from "./einsum.ts";
+export { type EmbeddingBagOptions, type EmbeddingOptions, embedding, embeddingBag } from "./embedding.ts";
 export { fold, unfold, type WindowOptions } from "./fold.ts";
-export { embedding } from "./indexing.ts";
 export { tensor } from "./leaf.ts";
 export {
   addbmm,

@@ -5,7 +5,7 @@ import { apply, type Tensor } from "../tensor/tensor.ts";
 import { full } from "./constant.ts";
 import { defineOp } from "./define.ts";
 import { where } from "./elementwise.ts";
-import { expand, reshape } from "./movement.ts";
+import { expand } from "./movement.ts";
 import { positionsAlong } from "./reduce.ts";
 import { splitAdd, splitGather, splitScatter } from "./split.ts";
 
@@ -193,16 +193,6 @@ export function indexAdd(x: Tensor, dim: number, index: Tensor, source: Tensor):
   checkIndex("indexAdd", index, x.shape[d]);
   const dtype = promote(x.dtype, source.dtype);
   return apply(indexAddOp, [x.to(dtype), index, source.to(dtype)], { dim: d }, x.shape, dtype);
-}
-
-/**
- * Rows of weight [V, D] selected by integer ids [...]: -> [..., D]. The weight's gradient accumulates repeated ids.
- * @throws if an id on the host is outside [0, V).
- */
-export function embedding(ids: Tensor, weight: Tensor): Tensor {
-  if (weight.ndim !== 2) throw new Error(`embedding: weight must be [V, D], got ${show(weight.shape)}`);
-  checkIndex("embedding", ids, weight.shape[0]);
-  return reshape(indexSelect(weight, 0, reshape(ids, [-1])), [...ids.shape, weight.shape[1]]);
 }
 
 /** Keeps one triangle of the last two dims, diagonal included. The other elements become 0. */

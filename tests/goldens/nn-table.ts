@@ -89,7 +89,13 @@ const layerOptions = [
 /** Modules by torch's name. */
 const modules: Readonly<Record<string, Known>> = {
   Conv2d: convolution(nn.Conv2d, []),
-  Embedding: known(nn.Embedding, ["num_embeddings", "embedding_dim"], []),
+  Embedding: known(nn.Embedding, ["num_embeddings", "embedding_dim"], ["padding_idx"]),
+  EmbeddingBag: known(
+    nn.EmbeddingBag,
+    ["num_embeddings", "embedding_dim"],
+    ["mode"],
+    (module: nn.EmbeddingBag, { ids, offsets, weights }) => ({ out: module.forward(ids, offsets, weights) }),
+  ),
   GRU: recurrent(nn.GRU),
   GRUCell: cell(nn.GRUCell),
   LayerNorm: known(nn.LayerNorm, ["normalized_shape", "eps"], []),

@@ -28,7 +28,7 @@ const groups: readonly Group[] = [
       asinh atan atan2 atanh batch_norm binary_cross_entropy binary_cross_entropy_with_logits bincount
       bitwise_and bitwise_left_shift bitwise_not bitwise_or bitwise_right_shift bitwise_xor bucketize cdist
       celu conv1d conv3d conv_transpose1d conv_transpose2d conv_transpose3d copysign cosh
-      cosine_embedding_loss cosine_similarity count_nonzero ctc_loss elu embedding_bag erfc erfinv exp2 expm1
+      cosine_embedding_loss cosine_similarity count_nonzero ctc_loss elu erfc erfinv exp2 expm1
       floor_divide fmax fmin fmod frac gaussian_nll_loss glu grid_sample hardshrink hardsigmoid hardswish
       hardtanh hinge_embedding_loss histc huber_loss hypot instance_norm isclose kl_div kthvalue l1_loss
       leaky_relu lerp log10 log1p log2 logaddexp logit logsigmoid margin_ranking_loss max_pool1d max_pool3d
@@ -48,7 +48,6 @@ const groups: readonly Group[] = [
       conv2d_ext: same
       cross_entropy_ext: weight_mean weight_smooth_mean prob_mean weight_sum weight_smooth_sum prob_sum weight_none weight_smooth_none prob_none prob_smooth_weight ignore_weight_smooth spatial_prob unbatched
       div_mode: trunc trunc_i32 floor floor_i32
-      embedding_ext: padding negative 2d
       interpolate_ext: linear linear_align nearest_1d nearest_exact_1d nearest_exact_2d area scale_two scale_half scale_pair trilinear
       layer_norm_ext: two_dims three_dims
       logical: logical_xor_bool logical_xor_f32 logical_xor_i32
@@ -71,7 +70,7 @@ const groups: readonly Group[] = [
     why: "missing",
     names: `
       batchnorm1d batchnorm1d-cumulative batchnorm2d batchnorm2d-no-affine bilinear conv-transpose1d
-      conv-transpose2d conv1d conv3d embedding-bag-max embedding-bag-mean embedding-bag-sum groupnorm
+      conv-transpose2d conv1d conv3d groupnorm
       instancenorm2d instancenorm2d-affine instancenorm2d-track
       prelu`,
   },
@@ -79,7 +78,7 @@ const groups: readonly Group[] = [
     kind: "nn",
     issue: 12,
     why: "option",
-    names: "conv2d-circular conv2d-reflect conv2d-replicate embedding sequential-cnn",
+    names: "conv2d-circular conv2d-reflect conv2d-replicate sequential-cnn",
   },
   {
     kind: "models",

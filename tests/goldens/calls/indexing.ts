@@ -8,6 +8,15 @@ const indexOf = (x: Inputs, index: readonly any[]): sg.AtIndex[] =>
 export const indexing: Record<string, Call> = {
   at: (x, { index }) => x.x.at(...indexOf(x, index)),
   at_set: (x, { index, value }) => x.x.atSet(indexOf(x, index), value ?? x.values),
+  embedding_bag: ({ ids, weight, offsets, weights }, { mode, padding_idx, include_last_offset }) =>
+    sg.embeddingBag(ids, weight, {
+      mode,
+      offsets,
+      perSampleWeights: weights,
+      paddingIdx: padding_idx,
+      includeLastOffset: include_last_offset,
+    }),
+  embedding_ext: ({ ids, weight }, { padding_idx }) => sg.embedding(ids, weight, { paddingIdx: padding_idx }),
   index_copy: ({ x, index, src }, { dim }) => x.indexCopy(dim, index, src),
   index_fill: ({ x, index }, { dim, value }) => x.indexFill(dim, index, value),
   index_put: ({ x, idx0, idx1, values }, { accumulate }) =>
