@@ -28,14 +28,14 @@ const groups: readonly Group[] = [
       asinh atan atan2 atanh batch_norm binary_cross_entropy binary_cross_entropy_with_logits bincount
       bitwise_and bitwise_left_shift bitwise_not bitwise_or bitwise_right_shift bitwise_xor bucketize cdist
       celu conv1d conv3d conv_transpose1d conv_transpose2d conv_transpose3d copysign cosh
-      cosine_embedding_loss cosine_similarity count_nonzero ctc_loss elu erfc erfinv exp2 expm1
-      floor_divide fmax fmin fmod frac gaussian_nll_loss glu grid_sample hardshrink hardsigmoid hardswish
-      hardtanh hinge_embedding_loss histc huber_loss hypot instance_norm isclose kl_div kthvalue l1_loss
-      leaky_relu lerp log10 log1p log2 logaddexp logit logsigmoid margin_ranking_loss max_pool1d max_pool3d
-      median mish mod_scalar mode multi_margin_loss multilabel_soft_margin_loss nanmean nanmedian nanquantile
-      nansum nll_loss norm normalize pairwise_distance pixel_shuffle pixel_unshuffle poisson_nll_loss prelu
-      quantile relu6 remainder searchsorted selu sinc sinh smooth_l1_loss soft_margin_loss softmin
-      softplus_beta softshrink softsign sort std tan tanhshrink threshold triplet_margin_loss trunc unique
+      cosine_embedding_loss cosine_similarity count_nonzero ctc_loss elu erfc erfinv exp2 expm1 floor_divide
+      fmax fmin fmod frac gaussian_nll_loss glu grid_sample hardshrink hardsigmoid hardswish hardtanh
+      hinge_embedding_loss histc huber_loss hypot instance_norm isclose kl_div kthvalue l1_loss leaky_relu
+      lerp log10 log1p log2 logaddexp logit logsigmoid margin_ranking_loss max_pool1d max_pool3d median mish
+      mod_scalar mode multi_margin_loss multilabel_soft_margin_loss nanmean nanmedian nanquantile nansum
+      nll_loss norm normalize pairwise_distance pixel_shuffle pixel_unshuffle poisson_nll_loss prelu quantile
+      relu6 remainder searchsorted selu sinc sinh smooth_l1_loss soft_margin_loss softmin softplus_beta
+      softshrink softsign sort std tan tanhshrink threshold triplet_margin_loss trunc unique
       unique_consecutive var_mean xlogy`,
   },
   {
