@@ -105,8 +105,8 @@ export interface Op<A = any, T = any> {
   readonly wgsl?: (x: string[], attrs: A, type: string) => string;
   /** `type` is the type of the operands, not of the result: for a boolean result, which needs constants of theirs. */
   readonly operandTyped?: boolean;
-  /** WGSL functions that the expression calls, for `type`. Emitted once per type. */
-  readonly helpers?: (type: string) => string;
+  /** WGSL functions that the expression calls, for `type`. Each text of a list is emitted once in a shader. */
+  readonly helpers?: (type: string) => string | readonly string[];
   /** The expression takes the element's linear index (u32 or vec4u) as its last argument. */
   readonly indexed?: boolean;
   /** Rough cost in flops (default 1): decides between recomputing and storing. From 8 on, f16 is computed in f32. */

@@ -60,7 +60,7 @@ interface Row<A> {
   /** WGSL expression of the result for `type`: "f32", "vec4f", "i32", "bool", "vec4<bool>", … f16 only if computed in f16. */
   wgsl: (x: string[], attrs: A, type: string) => string;
   /** WGSL functions that the expression calls. */
-  helpers?: (type: string) => string;
+  helpers?: (type: string) => string | readonly string[];
   /** The same function in f64, by its definition. `dtype` is the first operand's. Integer results wrap around. */
   js: (a: number, b: number, c: number, attrs: A, dtype: DType) => number;
   /** Gradient of each operand. Absent if the result is not differentiable (integers, booleans). */

@@ -129,7 +129,7 @@ export const softplusWgsl = (type: string): string => `fn softplus_${type}(x: ${
  * Remainder with the sign of the divisor. Floats: exact. Quotients of up to 10 bits are multiplied back by the two halves of b,
  * without rounding; others divide the mantissas.
  */
-export function remainderWgsl(type: string): string {
+export function remainderWgsl(type: string): string | readonly string[] {
   const name = `remainder_${suffix(type)}`;
   if (type === "u32" || type === "vec4u") return `fn ${name}(a: ${type}, b: ${type}) -> ${type} { return a % b; }`;
   if (!isFloatType(type))
@@ -140,8 +140,7 @@ export function remainderWgsl(type: string): string {
   const slow = ["x", "y", "z", "w"].map((c) => `long_remainder(a.${c}, b.${c})`).join(", ");
   const [long, call] = type === "f32" ? ["!short", "long_remainder(a, b)"] : ["!all(short)", `${type}(${slow})`];
   const word = words(type);
-  return `${LONG_REMAINDER}
-fn ${name}(a: ${type}, b: ${type}) -> ${type} {
+  const short = `fn ${name}(a: ${type}, b: ${type}) -> ${type} {
   let q = round(a / b);
   let size = abs(b);
   let short = (abs(q) < ${type}(1024.0)) & (size > ${type}(1e-30)) & (size < ${type}(1e30));
@@ -150,6 +149,7 @@ fn ${name}(a: ${type}, b: ${type}) -> ${type} {
   let rest = (a - q * b1) - q * (b - b1);
   return select(rest, rest + b, rest * sign(b) < ${type}());
 }`;
+  return [LONG_REMAINDER, short];
 }
 
 const LONG_REMAINDER = `// mantissa (24 bits) and exponent of the bits of a positive float

@@ -13,6 +13,7 @@ import * as index from "../ops/indexing.ts";
 import { matmul } from "../ops/matmul.ts";
 import * as move from "../ops/movement.ts";
 import * as red from "../ops/reduce.ts";
+import { divide, type RoundingMode } from "../ops/rounding.ts";
 import { cumsum } from "../ops/scan.ts";
 import { logSoftmax, softmax } from "../ops/softmax.ts";
 import { topk } from "../ops/topk.ts";
@@ -143,8 +144,8 @@ export class Tensor {
   sub(b: Operand): Tensor { return ew.sub(this, b); }
   /** this * b. */
   mul(b: Operand): Tensor { return ew.mul(this, b); }
-  /** this / b. Integers become f32. */
-  div(b: Operand): Tensor { return ew.div(this, b); }
+  /** this / b. Integers become f32, unless `roundingMode` ("trunc", "floor") rounds the quotient; its gradient is 0 then. */
+  div(b: Operand, options: { roundingMode?: RoundingMode | null } = {}): Tensor { return divide(this, b, options); }
   /** this to the power b. Integers become f32, except for exponents 1, 2 and 3. */
   pow(b: Operand): Tensor { return un.power(this, b); }
   /** Remainder with the sign of the divisor. */

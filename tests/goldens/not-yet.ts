@@ -24,19 +24,15 @@ const groups: readonly Group[] = [
     issue: 12,
     why: "missing",
     names: `
-      acos acosh adaptive_max_pool2d addcdiv addcmul affine_grid all allclose_equal aminmax any argsort asin
-      asinh atan atan2 atanh batch_norm binary_cross_entropy binary_cross_entropy_with_logits bincount
-      bitwise_and bitwise_left_shift bitwise_not bitwise_or bitwise_right_shift bitwise_xor bucketize cdist
-      celu conv1d conv3d conv_transpose1d conv_transpose2d conv_transpose3d copysign cosh
-      cosine_embedding_loss cosine_similarity count_nonzero ctc_loss elu erfc erfinv exp2 expm1 floor_divide
-      fmax fmin fmod frac gaussian_nll_loss glu grid_sample hardshrink hardsigmoid hardswish hardtanh
-      hinge_embedding_loss histc huber_loss hypot instance_norm isclose kl_div kthvalue l1_loss leaky_relu
-      lerp log10 log1p log2 logaddexp logit logsigmoid margin_ranking_loss max_pool1d max_pool3d median mish
-      mod_scalar mode multi_margin_loss multilabel_soft_margin_loss nanmean nanmedian nanquantile nansum
-      nll_loss norm normalize pairwise_distance pixel_shuffle pixel_unshuffle poisson_nll_loss prelu quantile
-      relu6 remainder searchsorted selu sinc sinh smooth_l1_loss soft_margin_loss softmin softplus_beta
-      softshrink softsign sort std tan tanhshrink threshold triplet_margin_loss trunc unique
-      unique_consecutive var_mean xlogy`,
+      adaptive_max_pool2d affine_grid all aminmax any argsort batch_norm binary_cross_entropy
+      binary_cross_entropy_with_logits bincount bucketize cdist celu conv1d conv3d conv_transpose1d
+      conv_transpose2d conv_transpose3d cosine_embedding_loss cosine_similarity count_nonzero ctc_loss elu
+      gaussian_nll_loss glu grid_sample hardshrink hardsigmoid hardswish hardtanh hinge_embedding_loss histc
+      huber_loss instance_norm kl_div kthvalue l1_loss leaky_relu logsigmoid margin_ranking_loss max_pool1d
+      max_pool3d median mish mode multi_margin_loss multilabel_soft_margin_loss nanmean nanmedian nanquantile
+      nansum nll_loss norm normalize pairwise_distance pixel_shuffle pixel_unshuffle poisson_nll_loss prelu
+      quantile relu6 searchsorted selu smooth_l1_loss soft_margin_loss softmin softplus_beta softshrink
+      softsign sort std tanhshrink threshold triplet_margin_loss unique unique_consecutive var_mean`,
   },
   {
     kind: "ops",
@@ -47,10 +43,9 @@ const groups: readonly Group[] = [
       avg_pool_ext: 1d 1d_exclude 2d_exclude 2d_ceil 2d_ceil_exclude 2d_divisor
       conv2d_ext: same
       cross_entropy_ext: weight_mean weight_smooth_mean prob_mean weight_sum weight_smooth_sum prob_sum weight_none weight_smooth_none prob_none prob_smooth_weight ignore_weight_smooth spatial_prob unbatched
-      div_mode: trunc trunc_i32 floor floor_i32
+      embedding_ext: padding negative 2d
       interpolate_ext: linear linear_align nearest_1d nearest_exact_1d nearest_exact_2d area scale_two scale_half scale_pair trilinear
       layer_norm_ext: two_dims three_dims
-      logical: logical_xor_bool logical_xor_f32 logical_xor_i32
       max_pool2d_indices: basic overlap pairs dilated ceil negative
       topk_ext: smallest d0 middle_smallest`,
   },
@@ -70,15 +65,17 @@ const groups: readonly Group[] = [
     why: "missing",
     names: `
       batchnorm1d batchnorm1d-cumulative batchnorm2d batchnorm2d-no-affine bilinear conv-transpose1d
-      conv-transpose2d conv1d conv3d groupnorm
-      instancenorm2d instancenorm2d-affine instancenorm2d-track
-      prelu`,
+      conv-transpose2d conv1d conv3d embedding-bag-max embedding-bag-mean embedding-bag-sum groupnorm gru
+      gru-2layer-bidirectional gru-cell gru-no-bias instancenorm2d instancenorm2d-affine instancenorm2d-track lstm
+      lstm-2layer-bidirectional lstm-cell lstm-no-bias lstm-proj multihead-attention multihead-attention-kv prelu
+      rnn rnn-2layer-bidirectional rnn-cell rnn-no-bias transformer transformer-decoder-layer
+      transformer-decoder-layer-pre transformer-encoder transformer-encoder-layer transformer-encoder-layer-pre`,
   },
   {
     kind: "nn",
     issue: 12,
     why: "option",
-    names: "conv2d-circular conv2d-reflect conv2d-replicate sequential-cnn",
+    names: "conv2d-circular conv2d-reflect conv2d-replicate embedding layernorm-2d sequential-cnn",
   },
   {
     kind: "models",

@@ -213,7 +213,7 @@ describe("values on the device", () => {
         const [absolute, relative] = t.dtype === "f16" ? [1e-7, 5e-4] : [2e-6, 2e-5];
         domain.forEach((x, i) => {
           const [g, w] = [values[i], expected[i]];
-          if (g !== w && !(Math.abs(g - w) <= absolute + relative * Math.abs(w)))
+          if (g !== w && !Object.is(g, w) && !(Math.abs(g - w) <= absolute + relative * Math.abs(w)))
             bad.push(`output ${k} at ${x}: ${g}, expected ${w}`);
         });
       }

@@ -235,8 +235,7 @@ export class Emitter {
         }
         if (e.linear) args.push(width === 4 ? this.lanes(e.linear) : this.index(e.linear));
         if (e.op.origin) this.origins.add(e.op.origin);
-        const helpers = e.op.helpers?.(type);
-        if (helpers) this.helpers.add(helpers);
+        for (const helper of [e.op.helpers?.(type) ?? []].flat()) this.helpers.add(helper);
         const raw = e.op.wgsl!(args, e.attrs, type);
         const code = e.op.opaque?.(e.attrs) && isFloatType(type) ? this.hidden(raw, type) : raw;
         return { code: widen && !e.op.operandTyped ? `${own}(${code})` : code, width };

@@ -1,5 +1,6 @@
 // Every entry point that gives tensors imports this file: see add.ts.
 import "./autograd.ts";
+import "./elementwise.ts";
 import "./indexing.ts";
 import "./linalg.ts";
 import "./nonfinite.ts";
