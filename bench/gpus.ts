@@ -1,15 +1,13 @@
-import { kernelSource } from "../kernels/index.ts";
-import { specialize } from "../src/compile/codegen/template.ts";
-import { lowerContext } from "../src/compile/lower/context.ts";
-import type { DeviceInfo } from "../src/graph/device-info.ts";
-import { byteSize } from "../src/graph/dtype.ts";
-import type { KernelCall } from "../src/graph/kernel-call.ts";
-import { Node } from "../src/graph/node.ts";
-import { numel } from "../src/graph/shape.ts";
-import { crossEntropy, rand, rmsNorm, scaledDotProductAttention, type Tensor, tensor } from "../src/index.ts";
-import { loweringOf } from "../src/lowering/index.ts";
-import type { Device } from "../src/runtime/device.ts";
-import { Tuner } from "../src/runtime/tuner/tuner.ts";
+import { kernelsOf } from "../src/bench/index.ts";
+import {
+  crossEntropy,
+  type DeviceInfo,
+  rand,
+  rmsNorm,
+  scaledDotProductAttention,
+  type Tensor,
+  tensor,
+} from "../src/index.ts";
 
 /** Facts of a typical discrete GPU, for lowerings. */
 const info: DeviceInfo = {
@@ -70,35 +68,6 @@ const WORK: Record<string, () => Tensor[]> = {
   },
 };
 
-/** The calls of every template kernel that `outputs` need, sources first. */
-function callsOf(outputs: readonly Tensor[]): { node: Node; call: KernelCall }[] {
-  const device = { info, tuner: new Tuner() } as unknown as Device;
-  const seen = new Set<Node>();
-  const found: { node: Node; call: KernelCall }[] = [];
-  const walk = (node: Node): void => {
-    if (seen.has(node)) return;
-    seen.add(node);
-    node.src.forEach(walk);
-    const lower = node.op.kind === "kernel" ? loweringOf(node.op.name) : undefined;
-    for (const call of lower?.(node, lowerContext(node, device)) ?? []) found.push({ node, call });
-  };
-  for (const { node } of outputs) walk(node);
-  return found;
-}
-
-function bytesOf({ bind }: KernelCall): number {
-  const each = new Map<unknown, number>();
-  for (const ref of bind) {
-    if ("temp" in ref) each.set(ref, ref.bytes);
-    else if (ref instanceof Node) each.set(ref, byteSize(ref.dtype, numel(ref.shape)));
-    else {
-      const spec = ref.node.outputs?.[ref.output] ?? ref.node;
-      each.set(`${ref.node.id} ${ref.output}`, byteSize(spec.dtype, numel(spec.shape)));
-    }
-  }
-  return [...each.values()].reduce((a, b) => a + b, 0);
-}
-
 const WORDS: Record<string, number> = { f32: 1, u32: 1, i32: 1, vec2f: 2, vec3f: 3, vec4f: 4, vec4u: 4, vec2u: 2 };
 
 /** Figures of a shader, parsed from its WGSL: 32-bit words of arrays per invocation, bytes of workgroup memory, invocations per workgroup. */
@@ -138,18 +107,14 @@ export function gpuSection(): string {
   const lines: string[] = [];
   const done = new Set<string>();
   for (const [work, make] of Object.entries(WORK)) {
-    for (const { node, call } of callsOf(make())) {
-      const { registers, shared, invocations } = figuresOf(
-        specialize(kernelSource(call.kernel), { params: call.params }),
-      );
-      const largest = Math.max(...[node, ...node.src].map((n) => numel(n.shape)));
-      const operations = call.flops ?? (OPERATIONS[call.kernel] ?? 1) * largest;
-      const bytes = bytesOf(call);
+    for (const { kernel, code, flops, bytes, elements } of kernelsOf(make(), info)) {
+      const { registers, shared, invocations } = figuresOf(code);
+      const operations = flops ?? (OPERATIONS[kernel] ?? 1) * elements;
       const intensity = operations / bytes;
       const shares = Object.values(GPUS).map(
         ([tflops, gbs]) => `${percent(Math.min(1, (intensity * gbs) / 1000 / tflops))}`,
       );
-      const line = `| ${call.kernel} | ${work} | ${short(operations)} | ${short(bytes)} | ${intensity.toPrecision(2)} | ${invocations} | ${registers} | ${shared} | ${shares.join(" | ")} |`;
+      const line = `| ${kernel} | ${work} | ${short(operations)} | ${short(bytes)} | ${intensity.toPrecision(2)} | ${invocations} | ${registers} | ${shared} | ${shares.join(" | ")} |`;
       if (!done.has(line)) lines.push(line);
       done.add(line);
     }

@@ -1,6 +1,6 @@
 import { Bench } from "tinybench";
+import type { Roofline } from "../src/bench/index.ts";
 import { type DeviceInfo, type KernelTime, onKernelTimes } from "../src/index.ts";
-import type { Roofline } from "../src/runtime/roofline.ts";
 import { median, round, type Sample, timed } from "./clock.ts";
 
 /** One line of the table. Every figure is a median. */

@@ -1,8 +1,7 @@
 import { cpus } from "node:os";
 import { attentionSteps, best, matmulDims, matmulSteps, type Step } from "../kernels/ladder/index.ts";
-import { bindings, specialize } from "../src/compile/codegen/template.ts";
-import { floatBits } from "../src/graph/dtype.ts";
-import { currentDevice } from "../src/runtime/session.ts";
+import { gpuDevice, specializeKernel } from "../src/bench/index.ts";
+import { f32Bits } from "../src/custom/index.ts";
 import { median, round, timed } from "./clock.ts";
 import type { Ours } from "./ours.ts";
 import { type Input, normal } from "./workloads/workload.ts";
@@ -37,7 +36,7 @@ export async function benchLadder(ours: Ours, only: (name: string) => boolean): 
   const ladders: LadderFile["ladders"] = {};
   if (only("matmul")) {
     const own = ours.bench((x, y) => x.matmul(y), a, b).run;
-    const runs = await prepared(matmulSteps, [a, b], N * N, matmulDims(N, N, N), ([rows, columns]) => [
+    const runs = await prepared(ours, matmulSteps, [a, b], N * N, matmulDims(N, N, N), ([rows, columns]) => [
       N / columns,
       N / rows,
     ]);
@@ -48,8 +47,8 @@ export async function benchLadder(ours: Ours, only: (name: string) => boolean): 
   }
   if (only("attention")) {
     const own = ours.bench((x, y, z) => ours.sg.scaledDotProductAttention(x, y, z, { isCausal: true }), q, k, v).run;
-    const dims = [T, T, D / 4, 1, floatBits(1 / Math.sqrt(D))];
-    const runs = await prepared(attentionSteps, [q, k, v], H * T * D, dims, ([rows]) => [T / rows, H]);
+    const dims = [T, T, D / 4, 1, f32Bits(1 / Math.sqrt(D))];
+    const runs = await prepared(ours, attentionSteps, [q, k, v], H * T * D, dims, ([rows]) => [T / rows, H]);
     ladders.attention = {
       title: `causal attention, ${H} heads, ${T} tokens, head size ${D}`,
       rungs: await climb(attentionSteps, best.attention, [...runs, own], (4 * H * D * T * (T + 1)) / 2, ours),
@@ -62,13 +61,14 @@ type Run = (() => Promise<void>) | undefined;
 
 /** One function per step, which dispatches it once and waits. Undefined if the adapter lacks subgroups that the step needs. */
 async function prepared(
+  { device: { subgroupSize: SG } }: Ours,
   steps: readonly Step[],
   inputs: readonly Input[],
   count: number,
   dims: readonly number[],
   grid: (tile: readonly [number, number]) => [number, number],
 ): Promise<Run[]> {
-  const { gpu, info, pipelines } = currentDevice()!;
+  const gpu = await gpuDevice();
   const buffer = (data: Float32Array | Uint32Array | number, usage = GPUBufferUsage.STORAGE): GPUBuffer => {
     const size = typeof data === "number" ? data : data.byteLength;
     const created = gpu.createBuffer({ size, usage: usage | GPUBufferUsage.COPY_DST });
@@ -80,18 +80,14 @@ async function prepared(
     GPUBufferUsage.UNIFORM,
   );
   const buffers = [uniform, ...inputs.map((x) => buffer(x.data as Float32Array)), buffer(4 * count)];
-  const SG = info.subgroupSize;
   return Promise.all(
     steps.map(async (step): Promise<Run> => {
       if (step.subgroups && SG === 0) return undefined;
-      const code = specialize(step.code, { params: step.subgroups ? { SG } : {} });
-      const { pipeline, layout } = await pipelines.get({
-        code,
-        label: step.name,
-        kinds: bindings(code).map((b) => b.kind),
-      });
-      const entries = bindings(code).map(({ index }) => ({ binding: index, resource: { buffer: buffers[index] } }));
-      const group = gpu.createBindGroup({ layout, entries });
+      const code = specializeKernel(step.code, step.subgroups ? { SG } : {});
+      const module = gpu.createShaderModule({ code, label: step.name });
+      const pipeline = await gpu.createComputePipelineAsync({ layout: "auto", compute: { module } });
+      const entries = buffers.map((buffer, binding) => ({ binding, resource: { buffer } }));
+      const group = gpu.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries });
       const [x, y] = grid(step.tile(SG)).map(Math.ceil);
       return async () => {
         const encoder = gpu.createCommandEncoder();

@@ -1,8 +1,7 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { parseArgs } from "node:util";
-import { measureRoofline } from "../src/runtime/roofline.ts";
-import { currentDevice } from "../src/runtime/session.ts";
+import { measureRoofline } from "../src/bench/index.ts";
 import { round } from "./clock.ts";
 import { benchGeneration } from "./generate.ts";
 import { header, type Machine } from "./harness.ts";
@@ -46,7 +45,7 @@ const only = (name: string) => options.only.split(",").some((part) => name.inclu
 const ours = await openOurs();
 const { device } = ours;
 const cores = cpus().length;
-const measured = await measureRoofline(currentDevice()!.gpu, device.kind === "software" ? cores : undefined);
+const measured = await measureRoofline({ cores: device.kind === "software" ? cores : undefined });
 const roofline = { gflops: round(measured.gflops), gbs: round(measured.gbs) };
 const machine: Machine = { device, cores, roofline };
 console.log(`${device.description}; ${cpus()[0].model}, ${cores} cores`);

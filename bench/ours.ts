@@ -1,6 +1,6 @@
+import { setFusion } from "../src/bench/index.ts";
 import * as sg from "../src/index.ts";
 import { AdamW, type AdamWOptions } from "../src/nn/index.ts";
-import { setFusion } from "../src/runtime/session.ts";
 import { type Case, concat, type Input } from "./workloads/workload.ts";
 
 export interface Ours {

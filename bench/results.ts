@@ -1,5 +1,5 @@
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import type { Roofline } from "../src/runtime/roofline.ts";
+import type { Roofline } from "../src/bench/index.ts";
 import type { Row } from "./harness.ts";
 import type { Cold, Overhead } from "./train.ts";
 

@@ -1,7 +1,6 @@
 import { readFileSync, writeFileSync } from "node:fs";
-import { init, type TuneResult, tune } from "../src/index.ts";
-import { currentDevice, openSession } from "../src/runtime/session.ts";
-import { familyOf, Tuner } from "../src/runtime/tuner/tuner.ts";
+import { adapterFamily, setChoices } from "../src/bench/index.ts";
+import { type DeviceInfo, init, type TuneResult, tune } from "../src/index.ts";
 import { median, round, timed } from "./clock.ts";
 import { openOurs } from "./ours.ts";
 import { allWorkloads } from "./workloads/index.ts";
@@ -34,20 +33,21 @@ export async function benchTuned(
   const rows: TunedFile["rows"] = {};
   const choices: TunedFile["choices"] = {};
   const results: TuneResult[] = [];
-  const device = currentDevice()!;
-  const tuners = Array.from({ length: PASSES }, () => new Tuner());
+  const passes = Array.from({ length: PASSES }, (): TuneResult[] => []); // each measures all workloads on its own
   for (const work of allWorkloads.filter((w) => only(w.name))) {
     const benchCase = work.ours(ours, work.inputs());
     const measured = new Map<string, TuneResult[]>();
-    for (const tuner of tuners) {
-      device.tuner = tuner;
-      for (const r of await tune(() => benchCase.run())) measured.set(r.key, [...(measured.get(r.key) ?? []), r]);
+    for (const known of passes) {
+      await setChoices(known);
+      const found = await tune(() => benchCase.run());
+      for (const r of found) measured.set(r.key, [...(measured.get(r.key) ?? []), r]);
+      known.push(...found);
     }
-    rows[work.name] = await interleaved(benchCase.run);
+    rows[work.name] = await interleaved(ours.device, passes.at(-1)!, benchCase.run);
     await benchCase.dispose?.();
     line(work.name, rows[work.name], "the row");
-    for (const [key, passes] of measured) {
-      const middle = passes.sort((x, y) => slower(x) - slower(y))[(passes.length - 1) >> 1];
+    for (const [key, all] of measured) {
+      const middle = all.sort((x, y) => slower(x) - slower(y))[(all.length - 1) >> 1];
       const { candidates, entry } = middle;
       results.push(middle);
       choices[key] = { workload: work.name, ratio: round(slower(middle)), ms: entry.ms, of: candidates.length };
@@ -58,7 +58,7 @@ export async function benchTuned(
   console.log(`with the heuristic rows take at most ${worst(rows)}× the time, kernels alone ${worst(choices)}×`);
   if (ship) {
     const shipped = JSON.parse(readFileSync(SHIPPED, "utf8"));
-    const family = familyOf(device.info);
+    const family = await adapterFamily();
     const entries = results.filter((r) => slower(r) >= MIN_GAIN).map((r) => [r.key, r.entry]);
     shipped[family] = { ...(ship === "these" && shipped[family]), ...Object.fromEntries(entries.sort()) };
     writeFileSync(SHIPPED, `${JSON.stringify(shipped, null, 1)}\n`);
@@ -75,28 +75,29 @@ function line(name: string, { ratio, ms }: { ratio: number; ms: readonly number[
   console.log(`${name.padEnd(30)}${cells.join("")}  ${what}`);
 }
 
-/** Times a run with the answers of the device's tuner, and with the heuristic only. Interleaved, so that load slows both equally. */
-async function interleaved(run: () => Promise<unknown>): Promise<TunedFile["rows"][string]> {
-  const device = currentDevice()!;
-  const tuners = [device.tuner, new Tuner()];
+/** Times a run with measured choices, and with the heuristic only. Interleaved, so that load slows both equally. */
+async function interleaved(
+  { kind }: DeviceInfo,
+  best: readonly TuneResult[],
+  run: () => Promise<unknown>,
+): Promise<TunedFile["rows"][string]> {
+  const choices = [best, []];
   const samples: number[][] = [[], []];
   let runs = 1;
   for (let round = -1; round < ROUNDS; round++) {
     for (const i of round % 2 ? [1, 0] : [0, 1]) {
-      device.tuner = tuners[i];
-      await (await openSession()).plans.clear();
+      await setChoices(choices[i]);
       await run(); // compiles the plan
       const { cpu, wall } = await timed(async () => {
         for (let n = 0; n < runs; n++) await run();
       });
-      const ms = device.info.kind === "software" ? cpu : wall;
+      const ms = kind === "software" ? cpu : wall;
       if (round < 0) runs = Math.max(runs, Math.ceil(SAMPLE_MS / ms));
       else samples[i].push(ms / runs);
     }
   }
-  device.tuner = tuners[0];
-  await (await openSession()).plans.clear();
-  const [best, heuristic] = samples;
-  const ratio = median(heuristic.map((ms, i) => ms / best[i]));
-  return { ratio: round(ratio), ms: [round(median(best)), round(median(heuristic))] };
+  await setChoices(best);
+  const [fast, heuristic] = samples;
+  const ratio = median(heuristic.map((ms, i) => ms / fast[i]));
+  return { ratio: round(ratio), ms: [round(median(fast)), round(median(heuristic))] };
 }

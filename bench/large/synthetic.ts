@@ -1,6 +1,5 @@
 // Checkpoints of any size that are only a config and a seed. Their bytes are computed as they are read.
-import type { FileSource } from "../../src/io/index.ts";
-import { round16 } from "../../src/io/stored.ts";
+import { type FileSource, round16 } from "../../src/io/index.ts";
 
 const BLOCK = 2 ** 24; // random f16 values; every tensor reads them from another start
 const ONE = 0x3c00; // bits of 1 in f16

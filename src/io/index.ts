@@ -27,6 +27,6 @@ export {
   subfolder,
   writeFile,
 } from "./source.ts";
-export type { HostTensor, StoredType } from "./stored.ts";
+export { type HostTensor, round16, type StoredType } from "./stored.ts";
 export { type Entry, TensorFiles } from "./tensors.ts";
 export { saveTorch } from "./torch.ts";

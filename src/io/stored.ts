@@ -109,7 +109,7 @@ export function decode(bytes: Uint8Array, type: StoredType, shape: Shape, name: 
   return out;
 }
 
-/** Rounds numbers to 16-bit floats, to nearest even. */
+/** Rounds numbers to 16-bit floats, to nearest even. Returns their bits. */
 export function round16(data: HostArray, type: "F16" | "BF16"): Uint16Array {
   const round = type === "F16" ? toHalf : toBfloat16;
   const out = new Uint16Array(data.length);

@@ -10,7 +10,7 @@ import { enqueue, flushed } from "./flush-queue.ts";
 import { collectGarbage } from "./garbage.ts";
 import { narrowed } from "./host-values.ts";
 import type { Plan } from "./plan.ts";
-import { runTimed, timesKernels, traceSubmit } from "./profile.ts";
+import { replay, runTimed, timesKernels, traceSubmit } from "./profile.ts";
 import { currentDevice, type EngineOptions, openSession, restart, type Session } from "./session.ts";
 import { begin, beginFlush, tracing } from "./trace.ts";
 import { countUse, forgetPromotions, promote, promoted } from "./upload.ts";
@@ -199,7 +199,7 @@ async function execute(device: Device, session: Session, roots: readonly Root[])
 
 async function runPlan(device: Device, plan: Plan, graph: Graph): Promise<void> {
   const encoded = begin("encode");
-  const running = plan.run(graph);
+  const running = replay(plan, graph);
   encoded({ kernels: plan.steps.length });
   await running;
   if (tracing()) await traceSubmit(device, plan);

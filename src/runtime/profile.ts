@@ -31,6 +31,24 @@ export function onKernelTimes(fn: ((times: readonly KernelTime[]) => void) | und
   listener = fn;
 }
 
+let replayListener: ((ms: number) => void) | undefined;
+
+/**
+ * Calls `fn` after every run of a plan with the milliseconds that the host took to bind, encode and submit it. Undefined stops it.
+ * Flushes whose kernels are timed report none.
+ */
+export function onReplay(fn: ((ms: number) => void) | undefined): void {
+  replayListener = fn;
+}
+
+/** Starts a plan without timestamps. Its promise resolves once the device has validated it. */
+export function replay(plan: Plan, graph: Graph): Promise<void> {
+  const started = performance.now();
+  const running = plan.run(graph);
+  replayListener?.(performance.now() - started);
+  return running;
+}
+
 const SET = 2048; // kernels per query set: WebGPU allows 4096 queries
 
 /** Whether a plan runs with timestamps around each kernel. */

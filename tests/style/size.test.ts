@@ -10,6 +10,7 @@ import { entryPoints, nodeApart, shared } from "../../scripts/bundle-options.mjs
 const most: Readonly<Record<string, { limit: number; measured: number }>> = {
   index: { limit: 122, measured: 110.5 },
   custom: { limit: 118, measured: 107.3 },
+  bench: { limit: 148, measured: 134.1 },
   nn: { limit: 123, measured: 111.4 },
   models: { limit: 200, measured: 181.2 },
   chat: { limit: 199, measured: 180.3 },
