@@ -36,8 +36,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lo
   let bound = (b * dims.H + h) * dims.S + u32(row) - dims.first; // wraps around if below `first`
   if (bound >= dims.count) { return; }
   let at = dims.x_offset + b * dims.x_b + h * dims.x_h + t * dims.x_t;
-  var largest = 0.0;
-  for (var d = 0u; d < dims.D; d++) { largest = max(largest, abs(value[at + d * dims.x_d])); }
+  var bits = 0; // NaN is the largest of all
+  for (var d = 0u; d < dims.D; d++) { bits = max(bits, bitcast<i32>(abs(value[at + d * dims.x_d]))); }
+  let largest = bitcast<f32>(bits);
   let words = (dims.D + 3u) / 4u;
   let to = bound * (words + 1u);
   let divisor = select(1.0, largest, largest > 0.0);

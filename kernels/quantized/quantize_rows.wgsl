@@ -39,9 +39,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   if (i >= dims.M * dims.groups) { return; }
   let row = i / dims.groups;
   let first = i % dims.groups * dims.words * 4u;
-  var most = vec4f();
-  for (var w = 0u; w < dims.words; w++) { most = max(most, abs(load(row, first + w * 4u))); }
-  let scale = max(max(most.x, most.y), max(most.z, most.w)) / 127.0;
+  var most = vec4i(); // bits: NaN is the largest of all
+  for (var w = 0u; w < dims.words; w++) { most = max(most, bitcast<vec4i>(abs(load(row, first + w * 4u)))); }
+  let scale = bitcast<f32>(max(max(most.x, most.y), max(most.z, most.w))) / 127.0;
   let steps = select(0.0, 1.0 / scale, scale > 0.0);
   for (var w = 0u; w < dims.words; w++) {
     let code = vec4u(vec4i(clamp(round(load(row, first + w * 4u) * steps), vec4f(-127.0), vec4f(127.0)))) & vec4u(255u);

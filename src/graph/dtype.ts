@@ -28,6 +28,11 @@ export function checkValue(op: string, value: number, dtype: DType): void {
 export const holds = (dtype: "i32" | "u32", value: number): boolean =>
   dtype === "i32" ? value === (value | 0) : value === value >>> 0;
 
+/** Limits of a dtype: infinities for floats. */
+export const lowest = (dtype: DType): number => (isFloat(dtype) ? -Infinity : dtype === "i32" ? -(2 ** 31) : 0);
+export const highest = (dtype: DType): number =>
+  isFloat(dtype) ? Infinity : { i32: 2 ** 31 - 1, u32: 2 ** 32 - 1, bool: 1 }[dtype as "i32"];
+
 const f32 = new Float32Array(1);
 const u32 = new Uint32Array(f32.buffer);
 

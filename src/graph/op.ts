@@ -26,12 +26,16 @@ export type OpKind = "leaf" | "assign" | "elementwise" | "view" | "gather" | "re
 /** How a reduction combines values. All strings are WGSL expressions that work on scalars and on vec4. */
 export interface Reducer {
   /** Start value: the identity of `step`. */
-  init(float: boolean): number;
+  init(dtype: DType): number;
   /** Combines the accumulator with a value, or two partial results. Associative. */
-  step(accumulator: string, value: string): string;
+  step(accumulator: string, value: string, type: string): string;
+  /** WGSL functions that `step` calls. */
+  helpers?(type: string): string;
+  /** `step` keeps NaN, and this faster form may lose it. Of floats, the kernel then looks for NaN in the bits of each element. */
+  quick?(accumulator: string, value: string): string;
   /** Applied to the combined result. */
   finish?(total: string): string;
-  /** The result is the position of the best value by this comparison: the first one among equals. */
+  /** The result is the position of the best value by this comparison: the first one among equals. NaN is better than all. */
   position?: ">" | "<";
   /** `step` is an addition: sums of a few thousand values may be split exactly, and rows may use the kernel sum_parts. */
   additive?: boolean;

@@ -1,13 +1,13 @@
 import { castValue, checkValue, type DType, literal } from "../graph/dtype.ts";
 import { mix } from "../graph/generator.ts";
+import { suffix } from "../graph/nan.ts";
 import { numel, type Shape } from "../graph/shape.ts";
 import { apply, type Tensor } from "../tensor/tensor.ts";
 import { defineOp } from "./define.ts";
 
 // Elementwise ops without tensor operands: an element follows from the attributes and its position.
 
-/** Suffix for the names of WGSL helpers, which exist once per type. */
-export const suffix = (type: string): string => type.replace(/\W/g, "");
+export { suffix };
 
 const fullOp = defineOp<{ value: number }>({
   name: "full",

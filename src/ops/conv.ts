@@ -1,3 +1,4 @@
+import { lowest } from "../graph/dtype.ts";
 import { numel, show } from "../graph/shape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { tensor } from "./leaf.ts";
@@ -89,7 +90,7 @@ export interface PoolOptions {
 /** Largest value of each window: x [B, C, H, W] -> [B, C, OH, OW]. Equal largest values share the gradient. */
 export function maxPool2d(x: Tensor, kernel: Pair, { stride = kernel, padding = 0 }: PoolOptions = {}): Tensor {
   check4d("maxPool2d", x);
-  return windows(x, pair(kernel), stride, padding, 1, -Infinity).amax([4, 5]);
+  return windows(x, pair(kernel), stride, padding, 1, lowest(x.dtype)).amax([4, 5]);
 }
 
 /** Mean of each window: x [B, C, H, W] -> [B, C, OH, OW]. Padding counts as zeros. */

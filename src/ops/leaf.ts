@@ -1,5 +1,5 @@
 import type { DType, HostArray } from "../graph/dtype.ts";
-import { fromHalf, toHalf } from "../graph/dtype.ts";
+import { fromHalf, highest, holds, lowest, toHalf } from "../graph/dtype.ts";
 import { Node } from "../graph/node.ts";
 import type { Shape } from "../graph/shape.ts";
 import { numel, show } from "../graph/shape.ts";
@@ -58,14 +58,14 @@ function toHost(flat: ArrayLike<number | boolean>, dtype: DType): HostArray {
   const values = flat as ArrayLike<number>;
   if (dtype === "f32") return flat instanceof Float32Array ? flat : Float32Array.from(values, Number);
   if (dtype === "f16") return Float32Array.from(values, (x) => fromHalf(toHalf(x)));
-  if (dtype === "bool") return Uint32Array.from(values, (x) => (x ? 1 : 0));
-  const bad = Array.prototype.find.call(values, (x) => !Number.isInteger(Number(x)) || (dtype === "u32" && x < 0));
+  if (dtype === "bool") return Uint32Array.from(values, (x) => (Number(x) === 0 ? 0 : 1)); // NaN is true
+  if (flat instanceof (dtype === "i32" ? Int32Array : Uint32Array)) return flat;
+  const bad = Array.prototype.find.call(values, (x) => !holds(dtype, Number(x)));
   if (bad !== undefined)
     throw new TypeError(
-      `tensor: ${bad} is not a value of dtype ${dtype}: ${dtype === "u32" ? "non-negative integers" : "integers"} expected`,
+      `tensor: ${bad} is not a value of dtype ${dtype}: integers from ${lowest(dtype)} to ${highest(dtype)} expected`,
     );
-  if (dtype === "i32") return flat instanceof Int32Array ? flat : Int32Array.from(values, Number);
-  return flat instanceof Uint32Array ? flat : Uint32Array.from(values, Number);
+  return dtype === "i32" ? Int32Array.from(values, Number) : Uint32Array.from(values, Number);
 }
 
 function shapeOf(data: NestedArray): number[] {

@@ -162,7 +162,7 @@ export function transpose(x: Tensor, a: number, b: number): Tensor {
 /** Whether x [B, H, T, D] comes from a permute of [B, T, H, D]. Then results in that layout save a transpose. */
 export function tokensFirst(x: Tensor): boolean {
   let n = x.node;
-  while (!n.realized && n.op.kind === "elementwise") n = n.src[0];
+  while (!n.realized && n.op.kind === "elementwise" && n.src.length > 0) n = n.src[0];
   return !n.realized && n.op.name === "permute" && (n.attrs as PermuteAttrs).dims.join() === "0,2,1,3";
 }
 

@@ -1,13 +1,14 @@
-import type { DType } from "../graph/dtype.ts";
-import { isFloat } from "../graph/dtype.ts";
+import { isGradEnabled } from "../graph/build.ts";
+import { type DType, highest, isFloat, lowest, wrap } from "../graph/dtype.ts";
+import { extremeHelper, extremeWgsl } from "../graph/nan.ts";
 import type { Attrs } from "../graph/node.ts";
 import type { Op, Reducer } from "../graph/op.ts";
 import { normalizeDim, normalizeDims, numel, sameShape, show } from "../graph/shape.ts";
 import { apply, type Tensor } from "../tensor/tensor.ts";
-import { iotaOp } from "./constant.ts";
+import { full, iotaOp } from "./constant.ts";
 import { defineOp, type Split } from "./define.ts";
 import { where } from "./elementwise.ts";
-import { expand, reshape } from "./movement.ts";
+import { cat, expand, permute, reshape, stack } from "./movement.ts";
 import { splitPosition, splitReduction } from "./split.ts";
 
 export interface ReduceAttrs extends Attrs {
@@ -20,7 +21,7 @@ interface Reduction {
   name: string;
   reducer: Reducer;
   /** Reduces one row of values in f64: the definition, for the reference. */
-  row: (data: Float64Array, start: number, end: number) => number;
+  row: (data: Float64Array, start: number, end: number, dtype: DType) => number;
   split: Split<ReduceAttrs>;
   vjp?: (g: Tensor, y: Tensor, x: Tensor, attrs: ReduceAttrs) => Tensor;
 }
@@ -37,7 +38,7 @@ function reduction({ name, reducer, row, split, vjp }: Reduction): Op<ReduceAttr
       const rows = numel(shape);
       const width = x.data.length / rows;
       const data = new Float64Array(rows);
-      for (let r = 0; r < rows; r++) data[r] = row(x.data, r * width, (r + 1) * width);
+      for (let r = 0; r < rows; r++) data[r] = wrap(row(x.data, r * width, (r + 1) * width, x.dtype), dtype);
       return { data, shape, dtype };
     },
   });
@@ -54,18 +55,22 @@ export const sumOp = reduction({
   split: splitReduction((a, b) => a.add(b)),
   vjp: (g, _y, x) => expand(g, x.shape),
 });
-/** Ties share the gradient evenly. */
+/** Ties share the gradient evenly, and NaN is a tie with NaN. */
 const extremumVjp: Reduction["vjp"] = (g, y, x, { dims }) => {
-  const hit = x.eq(y).to(g.dtype);
+  const hit = x.eq(y).logicalOr(x.ne(x)).to(g.dtype);
   return hit.mul(g.div(hit.sum(dims, true)));
 };
 const LARGEST: Reducer = {
-  init: (float) => (float ? -Infinity : -2147483648),
-  step: (a, b) => `max(${a}, ${b})`,
+  init: lowest,
+  step: (a, b, type) => extremeWgsl("max", a, b, type),
+  helpers: (type) => extremeHelper("max", type),
+  quick: (a, b) => `max(${a}, ${b})`,
 };
 const SMALLEST: Reducer = {
-  init: (float) => (float ? Infinity : 2147483647),
-  step: (a, b) => `min(${a}, ${b})`,
+  init: highest,
+  step: (a, b, type) => extremeWgsl("min", a, b, type),
+  helpers: (type) => extremeHelper("min", type),
+  quick: (a, b) => `min(${a}, ${b})`,
 };
 const maxOp = reduction({
   name: "max",
@@ -92,38 +97,66 @@ const minOp = reduction({
 const prodOp = reduction({
   name: "prod",
   reducer: { init: () => 1, step: (a, b) => `${a} * ${b}` },
-  row: (x, start, end) => {
+  row: (x, start, end, dtype) => {
+    const multiply = isFloat(dtype) ? (a: number, b: number) => a * b : Math.imul;
     let product = 1;
-    for (let i = start; i < end; i++) product *= x[i];
+    for (let i = start; i < end; i++) product = multiply(product, x[i]);
     return product;
   },
   split: splitReduction((a, b) => a.mul(b)),
   // Product of the other elements: y / x. At the only zero of a row it is the product of the non-zero elements.
   vjp: (g, y, x, { dims }) => {
+    if (isGradEnabled()) return g.mul(others(x, dims)); // y / x has no second derivative at zeros
     const zero = x.eq(0);
     const zeros = zero.sum(dims, true);
     const rest = reduce(prodOp, where(zero, 1, x), dims, true);
     return g.mul(where(zero, where(zeros.eq(1), rest, 0), y.div(where(zero, 1, x))));
   },
 });
+/** For each element the product of the others along `dims`, in ops that can be differentiated everywhere. */
+function others(x: Tensor, dims: readonly number[]): Tensor {
+  const order = x.shape
+    .map((_, d) => d)
+    .filter((d) => !dims.includes(d))
+    .concat(dims);
+  const last = permute(x, order);
+  const product = otherProducts(reshape(last, [-1, dims.reduce((n, d) => n * x.shape[d], 1)]));
+  return permute(
+    reshape(product, last.shape),
+    order.map((_, d) => order.indexOf(d)),
+  );
+}
+/** Of rows [N, n]: the product of the others in its pair, times the products of all other pairs. */
+function otherProducts(x: Tensor): Tensor {
+  const [N, n] = x.shape;
+  if (n === 1) return full([N, 1], 1, x.dtype);
+  const even = n % 2 === 0 ? x : cat([x, full([N, 1], 1, x.dtype)], 1);
+  const pairs = reshape(even, [N, -1, 2]); // [N, n/2, 2]
+  const [a, b] = [pairs.select(2, 0), pairs.select(2, 1)];
+  const rest = otherProducts(a.mul(b)); // [N, n/2]
+  return reshape(stack([rest.mul(b), rest.mul(a)], 2), [N, -1]).narrow(1, 0, n);
+}
+/** Position of the first NaN, else of the first of the best values. */
+function position(better: (a: number, b: number) => boolean): Reduction["row"] {
+  return (x, start, end) => {
+    let best = start;
+    for (let i = start; i < end; i++) {
+      if (Number.isNaN(x[i])) return i - start;
+      if (better(x[i], x[best])) best = i;
+    }
+    return best - start;
+  };
+}
 const argmaxOp = reduction({
   name: "argmax",
   reducer: { ...LARGEST, position: ">" },
-  row: (x, start, end) => {
-    let best = start;
-    for (let i = start + 1; i < end; i++) if (x[i] > x[best]) best = i;
-    return best - start;
-  },
+  row: position((a, b) => a > b),
   split: splitPosition((a, b) => a.gt(b)),
 });
 const argminOp = reduction({
   name: "argmin",
   reducer: { ...SMALLEST, position: "<" },
-  row: (x, start, end) => {
-    let best = start;
-    for (let i = start + 1; i < end; i++) if (x[i] < x[best]) best = i;
-    return best - start;
-  },
+  row: position((a, b) => a < b),
   split: splitPosition((a, b) => a.lt(b)),
 });
 
@@ -142,9 +175,9 @@ function reduce(op: Op, x: Tensor, dim: Dim | undefined, keepdim: boolean, dtype
       );
 }
 
-/** Sum over dims. Integers and booleans are summed as i32. */
+/** Sum over dims. Booleans are summed as i32. Integers keep their dtype; their sums are modulo 2^32. */
 export function sum(x: Tensor, dim?: Dim, keepdim = false): Tensor {
-  return reduce(sumOp, isFloat(x.dtype) ? x : x.to("i32"), dim, keepdim);
+  return reduce(sumOp, number(x), dim, keepdim);
 }
 
 /** Mean over dims. Integers and halves are summed in f32: the sum of halves may be beyond 65504 where the mean is not. */
@@ -154,7 +187,7 @@ export function mean(x: Tensor, dim?: Dim, keepdim = false): Tensor {
   const count = dims.reduce((n, d) => n * x.shape[d], 1);
   // Divides before it drops dims: 0-d values are read back, and so only the result may be one.
   const total = sum(isFloat(x.dtype) ? x : x.to("f32"), dims, true);
-  const value = count === 0 ? total.add(NaN) : total.mul(1 / count); // drivers fold 0 times infinity to 0
+  const value = count === 0 ? total.add(NaN) : total.div(count);
   return keepdim ? value : dropDims(value, dims);
 }
 
@@ -167,7 +200,7 @@ export function variance(
   const dims = normalizeDims("var", dim, x.ndim);
   const count = dims.reduce((n, d) => n * x.shape[d], 1);
   const total = sum(x.sub(mean(x, dims, true)).square(), dims, true);
-  const value = count === 0 ? total.add(NaN) : total.mul(1 / Math.max(0, count - correction));
+  const value = count === 0 ? total.add(NaN) : total.div(Math.max(0, count - correction));
   return keepdim ? value : dropDims(value, dims);
 }
 
@@ -212,7 +245,8 @@ export function logsumexp(x: Tensor, dim: Dim, keepdim = false): Tensor {
   if (x.dtype === "f16") return logsumexp(x.to("f32"), dim, keepdim).to("f16");
   const dims = normalizeDims("logsumexp", dim, x.ndim);
   if (dims.some((d) => x.shape[d] === 0)) return x.exp().sum(dims, keepdim).log(); // log 0
-  const top = amax(x.detach(), dims, true).clamp({ min: -3e38, max: 3e38 }); // finite: a row of only -Infinity gives no NaN
+  const largest = amax(x.detach(), dims, true);
+  const top = where(largest.abs().lt(Infinity), largest, 0); // a row of only -Infinity gives no NaN
   const value = x.sub(top).exp().sum(dims, true).log().add(top);
   return keepdim ? value : dropDims(value, dims);
 }

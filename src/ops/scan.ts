@@ -1,4 +1,4 @@
-import { isFloat } from "../graph/dtype.ts";
+import { isFloat, wrap } from "../graph/dtype.ts";
 import type { Attrs } from "../graph/node.ts";
 import type { RefArray } from "../graph/op.ts";
 import { normalizeDim, numel } from "../graph/shape.ts";
@@ -41,7 +41,7 @@ const definitions: Record<
   ScanKind,
   (x: RefArray[], y: Float64Array, at: number, before: number, column: number) => number
 > = {
-  sum: ([x], y, at, before) => (before < 0 ? 0 : y[before]) + x.data[at],
+  sum: ([x], y, at, before) => wrap((before < 0 ? 0 : y[before]) + x.data[at], x.dtype),
   product: ([{ data, dtype }], y, at, before) => {
     if (before < 0) return data[at];
     return isFloat(dtype) ? y[before] * data[at] : Math.imul(y[before], data[at]);
@@ -162,15 +162,17 @@ function along(op: string, x: Tensor, dim: number, make: (x: Tensor, dim: number
   return x.ndim === 0 ? make(x.reshape([1]), 0).reshape([]) : make(x, d);
 }
 
-/** Running sum along `dim`. Integers and booleans are summed as i32. */
+/** Running sum along `dim`. Booleans are summed as i32. Integers keep their dtype; their sums are modulo 2^32. */
 export function cumsum(x: Tensor, dim: number): Tensor {
+  if (x.dtype === "u32") return cumsum(x.to("i32"), dim).to("u32"); // the same bits
   return along("cumsum", isFloat(x.dtype) ? x : x.to("i32"), dim, (t, d) =>
     d === t.ndim - 1 ? apply(cumsumOp, [t], {}, t.shape, t.dtype) : scan("sum", [t], d),
   );
 }
 
-/** Running product along `dim`. Integers and booleans are multiplied as i32. Gradients are exact where x has zeros. */
+/** Running product along `dim`, of integers modulo 2^32, of booleans as i32. Gradients are exact where x has zeros. */
 export function cumprod(x: Tensor, dim: number): Tensor {
+  if (x.dtype === "u32") return cumprod(x.to("i32"), dim).to("u32"); // the same bits
   return along("cumprod", isFloat(x.dtype) ? x : x.to("i32"), dim, (t, d) => scan("product", [t], d));
 }
 

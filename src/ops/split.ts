@@ -1,4 +1,3 @@
-import { isFloat } from "../graph/dtype.ts";
 import type { SplitContext, SplitNode, Stretch } from "../graph/op.ts";
 import { apply, applyMany, type Tensor } from "../tensor/tensor.ts";
 import { full } from "./constant.ts";
@@ -22,7 +21,8 @@ export function splitPosition(better: (a: Tensor, b: Tensor) => Tensor): Split<{
     reduceParts(node, x, cx, (parts, dim) => {
       const best = parts.map(({ start, part, value }) => ({ at: value.add(start), value: part.gather(dim, value) }));
       return best.reduce((a, b) => {
-        const wins = better(b.value, a.value);
+        const nan = b.value.ne(b.value).logicalAnd(a.value.eq(a.value)); // the first NaN is the best
+        const wins = better(b.value, a.value).logicalOr(nan);
         return { at: where(wins, b.at, a.at), value: where(wins, b.value, a.value) };
       }).at;
     });
@@ -40,7 +40,7 @@ function reduceParts(
   cx: SplitContext,
   combine: (parts: readonly ReducedPart[], dim: number) => Tensor,
 ): Tensor[] | undefined {
-  if (x.numel === 0) return [full(node.shape, node.op.reducer!.init(isFloat(node.dtype)), node.dtype)];
+  if (x.numel === 0) return [full(node.shape, node.op.reducer!.init(node.dtype), node.dtype)];
   const cut = cx.cut();
   if (!cut) return undefined;
   const { dim } = cut;

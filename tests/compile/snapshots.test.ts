@@ -47,7 +47,7 @@ describe("on a software adapter", () => {
          3  matmul                                   [128,8] f32  8x1x1 workgroups
          4  sum_parts→sub                            [128,8] f32  4x1x1 workgroups
          5  sum(square)                              [1,1] f32  1x1x1 workgroups
-         6  full·full·mul·mul·full·mul               [128,8] f32  4x1x1 workgroups
+         6  full·full·div·mul·full·mul               [128,8] f32  4x1x1 workgroups
          7  matmul                                   [8,512] f32  1x16x1 workgroups
          8  transpose                                [128,512] f32  1x1x1 workgroups
          9  matmul→gelu_slope·mul                    [128,512] f32  4x16x1 workgroups
@@ -181,7 +181,7 @@ describe("on a software adapter", () => {
     expect((await optimizer.plan())!.text).toMatchInlineSnapshot(`
       "   0  matmul→add                               [128,8] f32  4x1x1 workgroups
          1  sum(square)                              [1,1] f32  1x1x1 workgroups
-         2  full·full·mul·mul·full·mul               [128,8] f32  4x1x1 workgroups
+         2  full·full·div·mul·full·mul               [128,8] f32  4x1x1 workgroups
          3  sum(copy)                                [1,8] f32  1x1x1 workgroups
          4  matmul                                   [8,128] f32  1x4x1 workgroups
          5  sum(square)                              [1] f32  1x1x1 workgroups

@@ -247,7 +247,7 @@ export class Emitter {
    * WGSL of a scalar constant. Floats are words of the uniform: WGSL cannot write infinities and NaN, and drivers fold
    * constants they know as if numbers were real: x * 0 to 0, and (x * 1e30) * 1e30 to x * ∞.
    */
-  private constant(value: number, dtype: DType): string {
+  constant(value: number, dtype: DType): string {
     const type = this.type(dtype, 1);
     if (!isFloat(dtype)) return literal(value, type);
     const code = `bitcast<f32>(${this.word(floatBits(value))})`;

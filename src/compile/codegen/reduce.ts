@@ -1,8 +1,9 @@
 import { kernelSource } from "../../../kernels/index.ts";
 import type { DeviceInfo } from "../../graph/device-info.ts";
-import { type DType, floatLiteral, isFloat } from "../../graph/dtype.ts";
+import { type DType, isFloat, isFloatType, literal } from "../../graph/dtype.ts";
 import { constant, type Index, linearize, reshapeIndex, variable } from "../../graph/index-map.ts";
 import type { BufferRef, LowerContext } from "../../graph/kernel-call.ts";
+import { isNanWgsl, signed } from "../../graph/nan.ts";
 import type { Node } from "../../graph/node.ts";
 import type { Reducer } from "../../graph/op.ts";
 import { numel } from "../../graph/shape.ts";
@@ -172,8 +173,11 @@ function accumulate(
   const slab = whole ? "0u" : columns ? `id / ${emitter.word(units)}` : `id % ${emitter.word(slabs)}`;
   const body = [`let unit = ${unit};`, `let slab = ${slab};`];
   body.push(...decode(emitter, "unit", names, outer, columns ? outer.length - 1 : -1));
-  body.push(`var acc = ${type}(${identity(reducer, dtype)});`);
+  body.push(`var acc = ${type}(${identity(emitter, reducer, dtype)});`);
+  const watched = reducer.quick !== undefined && isFloat(dtype);
+  if (watched) body.push(`var bits = ${signed(type)}();`);
   if (reducer.position) body.push("var at = 0u;");
+  if (reducer.helpers) for (const t of [type, emitter.type(dtype, 1)]) emitter.helpers.add(reducer.helpers(t));
   if (exact || long) body.push(`var low = ${type}();`);
   const end = emitter.word(count);
   if (long) {
@@ -186,12 +190,17 @@ function accumulate(
   const own = emitter.emit(value, stepWidth);
   const element = value.dtype === dtype ? own : `${type}(${own})`;
   body.push(emitter.take());
-  if (reducer.position) body.push(`if (${element} ${reducer.position} acc) { acc = ${element}; at = t; }`);
+  if (reducer.position) body.push(`if (${better(reducer.position, element, type)}) { acc = ${element}; at = t; }`);
   else if (exact) body.push(...addInParts(element, type));
   else if (long) body.push(`part += ${element};`, "}", ...addCompensated(emitter, "part", type));
-  else body.push(`acc = ${reducer.step("acc", element)};`);
+  else if (watched)
+    body.push(`acc = ${reducer.quick!("acc", element)};`, `bits = max(bits, ${magnitude(element, type)});`);
+  else body.push(`acc = ${reducer.step("acc", element, type)};`);
   body.push("}");
-  const across = (v: string): string => ["y", "z", "w"].reduce((a, c) => reducer.step(a, `${v}.${c}`), `${v}.x`);
+  if (watched) body.push(`acc = select(acc, bitcast<${type}>(bits), bits > ${signed(type)}(0x7f800000));`);
+  const scalar = emitter.type(dtype, 1);
+  const across = (v: string): string =>
+    ["y", "z", "w"].reduce((a, c) => reducer.step(a, `${v}.${c}`, scalar), `${v}.x`);
   const total = (v: string): string => (by === "rows" ? across(v) : v);
   const sums = long ? "(acc - low)" : "acc";
   const combined = exact ? `(${total("acc")}) + (${total("low")})` : total(sums);
@@ -224,13 +233,14 @@ function combine(
   emitter.declare(after ? [after] : []);
   const dtype = wide(node.dtype);
   const type = emitter.type(dtype, 1);
+  if (reducer.helpers) emitter.helpers.add(reducer.helpers(type));
   const long = reducer.additive && isFloat(dtype);
   const part = `partial[s * ${emitter.word(outputs)} + id]`;
   const lines = [
-    `var acc = ${type}(${identity(reducer, dtype)});`,
+    `var acc = ${type}(${identity(emitter, reducer, dtype)});`,
     ...(long ? [`var low = ${type}();`] : []),
     `for (var s = 0u; s < ${emitter.word(slabs)}; s++) {`,
-    ...(long ? addCompensated(emitter, part, type) : [`acc = ${reducer.step("acc", part)};`]),
+    ...(long ? addCompensated(emitter, part, type) : [`acc = ${reducer.step("acc", part, type)};`]),
     "}",
     `let total = ${finished(emitter, node, long ? "acc - low" : "acc", 1)};`,
     ...(after ? decode(emitter, "id", names, outer, -1) : []),
@@ -258,12 +268,19 @@ function finished(emitter: Emitter, { op, dtype }: Node, total: string, width: 1
 }
 
 /** WGSL of the start value. */
-function identity({ init }: Reducer, dtype: Node["dtype"]): string {
-  const x = init(isFloat(dtype));
-  if (isFloat(dtype)) return floatLiteral(x);
-  if (dtype === "u32") return `${Math.max(0, x) >>> 0}u`;
-  return x === -2147483648 ? "i32(-2147483647 - 1)" : `${x}`;
+function identity(emitter: Emitter, { init }: Reducer, dtype: DType): string {
+  const x = init(dtype);
+  return isFloat(dtype) && !Number.isFinite(x) ? emitter.constant(x, "f32") : literal(x, SCALAR[dtype]);
 }
+const SCALAR: Record<DType, string> = { f32: "f32", f16: "f32", i32: "i32", u32: "u32", bool: "bool" };
+
+/** Whether `element` takes the place of `acc` in a search for a position. The first NaN is the best. */
+function better(sign: ">" | "<", element: string, type: string): string {
+  const wins = `${element} ${sign} acc`;
+  return isFloatType(type) ? `(${wins}) || (${isNanWgsl(element, type)} && !${isNanWgsl("acc", type)})` : wins;
+}
+
+const magnitude = (x: string, type: string): string => `(bitcast<${signed(type)}>(${x}) & ${signed(type)}(0x7fffffff))`;
 
 /**
  * Adds the leading 12 bits of `value` to `acc` and the rest to `low`. Both sums are exact for a few thousand numbers of
