@@ -1,6 +1,17 @@
 import "../tensor/methods/index.ts";
 
 export {
+  type Activation,
+  activation,
+  GELU,
+  LogSoftmax,
+  ReLU,
+  Sigmoid,
+  SiLU,
+  Softmax,
+  Tanh,
+} from "./activation.ts";
+export {
   Adadelta,
   type AdadeltaOptions,
   Adagrad,
@@ -22,6 +33,7 @@ export {
 } from "./adaptive.ts";
 export { type AttendOptions, MultiheadAttention, type MultiheadAttentionOptions } from "./attention.ts";
 export { ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential } from "./containers.ts";
+export { Conv2d, type Conv2dOptions } from "./convolution.ts";
 export { EMA } from "./ema.ts";
 export { Embedding, EmbeddingBag } from "./embedding.ts";
 export {
@@ -44,16 +56,15 @@ export {
   zeros,
 } from "./init.ts";
 export {
-  type Activation,
-  activation,
-  Conv2d,
-  type Conv2dOptions,
+  Bilinear,
   Dropout,
-  FrozenBatchNorm2d,
-  LayerNorm,
-  type LayerNormOptions,
+  Dropout1d,
+  Dropout2d,
+  Dropout3d,
+  Flatten,
+  Identity,
   Linear,
-  RMSNorm,
+  Unflatten,
 } from "./layers.ts";
 export {
   adaptableLayers,
@@ -84,6 +95,13 @@ export {
   type StateDifference,
 } from "./module.ts";
 export { Muon, type MuonOptions } from "./muon.ts";
+export {
+  FrozenBatchNorm2d,
+  GroupNorm,
+  LayerNorm,
+  type LayerNormOptions,
+  RMSNorm,
+} from "./norm.ts";
 export { AdamW, type AdamWOptions, SGD, type SGDOptions } from "./optim.ts";
 export {
   clipGradNorm,

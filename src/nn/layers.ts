@@ -1,10 +1,9 @@
 import { checkOptions } from "../graph/options.ts";
-import { type Shape, sameShape, show } from "../graph/shape.ts";
-import { type Pair, pair } from "../ops/conv.ts";
-import { conv2d, dropout, layerNorm, linear, rmsNorm } from "../ops/functional.ts";
+import { show } from "../graph/shape.ts";
+import { bilinear, dropout, linear, ones, unflatten } from "../ops/functional.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import { checkSizes } from "./check.ts";
-import { constant, uniform } from "./init.ts";
+import { checkProbability, checkSizes } from "./check.ts";
+import { uniform } from "./init.ts";
 import type { LoRALayer } from "./lora.ts";
 import { Module } from "./module.ts";
 import { inDtypeOf } from "./precision.ts";
@@ -37,87 +36,45 @@ export class Linear extends Module {
   }
 }
 
-/** Options of LayerNorm. */
-export interface LayerNormOptions {
-  /** Learnt weight and bias. Default true. */
-  elementwiseAffine?: boolean;
-  /** Learnt bias, if there is a weight. Default true. */
-  bias?: boolean;
+/** y[o] = a W[o] b + bias[o]: [..., in1] and [..., in2] to [..., out]. W [out, in1, in2] and bias are uniform in ±1/√in1. */
+export class Bilinear extends Module {
+  weight: Tensor; // [out, in1, in2]
+  bias?: Tensor; // [out]
+
+  constructor(
+    readonly in1Features: number,
+    readonly in2Features: number,
+    readonly outFeatures: number,
+    options: { bias?: boolean } = {},
+  ) {
+    super();
+    checkOptions("Bilinear", options, ["bias"]);
+    checkSizes("Bilinear", { in1Features, in2Features, outFeatures });
+    const bound = 1 / Math.sqrt(in1Features);
+    this.weight = uniform([outFeatures, in1Features, in2Features], bound);
+    if (options.bias ?? true) this.bias = uniform([outFeatures], bound);
+  }
+
+  forward(a: Tensor, b: Tensor): Tensor {
+    return bilinear(a, b, inDtypeOf(a, this.weight), this.bias && inDtypeOf(a, this.bias));
+  }
 }
 
-/** The dims that a norm covers, checked. */
-function checkNormShape(layer: string, shape: number | Shape): Shape {
-  const dims = typeof shape === "number" ? [shape] : [...shape];
-  checkSizes(layer, dims.length === 1 ? { dim: dims[0] } : Object.fromEntries(dims.map((n, i) => [`dim ${i}`, n])));
-  if (dims.length === 0) throw new RangeError(`${layer}: expected at least one dim`);
-  return dims;
+/** Returns its input. */
+export class Identity extends Module {
+  forward(x: Tensor): Tensor {
+    return x;
+  }
 }
 
 /**
- * Normalises the last dims together to mean 0 and variance 1, then scales and shifts them: [..., ...shape] (arXiv 1607.06450).
- * @example new LayerNorm(64), new LayerNorm([8, 64])
+ * Zeroes each element with probability p in training, and scales the others by 1/(1-p). As is in `eval` mode.
+ * @throws unless 0 <= p < 1.
  */
-export class LayerNorm extends Module {
-  weight!: Tensor; // shape; absent without elementwiseAffine
-  bias!: Tensor; // shape; absent without bias
-  readonly normalizedShape: Shape;
-
-  constructor(
-    shape: number | Shape,
-    readonly eps = 1e-5,
-    options: LayerNormOptions = {},
-  ) {
-    super();
-    checkOptions("LayerNorm", options, ["elementwiseAffine", "bias"]);
-    const { elementwiseAffine = true, bias = true } = options;
-    this.normalizedShape = checkNormShape("LayerNorm", shape);
-    if (elementwiseAffine) this.weight = constant(this.normalizedShape, 1);
-    if (elementwiseAffine && bias) this.bias = constant(this.normalizedShape, 0);
-  }
-
-  forward(x: Tensor): Tensor {
-    const { normalizedShape: shape, weight, bias } = this;
-    const last = x.shape.slice(x.ndim - shape.length);
-    if (!sameShape(last, shape)) throw new Error(`LayerNorm: expected [..., ${shape.join(",")}], got ${show(x.shape)}`);
-    const [w, b] = [weight, bias].map((t: Tensor | undefined) => t && inDtypeOf(x, t));
-    if (shape.length === 1) return layerNorm(x, w, b, this.eps);
-    const rows = x.reshape([...x.shape.slice(0, x.ndim - shape.length), -1]);
-    return layerNorm(rows, w?.reshape([-1]), b?.reshape([-1]), this.eps).reshape(x.shape);
-  }
-}
-
-/** Divides by the root mean square of the last dims, then scales: [..., ...shape] (arXiv 1910.07467). */
-export class RMSNorm extends Module {
-  weight!: Tensor; // shape; absent without elementwiseAffine
-  readonly normalizedShape: Shape;
-
-  constructor(
-    shape: number | Shape,
-    readonly eps = 1e-6,
-    options: { elementwiseAffine?: boolean } = {},
-  ) {
-    super();
-    checkOptions("RMSNorm", options, ["elementwiseAffine"]);
-    this.normalizedShape = checkNormShape("RMSNorm", shape);
-    if (options.elementwiseAffine ?? true) this.weight = constant(this.normalizedShape, 1);
-  }
-
-  forward(x: Tensor): Tensor {
-    const { normalizedShape: shape, weight } = this;
-    const last = x.shape.slice(x.ndim - shape.length);
-    if (!sameShape(last, shape)) throw new Error(`RMSNorm: expected [..., ${shape.join(",")}], got ${show(x.shape)}`);
-    const scale: Tensor | undefined = weight && inDtypeOf(x, weight);
-    if (shape.length === 1) return rmsNorm(x, scale, this.eps);
-    const rows = x.reshape([...x.shape.slice(0, x.ndim - shape.length), -1]);
-    return rmsNorm(rows, scale?.reshape([-1]), this.eps).reshape(x.shape);
-  }
-}
-
-/** Zeroes each element with probability p in training, and scales the others by 1/(1-p). As is in `eval` mode. */
 export class Dropout extends Module {
-  constructor(readonly p: number) {
+  constructor(readonly p = 0.5) {
     super();
-    if (!(p >= 0 && p < 1)) throw new RangeError(`Dropout: p must be in [0, 1), got ${p}`);
+    checkProbability("Dropout", "p", p);
   }
 
   forward(x: Tensor): Tensor {
@@ -125,97 +82,70 @@ export class Dropout extends Module {
   }
 }
 
-export interface Conv2dOptions {
-  /** Default 1. */
-  stride?: Pair;
-  /** Zeros on each side. Default 0. */
-  padding?: Pair;
-  /** Groups of channels that do not mix. Default 1. */
-  groups?: number;
-  /** Default true. */
-  bias?: boolean;
-}
-
-/**
- * Cross-correlation: [B, in, H, W] to [B, out, H', W']. `size` is [height, width], or one number for both.
- * @example new Conv2d(3, 768, 14, { stride: 14 }) // patches of a vision transformer
- */
-export class Conv2d extends Module {
-  weight: Tensor; // [out, in/groups, kh, kw]
-  bias?: Tensor; // [out]
-  readonly #options: { stride: Pair; padding: Pair; groups: number };
-
-  constructor(inChannels: number, outChannels: number, size: Pair, options: Conv2dOptions = {}) {
+/** As Dropout, for whole channels: of [N, C, ...] with `rank` dims, or [C, ...] with one less. */
+abstract class ChannelDropout extends Module {
+  constructor(readonly p = 0.5) {
     super();
-    const { stride = 1, padding = 0, groups = 1, bias = true } = options;
-    const [kh, kw] = pair(size);
-    const [sh, sw] = pair(stride);
-    checkSizes("Conv2d", { inChannels, outChannels, "kernel height": kh, "kernel width": kw, groups });
-    checkSizes("Conv2d", { "vertical stride": sh, "horizontal stride": sw });
-    if (inChannels % groups || outChannels % groups) {
-      throw new RangeError(
-        `Conv2d: groups must divide the channels, got ${groups} groups for ${inChannels} input and ${outChannels} output channels`,
-      );
-    }
-    this.#options = { stride, padding, groups };
-    const shape: Shape = [outChannels, inChannels / groups, kh, kw];
-    const bound = 1 / Math.sqrt(shape[1] * kh * kw);
-    this.weight = uniform(shape, bound);
-    if (bias) this.bias = uniform([outChannels], bound);
+    checkProbability(new.target.name, "p", p);
   }
 
-  forward(x: Tensor): Tensor {
-    return conv2d(x, this.weight, this.bias, this.#options);
+  protected drop(x: Tensor, rank: number): Tensor {
+    if (x.ndim !== rank && x.ndim !== rank - 1)
+      throw new Error(
+        `${this.constructor.name}: expected ${rank} dims, or ${rank - 1} without N, got ${show(x.shape)}`,
+      );
+    if (this.p === 0 || !this.training) return x;
+    const spatial = rank - 2;
+    const channels = x.shape.map((n, d) => (d < x.ndim - spatial ? n : 1));
+    return x.mul(dropout(ones(channels, { dtype: x.dtype }), this.p));
   }
 }
 
-/** Batch norm of [B, C, H, W] with fixed statistics, as torchvision's FrozenBatchNorm2d. Nothing in it trains. */
-export class FrozenBatchNorm2d extends Module {
-  weight!: Tensor; // [C]; all four are buffers
-  bias!: Tensor; // [C]
-  running_mean!: Tensor; // [C]
-  running_var!: Tensor; // [C]
+/** Zeroes whole channels of [N, C, L] or [C, L] with probability p in training, and scales the others by 1/(1-p). */
+export class Dropout1d extends ChannelDropout {
+  forward(x: Tensor): Tensor {
+    return this.drop(x, 3);
+  }
+}
 
+/** As Dropout1d, for [N, C, H, W] or [C, H, W]. */
+export class Dropout2d extends ChannelDropout {
+  forward(x: Tensor): Tensor {
+    return this.drop(x, 4);
+  }
+}
+
+/** As Dropout1d, for [N, C, D, H, W] or [C, D, H, W]. */
+export class Dropout3d extends ChannelDropout {
+  forward(x: Tensor): Tensor {
+    return this.drop(x, 5);
+  }
+}
+
+/** Joins dims `startDim` to `endDim` (inclusive) into one; by default all but the batch. */
+export class Flatten extends Module {
   constructor(
-    channels: number,
-    readonly eps = 1e-5,
+    readonly startDim = 1,
+    readonly endDim = -1,
   ) {
     super();
-    checkSizes("FrozenBatchNorm2d", { channels });
-    const initial = { weight: 1, bias: 0, running_mean: 0, running_var: 1 };
-    for (const [name, value] of Object.entries(initial))
-      this.registerBuffer(name, constant([channels], value).requiresGrad_(false));
   }
 
   forward(x: Tensor): Tensor {
-    const scale = this.weight.mul(this.running_var.add(this.eps).rsqrt());
-    const shift = this.bias.sub(this.running_mean.mul(scale));
-    const channel = (v: Tensor): Tensor => v.reshape([v.numel, 1, 1]);
-    return x.mul(channel(scale)).add(channel(shift));
+    return x.flatten(this.startDim, this.endDim);
   }
 }
 
-/** An elementwise function. */
-export type Activation = (x: Tensor) => Tensor;
+/** Splits `dim` into `sizes`; one may be -1. */
+export class Unflatten extends Module {
+  constructor(
+    readonly dim: number,
+    readonly sizes: readonly number[],
+  ) {
+    super();
+  }
 
-/**
- * The activation of a name that Hugging Face configs use.
- * @example activation("gelu_pytorch_tanh")(rand(4))
- */
-export function activation(name: string): Activation {
-  const found = activations[name];
-  if (!found) throw new Error(`activation: unknown name "${name}"; known are ${Object.keys(activations).join(", ")}`);
-  return found;
+  forward(x: Tensor): Tensor {
+    return unflatten(x, this.dim, this.sizes);
+  }
 }
-
-const activations: Record<string, Activation> = {
-  gelu: (x) => x.gelu(),
-  gelu_new: (x) => x.gelu({ approximate: "tanh" }),
-  gelu_pytorch_tanh: (x) => x.gelu({ approximate: "tanh" }),
-  quick_gelu: (x) => x.quickGelu(),
-  hardsigmoid: (x) => x.div(6).add(0.5).clamp({ min: 0, max: 1 }),
-  hardswish: (x) => x.mul(x.add(3).clamp({ min: 0, max: 6 })).div(6),
-  relu: (x) => x.relu(),
-  silu: (x) => x.silu(),
-  tanh: (x) => x.tanh(),
-};

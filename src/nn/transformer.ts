@@ -1,11 +1,13 @@
 import { checkOptions } from "../graph/options.ts";
 import { ones } from "../ops/functional.ts";
 import type { Tensor } from "../tensor/tensor.ts";
+import { type Activation, activation as activationOf } from "./activation.ts";
 import { type AttendOptions, MultiheadAttention } from "./attention.ts";
 import { checkSizes } from "./check.ts";
 import { xavierUniform } from "./init.ts";
-import { type Activation, activation as activationOf, Dropout, LayerNorm, Linear } from "./layers.ts";
+import { Dropout, Linear } from "./layers.ts";
 import { type Layer, Module } from "./module.ts";
+import { LayerNorm } from "./norm.ts";
 
 // Transformer layers with torch's names (arXiv 1706.03762). In bool masks true hides a key, as in MultiheadAttention.
 

@@ -88,6 +88,7 @@ const layerOptions = [
 
 /** Modules by torch's name. */
 const modules: Readonly<Record<string, Known>> = {
+  Bilinear: known(nn.Bilinear, ["in1_features", "in2_features", "out_features"], ["bias"]),
   Conv2d: convolution(nn.Conv2d, []),
   Embedding: known(nn.Embedding, ["num_embeddings", "embedding_dim"], ["padding_idx"]),
   EmbeddingBag: known(
@@ -96,6 +97,7 @@ const modules: Readonly<Record<string, Known>> = {
     ["mode"],
     (module: nn.EmbeddingBag, { ids, offsets, weights }) => ({ out: module.forward(ids, offsets, weights) }),
   ),
+  GroupNorm: known(nn.GroupNorm, ["num_groups", "num_channels"], ["eps", "affine"]),
   GRU: recurrent(nn.GRU),
   GRUCell: cell(nn.GRUCell),
   LayerNorm: known(nn.LayerNorm, ["normalized_shape", "eps"], []),
