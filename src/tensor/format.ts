@@ -40,7 +40,7 @@ export function formatValues(
     const at = indices(size, edge);
     if (depth === shape.length - 1) {
       const perLine = Math.max(1, Math.floor((WIDTH - column) / (width + 2)));
-      const parts = at.map((i) => (i < 0 ? "..." : pad(data[start + i])));
+      const parts = at.map((i) => (i < 0 ? " ..." : pad(data[start + i])));
       const lines: string[] = [];
       for (let i = 0; i < parts.length; i += perLine) lines.push(parts.slice(i, i + perLine).join(", "));
       return `[${lines.join(`,\n${" ".repeat(column + 1)}`)}]`;

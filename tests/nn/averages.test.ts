@@ -53,3 +53,31 @@ test("wrong options are refused", () => {
   expect(() => new Adam([x], { betas: [1, 0.9] })).toThrow(/Adam: betas/);
   expect(() => new Muon([tensor([[[1]]]).requiresGrad_()])).toThrow(/Muon: expected matrices and vectors/);
 });
+
+test.each(["reference", "webgpu"] as const)(
+  "gradients that several parameters share, or are constants, on %s",
+  async (backend) => {
+    await init({ backend });
+    for (const Rule of [SGD, AdamW, Adam]) {
+      const [a, b, w, c, d] = [leaf([1, 2]), leaf([3, 4]), leaf([5, 6]), leaf([1, 1]), leaf([1, 1])];
+      const sum = a.add(b).mul(w).square().sum(); // the gradient of a is that of b, and enters that of w
+      sum.add(c.sum()).add(d.sum()).backward(); // constants
+      const gradients = await Promise.all([a, b, w, c, d].map((p) => values(p.grad!.mul(1))));
+      expect(gradients).toEqual([
+        [200, 432],
+        [200, 432],
+        [160, 432],
+        [1, 1],
+        [1, 1],
+      ]);
+      await new Rule([a, b, w, c, d], { lr: 0.5 }).step();
+      if (Rule === SGD)
+        expect([await values(a), await values(w), await values(d)]).toEqual([
+          [-99, -214],
+          [-75, -210],
+          [0.5, 0.5],
+        ]);
+      else expect((await values(d))[0]).toBeCloseTo(0.5, 1);
+    }
+  },
+);

@@ -44,8 +44,8 @@ test("more than 1000 elements are shortened, long rows wrapped", () => {
     { shape: [2, 1000] },
   );
   expect(String(wide)).toBe(
-    "tensor([[5.0000e-01, 1.5000e+00, 2.5000e+00, ..., 9.9750e+02, 9.9850e+02,\n         9.9950e+02],\n" +
-      "        [1.0005e+03, 1.0015e+03, 1.0025e+03, ..., 1.9975e+03, 1.9985e+03,\n         1.9995e+03]])",
+    "tensor([[5.0000e-01, 1.5000e+00, 2.5000e+00,  ..., 9.9750e+02, 9.9850e+02,\n         9.9950e+02],\n" +
+      "        [1.0005e+03, 1.0015e+03, 1.0025e+03,  ..., 1.9975e+03, 1.9985e+03,\n         1.9995e+03]])",
   );
   const row = String(tensor(Float32Array.from({ length: 30 }, (_, i) => i)));
   expect(row.split("\n").every((line) => line.length <= 80)).toBe(true);

@@ -79,7 +79,11 @@ class Expansion implements Expanded {
         ? splitNode(withSources(n, given), this.target.info.maxBindingBytes)
         : undefined;
     if (parts) return this.replace(n, parts, seq);
-    const src = n.op.arena ? this.arenaSources(given, seq) : n.op.inPlace ? this.writableSources(n, given, seq) : given;
+    const src = n.op.arena
+      ? this.arenaSources(n, given, seq)
+      : n.op.inPlace
+        ? this.writableSources(n, given, seq)
+        : given;
     if (needsWidening(n, src)) return this.insertWidened(n, src, seq, user);
     const node = withSources(n, src);
     if (n.op.kind === "kernel" && !n.op.arena && !this.lower(node, user)) {
@@ -193,16 +197,27 @@ class Expansion implements Expanded {
     return base.realized && this.assigned.has(base);
   }
 
-  /** The kernel of an arena's source writes it straight into the arena. So each source needs its own f32 node; others are copied. */
-  private arenaSources(src: readonly Node[], seq: number): Node[] {
+  /**
+   * The kernel of an arena's source writes it straight into the arena. So each source needs its own f32 node, which no other
+   * node reads: a kernel cannot read one part of a buffer and write another. Other sources are copied.
+   */
+  private arenaSources(n: Node, src: readonly Node[], seq: number): Node[] {
     if (src.every((s) => aliasOf(s)?.storage?.shared)) return [...src];
-    return src.map((s) => {
+    return src.map((s, i) => {
       const base = aliasOf(s);
-      const own = base && !base.realized && !this.inArena.has(base) && base.dtype === "f32";
+      const own = base && !base.realized && base.dtype === "f32" && !this.inArena.has(base) && this.readOnce(n.src[i]);
       const source = own ? s : this.copyOf(s, seq);
       this.inArena.add(own ? base : source);
       return source;
     });
+  }
+
+  /** Whether one node alone reads the value of `n`, through `n`. */
+  private readOnce(n: Node): boolean {
+    for (let at = n; ; at = at.src[0]) {
+      if (this.consumers.count(at) > 1) return false;
+      if (!at.op.keepsOrder || at.realized) return true;
+    }
   }
 }
 
