@@ -7,6 +7,37 @@ export { manualSeed } from "../graph/generator.ts";
 export { checkpoint, type GradientHook, type GradOptions, grad } from "../tensor/autograd.ts";
 export { type DerivativeOptions, hessian, hvp, jacobian, jvp, vjp } from "../tensor/derivatives.ts";
 export {
+  celu,
+  elu,
+  type GumbelOptions,
+  gelu,
+  glu,
+  gumbelSoftmax,
+  hardshrink,
+  hardsigmoid,
+  hardswish,
+  hardtanh,
+  leakyRelu,
+  logSoftmax,
+  logsigmoid,
+  mish,
+  prelu,
+  relu,
+  relu6,
+  type SoftplusOptions,
+  selu,
+  sigmoid,
+  silu,
+  softmax,
+  softmin,
+  softplus,
+  softshrink,
+  softsign,
+  tanh,
+  tanhshrink,
+  threshold,
+} from "./activation.ts";
+export {
   type AtIndex,
   argwhere,
   at,
@@ -36,6 +67,14 @@ export {
 } from "./creation.ts";
 export { type DiagonalOptions, diag, diagEmbed, diagonal, trilIndices, triuIndices } from "./diagonal.ts";
 export { bernoulli, multinomial, normal, randint, randLike, randnLike, randperm } from "./draw.ts";
+export {
+  alphaDropout,
+  type DropoutOptions,
+  dropout1d,
+  dropout2d,
+  dropout3d,
+  featureAlphaDropout,
+} from "./dropout.ts";
 export { einsum } from "./einsum.ts";
 export { type EmbeddingBagOptions, type EmbeddingOptions, embedding, embeddingBag } from "./embedding.ts";
 export { fold, unfold, type WindowOptions } from "./fold.ts";

@@ -1,4 +1,5 @@
 import * as sg from "../../src/index.ts";
+import { activation } from "./calls/activation.ts";
 import { along, binary, type Call, extremum, joined, method, number, options, pairOf, unary } from "./calls/call.ts";
 import { conv } from "./calls/conv.ts";
 import { elementwise } from "./calls/elementwise.ts";
@@ -14,6 +15,7 @@ export { camelCase, type Inputs } from "./calls/call.ts";
 
 /** How each case is called: the only place that knows the names of the golden data. Attributes have torch's names. */
 export const calls: Record<string, Call> = {
+  ...activation,
   ...elementwise,
   ...reduce,
   ...shape,

@@ -15,6 +15,15 @@ const cases: [call: () => unknown, message: string][] = [
   [() => x.addcmul(x, x, { alpha: 2 } as never), "addcmul: unknown option alpha; options: value"],
   [() => x.isclose(x, { rtol: -1 }), "isclose: rtol -1 and atol 1e-8: expected numbers from 0 on"],
   [() => x.atan2(sg.zeros([4])), "atan2: shapes do not broadcast: [2,3] and [4]"],
+  [() => sg.celu(x, 0), "celu: alpha must not be 0"],
+  [() => sg.elu(x, NaN), "elu: alpha must be a finite number, got NaN"],
+  [() => sg.hardtanh(x, 1, -1), "hardtanh: minVal 1 is above maxVal -1"],
+  [() => sg.softshrink(x, -1), "softshrink: lambd must be a number from 0 on, got -1"],
+  [() => sg.softplus(x, { alpha: 1 } as never), "softplus: unknown option alpha; options: beta, threshold"],
+  [() => sg.glu(x), "glu: dim -1 of [2,3] must have an even size"],
+  [() => sg.prelu(x, sg.zeros([2])), "prelu: weight [2] for [2,3]: expected [1] or [3]"],
+  [() => sg.dropout2d(sg.zeros([3]), 0.5), "dropout2d: expected [N, C, ...] or [C, ...] with 2 dims after C, got [3]"],
+  [() => sg.alphaDropout(x, 1), "alphaDropout: p must be in [0, 1), got 1"],
 ];
 
 test.each(cases.map(([call, message]) => ({ call, message })))("$message", ({ call, message }) => {
@@ -36,4 +45,37 @@ test("equal and allclose are promises of booleans", async () => {
   expect(await x.equal(sg.zeros([2, 3]))).toBe(true);
   expect(await x.allclose(1e-9)).toBe(true);
   expect(await sg.zeros([0]).equal(sg.zeros([0]))).toBe(true);
+});
+
+test("dropout of channels drops whole planes; alphaDropout keeps mean and variance", async () => {
+  sg.manualSeed(3);
+  const planes = await sg
+    .dropout2d(sg.ones([4, 8, 3, 3]), 0.25)
+    .sum([2, 3])
+    .tolist();
+  const sums = (planes as number[][]).flat();
+  expect(sums.every((s) => s === 0 || Math.abs(s - 12) < 1e-5)).toBe(true);
+  expect(new Set(sums.map((s) => Math.round(s)))).toEqual(new Set([0, 12]));
+  expect(await sg.dropout1d(sg.ones([2, 3]), 0.5, { training: false }).tolist()).toEqual([
+    [1, 1, 1],
+    [1, 1, 1],
+  ]);
+  const kept = sg.alphaDropout(sg.randn([100_000]), 0.3);
+  expect(Math.abs(await kept.mean().item())).toBeLessThan(0.02);
+  expect(Math.abs((await kept.var().item()) - 1)).toBeLessThan(0.03);
+});
+
+test("gumbelSoftmax gives rows of a distribution, or one-hot rows with its gradient", async () => {
+  sg.manualSeed(1);
+  const logits = sg.zeros([64, 5]).requiresGrad_();
+  const soft = await sg.gumbelSoftmax(logits).sum(-1).data();
+  soft.forEach((s) => expect(s).toBeCloseTo(1, 5));
+  const hard = sg.gumbelSoftmax(logits, { hard: true, tau: 0.5 });
+  hard
+    .mul(sg.tensor([1, 2, 3, 4, 5]))
+    .sum()
+    .backward();
+  const rows = (await hard.tolist()) as number[][];
+  for (const row of rows) expect(row.map((v) => Math.round(v)).sort()).toEqual([0, 0, 0, 0, 1]);
+  expect(await logits.grad!.abs().sum().item()).toBeGreaterThan(0);
 });

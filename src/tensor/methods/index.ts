@@ -1,4 +1,5 @@
 // Every entry point that gives tensors imports this file: see add.ts.
+import "./activation.ts";
 import "./autograd.ts";
 import "./elementwise.ts";
 import "./indexing.ts";
