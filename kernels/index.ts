@@ -27,6 +27,7 @@ import matmul_tiled from "./matmul/matmul_tiled.wgsl";
 import matmul_workgroup from "./matmul/matmul_workgroup.wgsl";
 import matvec from "./matmul/matvec.wgsl";
 import matvec_quantized from "./quantized/matvec_quantized.wgsl";
+import max_pool from "./conv/max_pool.wgsl";
 import norm from "./rows/norm.wgsl";
 import norm_backward from "./rows/norm_backward.wgsl";
 import qr from "./factor/qr.wgsl";
@@ -74,6 +75,7 @@ export const { addKernel, kernelSource, kernelPlace, kernelNames } = kernelRegis
   matmul_workgroup,
   matvec,
   matvec_quantized,
+  max_pool,
   norm,
   norm_backward,
   qr,

@@ -1,6 +1,7 @@
 import type { Lower } from "../graph/kernel-call.ts";
 import { lowerAttention, lowerAttentionBackward } from "./attention.ts";
 import { lowerWriteAt, lowerWriteInt8 } from "./cache-write.ts";
+import { lowerMaxPool } from "./conv.ts";
 import { lowerCholesky, lowerEigh, lowerLu, lowerOrthogonalColumns, lowerQr, lowerTriangularSolve } from "./factor.ts";
 import {
   lowerIndexAdd,
@@ -49,6 +50,7 @@ const table = new Map<string, Lower>(
     log_softmax_backward: lowerLogSoftmaxBackward,
     lu: lowerLu,
     matmul: lowerMatmul,
+    max_pool_indices: lowerMaxPool,
     orthogonal_columns: lowerOrthogonalColumns,
     qr: lowerQr,
     quantized_matmul: lowerQuantizedMatmul,

@@ -1,6 +1,6 @@
 import type { Shape } from "../graph/shape.ts";
-import { type Pair, pair } from "../ops/conv.ts";
 import { conv2d } from "../ops/functional.ts";
+import { type Pair, pair } from "../ops/windows.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { checkSizes } from "./check.ts";
 import { uniform } from "./init.ts";

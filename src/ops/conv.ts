@@ -1,221 +1,410 @@
-import { lowest } from "../graph/dtype.ts";
-import { numel, show } from "../graph/shape.ts";
-import type { Tensor } from "../tensor/tensor.ts";
-import { tensor } from "./leaf.ts";
-
-/** One number for both image dims, or [vertical, horizontal]. */
-export type Pair = number | readonly [number, number];
-export const pair = (p: Pair): readonly [number, number] => (typeof p === "number" ? [p, p] : p);
+import { isFloat, promote } from "../graph/dtype.ts";
+import type { Attrs } from "../graph/node.ts";
+import { checkOptions } from "../graph/options.ts";
+import { numel, type Shape, sameShape, show } from "../graph/shape.ts";
+import { apply, type Tensor } from "../tensor/tensor.ts";
+import { full } from "./constant.ts";
+import { defineOp } from "./define.ts";
+import { fold } from "./movement.ts";
+import { pad } from "./pad.ts";
+import { batched, padSpatial, perDim, type Spatial, unfoldAll, windowCount } from "./windows.ts";
 
 export interface ConvOptions {
-  stride?: Pair;
-  padding?: Pair;
-  dilation?: Pair;
+  /** Distance between windows. Default 1. */
+  stride?: Spatial;
+  /** Amount on both sides; "same": the output has the size of the input (stride 1); "valid": none. Default 0. */
+  padding?: Spatial | "same" | "valid";
+  /** What the padding holds: zeros (default), or elements of the input as in `pad`. */
+  paddingMode?: "zeros" | "reflect" | "replicate" | "circular";
+  /** Distance between the elements of a window. Default 1. */
+  dilation?: Spatial;
+  /** Groups of channels that do not see each other. Default 1. */
   groups?: number;
 }
 
-function check4d(op: string, x: Tensor): void {
-  if (x.ndim !== 4) throw new Error(`${op}: input must be [B, C, H, W], got ${show(x.shape)}`);
+export interface ConvTransposeOptions {
+  /** Default 1. */
+  stride?: Spatial;
+  /** Rows and columns that are cut off on each side. Default 0. */
+  padding?: Spatial;
+  /** Rows and columns more at the end. Less than the stride, or than the dilation. Default 0. */
+  outputPadding?: Spatial;
+  dilation?: Spatial;
+  groups?: number;
 }
 
-/** Padded sliding windows of the last two dims: [B, C, H, W] -> [B, C, OH, OW, kh, kw]. */
-function windows(
-  x: Tensor,
-  kernel: readonly [number, number],
-  stride: Pair,
-  padding: Pair,
-  dilation: Pair,
-  value = 0,
+/** Of a convolution, per spatial dim. */
+export interface ConvAttrs extends Attrs {
+  readonly stride: readonly number[];
+  /** Zeros before and after. */
+  readonly padding: readonly (readonly [number, number])[];
+  readonly dilation: readonly number[];
+  readonly groups: number;
+}
+
+// A convolution is linear in its input and in its weight. The derivatives of y = conv(x, w) are
+//   conv_input(g, w), the gradient of x, and conv_weight(x, g), the gradient of w.
+// Each of the three ops has the other two as derivatives, so gradients of any order are convolutions again.
+// Shapes: x [N, C, ...spatial], w [O, C / groups, ...kernel], y and g [N, O, ...windows].
+
+/** Windows of x as columns: [groups, N * windows, K], with K = C / groups * kernel. Channels come last if they fill a vec4f. */
+function columnsOf(x: Tensor, kernel: Shape, { stride, padding, dilation, groups }: ConvAttrs): Tensor {
+  const patches = unfoldAll(padSpatial(x, padding), kernel, stride, dilation); // [N, C, ...windows, ...kernel]
+  const [N, C] = x.shape;
+  const dims = kernel.length;
+  const windows = patches.shape.slice(2, 2 + dims);
+  const perGroup = C / groups;
+  const grouped = patches.reshape([N, groups, perGroup, ...windows, ...kernel]);
+  const at = (first: number): number[] => kernel.map((_, d) => first + d);
+  const [w, k] = [at(3), at(3 + dims)];
+  return grouped
+    .permute(perGroup % 4 === 0 ? [1, 0, ...w, ...k, 2] : [1, 0, ...w, 2, ...k])
+    .reshape([groups, N * numel(windows), perGroup * numel(kernel)]);
+}
+
+/** Weight as [groups, K, O / groups], K in the order of `columnsOf`. */
+function filtersOf(w: Tensor, groups: number): Tensor {
+  const [O, perGroup, ...kernel] = w.shape;
+  const k = kernel.map((_, d) => 3 + d);
+  return w
+    .reshape([groups, O / groups, perGroup, ...kernel])
+    .permute(perGroup % 4 === 0 ? [0, ...k, 2, 1] : [0, 2, ...k, 1])
+    .reshape([groups, perGroup * numel(kernel), O / groups]);
+}
+
+/** The inverse of `filtersOf`. */
+function unfilters(filters: Tensor, shape: Shape, groups: number): Tensor {
+  const [O, perGroup, ...kernel] = shape;
+  const last = perGroup % 4 === 0;
+  const dims = kernel.length;
+  const inner = last ? [...kernel, perGroup] : [perGroup, ...kernel];
+  const k = kernel.map((_, d) => (last ? 1 : 2) + d);
+  return filters
+    .reshape([groups, ...inner, O / groups])
+    .permute([0, dims + 2, last ? dims + 1 : 1, ...k])
+    .reshape(shape);
+}
+
+/** g [N, O, ...windows] as [groups, N * windows, O / groups]. */
+function rowsOf(g: Tensor, groups: number): Tensor {
+  const [N, O, ...windows] = g.shape;
+  const dims = windows.map((_, d) => 3 + d);
+  return g
+    .reshape([N, groups, O / groups, ...windows])
+    .permute([1, 0, ...dims, 2])
+    .reshape([groups, N * numel(windows), O / groups]);
+}
+
+/** Sources: x, w. */
+export const convOp = defineOp<ConvAttrs>({
+  name: "conv",
+  kind: "kernel",
+  fallback: ([x, w], attrs) => {
+    const { groups } = attrs;
+    const [O, perGroup, ...kernel] = w.shape;
+    const N = x.shape[0];
+    const dims = kernel.length;
+    const windows = windowsOf(x.shape, w.shape, attrs);
+    if (perGroup === 1) {
+      // Depthwise: one weighted sum per output element, which fuses with its neighbours.
+      const patches = unfoldAll(padSpatial(x, attrs.padding), kernel, attrs.stride, attrs.dilation);
+      const ones = kernel.map(() => 1);
+      return patches
+        .reshape([N, groups, 1, ...windows, ...kernel])
+        .mul(w.reshape([groups, O / groups, ...ones, ...kernel]))
+        .sum(kernel.map((_, d) => 3 + dims + d))
+        .reshape([N, O, ...windows]);
+    }
+    const product = columnsOf(x, kernel, attrs).matmul(filtersOf(w, groups)); // [groups, N * windows, O / groups]
+    const order = windows.map((_, d) => 2 + d);
+    return product
+      .reshape([groups, N, ...windows, O / groups])
+      .permute([1, 0, 2 + dims, ...order])
+      .reshape([N, O, ...windows]);
+  },
+  vjp: (g, _y, [x, w], attrs) => [
+    x.requiresGrad ? convInput(g, w, x.shape, attrs).to(x.dtype) : null,
+    w.requiresGrad ? convWeight(x, g, w.shape, attrs).to(w.dtype) : null,
+  ],
+});
+
+/** Sources: g, w. The gradient of x [N, C, ...spatial]: `spatial` is an attribute, as several sizes have the same windows. */
+export const convInputOp = defineOp<ConvAttrs & { spatial: Shape }>({
+  name: "conv_input",
+  kind: "kernel",
+  fallback: ([g, w], attrs) => {
+    const { groups, stride, dilation, padding, spatial } = attrs;
+    const [, perGroup, ...kernel] = w.shape;
+    const [N, , ...windows] = g.shape;
+    const dims = kernel.length;
+    const last = perGroup % 4 === 0;
+    const inner = last ? [...kernel, perGroup] : [perGroup, ...kernel];
+    const columns = rowsOf(g, groups).matmul(filtersOf(w, groups).transpose(1, 2)); // [groups, N * windows, K]
+    const at = (first: number): number[] => kernel.map((_, d) => first + d);
+    const k = at(last ? 2 + dims : 3 + dims);
+    const patches = columns
+      .reshape([groups, N, ...windows, ...inner])
+      .permute([1, 0, last ? 2 + 2 * dims : 2 + dims, ...at(2), ...k])
+      .reshape([N, groups * perGroup, ...windows, ...kernel]);
+    const sizes = spatial.map((n, d) => n + padding[d][0] + padding[d][1]);
+    let t = patches;
+    for (let d = dims - 1; d >= 0; d--) {
+      const shape = [N, groups * perGroup, ...windows.slice(0, d), ...sizes.slice(d), ...kernel.slice(0, d)];
+      t = fold(t, { shape }, { dim: 2 + d, size: kernel[d], step: stride[d], dilation: dilation[d] });
+    }
+    return padSpatial(
+      t,
+      padding.map(([before, after]) => [-before, -after]),
+    );
+  },
+  vjp: (g, _y, [x, w], attrs) => [
+    x.requiresGrad ? convAt(g, w, x.shape, attrs).to(x.dtype) : null,
+    w.requiresGrad ? convWeight(g, x, w.shape, attrs).to(w.dtype) : null,
+  ],
+});
+
+/** Sources: x, g. The gradient of w [O, C / groups, ...kernel]. */
+export const convWeightOp = defineOp<ConvAttrs & { kernel: Shape }>({
+  name: "conv_weight",
+  kind: "kernel",
+  fallback: ([x, g], attrs) => {
+    const { groups, kernel, stride, dilation } = attrs;
+    const [N, O, ...windows] = g.shape;
+    // Windows that the gradient does not cover take no part.
+    const sizes = windows.map((n, d) => (n - 1) * stride[d] + dilation[d] * (kernel[d] - 1) + 1);
+    const used = padSpatial(x, attrs.padding).slice([[], [], ...sizes.map((n) => [0, n] as const)]);
+    const whole = { ...attrs, padding: kernel.map(() => [0, 0] as const) };
+    const perGroup = x.shape[1] / groups;
+    if (perGroup === 1) {
+      const patches = unfoldAll(used, kernel, stride, dilation).reshape([N, groups, 1, ...windows, ...kernel]);
+      const weights = g.reshape([N, groups, O / groups, ...windows, ...kernel.map(() => 1)]);
+      return patches
+        .mul(weights)
+        .sum([0, ...windows.map((_, d) => 3 + d)])
+        .reshape([O, 1, ...kernel]);
+    }
+    const filters = columnsOf(used, kernel, whole).transpose(1, 2).matmul(rowsOf(g, groups)); // [groups, K, O / groups]
+    return unfilters(filters, [O, perGroup, ...kernel], groups);
+  },
+  vjp: (g, _y, [x, y], attrs) => [
+    x.requiresGrad ? convInput(y, g, x.shape, attrs).to(x.dtype) : null,
+    y.requiresGrad ? convAt(x, g, y.shape, attrs).to(y.dtype) : null,
+  ],
+});
+
+/** Numbers of windows of x [N, C, ...spatial] for a weight [O, C / groups, ...kernel]. */
+const windowsOf = (x: Shape, w: Shape, { stride, padding, dilation }: ConvAttrs): number[] =>
+  x.slice(2).map((n, d) => windowCount(n, w[d + 2], stride[d], dilation[d], padding[d][0] + padding[d][1]));
+
+const plain = ({ stride, padding, dilation, groups }: ConvAttrs): ConvAttrs => ({ stride, padding, dilation, groups });
+const typeOf = (a: Tensor, b: Tensor) => promote(a.dtype, b.dtype);
+
+function conv(x: Tensor, w: Tensor, attrs: ConvAttrs): Tensor {
+  const shape = [x.shape[0], w.shape[0], ...windowsOf(x.shape, w.shape, attrs)];
+  const dtype = typeOf(x, w);
+  // Sums of nothing are 0. The product by 0 keeps the gradients, which are 0 too.
+  if (x.numel === 0 || w.numel === 0) return full(shape, 0, dtype).add(x.sum().add(w.sum()).mul(0).to(dtype));
+  return apply(convOp, [x, w], plain(attrs), shape, dtype);
+}
+
+/** As `conv`, for the first windows only: `shape` is the output's. */
+function convAt(x: Tensor, w: Tensor, shape: Shape, attrs: ConvAttrs): Tensor {
+  const y = conv(x, w, attrs);
+  return sameShape(y.shape, shape) ? y : y.slice(shape.map((n) => [0, n] as const));
+}
+
+function convInput(g: Tensor, w: Tensor, shape: Shape, attrs: ConvAttrs): Tensor {
+  return apply(convInputOp, [g, w], { ...plain(attrs), spatial: shape.slice(2) }, shape, typeOf(g, w));
+}
+
+function convWeight(x: Tensor, g: Tensor, shape: Shape, attrs: ConvAttrs): Tensor {
+  return apply(convWeightOp, [x, g], { ...plain(attrs), kernel: shape.slice(2) }, shape, typeOf(x, g));
+}
+
+/** Adds a bias [O] to y [N, O, ...]. */
+const biased = (y: Tensor, bias: Tensor | null | undefined): Tensor =>
+  bias ? y.add(bias.reshape([bias.numel, ...y.shape.slice(2).map(() => 1)])) : y;
+
+function checkBias(op: string, bias: Tensor | null | undefined, size: number): void {
+  if (bias && (bias.ndim !== 1 || bias.shape[0] !== size))
+    throw new Error(`${op}: bias must be [${size}], got ${show(bias.shape)}`);
+}
+
+function convolve(
+  dims: number,
+  input: Tensor,
+  weight: Tensor,
+  bias: Tensor | null | undefined,
+  options: ConvOptions,
 ): Tensor {
-  const [[ph, pw], [sh, sw], [dh, dw]] = [pair(padding), pair(stride), pair(dilation)];
-  return x
-    .pad(
-      [
-        [0, 0],
-        [0, 0],
-        [ph, ph],
-        [pw, pw],
-      ],
-      value,
-    )
-    .unfold(2, kernel[0], sh, dh)
-    .unfold(3, kernel[1], sw, dw);
+  const op = `conv${dims}d`;
+  checkOptions(op, options, ["stride", "padding", "paddingMode", "dilation", "groups"]);
+  const { groups = 1, padding = 0, paddingMode = "zeros" } = options;
+  const { x, restore } = batched(op, input, dims);
+  checkWeight(op, input, weight, groups, x.shape[1] / groups, "[out, in / groups, ...kernel]", 0);
+  checkBias(op, bias, weight.shape[0]);
+  const kernel = weight.shape.slice(2);
+  const stride = perDim(op, "stride", options.stride ?? 1, dims, 1);
+  const dilation = perDim(op, "dilation", options.dilation ?? 1, dims, 1);
+  const pads = paddingOf(op, padding, kernel, stride, dilation);
+  const modes = ["zeros", "reflect", "replicate", "circular"];
+  if (!modes.includes(paddingMode))
+    throw new Error(`${op}: unknown paddingMode ${paddingMode}: expected ${modes.join(", ")}`);
+  const zeros = paddingMode === "zeros";
+  const source = zeros ? x : pad(x, [...pads].reverse().flat(), { mode: paddingMode });
+  const attrs = { stride, dilation, groups, padding: zeros ? pads : pads.map((): [number, number] => [0, 0]) };
+  if (!windowsOf(source.shape, weight.shape, attrs).every((n) => n > 0))
+    throw new RangeError(
+      `${op}: windows ${show(kernel)} (dilation ${show(dilation)}) are larger than input ${show(input.shape)} with padding ${JSON.stringify(pads)}`,
+    );
+  return restore(biased(conv(source, weight, attrs), bias));
+}
+
+function paddingOf(
+  op: string,
+  padding: Spatial | "same" | "valid",
+  kernel: Shape,
+  stride: readonly number[],
+  dilation: readonly number[],
+): [number, number][] {
+  if (typeof padding === "string") {
+    if (padding !== "same" && padding !== "valid")
+      throw new Error(`${op}: unknown padding ${padding}: expected numbers, "same" or "valid"`);
+    if (padding === "valid") return kernel.map(() => [0, 0]);
+    if (stride.some((s) => s !== 1)) throw new Error(`${op}: padding "same" needs stride 1, got ${show(stride)}`);
+    return kernel.map((k, d) => {
+      const total = dilation[d] * (k - 1);
+      return [total >> 1, total - (total >> 1)];
+    });
+  }
+  return perDim(op, "padding", padding, kernel.length, 0).map((p) => [p, p]);
+}
+
+/** @throws unless the weight has `channels` channels in dim 1 - `of`, and `groups` divides both its sizes. */
+function checkWeight(
+  op: string,
+  input: Tensor,
+  weight: Tensor,
+  groups: number,
+  channels: number,
+  layout: string,
+  of: 0 | 1,
+): void {
+  const dims = Number(op.at(-2));
+  const fits =
+    weight.ndim === dims + 2 &&
+    Number.isInteger(groups) &&
+    groups > 0 &&
+    (of === 0
+      ? weight.shape[1] === channels && weight.shape[0] % groups === 0
+      : weight.shape[0] === channels && channels % groups === 0);
+  if (!fits)
+    throw new Error(
+      `${op}: input ${show(input.shape)} does not fit weight ${show(weight.shape)} with ${groups} group(s): expected weight ${layout} of ${dims} kernel dims, groups dividing in and out`,
+    );
+  if (!isFloat(weight.dtype))
+    throw new TypeError(`${op}: weight ${show(weight.shape)} is ${weight.dtype}: cast it with float()`);
 }
 
 /**
- * 2-D convolution (cross-correlation, as in torch): x [B, C, H, W], weight [O, C / groups, kh, kw], bias [O] -> [B, O, OH, OW].
- * It is an unfold and one matrix product; depthwise, one weighted sum.
+ * 1-D convolution (cross-correlation, as in torch): x [N, C, L], weight [O, C / groups, k], bias [O] -> [N, O, L'].
+ * The batch dim may be absent.
+ * @throws if the channels of input, weight and groups do not fit, or a window is larger than the padded input.
+ * @example conv1d(x, weight, bias, { padding: "same" })
+ */
+export const conv1d = (x: Tensor, weight: Tensor, bias?: Tensor | null, options: ConvOptions = {}): Tensor =>
+  convolve(1, x, weight, bias, options);
+
+/**
+ * 2-D convolution (cross-correlation, as in torch): x [N, C, H, W], weight [O, C / groups, kh, kw], bias [O] -> [N, O, H', W'].
+ * The batch dim may be absent.
  * @throws if the channels of input, weight and groups do not fit, or a window is larger than the padded input.
  * @example conv2d(x, weight, bias, { stride: 2, padding: 1 })
  */
-export function conv2d(x: Tensor, weight: Tensor, bias?: Tensor | null, options: ConvOptions = {}): Tensor {
-  const { stride = 1, padding = 0, dilation = 1, groups = 1 } = options;
-  check4d("conv2d", x);
-  const [B, C] = x.shape;
-  const [O, perGroup, kh, kw] = weight.shape;
-  if (weight.ndim !== 4 || perGroup * groups !== C || O % groups !== 0) {
-    throw new Error(
-      `conv2d: input ${show(x.shape)} does not fit weight ${show(weight.shape)} with ${groups} group(s): expected input [B, in, H, W] and weight [out, in / groups, kh, kw], groups dividing out`,
+export const conv2d = (x: Tensor, weight: Tensor, bias?: Tensor | null, options: ConvOptions = {}): Tensor =>
+  convolve(2, x, weight, bias, options);
+
+/**
+ * 3-D convolution: x [N, C, D, H, W], weight [O, C / groups, kd, kh, kw], bias [O] -> [N, O, D', H', W'].
+ * The batch dim may be absent.
+ * @throws if the channels of input, weight and groups do not fit, or a window is larger than the padded input.
+ */
+export const conv3d = (x: Tensor, weight: Tensor, bias?: Tensor | null, options: ConvOptions = {}): Tensor =>
+  convolve(3, x, weight, bias, options);
+
+function transposed(
+  dims: number,
+  input: Tensor,
+  weight: Tensor,
+  bias: Tensor | null | undefined,
+  options: ConvTransposeOptions,
+): Tensor {
+  const op = `convTranspose${dims}d`;
+  checkOptions(op, options, ["stride", "padding", "outputPadding", "dilation", "groups"]);
+  const { groups = 1 } = options;
+  const { x, restore } = batched(op, input, dims);
+  checkWeight(op, input, weight, groups, x.shape[1], "[in, out / groups, ...kernel]", 1);
+  const [, perGroup, ...kernel] = weight.shape;
+  checkBias(op, bias, perGroup * groups);
+  const stride = perDim(op, "stride", options.stride ?? 1, dims, 1);
+  const dilation = perDim(op, "dilation", options.dilation ?? 1, dims, 1);
+  const padding = perDim(op, "padding", options.padding ?? 0, dims, 0);
+  const extra = perDim(op, "outputPadding", options.outputPadding ?? 0, dims, 0);
+  extra.forEach((n, d) => {
+    if (n >= Math.max(stride[d], dilation[d]))
+      throw new RangeError(
+        `${op}: outputPadding ${n} of dim ${d}: expected less than the stride ${stride[d]} or the dilation ${dilation[d]}`,
+      );
+  });
+  const spatial = x.shape
+    .slice(2)
+    .map((n, d) => (n - 1) * stride[d] - 2 * padding[d] + dilation[d] * (kernel[d] - 1) + extra[d] + 1);
+  if (!spatial.every((n) => n > 0))
+    throw new RangeError(
+      `${op}: padding ${show(padding)} leaves output ${show(spatial)} of input ${show(input.shape)} and kernel ${show(kernel)}: expected positive sizes`,
     );
-  }
-  const patches = windows(x, [kh, kw], stride, padding, dilation);
-  const [OH, OW] = patches.shape.slice(2, 4);
-  if (perGroup === 1 && groups === O) {
-    // Depthwise: one weighted sum per output element, which fuses with its neighbours.
-    const y = patches.mul(weight.reshape([O, 1, 1, kh, kw])).sum([4, 5]);
-    return bias ? y.add(bias.reshape([O, 1, 1])) : y;
-  }
-  const K = perGroup * kh * kw;
-  // Channels innermost if they fill a vec4f: a preceding convolution stores them contiguously, so windows load as vec4f.
-  const last = perGroup % 4 === 0;
-  const columns = patches
-    .reshape([B, groups, perGroup, OH, OW, kh, kw])
-    .permute(last ? [1, 0, 3, 4, 5, 6, 2] : [1, 0, 3, 4, 2, 5, 6])
-    .reshape([groups, B * OH * OW, K]);
-  const filters = weight
-    .reshape([groups, O / groups, perGroup, kh, kw])
-    .permute(last ? [0, 3, 4, 2, 1] : [0, 2, 3, 4, 1])
-    .reshape([groups, K, O / groups]);
-  const product = columns.matmul(filters).reshape([groups, B, OH, OW, O / groups]);
-  const y = product.permute([1, 0, 4, 2, 3]).reshape([B, O, OH, OW]);
-  return bias ? y.add(bias.reshape([O, 1, 1])) : y;
-}
-
-export interface PoolOptions {
-  /** Default: the kernel's size. */
-  stride?: Pair;
-  padding?: Pair;
-}
-
-/** Largest value of each window: x [B, C, H, W] -> [B, C, OH, OW]. Equal largest values share the gradient. */
-export function maxPool2d(x: Tensor, kernel: Pair, { stride = kernel, padding = 0 }: PoolOptions = {}): Tensor {
-  check4d("maxPool2d", x);
-  return windows(x, pair(kernel), stride, padding, 1, lowest(x.dtype)).amax([4, 5]);
-}
-
-/** Mean of each window: x [B, C, H, W] -> [B, C, OH, OW]. Padding counts as zeros. */
-export function avgPool2d(x: Tensor, kernel: Pair, { stride = kernel, padding = 0 }: PoolOptions = {}): Tensor {
-  check4d("avgPool2d", x);
-  return windows(x, pair(kernel), stride, padding, 1).mean([4, 5]);
-}
-
-/** Means over `size` windows that cover the image: x [B, C, H, W] -> [B, C, ...size], as in torch. */
-export function adaptiveAvgPool2d(x: Tensor, size: Pair): Tensor {
-  check4d("adaptiveAvgPool2d", x);
-  return resample(x, pair(size), (input, output) =>
-    matrix(output, input, (i, put) => {
-      const [start, end] = [Math.floor((i * input) / output), Math.ceil(((i + 1) * input) / output)];
-      for (let j = start; j < end; j++) put(j, 1 / (end - start));
-    }),
-  );
-}
-
-export interface InterpolateOptions {
-  /** New height and width. */
-  size: Pair;
-  /** Default nearest. */
-  mode?: "nearest" | "bilinear" | "bicubic";
-  /** Maps the centres of corner pixels, not the edges of the image, onto each other. */
-  alignCorners?: boolean;
-  /** Bilinear and bicubic: widens the filter when the image shrinks. */
-  antialias?: boolean;
+  const shape = [x.shape[0], perGroup * groups, ...spatial];
+  const attrs = { stride, dilation, groups, padding: padding.map((p) => [p, p] as const) };
+  const y =
+    x.numel * weight.numel > 0
+      ? convInput(x, weight, shape, attrs)
+      : full(shape, 0, typeOf(x, weight)).add(x.sum().add(weight.sum()).mul(0).to(typeOf(x, weight)));
+  return restore(biased(y, bias));
 }
 
 /**
- * Resizes x [B, C, H, W] to [B, C, ...size], as torch's `interpolate` does.
- * @example interpolate(x, { size: [24, 24], mode: "bilinear" })
+ * Transposed 1-D convolution, the gradient of `conv1d`: x [N, C, L], weight [C, O / groups, k], bias [O] -> [N, O, L'], with
+ * L' = (L - 1) * stride - 2 * padding + dilation * (k - 1) + outputPadding + 1. The batch dim may be absent.
+ * @throws if the channels do not fit, or the output would be empty.
  */
-export function interpolate(
+export const convTranspose1d = (
   x: Tensor,
-  { size, mode = "nearest", alignCorners = false, antialias = false }: InterpolateOptions,
-): Tensor {
-  check4d("interpolate", x);
-  if (mode === "nearest") {
-    const [h, w] = pair(size);
-    const rows = (input: number, output: number) =>
-      tensor(Int32Array.from({ length: output }, (_, i) => Math.min(Math.floor((i * input) / output), input - 1)));
-    return x.indexSelect(2, rows(x.shape[2], h)).indexSelect(3, rows(x.shape[3], w));
-  }
-  if (mode !== "bilinear" && mode !== "bicubic")
-    throw new Error(`interpolate: unknown mode ${mode}: expected nearest, bilinear or bicubic`);
-  const filter = mode === "bilinear" ? triangle : antialias ? cubic(-0.5) : cubic(-0.75);
-  const support = mode === "bilinear" ? 1 : 2;
-  return resample(x, pair(size), (input, output) => {
-    const scale = alignCorners ? (output > 1 ? (input - 1) / (output - 1) : 0) : input / output;
-    return antialias
-      ? antialiased(input, output, scale, filter, support)
-      : pointwise(input, output, scale, filter, support, alignCorners);
-  });
-}
+  weight: Tensor,
+  bias?: Tensor | null,
+  options: ConvTransposeOptions = {},
+): Tensor => transposed(1, x, weight, bias, options);
 
-const triangle = (t: number): number => Math.max(0, 1 - Math.abs(t));
-/** Cubic convolution kernel (Keys 1981). */
-const cubic =
-  (a: number) =>
-  (t: number): number => {
-    const d = Math.abs(t);
-    if (d <= 1) return ((a + 2) * d - (a + 3)) * d * d + 1;
-    return d < 2 ? ((a * d - 5 * a) * d + 8 * a) * d - 4 * a : 0;
-  };
-
-/** Resampling matrix [output, input] of a filter of fixed width. Positions outside read the border pixel. */
-function pointwise(
-  input: number,
-  output: number,
-  scale: number,
-  filter: (t: number) => number,
-  support: number,
-  alignCorners: boolean,
-): Tensor {
-  return matrix(output, input, (i, put) => {
-    let at = alignCorners ? scale * i : scale * (i + 0.5) - 0.5;
-    if (support === 1) at = Math.max(at, 0);
-    const left = Math.floor(at) - support + 1;
-    for (let j = left; j < left + 2 * support; j++) put(Math.min(Math.max(j, 0), input - 1), filter(at - j));
-  });
-}
-
-/** Resampling matrix [output, input] of a filter that widens as the image shrinks. Each row sums to 1 inside the image. */
-function antialiased(
-  input: number,
-  output: number,
-  scale: number,
-  filter: (t: number) => number,
-  support: number,
-): Tensor {
-  const stretch = Math.max(scale, 1);
-  return matrix(output, input, (i, put) => {
-    const centre = scale * (i + 0.5);
-    const start = Math.max(Math.trunc(centre - support * stretch + 0.5), 0);
-    const end = Math.min(Math.trunc(centre + support * stretch + 0.5), input);
-    const taps = Array.from({ length: end - start }, (_, j) => filter((j + start - centre + 0.5) / stretch));
-    const total = taps.reduce((a, b) => a + b, 0);
-    taps.forEach((t, j) => put(start + j, t / total));
-  });
-}
-
-/** A matrix [rows, columns] in which fill(row, put) adds amounts with put(column, amount). */
-function matrix(
-  rows: number,
-  columns: number,
-  fill: (row: number, put: (column: number, amount: number) => void) => void,
-): Tensor {
-  const data = new Float32Array(rows * columns);
-  for (let i = 0; i < rows; i++) fill(i, (j, amount) => void (data[i * columns + j] += amount));
-  return tensor(data, { shape: [rows, columns] });
-}
-
-/** Multiplies both image dims by constant matrices [output, input]. */
-function resample(
+/**
+ * Transposed 2-D convolution, the gradient of `conv2d`: x [N, C, H, W], weight [C, O / groups, kh, kw] -> [N, O, H', W'].
+ * Sizes as in `convTranspose1d`.
+ * @throws if the channels do not fit, or the output would be empty.
+ * @example convTranspose2d(x, weight, bias, { stride: 2, padding: 1, outputPadding: 1 }) // doubles a 3 x 3 kernel's image
+ */
+export const convTranspose2d = (
   x: Tensor,
-  [h, w]: readonly [number, number],
-  weights: (input: number, output: number) => Tensor,
-): Tensor {
-  const [B, C, H, W] = x.shape;
-  if (!(Number.isInteger(h) && Number.isInteger(w) && h > 0 && w > 0))
-    throw new RangeError(`interpolate: size must be positive integers, got [${h},${w}]`);
-  const wide = x.reshape([numel([B, C, H]), W]).matmul(weights(W, w).t()); // [B C H, w]
-  return weights(H, h)
-    .matmul(wide.reshape([B * C, H, w]))
-    .reshape([B, C, h, w]);
-}
+  weight: Tensor,
+  bias?: Tensor | null,
+  options: ConvTransposeOptions = {},
+): Tensor => transposed(2, x, weight, bias, options);
+
+/**
+ * Transposed 3-D convolution, the gradient of `conv3d`: x [N, C, D, H, W], weight [C, O / groups, kd, kh, kw] ->
+ * [N, O, D', H', W']. Sizes as in `convTranspose1d`.
+ * @throws if the channels do not fit, or the output would be empty.
+ */
+export const convTranspose3d = (
+  x: Tensor,
+  weight: Tensor,
+  bias?: Tensor | null,
+  options: ConvTransposeOptions = {},
+): Tensor => transposed(3, x, weight, bias, options);

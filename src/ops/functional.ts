@@ -49,7 +49,16 @@ export {
   type PutOptions,
 } from "./at.ts";
 export { scaledDotProductAttention } from "./attention.ts";
-export { adaptiveAvgPool2d, avgPool2d, conv2d, interpolate, maxPool2d } from "./conv.ts";
+export {
+  type ConvOptions,
+  type ConvTransposeOptions,
+  conv1d,
+  conv2d,
+  conv3d,
+  convTranspose1d,
+  convTranspose2d,
+  convTranspose3d,
+} from "./conv.ts";
 export {
   arange,
   eye,
@@ -78,6 +87,8 @@ export {
 export { einsum } from "./einsum.ts";
 export { type EmbeddingBagOptions, type EmbeddingOptions, embedding, embeddingBag } from "./embedding.ts";
 export { fold, unfold, type WindowOptions } from "./fold.ts";
+export { affineGrid, type GridSampleOptions, gridSample } from "./grid-sample.ts";
+export { type InterpolateOptions, interpolate } from "./interpolate.ts";
 export { tensor } from "./leaf.ts";
 export {
   addbmm,
@@ -117,8 +128,36 @@ export { crossEntropy, mseLoss } from "./loss.ts";
 export { linear, matmul } from "./matmul.ts";
 export { cat, stack } from "./movement.ts";
 export { isfinite, isinf, isnan } from "./nonfinite.ts";
-export { groupNorm, layerNorm, rmsNorm } from "./norm.ts";
+export {
+  type BatchNormOptions,
+  batchNorm,
+  groupNorm,
+  type InstanceNormOptions,
+  instanceNorm,
+  layerNorm,
+  type Normalized,
+  rmsNorm,
+} from "./norm.ts";
 export { type PadOptions, pad } from "./pad.ts";
+export { pixelShuffle, pixelUnshuffle } from "./pixel-shuffle.ts";
+export {
+  type AdaptiveSize,
+  type AvgPoolOptions,
+  adaptiveAvgPool1d,
+  adaptiveAvgPool2d,
+  adaptiveAvgPool3d,
+  adaptiveMaxPool1d,
+  adaptiveMaxPool2d,
+  adaptiveMaxPool3d,
+  avgPool1d,
+  avgPool2d,
+  avgPool3d,
+  type MaxPoolOptions,
+  maxPool1d,
+  maxPool2d,
+  maxPool3d,
+  type Pooled,
+} from "./pool.ts";
 export { dropout, rand, randn } from "./random.ts";
 export { repeatInterleave } from "./repeat-interleave.ts";
 export { applyRope, rope } from "./rope.ts";
@@ -150,6 +189,7 @@ export {
   unflatten,
   vstack,
 } from "./shape.ts";
+export type { Spatial } from "./windows.ts";
 export { writeAt } from "./write.ts";
 
 /**

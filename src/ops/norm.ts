@@ -1,6 +1,7 @@
-import { promote } from "../graph/dtype.ts";
+import { isFloat, promote } from "../graph/dtype.ts";
 import type { Op } from "../graph/op.ts";
-import { numel, show } from "../graph/shape.ts";
+import { checkOptions } from "../graph/options.ts";
+import { numel, sameShape, show } from "../graph/shape.ts";
 import { apply, applyMany, type Tensor } from "../tensor/tensor.ts";
 import { full } from "./constant.ts";
 import { defineOp } from "./define.ts";
@@ -98,16 +99,36 @@ function checkEps(op: string, eps: number): void {
 }
 
 /**
- * Layer normalisation over the last dim (https://arxiv.org/abs/1607.06450): x [..., D], weight [D], bias [D] -> [..., D].
- * Unlike torch, the normalised shape is always the last dim.
+ * Layer normalisation over the last dims, together (https://arxiv.org/abs/1607.06450): x [..., ...D], weight and bias [...D] ->
+ * [..., ...D]. Without a weight the bias says which dims, without both the last one is normalised.
+ * @param weight a tensor, or only the normalised shape: `x.shape.slice(-2)` for two dims without a weight
+ * @throws if weight and bias are not of the last dims of x
  */
-export function layerNorm(x: Tensor, weight?: Tensor | null, bias?: Tensor | null, eps = 1e-5): Tensor {
-  const D = x.shape[x.ndim - 1];
-  if (weight) checkVector("layerNorm", "weight", weight, D);
-  if (bias) checkVector("layerNorm", "bias", bias, D);
+export function layerNorm(
+  x: Tensor,
+  weight?: Tensor | readonly number[] | null,
+  bias?: Tensor | null,
+  eps = 1e-5,
+): Tensor {
+  const w = weight && "dtype" in weight ? weight : null;
+  const shape = w?.shape ?? (weight as readonly number[] | null | undefined) ?? bias?.shape ?? x.shape.slice(-1);
+  const last = x.shape.slice(x.ndim - shape.length);
+  if (shape.length === 0 || !sameShape(shape, last) || (bias && !sameShape(bias.shape, shape)))
+    throw new Error(
+      `layerNorm: input ${show(x.shape)} with ${w ? "weight" : "normalised shape"} ${show(shape)}${bias ? ` and bias ${show(bias.shape)}` : ""}: expected the sizes of the last dims, those of the last one ${show(x.shape.slice(-1))}`,
+    );
   checkEps("layerNorm", eps);
-  const w = weight ?? full([D], 1);
-  return apply(layerNormOp, [x, w, bias ?? full([D], 0)], { eps }, x.shape, promote(x.dtype, w.dtype));
+  const D = numel(shape);
+  const rows = shape.length === 1 ? x : x.reshape([numel(x.shape.slice(0, x.ndim - shape.length)), D]);
+  const scale = w?.reshape([D]) ?? full([D], 1);
+  const y = apply(
+    layerNormOp,
+    [rows, scale, bias?.reshape([D]) ?? full([D], 0)],
+    { eps },
+    rows.shape,
+    promote(x.dtype, scale.dtype),
+  );
+  return y.reshape(x.shape);
 }
 
 /** weight * x / sqrt(mean(x²) + eps) over the last dim (https://arxiv.org/abs/1910.07467): x [..., D], weight [D]. */
@@ -119,23 +140,151 @@ export function rmsNorm(x: Tensor, weight?: Tensor | null, eps = 1e-6): Tensor {
   return apply(rmsNormOp, [x, w], { eps }, x.shape, promote(x.dtype, w.dtype));
 }
 
+const perChannel = (v: Tensor, x: Tensor): Tensor => v.reshape([v.numel, ...x.shape.slice(2).map(() => 1)]);
+
+/** y scaled and shifted per channel. */
+function affine(y: Tensor, weight?: Tensor | null, bias?: Tensor | null): Tensor {
+  const scaled = weight ? y.mul(perChannel(weight, y)) : y;
+  return bias ? scaled.add(perChannel(bias, y)) : scaled;
+}
+
 /**
- * Group normalisation of x [B, C, ...] over `groups` groups of channels (https://arxiv.org/abs/1803.08494). Weight and bias
+ * Group normalisation of x [N, C, ...] over `groups` groups of channels (https://arxiv.org/abs/1803.08494). Weight and bias
  * are [C].
  * @throws if `groups` does not divide C.
  */
 export function groupNorm(x: Tensor, groups: number, weight?: Tensor | null, bias?: Tensor | null, eps = 1e-5): Tensor {
-  const [B, C] = x.shape;
-  if (x.ndim < 2 || C % groups !== 0)
+  const [N, C] = x.shape;
+  if (x.ndim < 2 || !(Number.isInteger(groups) && groups > 0) || C % groups !== 0)
     throw new Error(
       `groupNorm: ${groups} groups do not divide the channels of ${show(x.shape)}: expected [B, C, ...] with C a multiple of ${groups}`,
     );
-  const perChannel = (v: Tensor): Tensor => v.reshape([C, ...x.shape.slice(2).map(() => 1)]);
   if (weight) checkVector("groupNorm", "weight", weight, C);
   if (bias) checkVector("groupNorm", "bias", bias, C);
-  const normal = layerNorm(x.reshape([B, groups, (C / groups) * numel(x.shape.slice(2))]), null, null, eps).reshape(
-    x.shape,
-  );
-  const scaled = weight ? normal.mul(perChannel(weight)) : normal;
-  return bias ? scaled.add(perChannel(bias)) : scaled;
+  const rows = x.reshape([N, groups, (C / groups) * numel(x.shape.slice(2))]);
+  return affine(layerNorm(rows, null, null, eps).reshape(x.shape), weight, bias);
+}
+
+interface ChannelNormOptions {
+  /** [C]: averages over earlier batches, for evaluation. */
+  runningMean?: Tensor | null;
+  runningVar?: Tensor | null;
+  /** [C]: multiplies the normalised values. */
+  weight?: Tensor | null;
+  /** [C] */
+  bias?: Tensor | null;
+  /** Weight of the new value in a running average. Default 0.1. */
+  momentum?: number | Tensor;
+  /** Default 1e-5. */
+  eps?: number;
+}
+
+export interface BatchNormOptions extends ChannelNormOptions {
+  /** Normalises with the statistics of the batch and updates the running ones. Default false: with the running ones. */
+  training?: boolean;
+}
+
+export interface InstanceNormOptions extends ChannelNormOptions {
+  /** Normalises with the statistics of each sample (default). False: with the running ones. */
+  useInputStats?: boolean;
+}
+
+/** A normalised tensor, and the running statistics after it, without gradients. */
+export interface Normalized {
+  readonly output: Tensor;
+  /** [C] if a running mean was given. */
+  readonly runningMean?: Tensor;
+  /** [C] if a running variance was given. The variance of a batch enters with divisor n - 1. */
+  readonly runningVar?: Tensor;
+}
+
+/** Checks shapes of x [N, C, ...] and vectors [C]. */
+function checkChannels(op: string, x: Tensor, options: ChannelNormOptions, running: boolean): void {
+  if (x.ndim < 2) throw new Error(`${op}: expected [N, C, ...], got ${show(x.shape)}`);
+  if (!isFloat(x.dtype)) throw new TypeError(`${op}: input ${show(x.shape)} is ${x.dtype}: cast it with float()`);
+  for (const name of ["weight", "bias", "runningMean", "runningVar"] as const)
+    if (options[name]) checkVector(op, name, options[name], x.shape[1]);
+  checkEps(op, options.eps ?? 1e-5);
+  const { momentum = 0.1 } = options;
+  if (typeof momentum === "number" && !Number.isFinite(momentum))
+    throw new RangeError(`${op}: momentum must be a finite number, got ${momentum}`);
+  if (running && !(options.runningMean && options.runningVar))
+    throw new Error(`${op}: normalising with running statistics needs runningMean and runningVar`);
+}
+
+/** (x - mean) / sqrt(variance + eps) with statistics [C] that are no function of x. */
+function withRunning(x: Tensor, { runningMean, runningVar, weight, bias, eps = 1e-5 }: ChannelNormOptions): Tensor {
+  const scale = runningVar!.to("f32").add(eps).rsqrt();
+  const y = x.to("f32").sub(perChannel(runningMean!, x)).mul(perChannel(scale, x));
+  return affine(y, weight, bias).to(x.dtype);
+}
+
+/** running * (1 - momentum) + now * momentum. */
+const averaged = (running: Tensor | null | undefined, now: Tensor, momentum: number | Tensor): Tensor | undefined =>
+  running ? running.detach().add(now.detach().sub(running.detach()).mul(momentum)) : undefined;
+
+/**
+ * Batch normalisation of x [N, C, ...] per channel (https://arxiv.org/abs/1502.03167). In training it returns the new running
+ * statistics: values never change in place, so assign them. Their variance has divisor n - 1, that of the output n.
+ * @throws in training if a channel has one value; in evaluation without running statistics
+ * @example const { output } = batchNorm(x, { weight, bias, training: true })
+ */
+export function batchNorm(x: Tensor, options: BatchNormOptions = {}): Normalized {
+  const known = ["runningMean", "runningVar", "weight", "bias", "training", "momentum", "eps"];
+  checkOptions("batchNorm", options, known);
+  const { runningMean, runningVar, weight, bias, training = false, momentum = 0.1, eps = 1e-5 } = options;
+  checkChannels("batchNorm", x, options, !training);
+  if (!training)
+    return {
+      output: withRunning(x, options),
+      runningMean: runningMean ?? undefined,
+      runningVar: runningVar ?? undefined,
+    };
+  const count = x.numel / x.shape[1];
+  if (count < 2)
+    throw new Error(`batchNorm: ${count} value(s) per channel of ${show(x.shape)}: training expects more than one`);
+  const dims = x.shape.flatMap((_, d) => (d === 1 ? [] : [d]));
+  const wide = x.to("f32");
+  const mean = wide.mean(dims, true);
+  const centred = wide.sub(mean);
+  const variance = centred.square().mean(dims, true);
+  const output = affine(centred.mul(variance.add(eps).rsqrt()), weight, bias).to(x.dtype);
+  const unbiased = variance.mul(count / (count - 1));
+  return {
+    output,
+    runningMean: averaged(runningMean, mean.reshape([-1]), momentum),
+    runningVar: averaged(runningVar, unbiased.reshape([-1]), momentum),
+  };
+}
+
+/**
+ * Instance normalisation of x [N, C, ...]: each channel of each sample over its spatial dims (https://arxiv.org/abs/1607.08022).
+ * Running statistics, where given, take the means over the batch of each sample's mean and variance (divisor n - 1).
+ * @throws if a sample has one value per channel; with `useInputStats: false` without running statistics
+ */
+export function instanceNorm(x: Tensor, options: InstanceNormOptions = {}): Normalized {
+  const known = ["runningMean", "runningVar", "weight", "bias", "useInputStats", "momentum", "eps"];
+  checkOptions("instanceNorm", options, known);
+  const { runningMean, runningVar, weight, bias, useInputStats = true, momentum = 0.1, eps = 1e-5 } = options;
+  checkChannels("instanceNorm", x, options, !useInputStats);
+  if (!useInputStats)
+    return {
+      output: withRunning(x, options),
+      runningMean: runningMean ?? undefined,
+      runningVar: runningVar ?? undefined,
+    };
+  const [N, C, ...spatial] = x.shape;
+  const count = numel(spatial);
+  if (count < 2)
+    throw new Error(
+      `instanceNorm: ${count} value(s) per channel and sample of ${show(x.shape)}: expected more than one`,
+    );
+  const rows = x.reshape([N, C, count]);
+  const output = affine(layerNorm(rows, null, null, eps).reshape(x.shape), weight, bias);
+  const fixed = rows.detach().to("f32");
+  return {
+    output,
+    runningMean: averaged(runningMean, fixed.mean(2).mean(0), momentum),
+    runningVar: averaged(runningVar, fixed.var({ dim: 2 }).mean(0), momentum),
+  };
 }

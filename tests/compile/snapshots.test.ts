@@ -136,8 +136,10 @@ describe("on a software adapter", () => {
       "   0  pad                                      [1,2,16,16,3,3,8] f32  144x1x1 workgroups
          1  copy                                     [1,3,3,8,16] f32  5x1x1 workgroups
          2  matmul                                   [1,512,16] f32  16x1x1 workgroups
-         3  max(add·relu)                            [2,16,8,8,1,1] f32  32x1x1 workgroups
-      4 kernels, 4 pipelines, 189 KiB (at least 189 are alive at once)"
+         3  add·relu                                 [2,16,16,16] f32  128x1x1 workgroups
+         4  max_pool                                 [2,16,8,8] i32  256x1x1 workgroups
+         5  copy                                     [2,16,64] f32  8x1x1 workgroups
+      6 kernels, 6 pipelines, 189 KiB (at least 189 are alive at once)"
     `);
   });
 

@@ -38,15 +38,9 @@ const groups: readonly Group[] = [
     issue: 12,
     why: "option",
     names: `
-      adaptive_avg_pool_ext: 1d 2d_one_dim
-      avg_pool_ext: 1d 1d_exclude 2d_exclude 2d_ceil 2d_ceil_exclude 2d_divisor
-      conv2d_ext: same
       cross_entropy_ext: weight_mean weight_smooth_mean prob_mean weight_sum weight_smooth_sum prob_sum weight_none weight_smooth_none prob_none prob_smooth_weight ignore_weight_smooth spatial_prob unbatched
       div_mode: trunc trunc_i32 floor floor_i32
-      interpolate_ext: linear linear_align nearest_1d nearest_exact_1d nearest_exact_2d area scale_two scale_half scale_pair trilinear
-      layer_norm_ext: two_dims three_dims
       logical: logical_xor_bool logical_xor_f32 logical_xor_i32
-      max_pool2d_indices: basic overlap pairs dilated ceil negative
       topk_ext: smallest d0 middle_smallest`,
   },
   {

@@ -47,7 +47,10 @@ const cases: [call: () => unknown, message: string][] = [
   ],
   [() => sg.embedding(ids(7), x), "embedding: index 7 is out of range for size 2"],
   [() => sg.embedding(ids(-1), x), "embedding: index -1 is out of range for size 2"],
-  [() => sg.layerNorm(x, zeros(2)), "layerNorm: weight must be [3], got [2]"],
+  [
+    () => sg.layerNorm(x, zeros(2)),
+    "layerNorm: input [2,3] with weight [2]: expected the sizes of the last dims, those of the last one [3]",
+  ],
   [() => sg.layerNorm(x, null, null, NaN), "layerNorm: eps must be a finite number >= 0, got NaN"],
   [() => sg.rmsNorm(x, zeros(4)), "rmsNorm: weight must be [3], got [4]"],
   [() => sg.groupNorm(zeros(1, 3, 2), 2), "groupNorm: 2 groups do not divide the channels of [1,3,2]"],
@@ -67,7 +70,7 @@ const cases: [call: () => unknown, message: string][] = [
   [() => sg.rope(zeros(1, 1, 2, 3), ids(0, 1)), "rope: x must be [B, H, T, D] with an even D, got [1,1,2,3]"],
   [() => sg.rope(zeros(1, 1, 2, 4), ids(0)), "rope: positions must be [2] or [1,2], got [1]"],
   [() => sg.conv2d(zeros(1, 3, 8, 8), zeros(4, 2, 3, 3)), "conv2d: input [1,3,8,8] does not fit weight [4,2,3,3]"],
-  [() => sg.conv2d(x, zeros(4, 3, 1, 1)), "conv2d: input must be [B, C, H, W], got [2,3]"],
+  [() => sg.conv2d(x, zeros(4, 3, 1, 1)), "conv2d: input must be [N, C, H, W] or [C, H, W], got [2,3]"],
   [
     () => sg.interpolate(zeros(1, 1, 2, 2), { size: [0, 2], mode: "bilinear" }),
     "interpolate: size must be positive integers, got [0,2]",
