@@ -24,14 +24,12 @@ const groups: readonly Group[] = [
     issue: 12,
     why: "missing",
     names: `
-      adaptive_max_pool2d affine_grid all aminmax any argsort batch_norm binary_cross_entropy
-      binary_cross_entropy_with_logits bincount bucketize cdist conv1d conv3d conv_transpose1d
-      conv_transpose2d conv_transpose3d cosine_embedding_loss cosine_similarity count_nonzero ctc_loss
-      gaussian_nll_loss grid_sample hinge_embedding_loss histc huber_loss instance_norm kl_div kthvalue
-      l1_loss margin_ranking_loss max_pool1d max_pool3d median mode multi_margin_loss
+      all aminmax any argsort binary_cross_entropy binary_cross_entropy_with_logits bincount bucketize cdist
+      cosine_embedding_loss cosine_similarity count_nonzero ctc_loss gaussian_nll_loss hinge_embedding_loss
+      histc huber_loss kl_div kthvalue l1_loss margin_ranking_loss median mode multi_margin_loss
       multilabel_soft_margin_loss nanmean nanmedian nanquantile nansum nll_loss norm normalize
-      pairwise_distance pixel_shuffle pixel_unshuffle poisson_nll_loss quantile searchsorted smooth_l1_loss
-      soft_margin_loss sort std triplet_margin_loss unique unique_consecutive var_mean`,
+      pairwise_distance poisson_nll_loss quantile searchsorted smooth_l1_loss soft_margin_loss sort std
+      triplet_margin_loss unique unique_consecutive var_mean`,
   },
   {
     kind: "ops",
