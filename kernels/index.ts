@@ -32,12 +32,18 @@ import norm from "./rows/norm.wgsl";
 import norm_backward from "./rows/norm_backward.wgsl";
 import qr from "./factor/qr.wgsl";
 import quantize_rows from "./quantized/quantize_rows.wgsl";
+import radix_count from "./sort/radix_count.wgsl";
+import radix_count_serial from "./sort/radix_count_serial.wgsl";
+import radix_scatter from "./sort/radix_scatter.wgsl";
+import radix_scatter_serial from "./sort/radix_scatter_serial.wgsl";
 import rope from "./attention/rope.wgsl";
 import sample from "./sampling/sample.wgsl";
 import scan from "./scan/scan.wgsl";
 import scatter_add from "./gather/scatter_add.wgsl";
+import searchsorted from "./sort/searchsorted.wgsl";
 import softmax from "./rows/softmax.wgsl";
 import softmax_backward from "./rows/softmax_backward.wgsl";
+import sort_rows from "./sort/sort_rows.wgsl";
 import sum_parts from "./matmul/sum_parts.wgsl";
 import svd from "./factor/svd.wgsl";
 import topk from "./sampling/topk.wgsl";
@@ -80,12 +86,18 @@ export const { addKernel, kernelSource, kernelPlace, kernelNames } = kernelRegis
   norm_backward,
   qr,
   quantize_rows,
+  radix_count,
+  radix_count_serial,
+  radix_scatter,
+  radix_scatter_serial,
   rope,
   sample,
   scan,
   scatter_add,
+  searchsorted,
   softmax,
   softmax_backward,
+  sort_rows,
   sum_parts,
   svd,
   topk,

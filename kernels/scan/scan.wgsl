@@ -70,14 +70,16 @@ fn multiply(p: vec2f, q: vec2f) -> vec2f {
   return normal(product, finite(lost + (p.x * q.y + p.y * q.x)));
 }
 
+// shared: order
 // A u32 with the order of the values. NaN comes last.
 fn order(bits: u32) -> u32 {
   if (TYPE == 2u) { return bits; }
   if (TYPE == 1u) { return bits ^ 0x80000000u; }
-  if (is_nan(bits)) { return 0xffffffffu; }
+  if ((bits & 0x7fffffffu) > 0x7f800000u) { return 0xffffffffu; }
   if (bits == 0x80000000u) { return 0x80000000u; } // -0 equals 0
   return select(bits | 0x80000000u, ~bits, bits >= 0x80000000u);
 }
+// end shared
 
 // e^(v - top) for v <= top, 1 where both are the same infinity.
 fn power(v: f32, top: f32) -> f32 {

@@ -54,7 +54,7 @@ export function broadcastShapes(op: string, a: Shape, b: Shape): number[] {
 
 /** A dim in [0, rank), from one that may be negative. @throws if it is out of range. */
 export function normalizeDim(op: string, dim: number, rank: number): number {
-  const d = dim < 0 ? dim + rank : dim;
+  const d = dim < 0 ? dim + Math.max(rank, 1) : dim;
   if (!Number.isInteger(dim) || d < 0 || d >= Math.max(rank, 1)) {
     throw new RangeError(
       `${op}: dim ${dim} is out of range for a tensor of ${rank} dims: expected ${-Math.max(rank, 1)} to ${Math.max(rank, 1) - 1}`,

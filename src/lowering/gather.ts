@@ -3,7 +3,6 @@ import type { BufferRef, KernelCall, Lower, LowerContext } from "../graph/kernel
 import type { Node } from "../graph/node.ts";
 import { contiguousStrides, numel, show } from "../graph/shape.ts";
 import { grid2d } from "./grid.ts";
-import { rowSchedule } from "./rows.ts";
 
 const WG = 64;
 /** The WGSL type of one element. */
@@ -115,20 +114,3 @@ function scatter(node: Node, cx: LowerContext, reduce: string): KernelCall[] {
     },
   ];
 }
-
-/** x [..., C], attrs { k } -> indices of the k largest, i32 [..., k]. */
-export const lowerTopk: Lower = (node, cx) => {
-  const { shape, dtype } = node.src[0];
-  const r = rowSchedule(shape, cx.device);
-  if (r.rows === 0) return [];
-  const KIND = dtype === "f32" ? 0 : dtype === "i32" ? 1 : 2;
-  return [
-    {
-      kernel: "topk",
-      params: { WG: r.params.WG, LANES: r.params.LANES, KIND, T: wordType(dtype) },
-      dims: [r.rows, r.cols, node.attrs.k as number],
-      bind: [cx.operand(0).buffer, cx.output()],
-      grid: r.grid,
-    },
-  ];
-};

@@ -3,14 +3,7 @@ import { lowerAttention, lowerAttentionBackward } from "./attention.ts";
 import { lowerWriteAt, lowerWriteInt8 } from "./cache-write.ts";
 import { lowerMaxPool } from "./conv.ts";
 import { lowerCholesky, lowerEigh, lowerLu, lowerOrthogonalColumns, lowerQr, lowerTriangularSolve } from "./factor.ts";
-import {
-  lowerIndexAdd,
-  lowerIndexSum,
-  lowerLastWriter,
-  lowerScatterAdd,
-  lowerScatterReduce,
-  lowerTopk,
-} from "./gather.ts";
+import { lowerIndexAdd, lowerIndexSum, lowerLastWriter, lowerScatterAdd, lowerScatterReduce } from "./gather.ts";
 import { lowerCrossEntropy, lowerCrossEntropyBackward } from "./loss.ts";
 import { lowerMatmul } from "./matmul.ts";
 import { lowerAdamw, lowerAdamwInt8 } from "./optim.ts";
@@ -28,12 +21,14 @@ import {
 } from "./rows.ts";
 import { lowerSample } from "./sample.ts";
 import { lowerCumsum, lowerScan } from "./scan.ts";
+import { lowerArgsort, lowerSearchsorted, lowerTopk } from "./sort.ts";
 
 /** Op name → its lowering to template kernels. An op without a lowering runs as its fallback. */
 const table = new Map<string, Lower>(
   Object.entries({
     adamw: lowerAdamw,
     adamw_int8: lowerAdamwInt8,
+    argsort: lowerArgsort,
     attention: lowerAttention,
     attention_backward: lowerAttentionBackward,
     cholesky: lowerCholesky,
@@ -61,6 +56,7 @@ const table = new Map<string, Lower>(
     scan: lowerScan,
     scatter_add: lowerScatterAdd,
     scatter_reduce: lowerScatterReduce,
+    searchsorted: lowerSearchsorted,
     softmax: lowerSoftmax,
     softmax_backward: lowerSoftmaxBackward,
     topk: lowerTopk,

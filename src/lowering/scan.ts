@@ -51,12 +51,39 @@ export const lowerCumsum: Lower = (node, cx) => scanCalls(node, cx, 0, node.shap
 
 function scanCalls(node: Node, cx: LowerContext, KIND: number, dim: number, reverse: boolean): KernelCall[] {
   const { shape } = node;
-  const cols = shape[dim];
   if (numel(shape) === 0) return [];
-  const [rows, inner] = [numel(shape) / cols, numel(shape.slice(dim + 1))];
   const { dtype } = node.src[0];
-  const TYPE = dtype === "i32" ? 1 : dtype === "u32" ? 2 : 0;
   const [x, b] = node.src.map((_, i) => cx.operand(i).buffer);
+  return scanInto(cx, x, b ?? x, cx.output(), {
+    KIND,
+    TYPE: dtype === "i32" ? 1 : dtype === "u32" ? 2 : 0,
+    cols: shape[dim],
+    rows: numel(shape) / shape[dim],
+    inner: numel(shape.slice(dim + 1)),
+    reverse,
+  });
+}
+
+/** y [rows, cols] = running sums of x u32 [rows, cols], for other lowerings. */
+export const runningSums = (cx: LowerContext, x: BufferRef, y: BufferRef, rows: number, cols: number): KernelCall[] =>
+  scanInto(cx, x, x, y, { KIND: 0, TYPE: 2, rows, cols, inner: 1, reverse: false });
+
+interface Scan {
+  readonly KIND: number;
+  readonly TYPE: number;
+  readonly rows: number;
+  readonly cols: number;
+  readonly inner: number;
+  readonly reverse: boolean;
+}
+
+function scanInto(
+  cx: LowerContext,
+  x: BufferRef,
+  b: BufferRef,
+  y: BufferRef,
+  { KIND, TYPE, rows, cols, inner, reverse }: Scan,
+): KernelCall[] {
   const call = (
     { WG, LANES, tiles, stretch }: Tiling,
     flags: { TOTALS?: number; STATES?: number; CARRY?: number },
@@ -67,15 +94,15 @@ function scanCalls(node: Node, cx: LowerContext, KIND: number, dim: number, reve
     kernel: "scan",
     params: { WG, LANES, KIND, TYPE, ...flags },
     dims: [rows, width, flags.STATES ? 1 : inner, tiles, stretch, Number(reverse && !flags.STATES), 0],
-    bind: [x, b ?? x, states, out.y ?? cx.temp(16), out.states ?? cx.temp(16)],
+    bind: [x, b, states, out.y ?? cx.temp(16), out.states ?? cx.temp(16)],
     grid: grid2d(Math.ceil((rows * tiles * LANES) / WG)),
   });
   const tiles = tiling(rows, cols, cx.device);
-  if (tiles.tiles === 1) return [call(tiles, {}, cols, x, { y: cx.output() })];
+  if (tiles.tiles === 1) return [call(tiles, {}, cols, x, { y })];
   const [totals, carries] = [cx.temp(16 * rows * tiles.tiles), cx.temp(16 * rows * tiles.tiles)];
   return [
     call(tiles, { TOTALS: 1 }, cols, x, { states: totals }),
     call(whole(rows, tiles.tiles, cx.device), { STATES: 1 }, tiles.tiles, totals, { states: carries }),
-    call(tiles, { CARRY: 1 }, cols, carries, { y: cx.output() }),
+    call(tiles, { CARRY: 1 }, cols, carries, { y }),
   ];
 }

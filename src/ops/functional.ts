@@ -138,6 +138,7 @@ export {
   type Normalized,
   rmsNorm,
 } from "./norm.ts";
+export type { QuantileOptions } from "./order.ts";
 export { type PadOptions, pad } from "./pad.ts";
 export { pixelShuffle, pixelUnshuffle } from "./pixel-shuffle.ts";
 export {
@@ -189,6 +190,9 @@ export {
   unflatten,
   vstack,
 } from "./shape.ts";
+export { type SearchOptions, type SortOptions, searchsorted } from "./sort.ts";
+export type { TopkOptions } from "./topk.ts";
+export type { BincountOptions, Unique, UniqueOptions } from "./unique.ts";
 export type { Spatial } from "./windows.ts";
 export { writeAt } from "./write.ts";
 

@@ -16,7 +16,6 @@ import * as red from "../ops/reduce.ts";
 import { divide, type RoundingMode } from "../ops/rounding.ts";
 import { cumsum } from "../ops/scan.ts";
 import { logSoftmax, softmax } from "../ops/softmax.ts";
-import { topk } from "../ops/topk.ts";
 import * as un from "../ops/unary.ts";
 import { read, release } from "../runtime/engine.ts";
 import { backward, detach, isLeafNode, setOwner } from "./autograd.ts";
@@ -311,8 +310,6 @@ export class Tensor {
   indexAdd(dim: number, at: Tensor, source: Tensor): Tensor { return index.indexAdd(this, dim, at, source); }
   /** This plus the elements of `source`, added at positions `at` along `dim`: the transpose of `gather`. */
   scatterAdd(dim: number, at: Tensor, source: Tensor): Tensor { return index.scatterAdd(this, dim, at, source); }
-  /** The k largest elements of the last dim, descending, and their i32 positions. */
-  topk(k: number): red.Extremum { return topk(this, k); }
 }
 
 connectTensors((node) => new Tensor(node));

@@ -1,8 +1,9 @@
 import { describe, expect, test } from "vitest";
 import type { DeviceInfo } from "../../src/graph/device-info.ts";
 import { contiguousStrides, numel } from "../../src/graph/shape.ts";
-import { lowerIndexAdd, lowerIndexSum, lowerScatterAdd, lowerTopk } from "../../src/lowering/gather.ts";
+import { lowerIndexAdd, lowerIndexSum, lowerScatterAdd } from "../../src/lowering/gather.ts";
 import { lowerCumsum, lowerScan } from "../../src/lowering/scan.ts";
+import { lowerArgsort, lowerSearchsorted, lowerTopk } from "../../src/lowering/sort.ts";
 import { worstError } from "../support/compare.ts";
 import { normals } from "../support/random.ts";
 import { runTwice } from "./harness.ts";
@@ -170,7 +171,7 @@ describe.each<[string, Partial<DeviceInfo>]>([
       const [got] = await runTwice(
         lowerTopk,
         [{ data: x, shape: [rows, cols] }],
-        { k },
+        { k, largest: true },
         { shape: [rows, k], dtype: "i32" },
         { info },
       );
@@ -186,12 +187,71 @@ describe.each<[string, Partial<DeviceInfo>]>([
     }
   });
 
+  test.each([
+    [1, 1],
+    [1, 2],
+    [300, 7],
+    [5, 129],
+    [3, 1024],
+    [1, 1025],
+    [2, 5000],
+    [70, 1500],
+    [1, 300_000],
+    [70_001, 3],
+  ])("argsort of %i x %i", async (rows, cols) => {
+    const floats = normals(rows * cols).map((v) => (v > 2.5 ? NaN : Math.round(20 * v) / 8)); // ties, -0 and NaN
+    for (const x of [floats, Int32Array.from(floats, (v) => 1e8 * v), Uint32Array.from(floats, (v) => 1e9 * v)])
+      for (const descending of [false, true]) {
+        const spec = { shape: [rows, cols], dtype: "i32" as const };
+        const [got] = await runTwice(lowerArgsort, [{ data: x, shape: [rows, cols] }], { descending }, spec, { info });
+        const want = new Int32Array(x.length);
+        const above = (v: number): number => (Number.isNaN(v) ? Infinity : v);
+        for (let r = 0; r < rows; r++) {
+          const row = x.subarray(r * cols, (r + 1) * cols);
+          const sign = descending ? -1 : 1;
+          const order = Array.from(row, (_, c) => c).sort((a, b) => sign * (above(row[a]) - above(row[b])) || a - b);
+          want.set(order, r * cols);
+        }
+        expect(got).toEqual(want);
+      }
+  });
+
+  test.each([
+    [1, 1, 5],
+    [3, 100, 40],
+    [2, 0, 3],
+    [1, 5000, 3000],
+  ])("searchsorted of %i x %i, %i values", async (rows, length, cols) => {
+    const sorted = new Float32Array(rows * length);
+    for (let r = 0; r < rows; r++)
+      sorted.set(
+        normals(length, r + 1)
+          .map((v) => Math.round(20 * v) / 8)
+          .sort(),
+        r * length,
+      );
+    const values = normals(rows * cols, 9).map((v) => Math.round(20 * v) / 8);
+    for (const right of [false, true]) {
+      const sources = [
+        { data: sorted, shape: [rows, length] },
+        { data: values, shape: [rows, cols] },
+      ];
+      const spec = { shape: [rows, cols], dtype: "i32" as const };
+      const [got] = await runTwice(lowerSearchsorted, sources, { right }, spec, { info });
+      const want = values.map((v, i) => {
+        const row = sorted.subarray(Math.floor(i / cols) * length, (Math.floor(i / cols) + 1) * length);
+        return row.filter((s) => s < v || (right && s === v)).length;
+      });
+      expect([...got]).toEqual([...want]);
+    }
+  });
+
   test("topk orders NaN, infinities and zeros as torch does", async () => {
     const data = Float32Array.of(-0, 1, -Infinity, NaN, 0, Infinity, -1, 0, -0);
     const [got] = await runTwice(
       lowerTopk,
       [{ data, shape: [1, 9] }],
-      { k: 9 },
+      { k: 9, largest: true },
       { shape: [1, 9], dtype: "i32" },
       { info },
     );

@@ -36,7 +36,7 @@ const cases: [call: () => unknown, message: string][] = [
   [() => sg.stack([]), "stack: no tensors given"],
   [() => x.sum([0, 0]), "sum: dims [0,0] repeat"],
   [() => x.softmax(2), "softmax: dim 2 is out of range for a tensor of 2 dims"],
-  [() => x.topk(4), "topk: k = 4 of [2,3]: expected 1 to 3"],
+  [() => x.topk(4), "topk: k = 4 of [2,3]: expected 0 to 3"],
   [() => x.gather(0, ids(1)), "gather: index [1] does not fit [2,3] along dim 0"],
   [() => x.gather(1, zeros(2, 1)), "gather: indices must be i32 or u32, got f32"],
   [() => x.indexSelect(0, ids(0, 2)), "indexSelect: index 2 is out of range for size 2"],

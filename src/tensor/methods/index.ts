@@ -8,3 +8,4 @@ import "./nonfinite.ts";
 import "./shape.ts";
 import "./print.ts";
 import "./scan.ts";
+import "./sorting.ts";
