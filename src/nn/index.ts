@@ -66,6 +66,7 @@ export {
   Linear,
   Unflatten,
 } from "./layers.ts";
+export { LBFGS, type LBFGSOptions } from "./lbfgs.ts";
 export {
   adaptableLayers,
   adaptedLayers,
