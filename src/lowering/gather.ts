@@ -1,4 +1,4 @@
-import type { DType } from "../graph/dtype.ts";
+import { type DType, isFloat } from "../graph/dtype.ts";
 import type { BufferRef, KernelCall, Lower, LowerContext } from "../graph/kernel-call.ts";
 import type { Node } from "../graph/node.ts";
 import { contiguousStrides, numel, show } from "../graph/shape.ts";
@@ -17,11 +17,21 @@ export const lowerIndexAdd: Lower = (node, cx) => {
 /** (index [N], source), attrs { dim, size } -> zeros with source added at index. */
 export const lowerIndexSum: Lower = (node, cx) => addRows(node, cx, cx.operand(0).buffer, cx.operand(1).buffer);
 
+const LONG = 4096; // elements from which lists repay their kernels on GPUs
+const FEW_LINES = 1024; // too few invocations for a GPU
+const REPEATS = 64; // terms per id from which sums in order lose digits
+
 /**
  * Adds rows of `source` to `x`, or to zeros without it, in a fixed order and without atomics. GPUs first link the positions of
- * each id in a list; software adapters add position by position.
+ * each id in a list; software adapters add position by position. There, long sums are left to the fallback.
  */
-function addRows(node: Node, cx: LowerContext, ids: BufferRef, source: BufferRef, x?: BufferRef): KernelCall[] {
+function addRows(
+  node: Node,
+  cx: LowerContext,
+  ids: BufferRef,
+  source: BufferRef,
+  x?: BufferRef,
+): KernelCall[] | undefined {
   const dim = node.attrs.dim as number;
   const { shape } = node;
   const size = shape[dim];
@@ -32,24 +42,25 @@ function addRows(node: Node, cx: LowerContext, ids: BufferRef, source: BufferRef
   const vec = inner % 4 === 0;
   const vectors = vec ? inner / 4 : inner;
   const common = { ZERO: Number(!x), V: vec ? `vec4<${type}>` : type };
-  if (cx.device.kind === "software") return serially();
-  const [head, next] = [cx.temp(4 * size), cx.temp(4 * Math.max(count, 4))];
+  if (cx.device.kind === "software") return count >= REPEATS * size && isFloat(node.dtype) ? undefined : serially();
+  const [head, next, runs] = [size, count, count].map((n) => cx.temp(4 * Math.max(n, 4)));
   const link = (step: number, lanes: number): KernelCall => ({
     kernel: "index_links",
     params: { WG },
     dims: [count, size, step],
-    bind: [ids, head, next],
+    bind: [ids, head, next, runs],
     grid: grid2d(Math.max(1, Math.ceil(lanes / WG))),
   });
   const LANES = Math.min(WG, 2 ** Math.floor(Math.log2(vectors)));
   return [
     link(0, size),
     link(1, count),
+    link(2, size),
     {
       kernel: "index_add",
       params: { ...common, WG, LANES },
       dims: [outer, size, count, vectors],
-      bind: [x ?? source, source, head, next, cx.output()],
+      bind: [x ?? source, source, head, next, runs, cx.output()],
       grid: grid2d(Math.ceil((outer * size * LANES) / WG)),
     },
   ];
@@ -81,7 +92,13 @@ export const lowerLastWriter: Lower = (node, cx) => {
 };
 
 /** (x, index, source), attrs { dim } -> x with source added at index, two tensors of one shape, at most x's in the other dims. */
-export const lowerScatterAdd: Lower = (node, cx) => scatter(node, cx, "sum");
+export const lowerScatterAdd: Lower = (node, cx) => {
+  const [shape, count] = [node.shape, numel(node.src[1].shape)];
+  const lines = numel(shape) / shape[node.attrs.dim as number];
+  const software = cx.device.kind === "software";
+  const rows = software ? count >= REPEATS * numel(shape) && isFloat(node.dtype) : count >= LONG && lines < FEW_LINES;
+  return rows ? undefined : scatter(node, cx, "sum"); // undefined: as an index_add of single elements
+};
 
 /** As `lowerScatterAdd`, attrs { dim, reduce }: "prod", "amax" or "amin". */
 export const lowerScatterReduce: Lower = (node, cx) => scatter(node, cx, node.attrs.reduce as string);

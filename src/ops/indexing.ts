@@ -1,11 +1,11 @@
 import { promote } from "../graph/dtype.ts";
 import type { RefArray } from "../graph/op.ts";
-import { normalizeDim, numel, sameShape, show } from "../graph/shape.ts";
+import { normalizeDim, numel, type Shape, sameShape, show } from "../graph/shape.ts";
 import { apply, type Tensor } from "../tensor/tensor.ts";
 import { full } from "./constant.ts";
 import { defineOp } from "./define.ts";
 import { where } from "./elementwise.ts";
-import { expand } from "./movement.ts";
+import { expand, reshape } from "./movement.ts";
 import { positionsAlong } from "./reduce.ts";
 import { splitAdd, splitGather, splitScatter } from "./split.ts";
 
@@ -95,7 +95,7 @@ const indexSelectOp = defineOp<DimAttrs>({
 const indexAddOp = defineOp<DimAttrs>({
   name: "index_add",
   kind: "kernel",
-  split: splitAdd(),
+  split: splitAdd,
   vjp: (g, _y, [, index], { dim }) => [g, null, g.indexSelect(dim, index)],
   reference: ([x, index, source], { dim }, { shape, dtype }) => {
     const data = x.data.slice();
@@ -103,6 +103,18 @@ const indexAddOp = defineOp<DimAttrs>({
       for (let k = 0; k < run; k++) data[at + k] += source.data[row + k];
     });
     return { data, shape, dtype };
+  },
+  // Where many positions share few ids: position n adds to copy n mod S of the rows, and the copies are summed. Each sum is short.
+  fallback: ([x, index, source], { dim }) => {
+    const size = x.shape[dim];
+    const copies = Math.max(2, Math.ceil(index.shape[0] / (8 * size)));
+    const copy = positionsAlong(0, index.shape[0], 1).mod(copies).mul(size);
+    const inside = index.ge(0).logicalAnd(index.lt(size));
+    const at = where(inside, index.to("i32").add(copy), -1);
+    const shape = x.shape.map((n, d) => (d === dim ? copies * size : n));
+    const sums = apply(indexSumOp, [at, source], { dim, size: copies * size }, shape, x.dtype);
+    const apart = reshape(sums, [...shape.slice(0, dim), copies, size, ...shape.slice(dim + 1)]);
+    return x.add(apart.sum(dim));
   },
 });
 
@@ -130,7 +142,22 @@ const scatterAddOp = defineOp<DimAttrs>({
     visitGather(shape, index, dim, (at, i) => (data[at] += source.data[i]));
     return { data, shape, dtype };
   },
+  // Without a lowering, where one invocation per line would be too few: as rows of one element.
+  fallback: ([x, index, source], { dim }) => {
+    const size = x.shape[dim];
+    const inside = index.ge(0).logicalAnd(index.lt(size));
+    const positions = reshape(where(inside, linearPositions(x.shape, dim, index), -1), [-1]);
+    const sources = [reshape(x, [-1]), positions, reshape(source, [-1])];
+    return reshape(apply(indexAddOp, sources, { dim: 0 }, [x.numel], x.dtype), x.shape);
+  },
 });
+
+/** i32 row-major position in a tensor of `shape` of each element that `index` selects along `dim`. */
+export const linearPositions = (shape: Shape, dim: number, index: Tensor): Tensor =>
+  index.shape.reduce(
+    (sum, n, i) => (i === dim ? sum : sum.add(positionsAlong(i, n, shape.length).mul(numel(shape.slice(i + 1))))),
+    index.to("i32").mul(numel(shape.slice(dim + 1))),
+  );
 
 /** @throws unless indices are integers. Indices on the host must lie in [0, size); those on the GPU are not read back. */
 export function checkIndex(op: string, index: Tensor, size: number): void {

@@ -1,12 +1,12 @@
 import { type DType, isFloat, promote } from "../graph/dtype.ts";
 import { checkOptions } from "../graph/options.ts";
-import { broadcastShapes, normalizeDim, numel, sameShape, show } from "../graph/shape.ts";
+import { broadcastShapes, normalizeDim, sameShape, show } from "../graph/shape.ts";
 import { apply, Tensor } from "../tensor/tensor.ts";
 import { full } from "./constant.ts";
 import { defineOp } from "./define.ts";
 import { maskedFill, where } from "./elementwise.ts";
 import { hostOf, onHost } from "./host.ts";
-import { checkGather, checkIndex, visitGather } from "./indexing.ts";
+import { checkGather, checkIndex, linearPositions, visitGather } from "./indexing.ts";
 import { tensor } from "./leaf.ts";
 import { expand, reshape } from "./movement.ts";
 import { positionsAlong } from "./reduce.ts";
@@ -43,16 +43,6 @@ export function fromStart(op: string, index: Tensor, size: number): Tensor {
 export const guarded = (linear: Tensor, index: Tensor, size: number): Tensor =>
   hostOf(index) ? linear : where(index.ge(0).logicalAnd(index.lt(size)), linear, -1);
 
-/** Row-major position in x of each element that `index` selects along d. -1 for indices out of range. */
-function linearPositions(x: Tensor, d: number, index: Tensor): Tensor {
-  const stride = numel(x.shape.slice(d + 1));
-  const linear = index.shape.reduce(
-    (sum, n, i) => (i === d ? sum : sum.add(positionsAlong(i, n, x.ndim).mul(numel(x.shape.slice(i + 1))))),
-    index.to("i32").mul(stride),
-  );
-  return guarded(linear, index, x.shape[d]);
-}
-
 /**
  * x with out[index[i][j]][j] = source[i][j] (for dim 0). `index` has the rank of x, and no other dim is larger than in x or in
  * source. Of equal positions the last one in row-major order stays; torch leaves that open.
@@ -60,7 +50,7 @@ function linearPositions(x: Tensor, d: number, index: Tensor): Tensor {
  */
 export function scatter(x: Tensor, dim: number, index: Tensor, source: Tensor | number): Tensor {
   const d = checkGather("scatter", x, dim, index);
-  const positions = reshape(linearPositions(x, d, index), [-1]);
+  const positions = reshape(guarded(linearPositions(x.shape, d, index), index, x.shape[d]), [-1]);
   if (typeof source === "number") {
     if (index.numel === 0) return x;
     return maskedFill(x, reshape(lastWriter(positions, x.numel).ge(0), x.shape), source);

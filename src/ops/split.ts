@@ -4,7 +4,6 @@ import { full } from "./constant.ts";
 import type { Split } from "./define.ts";
 import { where } from "./elementwise.ts";
 import { cat, expand } from "./movement.ts";
-import { positionsAlong } from "./reduce.ts";
 
 // `split` rules: ops on tensors larger than one binding become ops on parts, reductions of nothing their identity.
 // Elementwise ops need no rule: code generation cuts their kernels. A part that is still too large is split again.
@@ -114,29 +113,36 @@ export function splitGather(along: boolean): Split<{ dim: number }> {
 }
 
 /**
- * Adds to each part of the table the source slices whose 1-D index along `dim` lies in it. Out-of-part indices add 0 to rows
- * picked round-robin, to avoid contention on one row.
+ * Splits an addition at a 1-D index along the longest dim of its largest operand. Parts of x along the index's dim share the
+ * source: indices outside of a part are skipped. Parts of the source along it come one after another.
  */
-export function splitAdd(): Split<{ dim: number }> {
-  return (node, [x, index, source], cx) => {
-    const { dim } = node.attrs;
-    if (!cx.large || x.shape[dim] < 2) return undefined;
-    const at = index.to("i32");
-    const order = positionsAlong(0, at.shape[0], 1);
+export const splitAdd: Split<{ dim: number }> = (node, [x, index, source], cx) => {
+  if (!cx.large) return undefined;
+  const { dim } = node.attrs;
+  const into = cx.bytesOf(x) >= cx.bytesOf(source);
+  const largest = into ? x : source;
+  const d = largest.shape.indexOf(Math.max(...largest.shape));
+  if (largest.shape[d] < 2) return undefined;
+  const of = (x: Tensor, index: Tensor, source: Tensor): Tensor =>
+    apply(node.op, [x, index, source], node.attrs, x.shape, node.dtype);
+  const at = index.to("i32");
+  const stretches = parts(largest, d, cx);
+  const part = (t: Tensor, { start, size }: Stretch): Tensor => t.narrow(d, start, size);
+  if (d !== dim)
     return [
       cat(
-        parts(x, dim, cx).map(({ start, size }) => {
-          const inside = at.ge(start).logicalAnd(at.lt(start + size));
-          const near = where(inside, at.sub(start), order.mod(size));
-          const kept = where(spreadOver(inside, dim, source.shape), source, 0);
-          const shape = x.shape.map((n, d) => (d === dim ? size : n));
-          return apply(node.op, [x.narrow(dim, start, size), near, kept], node.attrs, shape, node.dtype);
-        }),
-        dim,
+        stretches.map((s) => of(part(x, s), at, part(source, s))),
+        d,
       ),
     ];
-  };
-}
+  if (!into) return [stretches.reduce((y, s) => of(y, at.narrow(0, s.start, s.size), part(source, s)), x)];
+  return [
+    cat(
+      stretches.map((s) => of(part(x, s), at.sub(s.start), source)),
+      d,
+    ),
+  ];
+};
 
 /**
  * Splits a scatter along the longest dim of its largest operand. Parts along another dim than that of the indices are

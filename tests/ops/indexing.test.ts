@@ -195,6 +195,24 @@ describe.each(["reference", "webgpu"] as const)("on %s", (backend) => {
     expect(await gradsOf((w) => zeros(0, 3).mul(w).softmax(0), [3])).toBe(true);
   });
 
+  test("long sums at few positions lose no digits", async () => {
+    const n = 600_000;
+    const tenth = sg.full([n], 0.1);
+    const thirds = sg.arange(n).mod(3);
+    const w = zeros(5, 2).requiresGrad_();
+    const y = sg.embedding(thirds, w).mul(0.1).sum();
+    y.backward();
+    const sums = [
+      zeros(3).indexAdd(0, thirds, tenth),
+      zeros(3).scatterAdd(0, thirds, tenth),
+      zeros(1, 3).scatterAdd(1, thirds.unsqueeze(0), tenth.unsqueeze(0)),
+      zeros(3).atSet([thirds], tenth, { accumulate: true }),
+      w.grad!.slice([[0, 3]]),
+    ];
+    for (const sum of sums)
+      for (const v of await sum.data()) expect(Math.abs(v / (Math.fround(0.1) * (n / 3)) - 1)).toBeLessThan(1e-6);
+  });
+
   test("random numbers: ranges, orders, proportions", async () => {
     sg.manualSeed(3);
     const small = await sg.randint(-5, 5, [2000]).data();
