@@ -1,6 +1,14 @@
 import { checkOptions } from "../graph/options.ts";
-import { show } from "../graph/shape.ts";
-import { bilinear, dropout, linear, ones, unflatten } from "../ops/functional.ts";
+import {
+  alphaDropout,
+  bilinear,
+  dropout,
+  dropout1d,
+  dropout2d,
+  dropout3d,
+  linear,
+  unflatten,
+} from "../ops/functional.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { checkProbability, checkSizes } from "./check.ts";
 import { uniform } from "./init.ts";
@@ -74,7 +82,7 @@ export class Identity extends Module {
 export class Dropout extends Module {
   constructor(readonly p = 0.5) {
     super();
-    checkProbability("Dropout", "p", p);
+    checkProbability(new.target.name, "p", p);
   }
 
   forward(x: Tensor): Tensor {
@@ -82,43 +90,31 @@ export class Dropout extends Module {
   }
 }
 
-/** As Dropout, for whole channels: of [N, C, ...] with `rank` dims, or [C, ...] with one less. */
-abstract class ChannelDropout extends Module {
-  constructor(readonly p = 0.5) {
-    super();
-    checkProbability(new.target.name, "p", p);
-  }
-
-  protected drop(x: Tensor, rank: number): Tensor {
-    if (x.ndim !== rank && x.ndim !== rank - 1)
-      throw new Error(
-        `${this.constructor.name}: expected ${rank} dims, or ${rank - 1} without N, got ${show(x.shape)}`,
-      );
-    if (this.p === 0 || !this.training) return x;
-    const spatial = rank - 2;
-    const channels = x.shape.map((n, d) => (d < x.ndim - spatial ? n : 1));
-    return x.mul(dropout(ones(channels, { dtype: x.dtype }), this.p));
-  }
-}
-
 /** Zeroes whole channels of [N, C, L] or [C, L] with probability p in training, and scales the others by 1/(1-p). */
-export class Dropout1d extends ChannelDropout {
-  forward(x: Tensor): Tensor {
-    return this.drop(x, 3);
+export class Dropout1d extends Dropout {
+  override forward(x: Tensor): Tensor {
+    return dropout1d(x, this.p, { training: this.training });
   }
 }
 
 /** As Dropout1d, for [N, C, H, W] or [C, H, W]. */
-export class Dropout2d extends ChannelDropout {
-  forward(x: Tensor): Tensor {
-    return this.drop(x, 4);
+export class Dropout2d extends Dropout {
+  override forward(x: Tensor): Tensor {
+    return dropout2d(x, this.p, { training: this.training });
   }
 }
 
 /** As Dropout1d, for [N, C, D, H, W] or [C, D, H, W]. */
-export class Dropout3d extends ChannelDropout {
-  forward(x: Tensor): Tensor {
-    return this.drop(x, 5);
+export class Dropout3d extends Dropout {
+  override forward(x: Tensor): Tensor {
+    return dropout3d(x, this.p, { training: this.training });
+  }
+}
+
+/** Dropout for SELU, which keeps mean 0 and variance 1 (arXiv 1706.02515). */
+export class AlphaDropout extends Dropout {
+  override forward(x: Tensor): Tensor {
+    return alphaDropout(x, this.p, { training: this.training });
   }
 }
 

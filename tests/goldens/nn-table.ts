@@ -114,6 +114,7 @@ const modules: Readonly<Record<string, Known>> = {
       return { out, weights };
     },
   ),
+  PReLU: known(nn.PReLU, ["num_parameters"], []),
   RNN: recurrent(nn.RNN, ["nonlinearity"]),
   RNNCell: cell(nn.RNNCell, ["nonlinearity"]),
   Transformer: {
@@ -172,6 +173,14 @@ export async function scenarioProblems({ path, json }: Case, scenario: string): 
   const note = async (name: string, x: Tensor): Promise<void> => {
     found[name] = { shape: x.shape, data: (await x.data()).slice() };
   };
+  const parameters = Object.fromEntries(module.namedParameters());
+  const gradients = (): Map<string, Tensor> =>
+    new Map(
+      (grads as string[]).flatMap((key) => {
+        const g = (inputs[key] ?? parameters[key])?.grad;
+        return g ? [[key, g] as const] : [];
+      }),
+    );
   // One call; or a call for each batch x0, x1, … with outputs out0, state0.*, …
   const batches = "x0" in inputs ? Object.keys(inputs) : [""];
   for (const batch of batches) {
@@ -182,15 +191,13 @@ export async function scenarioProblems({ path, json }: Case, scenario: string): 
       output.keep();
       const g = own.includes(`gout.${key}`) ? `gout.${key}` : key === "out" ? "gout" : undefined;
       if (grads.length && g) output.backward(await read(g));
-      await note(key, output);
     }
+    // Together: one plan, and nothing is computed twice.
+    await sg.flush(...Object.values(results), ...gradients().values());
+    for (const [name, output] of Object.entries(results)) await note(`${name}${n}`, output);
     for (const [name, buffer] of module.namedBuffers()) await note(`state${n}.${name}`, buffer);
   }
-  const parameters = Object.fromEntries(module.namedParameters());
-  for (const key of grads as string[]) {
-    const g = (inputs[key] ?? parameters[key])?.grad;
-    if (g) await note(`grad.${key}`, g);
-  }
+  for (const [key, g] of gradients()) await note(`grad.${key}`, g);
 
   const problems: string[] = [];
   const check = async (name: string, how: (got: any, want: any) => string | undefined) => {

@@ -56,8 +56,7 @@ const groups: readonly Group[] = [
     names: `
       batchnorm1d batchnorm1d-cumulative batchnorm2d batchnorm2d-no-affine conv-transpose1d
       conv-transpose2d conv1d conv3d
-      instancenorm2d instancenorm2d-affine instancenorm2d-track
-      prelu`,
+      instancenorm2d instancenorm2d-affine instancenorm2d-track`,
   },
   {
     kind: "nn",

@@ -1,4 +1,5 @@
 import { beforeAll, describe, expect, test } from "vitest";
+import * as sg from "../../src/index.ts";
 import * as nn from "../../src/nn/index.ts";
 import { manualSeed, ones, rand, tensor } from "../../src/ops/functional.ts";
 import { init } from "../../src/runtime/engine.ts";
@@ -21,10 +22,41 @@ describe("activation modules", () => {
     ["Softmax", new nn.Softmax(1), x().softmax(1)],
     ["LogSoftmax", new nn.LogSoftmax(-1), x().logSoftmax(-1)],
     ["Identity", new nn.Identity(), x()],
+    ["Softsign", new nn.Softsign(), sg.softsign(x())],
+    ["SELU", new nn.SELU(), sg.selu(x())],
+    ["Mish", new nn.Mish(), sg.mish(x())],
+    ["ReLU6", new nn.ReLU6(), sg.relu6(x())],
+    ["Hardsigmoid", new nn.Hardsigmoid(), sg.hardsigmoid(x())],
+    ["Hardswish", new nn.Hardswish(), sg.hardswish(x())],
+    ["LogSigmoid", new nn.LogSigmoid(), sg.logsigmoid(x())],
+    ["Tanhshrink", new nn.Tanhshrink(), sg.tanhshrink(x())],
+    ["LeakyReLU", new nn.LeakyReLU(0.3), sg.leakyRelu(x(), 0.3)],
+    ["ELU", new nn.ELU(0.3), sg.elu(x(), 0.3)],
+    ["CELU", new nn.CELU(0.3), sg.celu(x(), 0.3)],
+    ["Hardtanh", new nn.Hardtanh(-0.3, 0.4), sg.hardtanh(x(), -0.3, 0.4)],
+    ["Hardshrink", new nn.Hardshrink(0.6), sg.hardshrink(x(), 0.6)],
+    ["Softshrink", new nn.Softshrink(0.6), sg.softshrink(x(), 0.6)],
+    ["Threshold", new nn.Threshold(0.1, 7), sg.threshold(x(), 0.1, 7)],
+    ["Softplus", new nn.Softplus({ beta: 2, threshold: 3 }), sg.softplus(x(), { beta: 2, threshold: 3 })],
+    ["Softmin", new nn.Softmin(1), sg.softmin(x(), 1)],
   ] as const)("%s is its function", async (_, module: nn.Layer, want) => {
     expect(await module.forward(x()).tolist()).toEqual(await want.tolist());
     expect(module.parameters()).toEqual([]);
   });
+});
+
+test("GLU halves a dim, PReLU trains its slope", async () => {
+  const even = tensor([[1, -2, 0, 3]]);
+  expect(await new nn.GLU().forward(even).tolist()).toEqual(await sg.glu(even, -1).tolist());
+  const prelu = new nn.PReLU(2, { init: 0.5 });
+  prelu
+    .forward(tensor([[-2, 4]]))
+    .sum()
+    .backward();
+  expect(await prelu.weight.grad!.tolist()).toEqual([-2, 0]);
+  expect(() => new nn.LeakyReLU(Number.NaN)).toThrow("LeakyReLU: negativeSlope must be finite, got NaN");
+  expect(() => new nn.PReLU(0)).toThrow("PReLU: numParameters must be a positive integer, got 0");
+  expect(() => new nn.PReLU(1, { slope: 1 } as never)).toThrow("PReLU: unknown option slope");
 });
 
 describe("layers", () => {
@@ -41,7 +73,7 @@ describe("layers", () => {
         .forward(x().reshape([1, 1, 1, 5]))
         .tolist(),
     ).toEqual(await x().reshape([1, 1, 1, 5]).tolist());
-    expect(() => layer.forward(ones(2, 2))).toThrow("Dropout2d: expected 4 dims, or 3 without N, got [2,2]");
+    expect(() => layer.forward(ones(2, 2))).toThrow("dropout2d: expected");
     expect(() => new nn.Dropout3d(1)).toThrow("Dropout3d: p must be in [0, 1), got 1");
     expect(new nn.Dropout().p).toBe(0.5);
   });
