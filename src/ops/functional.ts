@@ -75,6 +75,7 @@ export {
   zerosLike,
 } from "./creation.ts";
 export { type DiagonalOptions, diag, diagEmbed, diagonal, trilIndices, triuIndices } from "./diagonal.ts";
+export { cdist, cosineSimilarity, normalize, pairwiseDistance } from "./distance.ts";
 export { bernoulli, multinomial, normal, randint, randLike, randnLike, randperm } from "./draw.ts";
 export {
   alphaDropout,
@@ -191,6 +192,7 @@ export {
   vstack,
 } from "./shape.ts";
 export { type SearchOptions, type SortOptions, searchsorted } from "./sort.ts";
+export type { NormOptions, VarianceOptions } from "./statistics.ts";
 export type { TopkOptions } from "./topk.ts";
 export type { BincountOptions, Unique, UniqueOptions } from "./unique.ts";
 export type { Spatial } from "./windows.ts";

@@ -24,6 +24,11 @@ const cases: [call: () => unknown, message: string][] = [
   [() => sg.prelu(x, sg.zeros([2])), "prelu: weight [2] for [2,3]: expected [1] or [3]"],
   [() => sg.dropout2d(sg.zeros([3]), 0.5), "dropout2d: expected [N, C, ...] or [C, ...] with 2 dims after C, got [3]"],
   [() => sg.alphaDropout(x, 1), "alphaDropout: p must be in [0, 1), got 1"],
+  [() => x.std({ unbiased: true } as never), "std: unknown option unbiased; options: dim, keepdim, correction"],
+  [() => x.norm({ p: NaN }), 'norm: p must be a number or "fro", got NaN'],
+  [() => x.norm({ dim: 2 }), "sum: dim 2 is out of range"],
+  [() => sg.normalize(x, { eps: -1 }), "normalize: eps must be a number from 0 on, got -1"],
+  [() => sg.cdist(x, sg.zeros([2, 4])), "cdist: a [..., P, D] and b [..., R, D] expected, got [2,3] and [2,4]"],
 ];
 
 test.each(cases.map(([call, message]) => ({ call, message })))("$message", ({ call, message }) => {
@@ -78,4 +83,18 @@ test("gumbelSoftmax gives rows of a distribution, or one-hot rows with its gradi
   const rows = (await hard.tolist()) as number[][];
   for (const row of rows) expect(row.map((v) => Math.round(v)).sort()).toEqual([0, 0, 0, 0, 1]);
   expect(await logits.grad!.abs().sum().item()).toBeGreaterThan(0);
+});
+
+test("reductions of no elements, and of halves whose squares overflow", async () => {
+  const none = sg.zeros([0, 3]);
+  expect(await none.any().tolist()).toBe(0);
+  expect(await none.all(0).tolist()).toEqual([1, 1, 1]);
+  expect(await none.countNonzero(0).tolist()).toEqual([0, 0, 0]);
+  expect(await none.nanmean(0).tolist()).toEqual([NaN, NaN, NaN]);
+  const halves = sg.tensor([3000, 4000], { dtype: "f16" });
+  expect(await halves.norm().tolist()).toBe(5000);
+  expect(await sg.tensor([3, -4], { dtype: "i32" }).norm().tolist()).toBe(5);
+  const equal = sg.ones([4]).requiresGrad_();
+  equal.std().backward();
+  expect(await equal.grad!.tolist()).toEqual([0, 0, 0, 0]);
 });

@@ -7,5 +7,6 @@ import "./linalg.ts";
 import "./nonfinite.ts";
 import "./shape.ts";
 import "./print.ts";
+import "./reduce.ts";
 import "./scan.ts";
 import "./sorting.ts";
