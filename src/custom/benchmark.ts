@@ -1,4 +1,5 @@
-import { noGrad, untracked } from "../graph/build.ts";
+import { untracked } from "../graph/build.ts";
+import { withRecording } from "../graph/recording.ts";
 import { show } from "../graph/shape.ts";
 import { planNodes } from "../runtime/dry-run.ts";
 import { flushNodes, synchronize } from "../runtime/engine.ts";
@@ -147,7 +148,7 @@ class Entry {
   private build(): Tensor[] {
     let value: Tensor | readonly Tensor[];
     try {
-      value = noGrad(() => untracked(this.given));
+      value = withRecording(false, () => untracked(this.given));
     } catch (error) {
       throw new Error(`benchmark: ${this.name} threw: ${(error as Error)?.message ?? error}`, { cause: error });
     }

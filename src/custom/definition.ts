@@ -1,7 +1,7 @@
-import { isGradEnabled } from "../graph/build.ts";
 import { type DType, isFloat } from "../graph/dtype.ts";
 import { callSite } from "../graph/node.ts";
 import { allOps, type Op, type Origin, registerOp } from "../graph/op.ts";
+import { isGradEnabled } from "../graph/recording.ts";
 import { sameShape, show } from "../graph/shape.ts";
 import { cast } from "../ops/elementwise.ts";
 import { Tensor } from "../tensor/tensor.ts";

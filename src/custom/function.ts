@@ -1,4 +1,5 @@
-import { noGrad, untracked } from "../graph/build.ts";
+import { untracked } from "../graph/build.ts";
+import { withRecording } from "../graph/recording.ts";
 import { apply, applyMany, Tensor } from "../tensor/tensor.ts";
 import { type Arguments, type Attributes, splitArguments } from "./attributes.ts";
 import {
@@ -75,7 +76,7 @@ export function defineFunction<A extends object = Attributes, Y extends Tensor |
     const { operands, attributes } = splitArguments<A>(args);
     checkOperands(name, origin, operands, inputs, false);
     const x = operands as Tensor[];
-    const value = untracked(() => noGrad(() => forward(x, attributes)));
+    const value = untracked(() => withRecording(false, () => forward(x, attributes)));
     const list = (Array.isArray(value) ? value : [value]) as Tensor[];
     if (list.length === 0 || !list.every((t) => t instanceof Tensor))
       throw definitionError(name, origin, `forward must return a tensor, or a list of tensors, got ${kindOf(value)}`);

@@ -116,7 +116,7 @@ export async function beamSearch(model: CausalLM, prompt: Prompt, options: Gener
   let cache: KVCache;
   for (let length = 1; length <= maxNewTokens && !searches.every(({ done }) => done); length++) {
     signal?.throwIfAborted();
-    const found = await noGrad(() => {
+    const best = noGrad(() => {
       let logits: Tensor; // [B * K, V]
       if (length === 1) {
         const begun = prefill(model, prompt, maxNewTokens, options);
@@ -137,8 +137,9 @@ export async function beamSearch(model: CausalLM, prompt: Prompt, options: Gener
       );
       const scores = processor.apply(logits.logSoftmax(-1)).add(sums); // [B * K, V]
       const { values, indices } = scores.reshape([b, K * V]).topk(candidates); // [B, candidates]
-      return cat([values, indices.float()], 1).data();
+      return cat([values, indices.float()], 1); // [B, 2 candidates]
     });
+    const found = await best.data();
     const before = running;
     running = searches.flatMap((search, s) => {
       const [sums, positions] = [2 * s, 2 * s + 1].map((i) => found.subarray(i * candidates, (i + 1) * candidates));

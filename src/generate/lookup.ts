@@ -25,17 +25,17 @@ export async function* lookupTokens(
   const processor = new LogitsProcessor(model, prompt.history, options);
   const known = [...prompt.history[0]];
   let count = 0;
-  /** Reads the tokens from index `count` on. */
-  const read = (logits: Tensor): Promise<NewToken[]> => {
+  /** Draws the tokens from index `count` on. */
+  const drawFrom = (logits: Tensor): Tensor => {
     const uniform = Array.from({ length: logits.shape[0] }, (_, i) => uniformAt(seed, count + i, 0));
-    return readTokens(draw({ scores: processor.apply(logits), logits, settings, uniform, logprobs }).packed, logprobs);
+    return draw({ scores: processor.apply(logits), logits, settings, uniform, logprobs }).packed;
   };
   const begun = noGrad(() => {
     const { cache, logits } = prefill(model, prompt, maxNewTokens + maxProposal, options);
-    return { cache, first: read(logits) };
+    return { cache, first: drawFrom(logits) };
   });
   const { cache } = begun;
-  let tokens = await begun.first;
+  let tokens = await readTokens(begun.first, logprobs);
   while (true) {
     for (const token of tokens) {
       known.push(token.id);
@@ -47,7 +47,9 @@ export async function* lookupTokens(
     const input = new Int32Array(proposal.length ? maxProposal + 1 : 1); // a shorter proposal is padded
     input.set([known[known.length - 1], ...proposal]);
     const past = cache.lengths[0];
-    const drawn = await noGrad(() => read(nextLogits(model, tensor(input, { shape: [1, input.length] }), cache)));
+    // Reading stays outside of noGrad: inside, browsers would record no gradients elsewhere until the values are there.
+    const packed = noGrad(() => drawFrom(nextLogits(model, tensor(input, { shape: [1, input.length] }), cache)));
+    const drawn = await readTokens(packed, logprobs);
     let accepted = 0;
     while (accepted < proposal.length && proposal[accepted] === drawn[accepted].id) accepted++;
     tokens = drawn.slice(0, accepted + 1);

@@ -1,34 +1,12 @@
+import { checkDevice } from "./device-of.ts";
 import { isFloat } from "./dtype.ts";
 import { type Attrs, Node, type OutputSpec } from "./node.ts";
 import type { Op } from "./op.ts";
 import { noteScalar } from "./pending.ts";
+import { isGradEnabled } from "./recording.ts";
 import { pickOp } from "./structural.ts";
 
-let recording = true;
 let noteScalars = true;
-
-/** Whether ops record the graph of gradients now: false inside `noGrad`. */
-export const isGradEnabled = (): boolean => recording;
-
-/** Runs `fn` (sync or async) with recording of gradients on or off. */
-export function withRecording<T>(on: boolean, fn: () => T): T {
-  const before = recording;
-  recording = on;
-  const restore = (): void => void (recording = before);
-  let result: T;
-  try {
-    result = fn();
-  } catch (error) {
-    restore();
-    throw error;
-  }
-  if (result instanceof Promise) return result.finally(restore) as T;
-  restore();
-  return result;
-}
-
-/** Runs `fn` (sync or async) without recording gradients, and returns its result: `noGrad(() => model.forward(x))`. */
-export const noGrad = <T>(fn: () => T): T => withRecording(false, fn);
 
 /** Runs `fn` without adding its 0-d results to the next flush. For code whose intermediates nobody else reads. */
 export function untracked<T>(fn: () => T): T {
@@ -42,7 +20,7 @@ export function untracked<T>(fn: () => T): T {
 }
 
 const records = (op: Op, src: readonly Node[]): boolean =>
-  recording && (op.vjp !== undefined || op.fallback !== undefined) && src.some((s) => s.requiresGrad);
+  isGradEnabled() && (op.vjp !== undefined || op.fallback !== undefined) && src.some((s) => s.requiresGrad);
 
 /** The node of an op with one output. */
 export function buildNode(
@@ -52,6 +30,7 @@ export function buildNode(
   shape: readonly number[],
   dtype: OutputSpec["dtype"],
 ): Node {
+  checkDevice(op.name, src);
   const node = new Node(op, src, attrs, shape, dtype);
   node.requiresGrad = isFloat(dtype) && records(op, src);
   if (shape.includes(0)) realizeEmpty(node);
@@ -61,6 +40,7 @@ export function buildNode(
 
 /** The outputs of an op with several outputs. */
 export function buildNodes(op: Op, src: readonly Node[], attrs: Attrs, outputs: readonly OutputSpec[]): Node[] {
+  checkDevice(op.name, src);
   const node = new Node(op, src, attrs, outputs[0].shape, outputs[0].dtype, outputs);
   node.requiresGrad = records(op, src);
   return outputs.map((_, i) => pickNode(node, i));

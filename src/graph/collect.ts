@@ -76,7 +76,8 @@ class Traversal {
 
   private open(n: Node): void {
     // A node that dropped its sources, or never had any, cannot be recomputed.
-    if (n.forgetful || (n.op.kind === "leaf" && n.src.length === 0))
+    const isValue = n.op.kind === "leaf" || n.op.kind === "assign";
+    if (n.forgetful || (isValue && n.src.length === 0))
       throw new Error(n.stale ?? `internal: leaf node ${n.id} has no value`);
     n.traversal = this.id;
     this.stack.push(n);

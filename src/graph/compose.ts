@@ -1,7 +1,8 @@
-import { noGrad, untracked } from "./build.ts";
+import { untracked } from "./build.ts";
 import type { Attrs, Node } from "./node.ts";
 import type { Op, SplitContext } from "./op.ts";
 import type { Handle } from "./pending.ts";
+import { withRecording } from "./recording.ts";
 
 // The compiler calls rules that are written in tensors (fallback, split) through this file: on nodes, without gradients.
 
@@ -21,6 +22,6 @@ export const splitInParts = (node: Node, cx: SplitContext): Node[] | undefined =
 };
 
 function nodesOf(build: () => Handle | Handle[] | undefined): Node[] | undefined {
-  const built = untracked(() => noGrad(build));
+  const built = untracked(() => withRecording(false, build));
   return built && [built].flat().map((t) => t.node);
 }

@@ -12,11 +12,17 @@ export interface OutputSpec {
   readonly dtype: DType;
 }
 
-/** Location of a value on the GPU. Offset and size in bytes. */
-export interface Storage {
+/** A part of a buffer. Offset and size in bytes. */
+export interface Region {
   readonly buffer: GPUBuffer;
   readonly offset: number;
   readonly bytes: number;
+}
+
+/** Location of a value on the GPU. */
+export interface Storage extends Region {
+  /** The memory pool, and so the device, that the buffer belongs to. */
+  readonly pool: object;
   /** The buffer holds other values too (packed parameters). */
   readonly shared?: boolean;
 }
@@ -74,8 +80,8 @@ export class Node implements OutputSpec {
   storage?: Storage;
   /** Row-major values on the host: given by the user, or read back. */
   host?: HostArray | Float64Array;
-  /** Settles once a value that is being read back is in `host`. */
-  reading?: Promise<void>;
+  /** The values that are being read back, which are then in `host` too. */
+  reading?: Promise<HostArray>;
   /** The sources were dropped: the node can no longer be recomputed. */
   forgetful = false;
   /** Why this value can no longer be read (it was overwritten in place). */

@@ -12,6 +12,24 @@ export const pendingAssigns = new Map<Handle, { leaf: Node; node: Node }>();
 /** 0-d results since the last flush. The next flush computes them all: a loss stays readable after `optimizer.step()`. */
 export const pendingScalars = new Set<Node>();
 
+/** Runs `build`. If it throws, the in-place updates that it made are undone: none of several is carried out alone. */
+export function allOrNothing<T>(build: () => T): T {
+  const before = new Map(pendingAssigns);
+  try {
+    return build();
+  } catch (error) {
+    restoreAssigns(before);
+    throw error;
+  }
+}
+
+/** Undoes the in-place updates that were added since `before` was copied. */
+export function restoreAssigns(before: ReadonlyMap<Handle, { leaf: Node; node: Node }>): void {
+  for (const [target, { leaf }] of pendingAssigns) target.node = before.get(target)?.node ?? leaf;
+  pendingAssigns.clear();
+  for (const [target, pending] of before) pendingAssigns.set(target, pending);
+}
+
 let flush: (() => Promise<void>) | undefined;
 
 /** The engine passes its flush here, once. */

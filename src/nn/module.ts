@@ -1,5 +1,5 @@
-import { noGrad } from "../graph/build.ts";
 import { isFloat } from "../graph/dtype.ts";
+import { withRecording } from "../graph/recording.ts";
 import { sameShape, show } from "../graph/shape.ts";
 import type { HostTensor } from "../io/stored.ts";
 import { Tensor } from "../tensor/tensor.ts";
@@ -305,7 +305,7 @@ export abstract class Module {
 /** Gives a tensor its values in another float dtype. */
 function castInPlace(x: Tensor, dtype: "f32" | "f16"): void {
   if (!isFloat(x.dtype) || x.dtype === dtype) return;
-  const { node } = noGrad(() => x.to(dtype));
+  const { node } = withRecording(false, () => x.to(dtype));
   node.requiresGrad = x.requiresGrad;
   x.node = node;
   x.grad = null;

@@ -1,7 +1,9 @@
 import type { PlanReport } from "../compile/compile.ts";
 import { untracked } from "../graph/build.ts";
+import { allOrNothing } from "../graph/pending.ts";
+import { withRecording } from "../graph/recording.ts";
 import { numel, sameShape, show } from "../graph/shape.ts";
-import { noGrad, tensor } from "../ops/functional.ts";
+import { tensor, where } from "../ops/functional.ts";
 import { pack, packOffsets, packParameters } from "../ops/pack.ts";
 import { planUpdates } from "../runtime/dry-run.ts";
 import { assign, flush } from "../tensor/engine.ts";
@@ -30,6 +32,12 @@ export interface OptimizerOptions {
   maxNorm?: number;
   /** Limits every element of the gradients to [-clipValue, clipValue], before `maxNorm`. Default: no limit. */
   clipValue?: number;
+  /**
+   * What `step` does if a gradient has a NaN or infinite element. Default: it updates with it, as torch does; with `maxNorm`, a
+   * NaN then makes all parameters NaN. "skip" changes neither parameters nor state, clears the gradients and counts `skipped`; "error" does that and throws. Both
+   * wait for the GPU at every step, and need memory for a copy of parameters and state.
+   */
+  onNonFinite?: "error" | "skip";
   /** Whether `step` uses the mean or the sum of the gradients that `accumulate` has added up. Default "mean". */
   accumulation?: "mean" | "sum";
 }
@@ -79,12 +87,15 @@ export abstract class Optimizer {
   readonly groups: Group[];
   /** Steps taken. */
   steps = 0;
+  /** Steps that `onNonFinite: "skip"` left out. */
+  skipped = 0;
   /** Global norm of the gradients of the last step, before clipping, 0-d. Set only with `maxNorm`. */
   gradNorm?: Tensor;
   readonly #options: OptimizerOptions;
   readonly #schedule: Schedule;
   #passes = 0; // backward passes summed in `accumulated`
   #packed: Promise<unknown> = Promise.resolve();
+  #packError: unknown;
   readonly #name: string;
   readonly #stateOf: StateOf;
 
@@ -100,6 +111,8 @@ export abstract class Optimizer {
       throw new RangeError(`${name}: clipValue must be positive, got ${clipValue}`);
     if (maxNorm !== undefined && !(maxNorm > 0 && Number.isFinite(maxNorm)))
       throw new RangeError(`${name}: maxNorm must be positive, got ${maxNorm}`);
+    if (options.onNonFinite !== undefined && !["error", "skip"].includes(options.onNonFinite))
+      throw new TypeError(`${name}: onNonFinite must be "error" or "skip", got ${JSON.stringify(options.onNonFinite)}`);
     this.#name = name;
     this.#stateOf = stateOf;
     const list = [...params] as Tensor[] | ParameterGroup[];
@@ -142,7 +155,7 @@ export abstract class Optimizer {
     const state = this.#stateOf(size, { params, lr: rates.lr });
     this.groups.push({ params, offsets, size, ...rates, state });
     this.#packed = Promise.all([this.#packed, packParameters(params)]);
-    this.#packed.catch(() => undefined); // the first step reports the error
+    this.#packed.catch((error) => (this.#packError = error)); // the next step reports it
     return true;
   }
 
@@ -155,13 +168,52 @@ export abstract class Optimizer {
     return this.groups.map(({ lr }) => lr * factor);
   }
 
-  /** Updates all parameters from their gradients, clears the gradients, and runs all pending work. */
+  /**
+   * Updates all parameters from their gradients, clears the gradients, and runs all pending work. The gradients are taken at
+   * the call: a `backward` before the promise settles adds to the next step. If the step fails, parameters, state and
+   * gradients are as before.
+   */
   async step(): Promise<void> {
-    await this.#packed;
-    this.#update();
-    await flush();
+    this.#reportPacking();
+    const restore = this.#snapshot();
+    const bad = allOrNothing(() => this.#update());
     this.steps++;
     this.zeroGrad();
+    try {
+      await flush();
+    } catch (error) {
+      this.steps--;
+      restore();
+      throw error;
+    }
+    if (!bad || (await bad.item()) === 0) return;
+    this.steps--;
+    if (this.#options.onNonFinite === "skip") {
+      this.skipped++;
+      return;
+    }
+    throw new Error(
+      `${this.#name}.step: ${await bad.item()} elements of the gradients are NaN or infinite at step ${this.steps + 1}: parameters and state are unchanged; lower the learning rate, or use onNonFinite "skip"`,
+    );
+  }
+
+  /** Throws the error of packing parameters, once. A step works without, more slowly. */
+  #reportPacking(): void {
+    const error = this.#packError;
+    this.#packError = undefined;
+    if (error !== undefined) throw error;
+  }
+
+  /** A function that gives the gradients back, added to those that have come since. */
+  #snapshot(): () => void {
+    const passes = this.#passes;
+    const grads = this.groups.flatMap(({ params }) => params.map((p) => [p, p.grad] as const));
+    return () => {
+      this.#passes ||= passes;
+      withoutRecording(() => {
+        for (const [p, g] of grads) p.grad = g && p.grad ? g.add(p.grad) : (g ?? p.grad);
+      });
+    };
   }
 
   /**
@@ -173,31 +225,42 @@ export abstract class Optimizer {
     return planUpdates(() => this.#update());
   }
 
-  #update(): void {
+  /** Assigns all parameters and states. With `onNonFinite`: unless a gradient is not finite; returns the number of such elements. */
+  #update(): Tensor | undefined {
     const rates = this.learningRates();
     checkFinite(this.constructor.name, Object.fromEntries(rates.map((lr, i) => [`learning rate of group ${i}`, lr])));
-    withoutRecording(() => {
-      const gradients = this.#meanGradients().map((g) => limited(g, this.#options.clipValue));
+    return withoutRecording(() => {
+      const given = this.#meanGradients();
+      const gradients = given.map((g) => limited(g, this.#options.clipValue));
       const scale = this.#clip(gradients);
+      const bad = this.#options.onNonFinite && countNonFinite(given).keep();
+      const finite = bad?.eq(0);
       this.groups.forEach((group, i) => {
-        const p = this.update({
+        const states = Object.values(group.state);
+        const before = states.map((t) => t.detach());
+        const packed = pack(group.params);
+        const next = this.update({
           group,
           step: this.steps + 1,
-          p: pack(group.params),
+          p: packed,
           g: gradients[i],
           lr: rates[i],
           scale,
         });
+        const p = finite ? where(finite, next, packed) : next;
+        if (finite) states.forEach((t, k) => assign(t, where(finite, t.detach(), before[k])));
         group.params.forEach((param, k) =>
           assign(param, p.narrow(0, group.offsets[k], numel(param.shape)).reshape(param.shape)),
         );
       });
+      return bad;
     });
   }
 
   /** Adds the gradients of a micro-batch to a sum for the next `step`, clears them, and runs all pending work. */
   async accumulate(): Promise<void> {
-    await this.#packed;
+    this.#reportPacking();
+    const restore = this.#snapshot();
     withoutRecording(() => {
       const current = this.groups.map((group) => this.#gradients(group)); // throws before anything is assigned
       const hasOlder = scalar(this.#passes > 0 ? 1 : 0);
@@ -206,9 +269,15 @@ export abstract class Optimizer {
         assign(group.accumulated, group.accumulated.where(hasOlder.gt(0), 0).add(current[i]));
       });
     });
-    await flush();
     this.#passes++;
     this.#clear();
+    try {
+      await flush();
+    } catch (error) {
+      this.#passes--;
+      restore();
+      throw error;
+    }
   }
 
   /** Clears the gradients and the sum of `accumulate`. */
@@ -333,13 +402,17 @@ export function decayMatrices(params: Iterable<Tensor>, weightDecay: number, lr?
   ];
 }
 
+/** Number of elements that are NaN or infinite, 0-d. */
+const countNonFinite = (gradients: readonly Tensor[]): Tensor =>
+  gradients.map((g) => g.isfinite().logicalNot().sum()).reduce((a, b) => a.add(b));
+
 /** Global norm of the gradients, and the factor of torch's clip_grad_norm_: maxNorm / (norm + 1e-6), at most 1. */
 function clipFactor(gradients: readonly Tensor[], maxNorm: number): { norm: Tensor; scale: Tensor } {
   const norm = gradients
     .map((g) => g.square().sum())
     .reduce((a, b) => a.add(b))
     .sqrt();
-  return { norm, scale: scalar(maxNorm).div(norm.add(1e-6)).minimum(1) };
+  return { norm, scale: scalar(maxNorm).div(norm.add(1e-6)).minimum(1) }; // minimum keeps a NaN: all gradients become NaN
 }
 
 /** Initial state: zeros from the host. Later state is a leaf too, so the first step has the plan of all others. */
@@ -349,7 +422,7 @@ export const zeroState = (size: number): Tensor => tensor(new Float32Array(size)
 export const scalar = (value: number): Tensor => tensor(Float32Array.of(value), { shape: [] });
 
 /** Builds ops without gradients. Their 0-d results are internal, so a flush computes only those it needs. */
-export const withoutRecording = <T>(fn: () => T): T => noGrad(() => untracked(fn));
+export const withoutRecording = <T>(fn: () => T): T => withRecording(false, () => untracked(fn));
 
 /** @throws unless all values are finite and at least 0. */
 export function checkFinite(name: string, values: Record<string, number>): void {
@@ -359,7 +432,7 @@ export function checkFinite(name: string, values: Record<string, number>): void 
   }
 }
 
-const sharedOptions = ["lr", "weightDecay", "schedule", "maxNorm", "clipValue", "accumulation"];
+const sharedOptions = ["lr", "weightDecay", "schedule", "maxNorm", "clipValue", "accumulation", "onNonFinite"];
 
 /** @throws if `options` has a name that is neither one of all optimizers nor in `own`. */
 export function checkOptions(name: string, options: object, own: readonly string[]): void {

@@ -1,8 +1,8 @@
 import type { AttentionAttrs } from "../graph/attributes.ts";
-import { isGradEnabled } from "../graph/build.ts";
 import { isFloat } from "../graph/dtype.ts";
 import type { Node } from "../graph/node.ts";
 import type { SplitContext, SplitNode } from "../graph/op.ts";
+import { isGradEnabled } from "../graph/recording.ts";
 import { broadcastShapes, numel, type Shape, sameShape, show } from "../graph/shape.ts";
 import { applyMany, type Tensor } from "../tensor/tensor.ts";
 import { defineOp, type Split } from "./define.ts";

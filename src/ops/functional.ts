@@ -2,8 +2,8 @@ import type { Tensor } from "../tensor/tensor.ts";
 import { where as select } from "./elementwise.ts";
 
 // The free functions of the public API. Each comes from the file of its op.
-export { isGradEnabled, noGrad } from "../graph/build.ts";
 export { manualSeed } from "../graph/generator.ts";
+export { enableGrad, isGradEnabled, noGrad } from "../graph/recording.ts";
 export { checkpoint, type GradientHook, type GradOptions, grad } from "../tensor/autograd.ts";
 export { type DerivativeOptions, hessian, hvp, jacobian, jvp, vjp } from "../tensor/derivatives.ts";
 export {

@@ -1,6 +1,7 @@
-import { noGrad, untracked } from "../graph/build.ts";
+import { untracked } from "../graph/build.ts";
 import { type DType, promote } from "../graph/dtype.ts";
 import type { Op } from "../graph/op.ts";
+import { withRecording } from "../graph/recording.ts";
 import { sameShape, show } from "../graph/shape.ts";
 import { apply, type Tensor } from "../tensor/tensor.ts";
 import { full } from "./constant.ts";
@@ -70,7 +71,9 @@ export function linearCrossEntropy(
 
   const dtype = promote(hidden.dtype, weight.dtype);
   const { loss, gradients } = untracked(() =>
-    noGrad(() => lossByChunks(hidden, weight, labels, { ignoreIndex, labelSmoothing }, { reduction, chunk, dtype })),
+    withRecording(false, () =>
+      lossByChunks(hidden, weight, labels, { ignoreIndex, labelSmoothing }, { reduction, chunk, dtype }),
+    ),
   );
   return apply(linearCrossEntropyOp, [loss, hidden, weight], { gradients }, [], dtype);
 }

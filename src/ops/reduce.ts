@@ -1,8 +1,8 @@
-import { isGradEnabled } from "../graph/build.ts";
 import { type DType, highest, isFloat, lowest, wrap } from "../graph/dtype.ts";
 import { extremeHelper, extremeWgsl } from "../graph/nan.ts";
 import type { Attrs } from "../graph/node.ts";
 import type { Op, Reducer } from "../graph/op.ts";
+import { isGradEnabled } from "../graph/recording.ts";
 import { normalizeDim, normalizeDims, numel, sameShape, show } from "../graph/shape.ts";
 import { apply, type Tensor } from "../tensor/tensor.ts";
 import { full, iotaOp } from "./constant.ts";

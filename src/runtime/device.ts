@@ -41,17 +41,37 @@ export class Device {
   readonly pool: Pool;
   /** Why the device was lost. Undefined while it works. */
   lost?: string;
+  /** Values on their way to the host. */
+  private readonly reads = new Set<Promise<unknown>>();
 
   constructor(
     readonly gpu: GPUDevice,
     readonly info: DeviceInfo,
     public tuner = new Tuner(),
+    /** The user's own device, which outlives this object. */
+    private readonly borrowed = false,
   ) {
     this.pipelines = new PipelineCache(this);
     this.pool = new Pool(gpu, gpu.limits.maxBufferSize);
     void gpu.lost.then((reason) => {
       this.lost = reason.message || reason.reason || "unknown reason";
     });
+  }
+
+  /** Notes that values are on their way: `close` waits for them. */
+  arriving(values: Promise<unknown>): void {
+    const settled = values.then(
+      () => void this.reads.delete(settled),
+      () => void this.reads.delete(settled),
+    );
+    this.reads.add(settled);
+  }
+
+  /** Frees all memory, after the values that are on their way to the host. A device of the user's own is not destroyed. */
+  async close(): Promise<void> {
+    await Promise.all(this.reads);
+    this.pool.destroyAll();
+    if (!this.borrowed) this.gpu.destroy();
   }
 
   /** Calls `ask`, which waits for the GPU, and returns its promise. On software adapters it polls rarely (polling.ts). */
@@ -168,7 +188,7 @@ async function open(gpu: GPUDevice, adapter: GPUAdapterInfo | undefined, options
   const info = await describe(gpu, adapter, options);
   const tuner = options.tune === false ? new Tuner() : await tunerFor(info);
   tuner.asking = options.tune === true;
-  return new Device(gpu, info, tuner);
+  return new Device(gpu, info, tuner, options.device !== undefined);
 }
 
 /** Whether the adapter compiles a shader. Some implementations offer a feature before their compiler supports all of it. */

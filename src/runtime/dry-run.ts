@@ -1,7 +1,7 @@
 import { compile, type PlanReport, report } from "../compile/compile.ts";
 import { collect, type Root } from "../graph/collect.ts";
 import type { Node } from "../graph/node.ts";
-import { pendingAssigns, pendingScalars } from "../graph/pending.ts";
+import { pendingAssigns, pendingScalars, restoreAssigns } from "../graph/pending.ts";
 import { openSession } from "./session.ts";
 
 export type { PlanReport };
@@ -25,9 +25,7 @@ export function planUpdates(build: () => void): Promise<PlanReport | undefined> 
       ...[...pendingScalars].filter((n) => !n.host).map((node): Root => ({ node, mode: "read" })),
     ];
   } finally {
-    for (const [target, { leaf }] of pendingAssigns) target.node = before.get(target)?.node ?? leaf;
-    pendingAssigns.clear();
-    for (const [target, pending] of before) pendingAssigns.set(target, pending);
+    restoreAssigns(before);
     pendingScalars.clear();
     for (const node of scalars) pendingScalars.add(node);
   }

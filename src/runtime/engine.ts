@@ -1,14 +1,16 @@
 import { collect, type Graph, type Root } from "../graph/collect.ts";
 import type { DeviceInfo } from "../graph/device-info.ts";
+import { checkDevice } from "../graph/device-of.ts";
 import type { HostArray } from "../graph/dtype.ts";
 import { Node } from "../graph/node.ts";
 import { connectFlush, type Handle, pendingAssigns, pendingScalars } from "../graph/pending.ts";
+import { sameShape, show } from "../graph/shape.ts";
 import { assignOp } from "../graph/structural.ts";
 import { evaluate } from "../reference/interpreter.ts";
 import type { Device } from "./device.ts";
 import { enqueue, flushed } from "./flush-queue.ts";
 import { collectGarbage } from "./garbage.ts";
-import { narrowed } from "./host-values.ts";
+import { copyOf } from "./host-values.ts";
 import type { Plan } from "./plan.ts";
 import { replay, runTimed, timesKernels, traceSubmit } from "./profile.ts";
 import { currentDevice, type EngineOptions, openSession, restart, type Session } from "./session.ts";
@@ -29,7 +31,8 @@ let inFlight: Promise<unknown>[] = [];
  */
 export async function init(options: EngineOptions = {}): Promise<DeviceInfo | undefined> {
   await flushed();
-  pendingAssigns.clear(); // these waited for the device before
+  for (const [target, { leaf, node }] of pendingAssigns) undo({ target, leaf, node }); // they waited for the device before
+  pendingAssigns.clear();
   pendingScalars.clear();
   inFlight = [];
   return (await restart(options)).device?.info;
@@ -38,9 +41,15 @@ export async function init(options: EngineOptions = {}): Promise<DeviceInfo | un
 /**
  * Gives `target` (a leaf: parameter, moment or cache) the value of a node in place, at the next flush.
  * Graphs built from now on read the new value; graphs built before read the old one.
+ * @throws unless the value has the shape and dtype of the target
  */
 export function assignNode(target: Handle, value: Node, requiresGrad: boolean): void {
   const leaf = pendingAssigns.get(target)?.leaf ?? target.node;
+  if (!sameShape(value.shape, leaf.shape) || value.dtype !== leaf.dtype)
+    throw new Error(
+      `assign: a value ${value.dtype} ${show(value.shape)} for a target ${leaf.dtype} ${show(leaf.shape)}: shape and dtype must be equal; use expand, reshape or to()`,
+    );
+  checkDevice("assign", [leaf, value]);
   const node = new Node(assignOp, [value], {}, leaf.shape, leaf.dtype);
   node.requiresGrad = requiresGrad;
   pendingAssigns.set(target, { leaf, node });
@@ -48,13 +57,19 @@ export function assignNode(target: Handle, value: Node, requiresGrad: boolean): 
 }
 
 /** Computes `keep` (which then own GPU buffers), all pending assigns and all pending 0-d values. */
-export const flushNodes = (keep: readonly Node[]): Promise<void> => run(keep, []);
+export const flushNodes = async (keep: readonly Node[]): Promise<void> => void (await run(keep, []));
 
-/** The values of `node`, row-major, after computing what is pending. */
+/** As `flushNodes`, then `after`, before any later flush. */
+export const flushAndThen = async (keep: readonly Node[], after: (session: Session) => Promise<void>): Promise<void> =>
+  void (await run(keep, [], after));
+
+/** The values of `node`, row-major, after computing what is pending: an array of the caller's own. */
 export async function read(node: Node): Promise<HostArray> {
-  if (!node.host && !node.reading) await run([], [node]);
-  await node.reading;
-  return narrowed(node);
+  checkDevice("data", [node]);
+  if (node.host) return copyOf(node, node.host);
+  if (node.reading) return copyOf(node, await node.reading);
+  const [values] = await run([], [node]);
+  return copyOf(node, await values);
 }
 
 /** Resolves once the GPU has done all submitted work. For measurements: reading a value waits by itself. */
@@ -75,13 +90,23 @@ export function release(node: Node): void {
 connectFlush(() => flushNodes([]));
 
 interface Assign {
+  readonly target: Handle;
   readonly leaf: Node;
   readonly node: Node;
 }
 
-/** Flushes run one after another, each on what was pending when it was asked for. */
-function run(keep: readonly Node[], reads: readonly Node[]): Promise<void> {
-  const assigns = [...pendingAssigns.values()];
+type Values = HostArray | Float64Array;
+
+/**
+ * Flushes run one after another, each on what was pending when it was asked for. Resolves to the values of `reads`, some of
+ * which may still be on their way: a later flush may overwrite the nodes in place before they arrive.
+ */
+function run(
+  keep: readonly Node[],
+  reads: readonly Node[],
+  after?: (session: Session) => Promise<void>,
+): Promise<(Values | Promise<Values>)[]> {
+  const assigns = [...pendingAssigns].map(([target, assign]): Assign => ({ target, ...assign }));
   const scalars = [...pendingScalars];
   pendingAssigns.clear();
   pendingScalars.clear();
@@ -91,12 +116,15 @@ function run(keep: readonly Node[], reads: readonly Node[]): Promise<void> {
     try {
       await computeAsked(session, keep, reads, scalars, assigns);
     } catch (error) {
-      for (const { leaf, node } of assigns) if (!node.realized) undo(leaf, node);
+      for (const assign of assigns) undo(assign);
       throw error;
     } finally {
       done();
     }
+    const values = reads.map((n) => n.host ?? n.reading!);
     for (const { leaf, node } of assigns) settle(leaf, node);
+    await after?.(session);
+    return values;
   });
 }
 
@@ -128,11 +156,14 @@ async function compute(
   evaluate([...new Set([...keep, ...reads, ...assigns.map((a) => a.node)])].filter((n) => !n.realized));
 }
 
-/** A failed flush leaves every in-place value as it was. */
-function undo(leaf: Node, node: Node): void {
-  node.storage = leaf.storage;
-  node.host = leaf.host;
-  node.src = [];
+/**
+ * A failed flush leaves every in-place value as it was: the target is its leaf again. Graphs that were built on the new value
+ * read the old one, through the node of the assignment.
+ */
+function undo({ target, leaf, node }: Assign): void {
+  if (node.realized) return; // this part of the flush succeeded
+  node.src = [leaf];
+  if (target.node === node) target.node = leaf;
 }
 
 function settle(leaf: Node, node: Node): void {
@@ -166,10 +197,15 @@ async function computeOnDevice(
 
 async function execute(device: Device, session: Session, roots: readonly Root[]): Promise<void> {
   for (const r of roots) if (r.mode === "keep" && r.node.host) promote(device, r.node);
+  checkDevice(
+    "flush",
+    roots.flatMap((r) => (r.target ? [r.node, r.target] : [r.node])),
+  );
   const wanted = roots.filter((r) => !(r.mode === "keep" && r.node.storage));
   if (wanted.length === 0) return;
   const hashed = begin("hash");
   let graph = collect(wanted);
+  checkDevice("flush", graph.leaves);
   hashed({ nodes: graph.order.length });
   const arriving = graph.order.filter((n) => n.reading);
   if (arriving.length) {

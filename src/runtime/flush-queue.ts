@@ -2,7 +2,7 @@
 let tail: Promise<unknown> = Promise.resolve();
 
 /** Runs `flush` after the flushes before it. A failed flush does not fail later ones. */
-export function enqueue(flush: () => Promise<void>): Promise<void> {
+export function enqueue<T>(flush: () => Promise<T>): Promise<T> {
   const result = tail.then(flush);
   tail = result.catch(() => undefined);
   return result;

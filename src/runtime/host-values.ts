@@ -21,11 +21,8 @@ export function fromBytes(node: Node, mapped: ArrayBuffer, at: number): HostArra
   return new (typedArray(node))(mapped, at, count).slice();
 }
 
-/** Values of the reference interpreter in the array type of their dtype. */
-export function narrowed(node: Node): HostArray {
-  const data = node.host!;
-  return data instanceof Float64Array ? typedArray(node).from(data) : data;
-}
+/** A copy of host values, in the array type of their dtype. */
+export const copyOf = (node: Node, host: HostArray | Float64Array): HostArray => typedArray(node).from(host);
 
 const typedArray = ({ dtype }: Node) =>
   dtype === "i32" ? Int32Array : dtype === "f32" || dtype === "f16" ? Float32Array : Uint32Array;

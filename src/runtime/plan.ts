@@ -3,7 +3,7 @@ import { type CompiledGraph, listing } from "../compile/compile.ts";
 import type { Location } from "../compile/memory/location.ts";
 import type { Graph } from "../graph/collect.ts";
 import { byteSize } from "../graph/dtype.ts";
-import type { Node, Storage } from "../graph/node.ts";
+import type { Node, Region, Storage } from "../graph/node.ts";
 import { numel } from "../graph/shape.ts";
 import type { Device } from "./device.ts";
 import { fromBytes, toWords } from "./host-values.ts";
@@ -188,7 +188,7 @@ export class Plan {
   private encodeFinishes(
     encoder: GPUCommandEncoder,
     graph: Graph,
-    leaves: readonly Storage[],
+    leaves: readonly Region[],
     outputs: ReadonlyMap<number, Storage>,
   ): Reads | undefined {
     const reads: ReadValue[] = [];
@@ -232,10 +232,10 @@ export class Plan {
   }
 
   /** Storage of every leaf; host values are written to the upload buffer (one write) or to their temp. */
-  private bindLeaves(graph: Graph): Storage[] {
+  private bindLeaves(graph: Graph): Region[] {
     let small = false;
     const { queue } = this.device.gpu;
-    const storages = graph.leaves.map((leaf, i): Storage => {
+    const storages = graph.leaves.map((leaf, i): Region => {
       if (leaf.storage) return leaf.storage;
       const upload = this.parts.uploads[i]!;
       const words = toWords(leaf);
@@ -252,7 +252,7 @@ export class Plan {
     return storages;
   }
 
-  private resolve(at: Location, leaves: readonly Storage[], outputs: ReadonlyMap<number, Storage>): Storage {
+  private resolve(at: Location, leaves: readonly Region[], outputs: ReadonlyMap<number, Storage>): Region {
     const { offset, bytes } = at;
     switch (at.in) {
       case "temp":
@@ -269,7 +269,7 @@ export class Plan {
   }
 
   /** Makes bind groups for the first run. Later runs make only those whose leaf or output has another buffer now. */
-  private rebind(leaves: readonly Storage[], outputs: ReadonlyMap<number, Storage>): void {
+  private rebind(leaves: readonly Region[], outputs: ReadonlyMap<number, Storage>): void {
     const stale = new Set<number>();
     if (this.runs === 1) this.parts.steps.forEach((_, i) => stale.add(i));
     leaves.forEach((storage, i) => {
@@ -298,21 +298,25 @@ export class Plan {
     const arrived = mapped.then(
       () => {
         const range = staging.getMappedRange(0, bytes);
-        for (const { node, at } of values) {
-          node.host = fromBytes(node, range, at);
+        const arrays = values.map(({ node, at }) => fromBytes(node, range, at));
+        values.forEach(({ node }, i) => {
+          if (node.stale === undefined) node.host = arrays[i]; // a later flush may have overwritten the value meanwhile
           node.forgetSources();
-        }
+        });
         staging.unmap();
         this.device.pool.returnStaging(staging);
+        return arrays;
       },
       (error: Error) => {
         this.device.check();
         throw error;
       },
     );
-    for (const { node } of values) {
-      node.reading = arrived.finally(() => (node.reading = undefined));
+    this.device.arriving(arrived);
+    values.forEach(({ node }, i) => {
+      const done = (): void => void (node.reading = undefined);
+      node.reading = arrived.finally(done).then((arrays) => arrays[i]);
       node.reading.catch(() => {}); // reported to whoever awaits it
-    }
+    });
   }
 }

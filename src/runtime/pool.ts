@@ -12,9 +12,8 @@ function sizeClass(bytes: number): number {
 
 /** All GPU memory of the library: owned values, scratch shared by all plans, arenas and staging buffers. */
 export class Pool {
-  /** Bytes in buffers that are alive, and their number. */
+  /** Bytes in buffers that are alive. */
   liveBytes = 0;
-  liveBuffers = 0;
   peakBytes = 0;
   /** Bytes allocated for owned values since the last collection, and whether any of them needed a new buffer. */
   private given = 0;
@@ -24,8 +23,12 @@ export class Pool {
   private scratch: GPUBuffer[] = [];
   private readonly arenas = new Map<string, GPUBuffer>();
   private watched?: GPUBuffer[];
-  private readonly gone = new WeakSet<GPUBuffer>();
+  private readonly live = new Set<GPUBuffer>();
   private readonly owners = new FinalizationRegistry<GPUBuffer>((buffer) => this.release(buffer));
+
+  private readonly partOwners = new FinalizationRegistry<{ buffer: GPUBuffer; parts: number }>((owner) => {
+    if (--owner.parts === 0) this.destroy(owner.buffer);
+  });
 
   constructor(
     private readonly device: GPUDevice,
@@ -38,10 +41,10 @@ export class Pool {
         `a tensor of ${bytes} bytes is larger than the ${this.maxBufferBytes} bytes that a buffer of this adapter can have: split it along a dim`,
       );
     }
-    this.liveBytes += bytes;
-    this.liveBuffers++;
-    this.peakBytes = Math.max(this.peakBytes, this.liveBytes);
     const buffer = this.device.createBuffer({ size: bytes, usage });
+    this.liveBytes += bytes;
+    this.peakBytes = Math.max(this.peakBytes, this.liveBytes);
+    this.live.add(buffer);
     this.watched?.push(buffer);
     return buffer;
   }
@@ -60,7 +63,7 @@ export class Pool {
   forget(buffers: readonly GPUBuffer[]): void {
     if (buffers.length === 0) return;
     for (const buffer of buffers) this.destroy(buffer);
-    const alive = (buffer: GPUBuffer): boolean => !this.gone.has(buffer);
+    const alive = (buffer: GPUBuffer): boolean => this.live.has(buffer);
     for (const lists of [this.free, this.staging])
       for (const [size, list] of lists) lists.set(size, list.filter(alive));
     this.scratch = this.scratch.filter(alive);
@@ -79,9 +82,20 @@ export class Pool {
       this.short = true;
     }
     this.given += size;
-    const storage: Storage = { buffer, offset: 0, bytes };
+    const storage: Storage = { buffer, offset: 0, bytes, pool: this };
     this.owners.register(storage, buffer, storage);
     return storage;
+  }
+
+  /** Parts of one new buffer. It is destroyed once the Storage objects of all parts are collected. */
+  ownParts(bytes: number, parts: readonly { readonly offset: number; readonly bytes: number }[]): Storage[] {
+    const buffer = this.create(Math.ceil(bytes / 16) * 16, STORAGE);
+    const owner = { buffer, parts: parts.length };
+    return parts.map((part) => {
+      const storage: Storage = { buffer, ...part, pool: this, shared: true };
+      this.partOwners.register(storage, owner);
+      return storage;
+    });
   }
 
   /** Whether dropped tensors probably hold enough memory for a garbage collection. If so, the count restarts. */
@@ -99,24 +113,32 @@ export class Pool {
   }
 
   private release(buffer: GPUBuffer): void {
-    if (this.gone.has(buffer)) return;
+    if (!this.live.has(buffer)) return;
     const list = this.free.get(buffer.size);
     if (list) list.push(buffer);
     else this.free.set(buffer.size, [buffer]);
   }
 
-  /** A buffer that lives as long as the device (parameters of an optimiser, plan uniforms). */
+  /** A buffer that lives until it is destroyed (uniforms of a plan). */
   permanent(bytes: number, usage = STORAGE): GPUBuffer {
     return this.create(Math.ceil(bytes / 16) * 16, usage);
   }
 
   /** Destroys a permanent buffer. Submitted work may still use it. */
   destroy(buffer: GPUBuffer): void {
-    if (this.gone.has(buffer)) return;
-    this.gone.add(buffer);
+    if (!this.live.delete(buffer)) return;
     this.liveBytes -= buffer.size;
-    this.liveBuffers--;
     buffer.destroy();
+  }
+
+  /** Destroys everything. The pool is of no use afterwards. */
+  destroyAll(): void {
+    for (const buffer of [...this.live]) this.destroy(buffer);
+  }
+
+  /** Number of buffers that are alive. */
+  get liveBuffers(): number {
+    return this.live.size;
   }
 
   /** Distinct buffers for the temporaries of one plan. Plans run one after another, so all plans share them. */

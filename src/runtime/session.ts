@@ -1,5 +1,6 @@
 import type { CompileOptions } from "../compile/compile.ts";
 import { log } from "../graph/debug.ts";
+import { setOpenDevice } from "../graph/device-of.ts";
 import { ADAPTER_ROUTES, type Device, type InitOptions, openDevice } from "./device.ts";
 import { PlanCache } from "./plan-cache.ts";
 import { traceProcess } from "./trace.ts";
@@ -40,7 +41,10 @@ export const currentDevice = (): Device | undefined => session?.device;
 export const restart = (options: EngineOptions): Promise<Session> => (opening = start(options));
 
 async function start(init: EngineOptions): Promise<Session> {
+  const before = session?.device;
   session = undefined;
+  setOpenDevice(undefined);
+  await before?.close();
   const device = init.backend === "reference" ? undefined : await openDevice(init);
   await traceProcess();
   if (device) {
@@ -50,6 +54,7 @@ async function start(init: EngineOptions): Promise<Session> {
   else if (init.backend !== "reference")
     console.warn(`${ADAPTER_ROUTES}\nUsing the f64 reference interpreter on the CPU: right, but slow.`);
   const options = { fuse: init.fuse ?? true, memoryBudget: init.memoryBudget };
+  setOpenDevice(device?.pool);
   return (session = { device, plans: new PlanCache(), options });
 }
 

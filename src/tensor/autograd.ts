@@ -1,7 +1,8 @@
-import { pickNode, untracked, withRecording } from "../graph/build.ts";
+import { pickNode, untracked } from "../graph/build.ts";
 import { isFloat } from "../graph/dtype.ts";
 import { restoreGenerator, saveGenerator } from "../graph/generator.ts";
 import type { Node } from "../graph/node.ts";
+import { withRecording } from "../graph/recording.ts";
 import { sameShape, show } from "../graph/shape.ts";
 import { pickOp } from "../graph/structural.ts";
 import { full } from "../ops/constant.ts";

@@ -1,21 +1,32 @@
-import { noGrad, untracked } from "../graph/build.ts";
+import { untracked } from "../graph/build.ts";
+import { Node } from "../graph/node.ts";
+import { withRecording } from "../graph/recording.ts";
 import { explainNodes, type PlanReport, planNodes } from "../runtime/dry-run.ts";
 import { assignNode, flushNodes } from "../runtime/engine.ts";
-import type { Tensor } from "./tensor.ts";
+import { Tensor } from "./tensor.ts";
 
 // The engine's calls for tensors.
 
-const nodesOf = (tensors: readonly Tensor[]): Tensor["node"][] => tensors.map((t) => t.node);
+/** Tensors, one by one or in arrays. */
+export type Tensors = readonly (Tensor | readonly Tensor[])[];
+
+const nodesOf = (op: string, tensors: Tensors): Node[] =>
+  tensors.flat().map((t: Tensor | Node) => {
+    if (t instanceof Tensor) return t.node;
+    if (t instanceof Node) return t;
+    throw new TypeError(`${op}: expected tensors, got ${t === null ? "null" : typeof t}`);
+  });
 
 /**
- * Gives `target` (a leaf: parameter, moment or cache) a new value in place, at the next flush. Shapes and dtypes are equal.
+ * Gives `target` (a leaf: parameter, moment or cache) a new value in place, at the next flush.
  * Graphs built from now on read the new value; graphs built before read the old one.
+ * @throws unless the value has the shape and dtype of the target
  * @example assign(cache, writeAt(cache, keys, position)); await flush();
  */
 export const assign = (target: Tensor, value: Tensor): void => assignNode(target, value.node, target.requiresGrad);
 
 /** Computes `tensors`, which then own GPU buffers, all pending assigns and all pending 0-d values. Reads nothing back. */
-export const flush = (...tensors: readonly Tensor[]): Promise<void> => flushNodes(nodesOf(tensors));
+export const flush = (...tensors: Tensors): Promise<void> => flushNodes(nodesOf("flush", tensors));
 
 /**
  * Plans the computation of tensors without running it: number of kernels and pipelines, bytes of memory. Compiles no shader.
@@ -23,10 +34,10 @@ export const flush = (...tensors: readonly Tensor[]): Promise<void> => flushNode
  * @param what tensors, or one function that builds a tensor; its graph is built without gradients and dropped after planning
  * @example (await plan(loss))?.peakBytes
  */
-export function plan(...what: readonly Tensor[] | readonly [() => Tensor]): Promise<PlanReport | undefined> {
+export function plan(...what: Tensors | readonly [() => Tensor]): Promise<PlanReport | undefined> {
   const [build] = what;
-  const tensors = typeof build === "function" ? [noGrad(() => untracked(build))] : (what as readonly Tensor[]);
-  return planNodes(nodesOf(tensors));
+  const tensors = typeof build === "function" ? [withRecording(false, () => untracked(build))] : (what as Tensors);
+  return planNodes(nodesOf("plan", tensors));
 }
 
 /**
@@ -34,4 +45,4 @@ export function plan(...what: readonly Tensor[] | readonly [() => Tensor]): Prom
  * workgroups. The last line has the number of pipelines and bytes. Compiles and computes nothing.
  * @example console.log(await explain(x.matmul(w).gelu()))
  */
-export const explain = (...tensors: readonly Tensor[]): Promise<string> => explainNodes(nodesOf(tensors));
+export const explain = (...tensors: Tensors): Promise<string> => explainNodes(nodesOf("explain", tensors));

@@ -172,5 +172,5 @@ test("values read twice, and read while others are pending", async () => {
   const z = y.mul(2);
   const [a, b] = await Promise.all([y.data(), z.data()]);
   expect([...b]).toEqual([...a].map((v) => v * 2));
-  expect(await read(y.node)).toBe(await read(y.node));
+  expect(await read(y.node)).toEqual(await read(y.node));
 });

@@ -8,7 +8,7 @@ import type { Op } from "../../graph/op.ts";
 import { show } from "../../graph/shape.ts";
 import { castFacts, copyOp, pickOp } from "../../graph/structural.ts";
 import { loweringOf } from "../../lowering/index.ts";
-import { aliasOf } from "../expression/operand.ts";
+import { aliasOf, computes, passes } from "../expression/operand.ts";
 import { bytesOf } from "../expression/window.ts";
 import { lowerContext } from "./context.ts";
 import { splitNode } from "./split.ts";
@@ -186,15 +186,23 @@ class Expansion implements Expanded {
 
   /** Copies sources that the kernel overwrites but must not. */
   private writableSources(n: Node, src: readonly Node[], seq: number): Node[] {
-    return src.map((s, i) => (n.op.inPlace!.includes(i) && !this.mayOverwrite(s) ? this.copyOf(s, seq) : s));
+    return src.map((s, i) => {
+      if (!n.op.inPlace!.includes(i)) return s;
+      const base = aliasOf(s) ?? s;
+      const alone = src.every((other, j) => j === i || !fusedSources(other).has(base));
+      return !alone || !this.mayOverwrite(s, seq) ? this.copyOf(s, seq) : s;
+    });
   }
 
-  /** Only a leaf that this flush assigns may be overwritten, or an arena of such leaves, and only once. */
-  private mayOverwrite(s: Node): boolean {
+  /**
+   * Only a leaf that this flush assigns may be overwritten, or an arena of such leaves, only once, and only if nothing reads
+   * the old value later.
+   */
+  private mayOverwrite(s: Node, seq: number): boolean {
     const base = aliasOf(s);
     if (!base || this.overwritten.has(base)) return false;
-    if (base.op.arena) return base.src.every((p) => this.assigned.has(aliasOf(p) ?? p));
-    return base.realized && this.assigned.has(base);
+    const leaves = base.op.arena ? base.src.map((p) => aliasOf(p) ?? p) : [base];
+    return leaves.every((leaf) => leaf.realized && this.assigned.has(leaf) && !this.consumers.readAfter(leaf, seq));
   }
 
   /**
@@ -224,12 +232,13 @@ class Expansion implements Expanded {
 /** No kernel reads a value without elements. */
 const isEmpty = (n: Node): boolean => n.shape.includes(0);
 
-/** How often nodes of a graph are used, and by which node last. */
+/** How often nodes of a graph are used, and by which nodes. */
 class Consumers {
   private readonly counts = new Map<Node, number>();
   private readonly last = new Map<Node, Node>();
 
-  constructor({ order, roots }: Graph) {
+  constructor(private readonly graph: Graph) {
+    const { order, roots } = graph;
     for (const n of order)
       for (const s of n.src) {
         this.counts.set(s, this.count(s) + 1);
@@ -242,6 +251,41 @@ class Consumers {
     return this.counts.get(n) ?? 0;
   }
 
+  /**
+   * Whether work that runs after the node built at `seq` may read `leaf`. Fusion computes an op in the kernel of its consumer,
+   * and a kernel runs when its epilogue was built: so all that follows the leaf counts, but for a second kernel.
+   */
+  readAfter(leaf: Node, seq: number): boolean {
+    const seen = [new Set<Node>(), new Set<Node>()]; // by the number of kernels before
+    const stack = [{ node: leaf, kernels: 0 }];
+    for (let at = stack.pop(); at; at = stack.pop()) {
+      for (const next of this.users().get(at.node) ?? []) {
+        const time = this.graph.times?.get(next) ?? next.id;
+        const runs = (next.op.kind === "kernel" && !next.op.arena) || next.op.kind === "reduce";
+        if (time === seq || seen[at.kernels].has(next) || (runs && at.kernels > 0)) continue;
+        if (time > seq) return true;
+        seen[at.kernels].add(next);
+        stack.push({ node: next, kernels: runs ? 1 : at.kernels });
+      }
+    }
+    return false;
+  }
+
+  private usersOf?: Map<Node, Node[]>;
+
+  /** The consumers of every node. Only in-place kernels need them. */
+  private users(): ReadonlyMap<Node, readonly Node[]> {
+    if (this.usersOf) return this.usersOf;
+    this.usersOf = new Map();
+    for (const n of this.graph.order)
+      for (const s of n.src) {
+        const list = this.usersOf.get(s);
+        if (list) list.push(n);
+        else this.usersOf.set(s, [n]);
+      }
+    return this.usersOf;
+  }
+
   /** Names of the elementwise ops that follow `n` in a chain without other consumers. */
   elementwiseAfter(n: Node): string {
     const names: string[] = [];
@@ -252,6 +296,13 @@ class Consumers {
     }
     return names.join("+");
   }
+}
+
+/** `n`, and all that fused work may read to compute it. */
+function fusedSources(n: Node): ReadonlySet<Node> {
+  const seen = new Set<Node>([n]);
+  for (const at of seen) if (passes(at) || computes(at)) for (const s of at.src) seen.add(s);
+  return seen;
 }
 
 /** The node over other sources. */
