@@ -1,5 +1,6 @@
 import { suffix } from "./constant.ts";
 import { float, row } from "./elementwise.ts";
+import { isNanWgsl } from "./math.ts";
 import * as wgsl from "./wgsl.ts";
 
 // Hyperbolic functions and their inverses. Integers become f32. tanh is in unary.ts.
@@ -138,9 +139,9 @@ export const hypotenuse = row({
   let large = max(abs(a), abs(b));
   let ratio = min(abs(a), abs(b)) / large;
   var y = large * sqrt(1.0 + ratio * ratio);
-  y = select(y, a + b, !(abs(a) >= ${type}()) | !(abs(b) >= ${type}()));
-  y = select(y, ${wgsl.infinity(type)}, (abs(a) == ${wgsl.infinity(type)}) | (abs(b) == ${wgsl.infinity(type)}));
-  return select(y, ${type}(), large == ${type}());
+  y = select(y, ${type}(), large == ${type}());
+  y = select(y, a + b, ${isNanWgsl("a", type)} | ${isNanWgsl("b", type)});
+  return select(y, ${wgsl.infinity(type)}, (abs(a) == ${wgsl.infinity(type)}) | (abs(b) == ${wgsl.infinity(type)}));
 }`,
   ],
   js: (a, b) => Math.hypot(a, b),

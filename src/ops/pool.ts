@@ -1,3 +1,4 @@
+import { isFloat, lowest } from "../graph/dtype.ts";
 import type { Attrs } from "../graph/node.ts";
 import type { RefArray } from "../graph/op.ts";
 import { checkOptions } from "../graph/options.ts";
@@ -162,9 +163,23 @@ function poolDims(
 function maxPool(dims: number, input: Tensor, kernel: Spatial, options: MaxPoolOptions): Tensor | Pooled {
   const op = `maxPool${dims}d`;
   checkOptions(op, options, ["stride", "padding", "dilation", "ceilMode", "returnIndices"]);
-  const { x, restore } = batched(op, input, dims);
+  const { x, restore } = batched(op, input, dims, !options.returnIndices);
   const windows = poolDims(op, x, dims, kernel, options);
+  if (!isFloat(x.dtype)) return restore(largestIntegers(x, windows));
   return selected(x, restore, windows.counts, { dims: windows.dims }, options.returnIndices);
+}
+
+/** Integers are compared as integers: the kernel for positions reads f32. */
+function largestIntegers(x: Tensor, { dims, counts }: ReturnType<typeof poolDims>): Tensor {
+  const pads = dims.map(({ kernel, stride, padding, dilation }, d): [number, number] => [
+    padding,
+    (counts[d] - 1) * stride + dilation * (kernel - 1) + 1 - padding - x.shape[d + 2],
+  ]);
+  const [kernels, strides, dilations] = (["kernel", "stride", "dilation"] as const).map((key) =>
+    dims.map((w) => w[key]),
+  );
+  const patches = unfoldAll(padSpatial(x, pads, lowest(x.dtype)), kernels, strides, dilations);
+  return patches.amax(dims.map((_, d) => 2 + dims.length + d));
 }
 
 function selected(

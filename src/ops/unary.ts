@@ -1,7 +1,8 @@
 import { checkValue, isFloat, isFloatType } from "../graph/dtype.ts";
+import { checkOptions } from "../graph/options.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { full, suffix } from "./constant.ts";
-import { cast, float, mul, numeric, type Operand, pow, row, where } from "./elementwise.ts";
+import { cast, float, maximum, minimum, mul, numeric, type Operand, pow, row, where } from "./elementwise.ts";
 import * as math from "./math.ts";
 
 // Elementwise ops of one operand.
@@ -96,10 +97,18 @@ const clampTo = row({
 /**
  * Limits x to [min, max]; max where min > max. A limit that is not whole makes integers float, as in arithmetic. An infinite
  * limit is no limit unless it excludes everything (min = Infinity). As in torch, one limit of NaN counts as none, while with
- * two limits NaN gives NaN.
+ * two limits NaN gives NaN. Limits that are tensors broadcast; where they are NaN, so is the result.
+ * @throws on an unknown option.
  */
-export function clamp(x: Tensor, limits: { min?: number; max?: number }): Tensor {
+export function clamp(x: Tensor, limits: { min?: Operand; max?: Operand }): Tensor {
+  if (typeof limits !== "object" || "node" in limits)
+    throw new TypeError("clamp: expected limits { min, max }, as in x.clamp({ min: 0 })");
+  checkOptions("clamp", limits, ["min", "max"]);
   const { min, max } = limits;
+  if (typeof min === "object" || typeof max === "object") {
+    const least = min === undefined ? x : maximum(x, min);
+    return max === undefined ? least : minimum(least, max);
+  }
   if (min !== undefined && max !== undefined && (Number.isNaN(min) || Number.isNaN(max))) return mul(x, NaN);
   const low = min === undefined || Number.isNaN(min) ? -Infinity : min;
   const high = max === undefined || Number.isNaN(max) ? Infinity : max;

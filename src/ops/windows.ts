@@ -22,13 +22,19 @@ export function perDim(op: string, what: string, value: Spatial, dims: number, l
 
 const letters = ["L", "H, W", "D, H, W"];
 
-/** Adds the batch dim that an input may lack. @throws unless x is float, with `dims` spatial dims. */
-export function batched(op: string, x: Tensor, dims: number): { x: Tensor; restore: (y: Tensor) => Tensor } {
+/** Adds the batch dim that an input may lack. @throws unless x is float (or `integers` are allowed), with `dims` spatial dims. */
+export function batched(
+  op: string,
+  x: Tensor,
+  dims: number,
+  integers = false,
+): { x: Tensor; restore: (y: Tensor) => Tensor } {
   if (x.ndim !== dims + 2 && x.ndim !== dims + 1)
     throw new Error(
       `${op}: input must be [N, C, ${letters[dims - 1]}] or [C, ${letters[dims - 1]}], got ${show(x.shape)}`,
     );
-  if (!isFloat(x.dtype)) throw new TypeError(`${op}: input ${show(x.shape)} is ${x.dtype}: cast it with float()`);
+  if (!isFloat(x.dtype) && !(integers && x.dtype !== "bool"))
+    throw new TypeError(`${op}: input ${show(x.shape)} is ${x.dtype}: cast it with float()`);
   if (x.ndim === dims + 2) return { x, restore: (y) => y };
   return { x: x.unsqueeze(0), restore: (y) => y.squeeze(0) };
 }

@@ -1,5 +1,5 @@
 import { composed } from "../graph/compose.ts";
-import type { DType } from "../graph/dtype.ts";
+import { castValue, type DType } from "../graph/dtype.ts";
 import { add, affine, constant, type Index, scale, type ViewIndex, variable } from "../graph/index-map.ts";
 import { Node } from "../graph/node.ts";
 import type { RefArray } from "../graph/op.ts";
@@ -41,10 +41,14 @@ export function evaluate(nodes: readonly Node[]): void {
     }
   }
   for (const node of nodes) {
-    node.host ??= contiguous(values.get(node) as View).data;
+    node.host ??= rounded(contiguous(values.get(node) as View));
     node.forgetSources();
   }
 }
+
+/** A result as its dtype holds it: halves are rounded, as the device stores them. Other floats stay in f64. */
+const rounded = ({ data, dtype }: RefArray): Float64Array =>
+  dtype === "f16" ? data.map((x) => castValue(x, "f16")) : data;
 
 /** The nodes to compute, sources first, and the number of uses of each. Being a root counts as one use. */
 function schedule(roots: readonly Node[]): { order: Node[]; uses: Map<Node, number> } {

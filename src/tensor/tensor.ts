@@ -197,8 +197,8 @@ export class Tensor {
   quickGelu(): Tensor { return un.quickGelu(this); }
   /** log(1 + exp(this)), without overflow. */
   softplus(): Tensor { return un.softplus(this); }
-  /** Limits values to [min, max]: `x.clamp({ min: 0 })`. The gradient is 0 outside. */
-  clamp(limits: { min?: number; max?: number }): Tensor { return un.clamp(this, limits); }
+  /** Limits values to [min, max], numbers or tensors: `x.clamp({ min: 0 })`. NaN stays. The gradient is 0 outside. */
+  clamp(limits: { min?: Operand; max?: Operand }): Tensor { return un.clamp(this, limits); }
   /** bool: this == b. */
   eq(b: Operand): Tensor { return ew.eq(this, b); }
   /** bool: this != b. */

@@ -39,16 +39,6 @@ const groups: readonly Group[] = [
       logical: logical_xor_bool logical_xor_f32 logical_xor_i32`,
   },
   {
-    kind: "ops",
-    issue: 12,
-    why: "numbers",
-    names: `
-      amax_amin_grad: amax_nan amin_nan
-      arg_special: argmax_nan argmax_nan_flat argmin_nan argmin_nan_flat
-      max_min_special: max_nan min_nan
-      reduce_special: amax amin amax_long`,
-  },
-  {
     kind: "nn",
     issue: 12,
     why: "missing",
