@@ -51,8 +51,27 @@ export {
   type RpropOptions,
 } from "./adaptive.ts";
 export { type AttendOptions, MultiheadAttention, type MultiheadAttentionOptions } from "./attention.ts";
+export {
+  BatchNorm1d,
+  BatchNorm2d,
+  BatchNorm3d,
+  InstanceNorm1d,
+  InstanceNorm2d,
+  InstanceNorm3d,
+  type RunningNormOptions,
+} from "./batch-norm.ts";
 export { ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential } from "./containers.ts";
-export { Conv2d, type Conv2dOptions } from "./convolution.ts";
+export {
+  Conv1d,
+  Conv2d,
+  Conv3d,
+  type ConvLayerOptions,
+  type ConvLayerOptions as Conv2dOptions,
+  ConvTranspose1d,
+  ConvTranspose2d,
+  ConvTranspose3d,
+  type ConvTransposeLayerOptions,
+} from "./convolution.ts";
 export { EMA } from "./ema.ts";
 export { Embedding, EmbeddingBag } from "./embedding.ts";
 export {
@@ -133,6 +152,24 @@ export {
   type ParameterGroup,
 } from "./optimizer.ts";
 export { loadParameter, parameter, setParameter } from "./parameter.ts";
+export {
+  AdaptiveAvgPool1d,
+  AdaptiveAvgPool2d,
+  AdaptiveAvgPool3d,
+  AdaptiveMaxPool1d,
+  AdaptiveMaxPool2d,
+  AdaptiveMaxPool3d,
+  AvgPool1d,
+  AvgPool2d,
+  AvgPool3d,
+  MaxPool1d,
+  MaxPool2d,
+  MaxPool3d,
+  type MaxPoolLayerOptions,
+  PixelShuffle,
+  PixelUnshuffle,
+  Upsample,
+} from "./pooling.ts";
 export {
   dequantize,
   type QuantFormat,

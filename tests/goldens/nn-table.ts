@@ -76,6 +76,9 @@ const convolution = (type: new (...args: any[]) => nn.Module, extra: readonly st
     ["stride", "padding", "dilation", "groups", "bias", ...extra],
   );
 
+const running = (type: new (...args: any[]) => nn.Module): Known =>
+  known(type, ["num_features"], ["eps", "momentum", "affine", "track_running_stats"]);
+
 const layerOptions = [
   "dim_feedforward",
   "dropout",
@@ -86,10 +89,26 @@ const layerOptions = [
   "bias",
 ] as const;
 
+/** "Conv2d(2,4,3,padding=1)" as a module: positions, then options. */
+function parseLayer(text: string): nn.Layer {
+  const [, name, list = ""] = /^(\w+)(?:\((.*)\))?$/.exec(text)!;
+  const args = list.split(",").filter(Boolean);
+  const options = args.filter((arg) => arg.includes("=")).map((arg) => arg.split("="));
+  const given: unknown[] = args.filter((arg) => !arg.includes("=")).map(Number);
+  if (options.length) given.push(camelKeys(Object.fromEntries(options.map(([key, value]) => [key, Number(value)]))));
+  return new (nn as any)[name](...given);
+}
+
 /** Modules by torch's name. */
 const modules: Readonly<Record<string, Known>> = {
+  BatchNorm1d: running(nn.BatchNorm1d),
+  BatchNorm2d: running(nn.BatchNorm2d),
   Bilinear: known(nn.Bilinear, ["in1_features", "in2_features", "out_features"], ["bias"]),
-  Conv2d: convolution(nn.Conv2d, []),
+  Conv1d: convolution(nn.Conv1d),
+  Conv2d: convolution(nn.Conv2d),
+  Conv3d: convolution(nn.Conv3d),
+  ConvTranspose1d: convolution(nn.ConvTranspose1d, ["output_padding"]),
+  ConvTranspose2d: convolution(nn.ConvTranspose2d, ["output_padding"]),
   Embedding: known(nn.Embedding, ["num_embeddings", "embedding_dim"], ["padding_idx"]),
   EmbeddingBag: known(
     nn.EmbeddingBag,
@@ -100,6 +119,7 @@ const modules: Readonly<Record<string, Known>> = {
   GroupNorm: known(nn.GroupNorm, ["num_groups", "num_channels"], ["eps", "affine"]),
   GRU: recurrent(nn.GRU),
   GRUCell: cell(nn.GRUCell),
+  InstanceNorm2d: running(nn.InstanceNorm2d),
   LayerNorm: known(nn.LayerNorm, ["normalized_shape", "eps"], []),
   Linear: known(nn.Linear, ["in_features", "out_features"], ["bias"]),
   LSTM: recurrent(nn.LSTM, ["proj_size"]),
@@ -117,6 +137,15 @@ const modules: Readonly<Record<string, Known>> = {
   PReLU: known(nn.PReLU, ["num_parameters"], []),
   RNN: recurrent(nn.RNN, ["nonlinearity"]),
   RNNCell: cell(nn.RNNCell, ["nonlinearity"]),
+  Sequential: {
+    keys: ["layers"],
+    make: ({ layers }) => new nn.Sequential(...layers.map(parseLayer)),
+    call: (module: nn.Sequential, { x }, { dropout }) => {
+      for (const layer of module.modules())
+        if (layer instanceof nn.Dropout && dropout !== undefined) Object.assign(layer, { p: dropout });
+      return { out: module.forward(x) };
+    },
+  },
   Transformer: {
     keys: ["d_model", "nhead", "num_encoder_layers", "num_decoder_layers", ...layerOptions],
     make: (config) => new nn.Transformer(camelKeys(config)),
