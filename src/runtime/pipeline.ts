@@ -17,6 +17,12 @@ export interface Pipeline {
   readonly layout: GPUBindGroupLayout;
 }
 
+/** The layouts that kernels with the same kinds of bindings share. */
+interface Layouts {
+  readonly group: GPUBindGroupLayout;
+  readonly pipeline: GPUPipelineLayout;
+}
+
 /** The methods of `Device` that compilation needs. */
 interface Compiler {
   readonly gpu: GPUDevice;
@@ -33,7 +39,7 @@ const BUFFER_TYPE: Record<BindingKind, GPUBufferBindingType> = {
 /** Compiled kernels by their WGSL. Equal WGSL is compiled once, in parallel with the rest of its plan. */
 export class PipelineCache {
   private readonly pipelines = new Map<string, Promise<Pipeline>>();
-  private readonly layouts = new Map<string, GPUBindGroupLayout>();
+  private readonly layouts = new Map<string, Layouts>();
 
   constructor(private readonly device: Compiler) {}
 
@@ -59,16 +65,16 @@ export class PipelineCache {
     let pipeline: Promise<GPUComputePipeline> | undefined;
     try {
       const layout = await this.device.guard(() => {
-        const groupLayout = this.layoutFor(kinds);
+        const { group, pipeline: layout } = this.layoutsFor(kinds);
         module = gpu.createShaderModule({ code, label });
         const descriptor = {
           label,
-          layout: gpu.createPipelineLayout({ bindGroupLayouts: [groupLayout] }),
+          layout,
           compute: { module, entryPoint: "main" },
         };
         pipeline = this.device.wait(() => gpu.createComputePipelineAsync(descriptor));
         pipeline.catch(() => undefined); // a faulty module is reported by the guard
-        return groupLayout;
+        return group;
       });
       return { pipeline: await pipeline!, layout };
     } catch (error) {
@@ -79,20 +85,21 @@ export class PipelineCache {
   }
 
   /** Layouts are explicit: a specialised kernel may ignore a binding that its bind group still holds. */
-  private layoutFor(kinds: readonly BindingKind[]): GPUBindGroupLayout {
+  private layoutsFor(kinds: readonly BindingKind[]): Layouts {
     const key = kinds.join();
-    let layout = this.layouts.get(key);
-    if (!layout) {
-      layout = this.device.gpu.createBindGroupLayout({
+    let known = this.layouts.get(key);
+    if (!known) {
+      const group = this.device.gpu.createBindGroupLayout({
         entries: kinds.map((kind, binding) => ({
           binding,
           visibility: 4, // GPUShaderStage.COMPUTE
           buffer: { type: BUFFER_TYPE[kind] },
         })),
       });
-      this.layouts.set(key, layout);
+      known = { group, pipeline: this.device.gpu.createPipelineLayout({ bindGroupLayouts: [group] }) };
+      this.layouts.set(key, known);
     }
-    return layout;
+    return known;
   }
 }
 

@@ -42,6 +42,17 @@ describe("template", () => {
     expect(() => specialize(code, { params: { T: "f32; fn x() {}" } })).toThrow(/T: alias/);
   });
 
+  test("keeps no values of one call for the next, and reports a mistake each time", () => {
+    const file = "const N: u32 = 1u; // param\nalias T = f32; // param\n";
+    expect(specialize(file, { params: { N: 2 } })).toContain("const N: u32 = 2u;");
+    expect(specialize(file, { params: { T: "u32" } })).toBe("const N: u32 = 1u; // param\nalias T = u32;\n");
+    const gap = "@group(0) @binding(1) var<uniform> dims: vec4u;";
+    for (let i = 0; i < 2; i++) {
+      expect(() => specialize(file, { params: { N: -1 } })).toThrow(/param N: u32 does not hold -1/);
+      expect(() => bindings(gap)).toThrow(/binding 0 is missing/);
+    }
+  });
+
   test("changes nothing when nothing is given", () => {
     expect(specialize(code, {})).toBe(code);
   });

@@ -16,10 +16,28 @@ const BINDING =
 
 /** The code with blanks in the place of its comments. */
 export const withoutComments = (code: string): string =>
-  code.replace(/\/\/.*|\/\*[\s\S]*?\*\//g, (comment) => comment.replace(/.+/g, (line) => " ".repeat(line.length)));
+  code.replace(/\/\/.*|\/\*[\s\S]*?\*\//g, (comment) =>
+    comment.includes("\n") ? comment.replace(/.+/g, (line) => " ".repeat(line.length)) : " ".repeat(comment.length),
+  );
 
-/** The bindings of a kernel in order of their numbers. */
-export function bindings(code: string): Binding[] {
+const KEPT = 256; // results that `once` keeps: more than there are kernel files
+
+/** `parse`, which remembers its results: plans specialise the same few files again and again. */
+function once<T>(parse: (code: string) => T): (code: string) => T {
+  const known = new Map<string, T>();
+  return (code) => {
+    let result = known.get(code);
+    if (result === undefined) {
+      result = parse(code);
+      if (known.size >= KEPT) known.clear();
+      known.set(code, result);
+    }
+    return result;
+  };
+}
+
+/** The bindings of a kernel in order of their numbers. @throws unless they are numbered from 0 without gaps. */
+export const bindings: (code: string) => readonly Binding[] = once((code) => {
   const list = [...withoutComments(code).matchAll(BINDING)].map((m): Binding => {
     const kind = m[3] === "uniform" ? "uniform" : m[4] === "read_write" ? "read_write" : "read";
     return { index: Number(m[1] ?? m[2]), name: m[5], kind };
@@ -32,23 +50,40 @@ export function bindings(code: string): Binding[] {
       );
   });
   return list;
+});
+
+interface Declarations {
+  readonly params: ReadonlyMap<string, { readonly type: string; readonly value: string }>;
+  readonly hooks: ReadonlySet<string>;
 }
 
 /** The parameters of a template, with types and defaults, and its hooks. */
-export function declarations(code: string): {
-  params: Map<string, { type: string; value: string }>;
-  hooks: Set<string>;
-} {
+export const declarations: (code: string) => Declarations = once((code) => {
   const params = new Map<string, { type: string; value: string }>();
   const hooks = new Set<string>();
-  for (const line of code.split("\n")) {
-    const param = PARAM.exec(line);
-    if (param) params.set(param[1] ?? param[3], { type: param[2] ?? "alias", value: param[4].trim() });
-    const hook = HOOK.exec(line);
-    if (hook) hooks.add(hook[1]);
+  for (const { param, hook, type, value } of linesOf(code)) {
+    if (param !== undefined) params.set(param, { type, value });
+    if (hook !== undefined) hooks.add(hook);
   }
   return { params, hooks };
+});
+
+/** A line of a template, and the parameter or the hook that it declares. */
+interface Line {
+  readonly text: string;
+  readonly param?: string;
+  readonly hook?: string;
+  /** Type of the parameter; "alias" if it is a type. */
+  readonly type: string;
+  readonly value: string;
 }
+
+const linesOf: (code: string) => readonly Line[] = once((code) =>
+  code.split("\n").map((text): Line => {
+    const [, constant, type = "alias", alias, value = ""] = PARAM.exec(text) ?? [];
+    return { text, param: constant ?? alias, hook: HOOK.exec(text)?.[1], type, value: value.trim() };
+  }),
+);
 
 /** The template with these parameters and hook bodies. @throws unless every name exists and every value fits its type. */
 export function specialize(
@@ -66,24 +101,19 @@ export function specialize(
   }
   const out: string[] = directives ? [directives] : [];
   let depth = 0; // of braces, inside the old body of a replaced hook
-  for (const full of code.split("\n")) {
-    let line = full;
+  for (const { text, param, hook, type } of linesOf(code)) {
     if (depth > 0) {
       let end: number;
-      ({ depth, end } = endOfBody(line, depth));
-      if (depth > 0) continue;
-      line = line.slice(end);
-    }
-    const param = PARAM.exec(line);
-    const name = param ? (param[1] ?? param[3]) : HOOK.exec(line)?.[1];
-    if (param && name !== undefined && name in params) {
-      const value = literal(name, param[2] ?? "alias", params[name]);
-      out.push(param[2] ? `const ${name}: ${param[2]} = ${value};` : `alias ${name} = ${value};`);
-    } else if (!param && name !== undefined && name in hooks) {
-      out.push(line, hooks[name]);
+      ({ depth, end } = endOfBody(text, depth));
+      if (depth === 0) out.push(text.slice(end)); // from the brace on: no declaration
+    } else if (param !== undefined && param in params) {
+      const value = literal(param, type, params[param]);
+      out.push(type === "alias" ? `alias ${param} = ${value};` : `const ${param}: ${type} = ${value};`);
+    } else if (hook !== undefined && hook in hooks) {
+      out.push(text, hooks[hook]);
       depth = 1;
     } else {
-      out.push(line);
+      out.push(text);
     }
   }
   let next = bindings(code).length;
