@@ -12,6 +12,8 @@ import attention_merge from "./attention/attention_merge.wgsl";
 import attention_stats from "./attention/attention_stats.wgsl";
 import attention_tiled from "./attention/attention_tiled.wgsl";
 import cholesky from "./factor/cholesky.wgsl";
+import conv from "./conv/conv.wgsl";
+import conv_weight from "./conv/conv_weight.wgsl";
 import cross_entropy from "./rows/cross_entropy.wgsl";
 import cross_entropy_backward from "./rows/cross_entropy_backward.wgsl";
 import eigh from "./factor/eigh.wgsl";
@@ -66,6 +68,8 @@ export const { addKernel, kernelSource, kernelPlace, kernelNames } = kernelRegis
   attention_stats,
   attention_tiled,
   cholesky,
+  conv,
+  conv_weight,
   cross_entropy,
   cross_entropy_backward,
   eigh,

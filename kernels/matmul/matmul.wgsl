@@ -40,15 +40,17 @@ struct Dims {
 @group(0) @binding(2) var<storage, read> b: array<B>;
 @group(0) @binding(3) var<storage, read_write> c: array<C>;
 
+// shared: tile_shape
 const HALF: u32 = min(TM, 16u); // rows of an array of sums: not every driver unrolls loops of more than 16
-const BLOCK: u32 = 64u; // products that are added up before they join the total
-const FEW: bool = TM == 4u && B_VEC == 1u; // loads along k leave time to add up four blocks apart
 const WIDE: u32 = min(KS, 4u); // k that are added up before they join the sums
 const CHUNKS: u32 = TM * KS / 4u; // vec4f of A per iteration
 const T: u32 = (CHUNKS + SG - 1u) / SG; // chunks per lane: lane, lane + SG, …
 const ROWS: u32 = select(1u, 4u, A_VEC == 2u); // a chunk is ROWS x DEPTH values of A
 const DEPTH: u32 = 4u / ROWS;
 const CHUNK_ROWS: u32 = TM / ROWS; // chunk = k / DEPTH * CHUNK_ROWS + row / ROWS
+// end shared
+const BLOCK: u32 = 64u; // products that are added up before they join the total
+const FEW: bool = TM == 4u && B_VEC == 1u; // loads along k leave time to add up four blocks apart
 
 // shared: epilogue
 // Four columns of C at `i` = batch, row, first column, with the elementwise ops that follow. Columns from N on are dropped.
@@ -112,6 +114,7 @@ fn load_b(columns: vec4u, k: u32, end: u32) -> vec4f {
   return v;
 }
 
+// shared: tile_sums
 // The chunk with row `r` of the tile and `k` of the iteration, from the lane that holds it.
 fn spread(va: ptr<function, array<vec4f, T>>, k: u32, r: u32) -> vec4f {
   let chunk = k / DEPTH * CHUNK_ROWS + r / ROWS;
@@ -134,6 +137,7 @@ fn accumulate(sums: ptr<function, array<vec4f, HALF>>, first: u32, va: ptr<funct
     }
   }
 }
+// end shared
 
 @compute @workgroup_size(SG)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {

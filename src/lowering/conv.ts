@@ -1,6 +1,7 @@
-import type { Lower } from "../graph/kernel-call.ts";
-import { numel } from "../graph/shape.ts";
-import { grid2d } from "./grid.ts";
+import type { Candidate, KernelCall, Lower, LowerContext } from "../graph/kernel-call.ts";
+import type { Attrs } from "../graph/node.ts";
+import { numel, type Shape } from "../graph/shape.ts";
+import { busyGroups, columnStore, grid2d, STORE_4, sumParts } from "./grid.ts";
 
 /** Three spatial dims, of which an op of fewer dims has the last ones. */
 const three = (list: readonly number[], fill: number): number[] => [
@@ -34,4 +35,110 @@ export const lowerMaxPool: Lower = (node, cx) => {
       grid: grid2d(Math.ceil(total / WG)),
     },
   ];
+};
+
+/** Rows of a tile of conv.wgsl and conv_weight.wgsl. */
+interface Tile extends Candidate {
+  readonly rows: number;
+}
+
+/** A convolution without padding as its kernels see it: three spatial dims, and distances between elements of x. */
+interface Geometry {
+  readonly groups: number;
+  readonly channels: number;
+  readonly kernel: readonly number[];
+  readonly windows: readonly number[];
+  readonly plane: number;
+  /** Words `tap0` to `tap2`, and `step0` to `step2`. */
+  readonly taps: readonly number[];
+  readonly steps: readonly number[];
+}
+
+function geometryOf(x: Shape, kernel: Shape, windows: Shape, attrs: Attrs): Geometry {
+  const { groups, stride, dilation } = attrs as { groups: number; stride: number[]; dilation: number[] };
+  const spatial = three(x.slice(2), 1);
+  const apart = [spatial[1] * spatial[2], spatial[2], 1];
+  const times = (list: readonly number[]): number[] => three(list, 1).map((n, d) => n * apart[d]);
+  return {
+    groups,
+    channels: x[1] / groups,
+    kernel: three(kernel, 1),
+    windows: three(windows, 1),
+    plane: numel(spatial),
+    taps: times(dilation),
+    steps: times(stride),
+  };
+}
+
+/** Whether the kernels with tiles of subgroups pay. GPUs multiply unfolded windows in matmul_workgroup.wgsl. */
+const tiled = ({ device }: LowerContext, { channels }: Geometry): boolean =>
+  device.subgroupSize > 0 && device.kind === "software" && channels > 1;
+
+const heights = (M: number): Tile[] =>
+  [16, 8, 32, 4].filter((rows) => rows === 4 || rows < 2 * M).map((rows) => ({ rows }));
+
+/** (x [N, C, ...spatial], w [O, C / groups, ...kernel]), attrs { stride, dilation, groups } -> y [N, O, ...windows]. */
+export const lowerConvWindows: Lower = (node, cx) => {
+  const [x, w] = node.src.map((s) => s.shape);
+  const geometry = geometryOf(x, w.slice(2), node.shape.slice(2), node.attrs);
+  if (!tiled(cx, geometry)) return undefined;
+  const { groups, channels, kernel, windows, plane, taps, steps } = geometry;
+  const SG = cx.device.subgroupSize;
+  const [M, N] = [w[0] / groups, numel(windows)];
+  const batches = x[0] * groups;
+  if (N * batches === 0) return [];
+  const { rows } = cx.choose("conv", { M, N, channels, taps: numel(kernel), batches }, heights(M));
+  const rowTiles = Math.ceil(M / rows);
+  const tiles = rowTiles * Math.ceil(N / (4 * SG));
+  const vectors = N % 4 === 0;
+  return [
+    {
+      kernel: "conv",
+      params: { SG, TM: rows, C_GUARD: Number(channels % 4 !== 0), C: vectors ? "vec4f" : "f32" },
+      reads: vectors ? { hooks: { store: STORE_4 } } : undefined,
+      dims: [
+        ...[M, N, channels, numel(kernel), groups, batches, rowTiles, tiles, plane, kernel[1], kernel[2]],
+        ...[...taps, windows[1], windows[2], ...steps],
+      ],
+      bind: [cx.operand(1).buffer, cx.operand(0).buffer, cx.output()],
+      grid: grid2d(tiles * batches),
+      epilogue: { shape: [batches, M, N], type: "vec4f", store: columnStore(N) },
+      compileMs: 250,
+      flops: 2 * batches * M * N * channels * numel(kernel),
+    },
+  ];
+};
+
+/** (x [N, C, ...spatial], g [N, O, ...windows]), attrs { stride, dilation, groups, kernel } -> dw [O, C / groups, ...kernel]. */
+export const lowerConvWeight: Lower = (node, cx) => {
+  const [x, g] = node.src.map((s) => s.shape);
+  const geometry = geometryOf(x, node.attrs.kernel as Shape, g.slice(2), node.attrs);
+  if (!tiled(cx, geometry)) return undefined;
+  const { groups, channels, kernel, windows, plane, taps, steps } = geometry;
+  const SG = cx.device.subgroupSize;
+  const [M, N] = [g[1] / groups, channels * numel(kernel)];
+  const samples = x[0];
+  const { rows } = cx.choose("conv_weight", { M, N, windows: numel(windows), samples, groups }, heights(M));
+  const rowTiles = Math.ceil(M / rows);
+  const tiles = rowTiles * Math.ceil(N / (4 * SG));
+  const wanted = Math.min(samples, Math.ceil(busyGroups(cx.device) / (tiles * groups)));
+  const perSlice = Math.ceil(samples / wanted);
+  const slices = Math.ceil(samples / perSlice);
+  const out = slices > 1 ? cx.temp(4 * slices * groups * M * N) : cx.output();
+  const vectors = N % 4 === 0;
+  const main: KernelCall = {
+    kernel: "conv_weight",
+    params: { SG, TM: rows, GUARD: Number(windows[2] % 4 !== 0), C: vectors ? "vec4f" : "f32" },
+    reads: vectors ? { hooks: { store: STORE_4 } } : undefined,
+    dims: [
+      ...[M, N, channels, numel(kernel), groups, samples, rowTiles, tiles, perSlice, slices, plane],
+      ...[kernel[1], kernel[2], ...taps, ...windows, ...steps],
+    ],
+    bind: [cx.operand(1).buffer, cx.operand(0).buffer, out],
+    grid: grid2d(tiles * groups * slices),
+    compileMs: 250,
+    flops: 2 * samples * groups * M * N * numel(windows),
+  };
+  if (slices > 1) return [main, sumParts(out, cx.output(), slices, groups * M, N)];
+  return [{ ...main, epilogue: { shape: [groups, M, N], type: "vec4f", store: columnStore(N) } }];
 };

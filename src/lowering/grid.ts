@@ -19,6 +19,9 @@ export function busyGroups(device: DeviceInfo): number {
 export const columnStore = (N: number): KernelStore | undefined =>
   N % 4 === 0 ? { at: "at / 4u", inside: "column < dims.N" } : undefined;
 
+/** Body of `fn store` where rows of C are whole vec4f. */
+export const STORE_4 = "if (column < dims.N) { c[at / 4u] = value; }";
+
 /** out [rows, N] = the sum of parts [count, rows, N] over its first dim. */
 export function sumParts(parts: BufferRef, out: BufferRef, count: number, rows: number, N: number): KernelCall {
   const WIDTH = N % 4 === 0 ? 4 : 1;

@@ -1,7 +1,7 @@
 import type { Lower } from "../graph/kernel-call.ts";
 import { lowerAttention, lowerAttentionBackward } from "./attention.ts";
 import { lowerWriteAt, lowerWriteInt8 } from "./cache-write.ts";
-import { lowerMaxPool } from "./conv.ts";
+import { lowerConvWeight, lowerConvWindows, lowerMaxPool } from "./conv.ts";
 import { lowerCholesky, lowerEigh, lowerLu, lowerOrthogonalColumns, lowerQr, lowerTriangularSolve } from "./factor.ts";
 import { lowerIndexAdd, lowerIndexSum, lowerLastWriter, lowerScatterAdd, lowerScatterReduce } from "./gather.ts";
 import { lowerCrossEntropy, lowerCrossEntropyBackward } from "./loss.ts";
@@ -32,6 +32,8 @@ const table = new Map<string, Lower>(
     attention: lowerAttention,
     attention_backward: lowerAttentionBackward,
     cholesky: lowerCholesky,
+    conv_weight_windows: lowerConvWeight,
+    conv_windows: lowerConvWindows,
     cross_entropy: lowerCrossEntropy,
     cross_entropy_backward: lowerCrossEntropyBackward,
     cumsum: lowerCumsum,

@@ -3,7 +3,7 @@ import type { BufferRef, KernelCall, Lower, LowerContext } from "../graph/kernel
 import type { Node } from "../graph/node.ts";
 import { numel } from "../graph/shape.ts";
 import { F32, halfReader, inputPrologue, mergeReads, type Reader, type Reading, reading } from "./formats.ts";
-import { busyGroups, columnStore, grid2d, MAX_GROUPS, sumParts } from "./grid.ts";
+import { busyGroups, columnStore, grid2d, MAX_GROUPS, STORE_4, sumParts } from "./grid.ts";
 import { type Matrix, matrixOf, mergeBatch, offsetAt, type VectorLoads, vectorLoads } from "./matrix.ts";
 import { matrixParams } from "./matrix-units.ts";
 import { SHARED_K, subgroupsOf, type Tile, tilesFor, workgroupParams } from "./tiles.ts";
@@ -274,9 +274,6 @@ function fewRowCandidates(device: DeviceInfo, M: number): FewRows[] {
   if (device.kind !== "software") return [...alongK, alongN];
   return M > 1 ? [alongN, ...alongK] : [alongK[1], alongK[0], alongK[2], alongN];
 }
-
-/** Body of `fn store` where rows of C are whole vec4f. */
-const STORE_4 = "if (column < dims.N) { c[at / 4u] = value; }";
 
 const readerOf = (operand: Node, name: string, vec: boolean): Reader =>
   operand.dtype === "f16" ? halfReader(name, vec) : F32;

@@ -7,6 +7,7 @@ import { full } from "./constant.ts";
 import { defineOp } from "./define.ts";
 import { fold } from "./movement.ts";
 import { pad } from "./pad.ts";
+import { splitRows } from "./split.ts";
 import { batched, padSpatial, perDim, type Spatial, unfoldAll, windowCount } from "./windows.ts";
 
 export interface ConvOptions {
@@ -33,13 +34,16 @@ export interface ConvTransposeOptions {
   groups?: number;
 }
 
-/** Of a convolution, per spatial dim. */
-export interface ConvAttrs extends Attrs {
+/** Of a convolution without padding, per spatial dim. */
+interface WindowAttrs extends Attrs {
   readonly stride: readonly number[];
-  /** Zeros before and after. */
-  readonly padding: readonly (readonly [number, number])[];
   readonly dilation: readonly number[];
   readonly groups: number;
+}
+
+interface ConvAttrs extends WindowAttrs {
+  /** Zeros before and after. */
+  readonly padding: readonly (readonly [number, number])[];
 }
 
 // A convolution is linear in its input and in its weight. The derivatives of y = conv(x, w) are
@@ -48,8 +52,8 @@ export interface ConvAttrs extends Attrs {
 // Shapes: x [N, C, ...spatial], w [O, C / groups, ...kernel], y and g [N, O, ...windows].
 
 /** Windows of x as columns: [groups, N * windows, K], with K = C / groups * kernel. Channels come last if they fill a vec4f. */
-function columnsOf(x: Tensor, kernel: Shape, { stride, padding, dilation, groups }: ConvAttrs): Tensor {
-  const patches = unfoldAll(padSpatial(x, padding), kernel, stride, dilation); // [N, C, ...windows, ...kernel]
+function columnsOf(x: Tensor, kernel: Shape, { stride, dilation, groups }: WindowAttrs): Tensor {
+  const patches = unfoldAll(x, kernel, stride, dilation); // [N, C, ...windows, ...kernel]
   const [N, C] = x.shape;
   const dims = kernel.length;
   const windows = patches.shape.slice(2, 2 + dims);
@@ -95,10 +99,11 @@ function rowsOf(g: Tensor, groups: number): Tensor {
     .reshape([groups, N * numel(windows), O / groups]);
 }
 
-/** Sources: x, w. */
-export const convOp = defineOp<ConvAttrs>({
-  name: "conv",
+/** Sources: x, w. A convolution without padding: what a kernel computes. */
+const convWindowsOp = defineOp<WindowAttrs>({
+  name: "conv_windows",
   kind: "kernel",
+  split: splitRows({ sources: [0] }),
   fallback: ([x, w], attrs) => {
     const { groups } = attrs;
     const [O, perGroup, ...kernel] = w.shape;
@@ -107,7 +112,7 @@ export const convOp = defineOp<ConvAttrs>({
     const windows = windowsOf(x.shape, w.shape, attrs);
     if (perGroup === 1) {
       // Depthwise: one weighted sum per output element, which fuses with its neighbours.
-      const patches = unfoldAll(padSpatial(x, attrs.padding), kernel, attrs.stride, attrs.dilation);
+      const patches = unfoldAll(x, kernel, attrs.stride, attrs.dilation);
       const ones = kernel.map(() => 1);
       return patches
         .reshape([N, groups, 1, ...windows, ...kernel])
@@ -122,6 +127,29 @@ export const convOp = defineOp<ConvAttrs>({
       .permute([1, 0, 2 + dims, ...order])
       .reshape([N, O, ...windows]);
   },
+});
+
+/** y of x [N, C, ...spatial] without padding. A kernel of one element is a product of matrices. */
+function convWindows(x: Tensor, w: Tensor, { stride, dilation, groups }: WindowAttrs): Tensor {
+  const [O, perGroup, ...kernel] = w.shape;
+  const windows = windowsOf(x.shape, w.shape, { stride, dilation });
+  const shape = [x.shape[0], O, ...windows];
+  if (numel(kernel) === 1 && perGroup > 1) {
+    const [N, C] = x.shape;
+    const used = x.slice([[], [], ...stride.map((s) => [0, null, s] as const)]);
+    return w
+      .reshape([groups, O / groups, perGroup])
+      .matmul(used.reshape([N, groups, C / groups, numel(windows)]))
+      .reshape(shape);
+  }
+  return apply(convWindowsOp, [x, w], { stride, dilation, groups }, shape, typeOf(x, w));
+}
+
+/** Sources: x, w. */
+const convOp = defineOp<ConvAttrs>({
+  name: "conv",
+  kind: "kernel",
+  fallback: ([x, w], attrs) => convWindows(padSpatial(x, attrs.padding), w, attrs),
   vjp: (g, _y, [x, w], attrs) => [
     x.requiresGrad ? convInput(g, w, x.shape, attrs).to(x.dtype) : null,
     w.requiresGrad ? convWeight(x, g, w.shape, attrs).to(w.dtype) : null,
@@ -129,11 +157,12 @@ export const convOp = defineOp<ConvAttrs>({
 });
 
 /** Sources: g, w. The gradient of x [N, C, ...spatial]: `spatial` is an attribute, as several sizes have the same windows. */
-export const convInputOp = defineOp<ConvAttrs & { spatial: Shape }>({
+const convInputOp = defineOp<ConvAttrs & { spatial: Shape }>({
   name: "conv_input",
   kind: "kernel",
   fallback: ([g, w], attrs) => {
     const { groups, stride, dilation, padding, spatial } = attrs;
+    if (stride.every((s) => s === 1)) return convReversed(g, w, attrs);
     const [, perGroup, ...kernel] = w.shape;
     const [N, , ...windows] = g.shape;
     const dims = kernel.length;
@@ -163,17 +192,37 @@ export const convInputOp = defineOp<ConvAttrs & { spatial: Shape }>({
   ],
 });
 
-/** Sources: x, g. The gradient of w [O, C / groups, ...kernel]. */
-export const convWeightOp = defineOp<ConvAttrs & { kernel: Shape }>({
-  name: "conv_weight",
+/** The gradient of the input of a convolution of stride 1: a convolution of g with the reversed weight. */
+function convReversed(
+  g: Tensor,
+  w: Tensor,
+  { groups, dilation, padding, spatial }: ConvAttrs & { spatial: Shape },
+): Tensor {
+  const [O, perGroup, ...kernel] = w.shape;
+  const dims = kernel.map((_, d) => d);
+  const reversed = w
+    .reshape([groups, O / groups, perGroup, ...kernel])
+    .flip(dims.map((d) => 3 + d))
+    .permute([0, 2, 1, ...dims.map((d) => 3 + d)])
+    .reshape([groups * perGroup, O / groups, ...kernel]);
+  // An element is in the windows from `reach` before it up to its own.
+  const pads = kernel.map((k, d): [number, number] => {
+    const reach = dilation[d] * (k - 1);
+    return [reach - padding[d][0], spatial[d] + padding[d][0] - g.shape[2 + d]];
+  });
+  return convWindows(padSpatial(g, pads), reversed, { stride: dims.map(() => 1), dilation, groups });
+}
+
+/** Sources: x, g. The gradient of w [O, C / groups, ...kernel] of a convolution without padding: what a kernel computes. */
+const convWeightWindowsOp = defineOp<WindowAttrs & { kernel: Shape }>({
+  name: "conv_weight_windows",
   kind: "kernel",
   fallback: ([x, g], attrs) => {
     const { groups, kernel, stride, dilation } = attrs;
     const [N, O, ...windows] = g.shape;
     // Windows that the gradient does not cover take no part.
     const sizes = windows.map((n, d) => (n - 1) * stride[d] + dilation[d] * (kernel[d] - 1) + 1);
-    const used = padSpatial(x, attrs.padding).slice([[], [], ...sizes.map((n) => [0, n] as const)]);
-    const whole = { ...attrs, padding: kernel.map(() => [0, 0] as const) };
+    const used = x.slice([[], [], ...sizes.map((n) => [0, n] as const)]);
     const perGroup = x.shape[1] / groups;
     if (perGroup === 1) {
       const patches = unfoldAll(used, kernel, stride, dilation).reshape([N, groups, 1, ...windows, ...kernel]);
@@ -183,8 +232,27 @@ export const convWeightOp = defineOp<ConvAttrs & { kernel: Shape }>({
         .sum([0, ...windows.map((_, d) => 3 + d)])
         .reshape([O, 1, ...kernel]);
     }
-    const filters = columnsOf(used, kernel, whole).transpose(1, 2).matmul(rowsOf(g, groups)); // [groups, K, O / groups]
+    const filters = columnsOf(used, kernel, attrs).transpose(1, 2).matmul(rowsOf(g, groups)); // [groups, K, O / groups]
     return unfilters(filters, [O, perGroup, ...kernel], groups);
+  },
+  split: (node, [x, g], cx) => {
+    if (!cx.large || x.shape[0] < 2) return undefined;
+    const parts = cx.stretches(x.shape[0], Math.ceil(Math.max(cx.bytesOf(x), cx.bytesOf(g)) / cx.limit));
+    const sums = parts.map(({ start, size }) =>
+      apply(node.op, [x.narrow(0, start, size), g.narrow(0, start, size)], node.attrs, node.shape, node.dtype),
+    );
+    return [sums.reduce((a, b) => a.add(b))];
+  },
+});
+
+/** Sources: x, g. The gradient of w. */
+const convWeightOp = defineOp<ConvAttrs & { kernel: Shape }>({
+  name: "conv_weight",
+  kind: "kernel",
+  fallback: ([x, g], { padding, stride, dilation, groups, kernel }) => {
+    const padded = padSpatial(x, padding);
+    const shape = [g.shape[1], x.shape[1] / groups, ...kernel];
+    return apply(convWeightWindowsOp, [padded, g], { stride, dilation, groups, kernel }, shape, typeOf(x, g));
   },
   vjp: (g, _y, [x, y], attrs) => [
     x.requiresGrad ? convInput(y, g, x.shape, attrs).to(x.dtype) : null,
@@ -193,8 +261,15 @@ export const convWeightOp = defineOp<ConvAttrs & { kernel: Shape }>({
 });
 
 /** Numbers of windows of x [N, C, ...spatial] for a weight [O, C / groups, ...kernel]. */
-const windowsOf = (x: Shape, w: Shape, { stride, padding, dilation }: ConvAttrs): number[] =>
-  x.slice(2).map((n, d) => windowCount(n, w[d + 2], stride[d], dilation[d], padding[d][0] + padding[d][1]));
+const windowsOf = (
+  x: Shape,
+  w: Shape,
+  { stride, dilation, padding }: Pick<WindowAttrs, "stride" | "dilation"> & { padding?: ConvAttrs["padding"] },
+): number[] =>
+  x.slice(2).map((n, d) => {
+    const padded = padding ? padding[d][0] + padding[d][1] : 0;
+    return windowCount(n, w[d + 2], stride[d], dilation[d], padded);
+  });
 
 const plain = ({ stride, padding, dilation, groups }: ConvAttrs): ConvAttrs => ({ stride, padding, dilation, groups });
 const typeOf = (a: Tensor, b: Tensor) => promote(a.dtype, b.dtype);

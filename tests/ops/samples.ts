@@ -326,6 +326,8 @@ const all: Family["given"] & {} = Object.assign({}, given, ...families.map((f) =
 export const elsewhere: Readonly<Record<string, string>> = {
   after: "tests/grad/autograd.test.ts",
   assign: "tests/engine/engine.test.ts",
+  conv_weight_windows: "tests/ops/windows.test.ts", // what conv_weight and conv become
+  conv_windows: "tests/ops/windows.test.ts",
   copy: "tests/engine/large.test.ts",
   leaf: "tests/ops/values.test.ts",
   pick: "tests/ops/table.test.ts", // in topk

@@ -124,3 +124,45 @@ describe("errors at the call", () => {
     [() => sg.batchNorm(x, { weight: sg.zeros(3), training: true }), "batchNorm: weight must be [4], got [3]"],
   ])("%s", (call, message) => expect(call).toThrow(message));
 });
+
+/** Sizes with several tiles, guards on every side, and few samples for many columns. */
+const convolutions: [x: number[], w: number[], options: sg.ConvOptions][] = [
+  [[2, 6, 9, 13], [40, 6, 3, 3], { padding: 1 }],
+  [[3, 8, 12, 12], [36, 4, 3, 3], { padding: 1, groups: 2 }],
+  [[2, 5, 11, 14], [7, 5, 3, 2], { stride: [2, 3], padding: [2, 1], dilation: [2, 1] }],
+  [[2, 12, 10, 8], [20, 12, 1, 1], { stride: 2 }],
+  [[1, 9, 150], [18, 3, 5], { groups: 3, padding: "same" }],
+  [[2, 4, 5, 6, 7], [9, 4, 2, 3, 3], { padding: 1, stride: [1, 2, 1], dilation: [2, 1, 1] }],
+  [[4, 3, 16, 16], [3, 3, 3, 3], { padding: 1 }],
+  [[2, 32, 10, 12], [32, 1, 3, 3], { padding: 1, groups: 32 }],
+  [[2, 6, 10, 9], [12, 1, 5, 5], { padding: 2, stride: 2, groups: 6 }],
+];
+
+async function convolve(backend: "webgpu" | "reference"): Promise<number[][]> {
+  await init({ backend });
+  const results: number[][] = [];
+  for (const [xs, ws, options] of convolutions) {
+    const [x, w] = [xs, ws].map((shape, i) => {
+      const size = shape.reduce((a, b) => a * b, 1);
+      return sg
+        .tensor(
+          Float32Array.from({ length: size }, (_, j) => Math.sin(7 * j + i)),
+          { shape },
+        )
+        .requiresGrad_();
+    });
+    const f = { 3: sg.conv1d, 4: sg.conv2d, 5: sg.conv3d }[xs.length as 4];
+    const y = f(x, w, null, options).tanh();
+    for (const t of [y, ...sg.grad(y.square().sum(), [x, w])]) results.push(await read(t));
+  }
+  return results;
+}
+
+test("kernels equal the definition: values and both gradients", async () => {
+  const [want, got] = [await convolve("reference"), await convolve("webgpu")];
+  const worst = want.map((values, i) => {
+    const largest = Math.max(1, ...values.map(Math.abs));
+    return Math.max(...values.map((v, j) => Math.abs(v - got[i][j]) / largest));
+  });
+  expect(Math.max(...worst), worst.join(" ")).toBeLessThan(2e-6);
+});
