@@ -17,6 +17,6 @@ export type { Trace, TraceEvent } from "./runtime/trace.ts";
 export { trace } from "./runtime/trace-work.ts";
 export { tune } from "./runtime/tune.ts";
 export type { TuneResult } from "./runtime/tuner/tuner.ts";
-export { assign, explain, flush, plan } from "./tensor/engine.ts";
+export { assign, detectAnomaly, explain, flush, plan } from "./tensor/engine.ts";
 export type { FormatOptions } from "./tensor/format.ts";
 export { Tensor } from "./tensor/tensor.ts";

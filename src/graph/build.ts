@@ -1,3 +1,4 @@
+import { notePlace } from "./anomaly.ts";
 import { checkDevice } from "./device-of.ts";
 import { isFloat } from "./dtype.ts";
 import { type Attrs, Node, type OutputSpec } from "./node.ts";
@@ -33,6 +34,7 @@ export function buildNode(
   checkDevice(op.name, src);
   const node = new Node(op, src, attrs, shape, dtype);
   node.requiresGrad = isFloat(dtype) && records(op, src);
+  notePlace(node);
   if (shape.includes(0)) realizeEmpty(node);
   if (noteScalars && shape.length === 0 && src.length > 0) noteScalar(node);
   return node;
@@ -43,6 +45,7 @@ export function buildNodes(op: Op, src: readonly Node[], attrs: Attrs, outputs: 
   checkDevice(op.name, src);
   const node = new Node(op, src, attrs, outputs[0].shape, outputs[0].dtype, outputs);
   node.requiresGrad = records(op, src);
+  notePlace(node);
   return outputs.map((_, i) => pickNode(node, i));
 }
 
@@ -51,6 +54,7 @@ export function pickNode(node: Node, i: number): Node {
   const { shape, dtype } = node.outputs![i];
   const out = new Node(pickOp, [node], { output: i }, shape, dtype);
   out.requiresGrad = node.requiresGrad && isFloat(dtype);
+  notePlace(out);
   if (shape.includes(0)) realizeEmpty(out);
   return out;
 }

@@ -73,11 +73,14 @@ let flows: Flows | undefined;
 /** State of the synchronous code that runs now. It comes before that of the flow. */
 let current: boolean | undefined;
 
+/** State outside of all scopes. */
+let everywhere = true;
+
 /** Chooses how flows are told apart. For tests: `true` behaves as a browser does. */
 export const forgetFlows = (asBrowser = false): void => void (flows = asBrowser ? new OpenScopes() : undefined);
 
 /** Whether ops record the graph of gradients now: false inside `noGrad`. */
-export const isGradEnabled = (): boolean => current ?? flows?.get() ?? true;
+export const isGradEnabled = (): boolean => current ?? flows?.get() ?? everywhere;
 
 /** Runs `fn`, which is synchronous, with recording of gradients on or off. */
 export function withRecording<T>(on: boolean, fn: () => T): T {
@@ -111,3 +114,13 @@ export const noGrad = <T>(fn: () => T): T => withFlow(false, fn);
 
 /** Runs `fn` (sync or async) with recording of gradients, inside `noGrad` too. As `noGrad` otherwise. */
 export const enableGrad = <T>(fn: () => T): T => withFlow(true, fn);
+
+/**
+ * With `fn`: runs it with recording of gradients on or off, as `enableGrad` and `noGrad`. Without: the state of all code outside
+ * of these functions.
+ */
+export function setGradEnabled<T>(on: boolean, fn?: () => T): T | undefined {
+  if (fn) return withFlow(on, fn);
+  everywhere = on;
+  return undefined;
+}

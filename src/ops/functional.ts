@@ -3,7 +3,7 @@ import { where as select } from "./elementwise.ts";
 
 // The free functions of the public API. Each comes from the file of its op.
 export { manualSeed } from "../graph/generator.ts";
-export { enableGrad, isGradEnabled, noGrad } from "../graph/recording.ts";
+export { enableGrad, isGradEnabled, noGrad, setGradEnabled } from "../graph/recording.ts";
 export { checkpoint, type GradientHook, type GradOptions, grad } from "../tensor/autograd.ts";
 export { type DerivativeOptions, hessian, hvp, jacobian, jvp, vjp } from "../tensor/derivatives.ts";
 export {

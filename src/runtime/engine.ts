@@ -1,3 +1,4 @@
+import { detectsAnomaly } from "../graph/anomaly.ts";
 import { collect, type Graph, type Root } from "../graph/collect.ts";
 import type { DeviceInfo } from "../graph/device-info.ts";
 import { checkDevice } from "../graph/device-of.ts";
@@ -7,6 +8,7 @@ import { connectFlush, type Handle, pendingAssigns, pendingScalars } from "../gr
 import { sameShape, show } from "../graph/shape.ts";
 import { assignOp } from "../graph/structural.ts";
 import { evaluate } from "../reference/interpreter.ts";
+import { findNaN } from "./anomaly.ts";
 import type { Device } from "./device.ts";
 import { enqueue, flushed } from "./flush-queue.ts";
 import { collectGarbage } from "./garbage.ts";
@@ -110,10 +112,15 @@ function run(
   const scalars = [...pendingScalars];
   pendingAssigns.clear();
   pendingScalars.clear();
+  const watched = detectsAnomaly();
   return enqueue(async () => {
     const session = await openSession();
     const done = beginFlush();
     try {
+      if (watched) {
+        const roots = [...keep, ...reads, ...scalars, ...assigns.map(({ node }) => node.src[0] ?? node)];
+        await findNaN(roots, (nodes) => compute(session, [], nodes, []));
+      }
       await computeAsked(session, keep, reads, scalars, assigns);
     } catch (error) {
       for (const assign of assigns) undo(assign);

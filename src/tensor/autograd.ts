@@ -1,3 +1,4 @@
+import { asGradientOf } from "../graph/anomaly.ts";
 import { pickNode, untracked } from "../graph/build.ts";
 import { isFloat } from "../graph/dtype.ts";
 import { restoreGenerator, saveGenerator } from "../graph/generator.ts";
@@ -104,7 +105,7 @@ class ReverseWalk {
     const x = src.map((s) => new Tensor(s));
     if (op.vjp) {
       const y = node.outputs ? node.outputs.map((_, i) => new Tensor(pickNode(node, i))) : new Tensor(node);
-      op.vjp(g, y, x, attrs).forEach((gx, i) => gx && this.push(src[i], gx));
+      asGradientOf(node, () => op.vjp!(g, y, x, attrs)).forEach((gx, i) => gx && this.push(src[i], gx));
       return;
     }
     // A fused op without a vjp is differentiated through its fallback.

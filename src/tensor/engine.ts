@@ -1,3 +1,4 @@
+import { watchingForNaN } from "../graph/anomaly.ts";
 import { untracked } from "../graph/build.ts";
 import { Node } from "../graph/node.ts";
 import { withRecording } from "../graph/recording.ts";
@@ -46,3 +47,21 @@ export function plan(...what: Tensors | readonly [() => Tensor]): Promise<PlanRe
  * @example console.log(await explain(x.matmul(w).gelu()))
  */
 export const explain = (...tensors: Tensors): Promise<string> => explainNodes(nodesOf("explain", tensors));
+
+/**
+ * Runs `fn` (sync or async), and stops at the first NaN: every value computed meanwhile is checked, those of gradients too. The
+ * error names the op, its shape and the line of the program that called it. Slow: every intermediate value is read. As
+ * torch.autograd.detect_anomaly.
+ * @example
+ * await detectAnomaly(async () => {
+ *   model.loss(batch).backward();
+ *   await optimizer.step();
+ * });
+ */
+export const detectAnomaly = <T>(fn: () => T | Promise<T>): Promise<T> =>
+  watchingForNaN(async () => {
+    const result = await fn();
+    if (result instanceof Tensor) await result.data();
+    else await flush();
+    return result;
+  });
