@@ -102,11 +102,11 @@ console.log(JSON.stringify([first.length > 0, (await tune(product)).length]));`,
 );
 
 test(
-  "docs/custom.md runs from the packed package: ops, a kernel, a function and a lowering from outside",
+  "docs/custom.md runs from the packed package: ops, a kernel, a function, a lowering and timings from outside",
   () => {
     const page = readFileSync(join(root, "docs/custom.md"), "utf8");
     const blocks = Array.from(page.matchAll(/```ts\n([\s\S]*?)```/g), (m) => m[1]);
-    expect(blocks).toHaveLength(5);
+    expect(blocks).toHaveLength(6);
     const kernel = /wgsl: `\n([\s\S]*?)`/
       .exec(blocks[1])![1]
       .trim()
@@ -126,6 +126,7 @@ test(
     expect(printed[2]).toContain("[ 10, 10, 10, 10 ]");
     expect(printed[3]).toContain("Float32Array(15)");
     expect(printed[4]).toMatch(/2, 4[\s\S]*3, 6/);
+    expect(printed[5]).toMatch(/product +\d[\s\S]*product +\d[\s\S]*\nmatmul\w* \d/);
   },
   SLOW,
 );
