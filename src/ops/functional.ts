@@ -50,6 +50,19 @@ export {
 } from "./at.ts";
 export { scaledDotProductAttention } from "./attention.ts";
 export {
+  type BinaryLogitOptions,
+  type BinaryOptions,
+  binaryCrossEntropy,
+  binaryCrossEntropyWithLogits,
+  type MultilabelOptions,
+  type MultiMarginOptions,
+  multilabelSoftMarginLoss,
+  multiMarginLoss,
+  type NllOptions,
+  nllLoss,
+  softMarginLoss,
+} from "./class-losses.ts";
+export {
   type ConvOptions,
   type ConvTransposeOptions,
   conv1d,
@@ -74,6 +87,7 @@ export {
   zeros,
   zerosLike,
 } from "./creation.ts";
+export { type CtcOptions, ctcLoss } from "./ctc.ts";
 export { type DiagonalOptions, diag, diagEmbed, diagonal, trilIndices, triuIndices } from "./diagonal.ts";
 export { cdist, cosineSimilarity, normalize, pairwiseDistance } from "./distance.ts";
 export { bernoulli, multinomial, normal, randint, randLike, randnLike, randperm } from "./draw.ts";
@@ -125,7 +139,15 @@ export {
   trace,
 } from "./linalg.ts";
 export { linearCrossEntropy } from "./linear-loss.ts";
-export { crossEntropy, mseLoss } from "./loss.ts";
+export { type CrossEntropyOptions, crossEntropy, type LossOptions, mseLoss, type Reduction } from "./loss.ts";
+export {
+  cosineEmbeddingLoss,
+  hingeEmbeddingLoss,
+  type MarginOptions,
+  marginRankingLoss,
+  type TripletOptions,
+  tripletMarginLoss,
+} from "./margin-losses.ts";
 export { linear, matmul } from "./matmul.ts";
 export { cat, stack } from "./movement.ts";
 export { isfinite, isinf, isnan } from "./nonfinite.ts";
@@ -161,6 +183,17 @@ export {
   type Pooled,
 } from "./pool.ts";
 export { dropout, rand, randn } from "./random.ts";
+export {
+  type GaussianOptions,
+  gaussianNLLLoss,
+  huberLoss,
+  type KlOptions,
+  klDiv,
+  l1Loss,
+  type PoissonOptions,
+  poissonNLLLoss,
+  smoothL1Loss,
+} from "./regression-losses.ts";
 export { repeatInterleave } from "./repeat-interleave.ts";
 export { applyRope, rope } from "./rope.ts";
 export { sample } from "./sample.ts";

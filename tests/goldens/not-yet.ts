@@ -34,7 +34,6 @@ const groups: readonly Group[] = [
     issue: 12,
     why: "option",
     names: `
-      cross_entropy_ext: weight_mean weight_smooth_mean prob_mean weight_sum weight_smooth_sum prob_sum weight_none weight_smooth_none prob_none prob_smooth_weight ignore_weight_smooth spatial_prob unbatched
       div_mode: trunc trunc_i32 floor floor_i32
       logical: logical_xor_bool logical_xor_f32 logical_xor_i32`,
   },

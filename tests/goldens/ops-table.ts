@@ -5,6 +5,7 @@ import { conv } from "./calls/conv.ts";
 import { elementwise } from "./calls/elementwise.ts";
 import { indexing } from "./calls/indexing.ts";
 import { linalg } from "./calls/linalg.ts";
+import { losses } from "./calls/losses.ts";
 import { norm } from "./calls/norm.ts";
 import { reduce } from "./calls/reduce.ts";
 import { scan } from "./calls/scan.ts";
@@ -18,6 +19,7 @@ export const calls: Record<string, Call> = {
   ...activation,
   ...elementwise,
   ...reduce,
+  ...losses,
   ...shape,
   ...sorting,
   ...indexing,

@@ -3,6 +3,7 @@ import { expect, test } from "vitest";
 import * as sg from "../../src/index.ts";
 
 const x = sg.zeros([2, 3]);
+const ids = (...values: number[]): sg.Tensor => sg.tensor(values, { dtype: "i32" });
 
 /** Bad calls, and what each error must say. */
 const cases: [call: () => unknown, message: string][] = [
@@ -29,6 +30,34 @@ const cases: [call: () => unknown, message: string][] = [
   [() => x.norm({ dim: 2 }), "sum: dim 2 is out of range"],
   [() => sg.normalize(x, { eps: -1 }), "normalize: eps must be a number from 0 on, got -1"],
   [() => sg.cdist(x, sg.zeros([2, 4])), "cdist: a [..., P, D] and b [..., R, D] expected, got [2,3] and [2,4]"],
+  [() => sg.l1Loss(x, sg.zeros([3])), "l1Loss: shapes differ: [2,3] and [3]: expected equal shapes"],
+  [
+    () => sg.huberLoss(x, x, { reduction: "avg" as never }),
+    'huberLoss: reduction must be "mean", "sum" or "none", got avg',
+  ],
+  [() => sg.huberLoss(x, x, { delta: 0 }), "huberLoss: delta must be above 0, got 0"],
+  [() => sg.mseLoss(x, x, { size: 1 } as never), "mseLoss: unknown option size; options: reduction"],
+  [() => sg.nllLoss(x, ids(1)), "nllLoss: x [2,3] does not fit target [1] (expected [2])"],
+  [() => sg.nllLoss(x, ids(1, 3)), "nllLoss: target 3 is out of range for 3 classes"],
+  [
+    () => sg.nllLoss(x, ids(1, 2), { weight: sg.zeros([2]) }),
+    "nllLoss: weight must be [3], one factor a class, got [2]",
+  ],
+  [
+    () => sg.crossEntropy(x, ids(1, 2), { labelSmooting: 0.1 } as never),
+    "crossEntropy: unknown option labelSmooting; options: weight, ignoreIndex, labelSmoothing, reduction",
+  ],
+  [() => sg.multiMarginLoss(x, ids(0, 1), { p: 3 as never }), "multiMarginLoss: p must be 1 or 2, got 3"],
+  [() => sg.gaussianNLLLoss(x, x, sg.ones([3])), "gaussianNLLLoss: variances [3] do not fit [2,3]"],
+  [
+    () => sg.ctcLoss(sg.zeros([4, 1, 3]), ids(1, 2).unsqueeze(0), [5], [2]),
+    "ctcLoss: inputLengths 5 is out of range: expected 0 to 4",
+  ],
+  [
+    () => sg.ctcLoss(sg.zeros([4, 1, 3]), sg.tensor([[1, 0]], { dtype: "i32" }), [4], [2]),
+    "ctcLoss: label 0: expected a class from 0 to 2 other than the blank 0",
+  ],
+  [() => sg.ctcLoss(sg.zeros([4, 3]), ids(1, 2), [4], [2], { blank: 3 }), "ctcLoss: blank 3 is not a class of [4,3]"],
 ];
 
 test.each(cases.map(([call, message]) => ({ call, message })))("$message", ({ call, message }) => {
@@ -97,4 +126,57 @@ test("reductions of no elements, and of halves whose squares overflow", async ()
   const equal = sg.ones([4]).requiresGrad_();
   equal.std().backward();
   expect(await equal.grad!.tolist()).toEqual([0, 0, 0, 0]);
+});
+
+/** -log of the sum over all paths that collapse to the target. */
+function ctcByEnumeration(logProbs: readonly (readonly number[])[], target: readonly number[], blank: number): number {
+  const C = logProbs[0].length;
+  let total = 0;
+  for (let code = 0; code < C ** logProbs.length; code++) {
+    const path = logProbs.map((_, t) => Math.floor(code / C ** t) % C);
+    const collapsed = path.filter((c, t) => c !== blank && c !== path[t - 1]);
+    if (collapsed.join() === target.join()) total += Math.exp(path.reduce((sum, c, t) => sum + logProbs[t][c], 0));
+  }
+  return -Math.log(total);
+}
+
+test("ctcLoss sums over all alignments, also of shorter inputs, and one without a batch", async () => {
+  sg.manualSeed(7);
+  const logProbs = sg.randn([5, 2, 3]).logSoftmax(-1);
+  const rows = (await logProbs.permute(1, 0, 2).tolist()) as number[][][];
+  const targets = sg.tensor(
+    [
+      [1, 1],
+      [2, -1],
+    ],
+    { dtype: "i32" },
+  );
+  const losses = await sg.ctcLoss(logProbs, targets, [5, 3], [2, 1], { reduction: "none" }).data();
+  expect(losses[0]).toBeCloseTo(ctcByEnumeration(rows[0], [1, 1], 0), 4);
+  expect(losses[1]).toBeCloseTo(ctcByEnumeration(rows[1].slice(0, 3), [2], 0), 4);
+  const one = sg.ctcLoss(logProbs.select(1, 0), ids(0, 1), [5], [2], { blank: 2, reduction: "sum" });
+  expect(one.shape).toEqual([]);
+  expect(await one.item()).toBeCloseTo(ctcByEnumeration(rows[0], [0, 1], 2), 4);
+  const impossible = sg.ctcLoss(logProbs, targets, [2, 2], [2, 1], { reduction: "none" });
+  expect((await impossible.data())[0]).toBe(Infinity); // 1 1 needs a blank between
+});
+
+test("losses keep their digits where the logit saturates, and their NaN", async () => {
+  const logits = sg.tensor([-40, 40, NaN, 0]);
+  const labels = sg.tensor([0, 1, 1, 1]);
+  const losses = await sg.binaryCrossEntropyWithLogits(logits, labels, { reduction: "none" }).data();
+  expect(losses[0] / Math.exp(-40)).toBeCloseTo(1, 5);
+  expect(losses[1] / Math.exp(-40)).toBeCloseTo(1, 5);
+  expect(losses[2]).toBeNaN();
+  expect(losses[3]).toBeCloseTo(Math.LN2, 6);
+  const p = sg.tensor([0, 1e-30, NaN, 2]);
+  const entropies = await sg.binaryCrossEntropy(p, labels, { reduction: "none" }).data();
+  expect([...entropies].map((v) => Math.round(v) + 0)).toEqual([0, 69, NaN, NaN]);
+});
+
+test("a mean over no targets is 0, weighted or not", async () => {
+  const none = ids(-100, -100);
+  expect(await sg.nllLoss(x, none).item()).toBe(0);
+  expect(await sg.crossEntropy(x, none).item()).toBe(0);
+  expect(await sg.crossEntropy(x, none, { weight: sg.ones([3]) }).item()).toBe(0);
 });

@@ -1,3 +1,4 @@
+import * as sg from "../../../src/index.ts";
 import { box, every, type Family, ints, of, type Sample } from "./sample.ts";
 
 const whole = "integers";
@@ -10,6 +11,10 @@ const bits = (f: Sample["f"]): Sample[] => [
 
 export const elementwise: Family = {
   given: {
+    binary_cross_entropy: {
+      inputs: [of(box, 0.1, 0.9), of(box, 0.1, 0.9)],
+      f: (x, y) => sg.binaryCrossEntropy(x, y, { reduction: "none" }),
+    },
     bitwise_and: bits((x, y) => [x.bitwiseAnd(y), x.bitwiseAnd(6)]),
     bitwise_left_shift: bits((x, y) => [x.bitwiseLeftShift(y), x.bitwiseLeftShift(40)]),
     bitwise_not: bits((x) => x.bitwiseNot()),
@@ -37,6 +42,10 @@ export const elementwise: Family = {
       noGradient: whole,
     },
     logit: { inputs: [of(box, 0.05, 0.95)], f: (x) => [x.logit(), x.logit(0.2)], dtypes: ["f16"] },
+    logit_cross_entropy: {
+      inputs: [of(box, -3, 3), of(box, 0.1, 0.9)],
+      f: (x, y) => sg.binaryCrossEntropyWithLogits(x, y, { reduction: "none" }),
+    },
     trunc_divide: [
       {
         inputs: [of(box, -9, 9), of(box, 0.6, 0.7)],
