@@ -14,7 +14,13 @@ export const assignOp = registerOp<Op>({ name: "assign", kind: "assign", vjp: ()
 export const pickOp = registerOp<Op<{ output: number }>>({ name: "pick", kind: "pick" });
 
 /** The same values in a buffer of their own. Only the compiler makes such nodes. */
-export const copyOp = registerOp<Op>({ name: "copy", kind: "elementwise", wgsl: ([x]) => x, reference: ([x]) => x });
+export const copyOp = registerOp<Op>({
+  name: "copy",
+  kind: "elementwise",
+  algebra: true,
+  wgsl: ([x]) => x,
+  reference: ([x]) => x,
+});
 
 /**
  * A window: the part of a buffer, larger than a binding, that a kernel binds instead of the whole. It is no value of the graph.

@@ -106,10 +106,8 @@ export function broadcast(op: Op, rule: Rule, x: readonly Operand[], attrs: Attr
   if (!shape) throw new TypeError(`${op.name}: no operand is a tensor: at least one is expected`);
   const { args, out, wraps } = rule(x);
   const dtypeOf = (i: number): DType => (typeof args === "string" ? args : args[i]);
-  // A number that is infinite as a half: compute in f32, as torch does.
-  const wide = x.some(
-    (v, i) => typeof v === "number" && dtypeOf(i) === "f16" && Number.isFinite(v) && Math.abs(v) > 65504,
-  );
+  // A number beyond the normal halves: compute in f32, as torch does.
+  const wide = x.some((v, i) => typeof v === "number" && dtypeOf(i) === "f16" && isBeyondHalves(v));
   const sources = x.map((v, i) => {
     const dtype = wide && dtypeOf(i) === "f16" ? "f32" : dtypeOf(i);
     if (typeof v !== "number") return expand(cast(v, dtype), shape);
@@ -121,6 +119,9 @@ export function broadcast(op: Op, rule: Rule, x: readonly Operand[], attrs: Attr
     ? cast(apply(op, sources, attrs, shape, "f32"), out)
     : apply(op, sources, attrs, shape, out);
 }
+
+const isBeyondHalves = (v: number): boolean =>
+  Number.isFinite(v) && v !== 0 && (Math.abs(v) > 65504 || Math.abs(v) < 2 ** -14);
 
 /** Defines an elementwise op and returns the function that applies it. */
 export function row(r: Row<Attrs>): (...x: Operand[]) => Tensor {
@@ -243,14 +244,24 @@ function compare(name: string, sign: string, js: (a: number, b: number) => boole
     wgsl: ([a, b]) => (sign === "!=" ? `!(${a} == ${b})` : `(${a} ${sign} ${b})`),
     js: (a, b) => Number(js(a, b)),
   });
-  return (...x: [Operand, Operand]): Tensor => {
+  const compared = (...x: [Operand, Operand]): Tensor => {
+    const i = x.findIndex((v, i) => dtypeOf(v) === "i32" && dtypeOf(x[1 - i]) === "u32");
+    if (i >= 0) {
+      // Signed with unsigned: negative numbers are smaller than all unsigned ones.
+      const s = x[i] as Tensor;
+      const both: [Operand, Operand] = i === 0 ? [cast(s, "u32"), x[1]] : [x[0], cast(s, "u32")];
+      return where(s.lt(0), i === 0 ? areOrdered(0, 1) : areOrdered(1, 0), op(...both));
+    }
     const beyond = x.findIndex((v, i) => typeof v === "number" && isBeyond(v, x[1 - i]));
     if (beyond < 0) return op(...x);
     // Every integer compares with it as 0 does.
     const [a, b] = x.map((v, i) => (i === beyond ? (v as number) : 0));
     return full((x[1 - beyond] as Tensor).shape, Number(js(a, b)), "bool");
   };
+  const areOrdered = (a: number, b: number): Tensor => full([], Number(js(a, b)), "bool");
+  return compared;
 }
+const dtypeOf = (v: Operand): DType | undefined => (v instanceof Tensor ? v.dtype : undefined);
 /** Whether an integer tensor cannot hold a whole number. */
 const isBeyond = (v: number, x: Operand): boolean =>
   x instanceof Tensor && (x.dtype === "i32" || x.dtype === "u32") && Number.isInteger(v) && !holds(x.dtype, v);
@@ -301,6 +312,7 @@ export function cast(x: Tensor, to: DType): Tensor {
 export const afterOp = define({
   name: "after",
   rule: numeric,
+  algebra: true,
   wgsl: ([x]) => x,
   js: (x) => x,
   vjp: (g) => [g, null],

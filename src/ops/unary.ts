@@ -207,7 +207,7 @@ export const relu = row({
       ? `select(${x}, ${type}(), ${math.signedBitsWgsl(x, type)} <= ${math.signed(type)}(-8388608))`
       : `max(${x}, ${type}())`,
   js: (x) => (x <= 0 ? 0 : x),
-  vjp: (g, y) => [where(y.gt(0), g, 0)],
+  vjp: (g, y) => [where(y.le(0), 0, g)], // NaN passes the gradient, as in torch
 });
 export const silu = row({
   name: "silu",

@@ -6,6 +6,7 @@ import type { Origin } from "../../graph/op.ts";
 import { numel } from "../../graph/shape.ts";
 import { type Expr, indicesOf, walk } from "../expression/expr.ts";
 import { bytesOf, reach, windowBytes, windowOf } from "../expression/window.ts";
+import { Terms } from "./terms.ts";
 
 const SCALAR: Record<DType, string> = { f32: "f32", f16: "f32", i32: "i32", u32: "u32", bool: "bool" };
 const VECTOR: Record<DType, string> = { f32: "vec4f", f16: "vec4f", i32: "vec4i", u32: "vec4u", bool: "vec4<bool>" };
@@ -64,7 +65,7 @@ export class Emitter {
   private readonly loads = new Map<Expr, { buffer: EmittedBuffer; start: number }>();
   private values = new Map<Expr, Value>();
   private readonly varying = new Map<Expr, boolean>();
-  private readonly terms = new Map<Expr, ReadonlySet<Expr>>();
+  private readonly terms = new Terms();
   private zero?: string;
   private readonly last: number;
   private count = 0;
@@ -229,7 +230,7 @@ export class Emitter {
           const arg = this.emit(a, width);
           return widen && a.dtype === "f16" ? `${type}(${arg})` : arg;
         });
-        if (e.op.algebra && isFloat(e.args[0].dtype) && this.shareTerms(e.args)) {
+        if (e.op.algebra && isFloat(e.args[0].dtype) && this.terms.areShared(e.args)) {
           const last = args.length - 1;
           args[last] = this.hidden(args[last], widen ? type : this.type(e.args[last].dtype, width));
         }
@@ -260,22 +261,6 @@ export class Emitter {
     if (type === "f16") return `f16(bitcast<f32>(bitcast<u32>(f32(${x})) ^ ${this.zero}))`;
     const words = { f32: "u32", vec4f: "vec4u", "vec4<f16>": "vec2u" }[type]!;
     return `bitcast<${type}>(bitcast<${words}>(${x}) ^ ${words}(${this.zero}))`;
-  }
-
-  /** Whether the last operand has a term in common with the others, through ops that drivers rearrange. */
-  private shareTerms(args: readonly Expr[]): boolean {
-    const last = this.termsOf(args[args.length - 1]);
-    return args.slice(0, -1).some((a) => [...this.termsOf(a)].some((term) => last.has(term)));
-  }
-
-  private termsOf(e: Expr): ReadonlySet<Expr> {
-    let terms = this.terms.get(e);
-    if (!terms) {
-      const inner = e.kind === "op" && e.op.algebra && isFloat(e.dtype);
-      terms = new Set(inner ? e.args.flatMap((a) => [...this.termsOf(a)]) : [e]);
-      this.terms.set(e, terms);
-    }
-    return terms;
   }
 
   private load(e: Extract<Expr, { kind: "load" }>): Value {
