@@ -24,7 +24,7 @@ const groups: readonly Group[] = [
     issue: 12,
     why: "missing",
     names: `
-`,
+      `,
   },
   {
     kind: "ops",
