@@ -109,8 +109,14 @@ function inLoadOrder(normal: { space: Space; extra: Index[] }, half: boolean): {
   const last = sizes.length - 1;
   if (half || last < 1) return normal;
   const loads = walk(exprs).filter((e) => e.kind === "load");
+  // A load that repeats elements, as a vector per channel does, comes from the cache: it counts by its share of elements.
+  const share = (address: Index): number => {
+    const read = sizes.filter((_, d) => strideOf(address, d) !== 0);
+    return numel(read) / numel(sizes);
+  };
+  const contiguous = (d: number) => loads.filter((e) => strideOf(e.address, d) === 1);
   const score = (d: number): number =>
-    sizes[d] % 4 === 0 ? loads.filter((e) => strideOf(e.address, d) === 1).length : 0;
+    sizes[d] % 4 === 0 ? contiguous(d).reduce((sum, e) => sum + share(e.address), 0) : 0;
   const best = sizes.map((_, d) => d).reduce((a, b) => (score(b) >= score(a) ? b : a));
   if (best === last || score(best) <= score(last) + 1) return normal;
   const move = (d: number): number => (d === best ? last : d > best ? d - 1 : d);
