@@ -11,6 +11,7 @@ import attention_dq_tiled from "./attention/attention_dq_tiled.wgsl";
 import attention_merge from "./attention/attention_merge.wgsl";
 import attention_stats from "./attention/attention_stats.wgsl";
 import attention_tiled from "./attention/attention_tiled.wgsl";
+import channel_sums from "./conv/channel_sums.wgsl";
 import cholesky from "./factor/cholesky.wgsl";
 import conv from "./conv/conv.wgsl";
 import conv_weight from "./conv/conv_weight.wgsl";
@@ -67,6 +68,7 @@ export const { addKernel, kernelSource, kernelPlace, kernelNames } = kernelRegis
   attention_merge,
   attention_stats,
   attention_tiled,
+  channel_sums,
   cholesky,
   conv,
   conv_weight,

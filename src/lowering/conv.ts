@@ -142,3 +142,26 @@ export const lowerConvWeight: Lower = (node, cx) => {
   if (slices > 1) return [main, sumParts(out, cx.output(), slices, groups * M, N)];
   return [{ ...main, epilogue: { shape: [groups, M, N], type: "vec4f", store: columnStore(N) } }];
 };
+
+/** x [N, C, S] -> mean and variance of each channel, [C]. */
+export const lowerChannelMoments: Lower = (_node, cx) => channelSums(cx, false);
+
+/** (x, g [N, C, S], mean, inverse [C]) -> Σ g and Σ g (x - mean) inverse, [C]. */
+export const lowerChannelSums: Lower = (_node, cx) => channelSums(cx, true);
+
+function channelSums(cx: LowerContext, backward: boolean): KernelCall[] {
+  const x = cx.operand(0);
+  const [samples, channels, positions] = x.shape;
+  const [g, mean, inverse] = backward ? [1, 2, 3].map((i) => cx.operand(i).buffer) : [x.buffer, x.buffer, x.buffer];
+  const WIDTH = positions % 4 === 0 ? 4 : 1;
+  const WG = cx.device.kind === "software" ? 8 : Math.min(256, cx.device.maxInvocations);
+  return [
+    {
+      kernel: "channel_sums",
+      params: { WG, WIDTH, V: WIDTH === 4 ? "vec4f" : "f32", BACKWARD: Number(backward) },
+      dims: [channels, samples, positions / WIDTH],
+      bind: [x.buffer, g, mean, inverse, cx.output(0), cx.output(1)],
+      grid: grid2d(channels),
+    },
+  ];
+}

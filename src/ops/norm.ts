@@ -189,6 +189,55 @@ export interface InstanceNormOptions extends ChannelNormOptions {
   useInputStats?: boolean;
 }
 
+/** Sources: x [N, C, S]. Outputs: mean and variance (divisor N S) of each channel, [C]. */
+const channelMomentsOp = defineOp({
+  name: "channel_moments",
+  kind: "kernel",
+  fallback: ([x]) => {
+    const mean = x.mean([0, 2], true);
+    return [mean.reshape([-1]), x.sub(mean).square().mean([0, 2])];
+  },
+});
+
+/** Sources: x and g [N, C, S], mean and inverse deviation [C]. Outputs, [C]: Σ g, and Σ g (x - mean) inverse. */
+const channelSumsOp = defineOp({
+  name: "channel_sums",
+  kind: "kernel",
+  fallback: ([x, g, mean, inverse]) => [
+    g.sum([0, 2]),
+    g
+      .mul(x.sub(perChannel(mean, x)))
+      .sum([0, 2])
+      .mul(inverse),
+  ],
+});
+
+/**
+ * Sources: x [N, C, S]; weight, bias [C]; mean and inverse deviation [C], which are functions of x. Their part of the gradient
+ * is in that of x; derivatives of it reach them as sources.
+ */
+const batchNormOp = defineOp({
+  name: "batch_norm",
+  kind: "kernel",
+  fallback: ([x, weight, bias, mean, inverse]) =>
+    x
+      .sub(perChannel(mean, x))
+      .mul(perChannel(inverse.mul(weight), x))
+      .add(perChannel(bias, x)),
+  vjp: (g, _y, [x, weight, bias, mean, inverse]) => {
+    const specs = [bias, weight].map(({ shape, dtype }) => ({ shape, dtype }));
+    const [db, dw] = applyMany(channelSumsOp, [x, g, mean, inverse], {}, specs);
+    const count = x.numel / mean.numel;
+    const normal = x.sub(perChannel(mean, x)).mul(perChannel(inverse, x));
+    const shift = normal
+      .mul(perChannel(dw, x))
+      .add(perChannel(db, x))
+      .mul(1 / count);
+    const dx = g.sub(shift).mul(perChannel(inverse.mul(weight), x));
+    return [dx, dw, db, null, null];
+  },
+});
+
 /** A normalised tensor, and the running statistics after it, without gradients. */
 export interface Normalized {
   readonly output: Tensor;
@@ -243,17 +292,18 @@ export function batchNorm(x: Tensor, options: BatchNormOptions = {}): Normalized
   const count = x.numel / x.shape[1];
   if (count < 2)
     throw new Error(`batchNorm: ${count} value(s) per channel of ${show(x.shape)}: training expects more than one`);
-  const dims = x.shape.flatMap((_, d) => (d === 1 ? [] : [d]));
-  const wide = x.to("f32");
-  const mean = wide.mean(dims, true);
-  const centred = wide.sub(mean);
-  const variance = centred.square().mean(dims, true);
-  const output = affine(centred.mul(variance.add(eps).rsqrt()), weight, bias).to(x.dtype);
+  const C = x.shape[1];
+  const rows = x.to("f32").reshape([x.shape[0], C, numel(x.shape.slice(2))]);
+  const spec = { shape: [C], dtype: "f32" as const };
+  const [mean, variance] = applyMany(channelMomentsOp, [rows], {}, [spec, spec]);
+  const vectors = [weight ?? full([C], 1), bias ?? full([C], 0)].map((v) => v.to("f32"));
+  const sources = [rows, ...vectors, mean, variance.add(eps).rsqrt()];
+  const output = apply(batchNormOp, sources, {}, rows.shape, "f32").reshape(x.shape).to(x.dtype);
   const unbiased = variance.mul(count / (count - 1));
   return {
     output,
-    runningMean: averaged(runningMean, mean.reshape([-1]), momentum),
-    runningVar: averaged(runningVar, unbiased.reshape([-1]), momentum),
+    runningMean: averaged(runningMean, mean, momentum),
+    runningVar: averaged(runningVar, unbiased, momentum),
   };
 }
 

@@ -138,19 +138,30 @@ const convolutions: [x: number[], w: number[], options: sg.ConvOptions][] = [
   [[2, 6, 10, 9], [12, 1, 5, 5], { padding: 2, stride: 2, groups: 6 }],
 ];
 
+/** A tensor with smooth values around `mean`. */
+const waves = (shape: number[], seed: number, mean = 0): Tensor => {
+  const size = shape.reduce((a, b) => a * b, 1);
+  return sg.tensor(
+    Float32Array.from({ length: size }, (_, j) => mean + Math.sin(7 * j + seed)),
+    { shape },
+  );
+};
+
+/** Values, running statistics and gradients, where the mean is large against the deviation. */
+async function normalize(backend: "webgpu" | "reference"): Promise<number[][]> {
+  await init({ backend });
+  const [x, weight, bias] = [waves([3, 5, 7, 12], 0, 50), waves([5], 1), waves([5], 2)].map((t) => t.requiresGrad_());
+  const stats = { runningMean: sg.zeros(5), runningVar: sg.ones(5) };
+  const { output, runningMean, runningVar } = sg.batchNorm(x, { weight, bias, training: true, ...stats });
+  const grads = sg.grad(output.tanh().square().sum(), [x, weight, bias]);
+  return Promise.all([output, runningMean!, runningVar!, ...grads].map(read));
+}
+
 async function convolve(backend: "webgpu" | "reference"): Promise<number[][]> {
   await init({ backend });
   const results: number[][] = [];
   for (const [xs, ws, options] of convolutions) {
-    const [x, w] = [xs, ws].map((shape, i) => {
-      const size = shape.reduce((a, b) => a * b, 1);
-      return sg
-        .tensor(
-          Float32Array.from({ length: size }, (_, j) => Math.sin(7 * j + i)),
-          { shape },
-        )
-        .requiresGrad_();
-    });
+    const [x, w] = [xs, ws].map((shape, i) => waves(shape, i).requiresGrad_());
     const f = { 3: sg.conv1d, 4: sg.conv2d, 5: sg.conv3d }[xs.length as 4];
     const y = f(x, w, null, options).tanh();
     for (const t of [y, ...sg.grad(y.square().sum(), [x, w])]) results.push(await read(t));
@@ -158,11 +169,19 @@ async function convolve(backend: "webgpu" | "reference"): Promise<number[][]> {
   return results;
 }
 
-test("kernels equal the definition: values and both gradients", async () => {
-  const [want, got] = [await convolve("reference"), await convolve("webgpu")];
-  const worst = want.map((values, i) => {
+/** The largest error relative to the largest value of each result. */
+const errors = (got: number[][], want: number[][]): number[] =>
+  want.map((values, i) => {
     const largest = Math.max(1, ...values.map(Math.abs));
     return Math.max(...values.map((v, j) => Math.abs(v - got[i][j]) / largest));
   });
-  expect(Math.max(...worst), worst.join(" ")).toBeLessThan(2e-6);
+
+test("kernels equal the definition: convolutions and both gradients", async () => {
+  const want = await convolve("reference");
+  expect(Math.max(...errors(await convolve("webgpu"), want))).toBeLessThan(2e-6);
+});
+
+test("kernels equal the definition: batch normalisation", async () => {
+  const want = await normalize("reference");
+  expect(Math.max(...errors(await normalize("webgpu"), want))).toBeLessThan(2e-5);
 });
