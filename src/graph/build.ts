@@ -5,6 +5,7 @@ import { type Attrs, Node, type OutputSpec } from "./node.ts";
 import type { Op } from "./op.ts";
 import { noteScalar } from "./pending.ts";
 import { isGradEnabled } from "./recording.ts";
+import { numel, show } from "./shape.ts";
 import { pickOp } from "./structural.ts";
 
 let noteScalars = true;
@@ -23,6 +24,8 @@ export function untracked<T>(fn: () => T): T {
 const records = (op: Op, src: readonly Node[]): boolean =>
   isGradEnabled() && (op.vjp !== undefined || op.fallback !== undefined) && src.some((s) => s.requiresGrad);
 
+const MOST = 2 ** 32 - 1; // elements of a tensor
+
 /** The node of an op with one output. */
 export function buildNode(
   op: Op,
@@ -35,7 +38,12 @@ export function buildNode(
   const node = new Node(op, src, attrs, shape, dtype);
   node.requiresGrad = isFloat(dtype) && records(op, src);
   notePlace(node);
-  if (shape.includes(0)) realizeEmpty(node);
+  const count = numel(shape);
+  if (count === 0) realizeEmpty(node);
+  if (count > MOST)
+    throw new RangeError(
+      `${op.name}: ${show(shape)} has ${count} elements: expected at most ${MOST}, as positions have 32 bits`,
+    );
   if (noteScalars && shape.length === 0 && src.length > 0) noteScalar(node);
   return node;
 }
@@ -61,6 +69,6 @@ export function pickNode(node: Node, i: number): Node {
 
 /** A value without elements needs no kernel: it is there at once. It keeps its sources if gradients pass through it. */
 function realizeEmpty(node: Node): void {
-  node.host = new Float32Array(0);
+  node.host = new Float64Array(0); // read in the array type of its dtype
   node.forgetSources();
 }

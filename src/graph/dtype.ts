@@ -4,6 +4,16 @@ export type DType = "f32" | "f16" | "i32" | "u32" | "bool";
 /** Host-side arrays accepted and returned for each dtype (`f16` and `bool` are widened on read). */
 export type HostArray = Float32Array | Int32Array | Uint32Array;
 
+const DTYPES: ReadonlySet<unknown> = new Set<DType>(["f32", "f16", "i32", "u32", "bool"]);
+
+/** @throws unless `dtype` is an element type. */
+export function checkDType(op: string, dtype: DType): void {
+  if (!DTYPES.has(dtype))
+    throw new TypeError(
+      `${op}: unknown dtype ${dtype}: expected f32, f16, i32, u32 or bool (WebGPU has no 64-bit types)`,
+    );
+}
+
 export const isFloat = (dtype: DType): boolean => dtype === "f32" || dtype === "f16";
 
 /** Bytes of `count` elements in a GPU buffer, rounded up to whole 16-byte vectors. */

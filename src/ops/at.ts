@@ -231,6 +231,9 @@ export function indexPut(
 
 function put(op: string, x: Tensor, index: readonly AtIndex[], values: Tensor | number, options: PutOptions): Tensor {
   checkOptions(op, options, ["accumulate"]);
+  if (!Array.isArray(index)) throw new TypeError(`${op}: expected a list of indices: ${op}([0, null], values)`);
+  if (typeof values !== "number" && !(values instanceof Tensor))
+    throw new TypeError(`${op}: values must be a tensor or a number, got ${typeof values}`);
   const { accumulate = false } = options;
   const selection = selectionOf(op, x, index);
   const given = typeof values === "number" ? full([], values, x.dtype) : sourceFor(op, x, values);

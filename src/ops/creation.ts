@@ -1,4 +1,4 @@
-import { checkValue, type DType, holds } from "../graph/dtype.ts";
+import { checkDType, checkValue, type DType, holds } from "../graph/dtype.ts";
 import { checkOptions } from "../graph/options.ts";
 import type { Shape } from "../graph/shape.ts";
 import { apply, type Tensor } from "../tensor/tensor.ts";
@@ -24,9 +24,11 @@ export function sizesOf(op: string, sizes: Sizes): { shape: readonly number[]; d
   const [first, second] = sizes;
   const list = Array.isArray(first);
   const last = list ? second : sizes.at(-1);
-  const options = typeof last === "object" ? (last as TypeOption) : {};
+  const given = typeof last === "object" && last !== null && !Array.isArray(last);
+  const options = given ? (last as TypeOption) : {};
   checkOptions(op, options, ["dtype"]);
-  const shape = list ? (first as Shape) : (sizes.filter((n) => n !== last || typeof n === "number") as number[]);
+  if (options.dtype !== undefined) checkDType(op, options.dtype);
+  const shape = list ? (first as Shape) : ((given ? sizes.slice(0, -1) : sizes) as number[]);
   checkShape(op, shape);
   return { shape: [...shape], dtype: options.dtype };
 }
@@ -45,8 +47,10 @@ export const ones = (...sizes: Sizes): Tensor => filled("ones", sizes, 1);
  * nothing anew.
  * @throws if `dtype` cannot hold the value.
  */
-export const full = (shape: Shape, value: number, options?: TypeOption): Tensor =>
-  filled("full", [shape, options], value);
+export function full(shape: Shape, value: number, options?: TypeOption): Tensor {
+  if (typeof value !== "number") throw new TypeError(`full: the value must be a number, got ${typeof value}`);
+  return filled("full", [shape, options], value);
+}
 
 /** Zeros in the shape and dtype of x. */
 export const zerosLike = (x: Tensor, options: TypeOption = {}): Tensor =>
@@ -65,6 +69,7 @@ export function arange(...args: readonly (number | TypeOption)[]): Tensor {
   const numbers = args.filter((a) => typeof a === "number");
   const options = args.find((a) => typeof a === "object") ?? {};
   checkOptions("arange", options, ["dtype"]);
+  if (options.dtype !== undefined) checkDType("arange", options.dtype);
   const [start, end, step = 1] = numbers.length === 1 ? [0, numbers[0]] : numbers;
   const size = Math.ceil((end - start) / step);
   if (!(size >= 0) || !Number.isFinite(size))

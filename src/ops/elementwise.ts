@@ -1,4 +1,4 @@
-import { checkValue, type DType, holds, isFloat, promote, wrap } from "../graph/dtype.ts";
+import { checkDType, checkValue, type DType, holds, isFloat, promote, wrap } from "../graph/dtype.ts";
 import type { Attrs } from "../graph/node.ts";
 import { type Op, registerOp } from "../graph/op.ts";
 import { broadcastShapes, type Shape } from "../graph/shape.ts";
@@ -305,6 +305,7 @@ const castOp = defineOp<{ from: DType; to: DType }>({
 });
 /** x in dtype `to`; x itself if it has that dtype. */
 export function cast(x: Tensor, to: DType): Tensor {
+  if (x.dtype !== to) checkDType("to", to);
   return x.dtype === to ? x : apply(castOp, [x], { from: x.dtype, to }, x.shape, to);
 }
 

@@ -1,6 +1,7 @@
 import type { DType, HostArray } from "../graph/dtype.ts";
-import { fromHalf, highest, holds, lowest, toHalf } from "../graph/dtype.ts";
+import { checkDType, fromHalf, highest, holds, lowest, toHalf } from "../graph/dtype.ts";
 import { Node } from "../graph/node.ts";
+import { checkOptions } from "../graph/options.ts";
 import type { Shape } from "../graph/shape.ts";
 import { numel, show } from "../graph/shape.ts";
 import { leafOp } from "../graph/structural.ts";
@@ -25,6 +26,8 @@ export interface TensorOptions {
  * @example tensor([[1, 2], [3, 4]]), tensor(new Float32Array(6), { shape: [2, 3], requiresGrad: true })
  */
 export function tensor(data: TensorData, options: TensorOptions = {}): Tensor {
+  checkOptions("tensor", options, ["dtype", "shape", "requiresGrad"]);
+  if (options.dtype !== undefined) checkDType("tensor", options.dtype);
   const typed = ArrayBuffer.isView(data);
   const flat = typed ? data : flatten(data);
   const shape = options.shape ?? (typed ? [flat.length] : shapeOf(data));
@@ -43,8 +46,8 @@ export function tensor(data: TensorData, options: TensorOptions = {}): Tensor {
 
 /** Throws unless every size is a whole number. */
 export function checkShape(op: string, shape: Shape): void {
-  if (!shape.every((d) => Number.isInteger(d) && d >= 0)) {
-    throw new RangeError(`${op}: sizes must be whole numbers, got ${show(shape)}`);
+  if (!Array.isArray(shape) || !shape.every((d) => Number.isInteger(d) && d >= 0)) {
+    throw new RangeError(`${op}: sizes must be whole numbers, got ${Array.isArray(shape) ? show(shape) : shape}`);
   }
 }
 
@@ -82,7 +85,11 @@ function flatten(data: NestedArray): (number | boolean)[] {
       throw new Error(`tensor: nested arrays are ragged: expected ${show(shape)} throughout`);
     }
     if (Array.isArray(value)) value.forEach((v) => visit(v, depth + 1));
-    else out.push(value as number | boolean);
+    else if (typeof value === "number" || typeof value === "boolean") out.push(value);
+    else
+      throw new TypeError(
+        `tensor: ${value === null ? "null" : typeof value} among the values: expected numbers or booleans`,
+      );
   };
   visit(data, 0);
   return out;

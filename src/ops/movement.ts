@@ -1,4 +1,4 @@
-import { checkValue } from "../graph/dtype.ts";
+import { checkValue, promote } from "../graph/dtype.ts";
 import { add, constant, type Index, reshapeIndex, scale } from "../graph/index-map.ts";
 import type { Attrs } from "../graph/node.ts";
 import type { Op } from "../graph/op.ts";
@@ -355,13 +355,13 @@ export function select(x: Tensor, dim: number, i: number): Tensor {
 export function split(x: Tensor, sizes: number | readonly number[], dim: number): Tensor[] {
   const d = normalizeDim("split", dim, x.ndim);
   const n = x.shape[d];
+  if (typeof sizes === "number" && !(Number.isInteger(sizes) && sizes > 0))
+    throw new RangeError(`split: size ${sizes} of dim ${dim} of ${show(x.shape)}: expected a whole number above 0`);
   const parts =
     typeof sizes === "number"
       ? Array.from({ length: Math.max(1, Math.ceil(n / sizes)) || 1 }, (_, i) => Math.min(sizes, n - i * sizes))
       : sizes;
   const total = parts.reduce((a, b) => a + b, 0);
-  if (typeof sizes === "number" && !(Number.isInteger(sizes) && sizes > 0))
-    throw new RangeError(`split: size ${sizes} of dim ${dim} of ${show(x.shape)}: expected a whole number above 0`);
   if (total !== n)
     throw new Error(`split: sizes ${show(parts)} add up to ${total}, dim ${dim} of ${show(x.shape)} has ${n}`);
   let start = 0;
@@ -401,13 +401,15 @@ export function cat(tensors: readonly Tensor[], dim = 0): Tensor {
     return cat([cat(list.slice(0, middle), d), cat(list.slice(middle), d)], d);
   }
   const total = list.reduce((n, t) => n + t.shape[d], 0);
+  const dtype = list.map((t) => t.dtype).reduce(promote);
   let before = 0;
-  const parts = list.map((t) => {
+  const parts = list.map((part) => {
+    const t = part.to(dtype);
     const at = before;
     before += t.shape[d];
     return t.pad(t.shape.map((n, i) => (i === d ? [at, total - at - n] : [0, 0])));
   });
-  return parts.reduce((sum, part) => (first.dtype === "bool" ? sum.logicalOr(part) : sum.add(part)));
+  return parts.reduce((sum, part) => (dtype === "bool" ? sum.logicalOr(part) : sum.add(part)));
 }
 
 /** Tensors without elements joined along `d`. */

@@ -19,6 +19,8 @@ export interface PadOptions {
 export function pad(x: Tensor, pads: readonly number[], options: PadOptions = {}): Tensor {
   checkOptions("pad", options, ["mode", "value"]);
   const { mode = "constant", value = 0 } = options;
+  if (!Array.isArray(pads))
+    throw new TypeError(`pad: amounts must be a list of numbers, got ${typeof pads}: pad(x, [1, 1])`);
   if (pads.length % 2 !== 0 || pads.length > 2 * x.ndim || !pads.every(Number.isInteger))
     throw new RangeError(
       `pad: amounts ${show(pads)} for ${show(x.shape)}: expected whole numbers, before and after for at most ${x.ndim} dims, the last dim first`,

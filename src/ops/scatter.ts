@@ -62,6 +62,7 @@ export function scatter(x: Tensor, dim: number, index: Tensor, source: Tensor | 
 
 /** The elements of `source` that have an index. */
 function part(op: string, index: Tensor, source: Tensor): Tensor {
+  if (!(source instanceof Tensor)) throw new TypeError(`${op}: source must be a tensor, got ${typeof source}`);
   if (source.ndim !== index.ndim || index.shape.some((n, i) => n > source.shape[i]))
     throw new Error(
       `${op}: index ${show(index.shape)} is larger than source ${show(source.shape)}: each index needs a source element`,

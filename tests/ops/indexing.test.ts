@@ -81,6 +81,22 @@ const cases: [() => unknown, string][] = [
   [() => sg.multinomial(tensor([-1, 1]), 1), "multinomial: weight -1 in [2]"],
   [() => sg.bernoulli(tensor([2])), "bernoulli: probability 2 in [1]: expected 0 to 1"],
   [() => sg.normal(0, 1), "normal: two numbers need a shape"],
+  [() => tensor(undefined as never), "tensor: undefined among the values: expected numbers or booleans"],
+  [() => tensor(["1"] as never), "tensor: string among the values"],
+  [() => tensor([1], { dtype: "f64" as never }), "tensor: unknown dtype f64: expected f32, f16, i32, u32 or bool"],
+  [() => x.to("int64" as never), "to: unknown dtype int64"],
+  [() => tensor([1], { dtyp: "i32" } as never), "tensor: unknown option dtyp"],
+  [() => zeros(undefined as never), "zeros: sizes must be whole numbers"],
+  [
+    () => zeros(2 ** 30, 2 ** 30),
+    "[1073741824,1073741824] has 1152921504606847000 elements: expected at most 4294967295",
+  ],
+  [() => sg.arange(1e15), "iota: [1000000000000000] has 1000000000000000 elements"],
+  [() => sg.full([2], undefined as never), "full: the value must be a number, got undefined"],
+  [() => x.split(0), "split: size 0 of dim 0 of [2,3]: expected a whole number above 0"],
+  [() => x.atSet(0 as never, 1), "atSet: expected a list of indices"],
+  [() => x.atSet([0], undefined as never), "atSet: values must be a tensor or a number, got undefined"],
+  [() => x.scatter(0, tensor([[0]], { dtype: "i32" }), undefined as never), "scatter: source must be a tensor"],
   [() => sg.linspace(0, 1, 2.5), "linspace: 2.5 steps from 0 to 1"],
   [() => zeros(2, { dype: "i32" } as never), "zeros: unknown option dype; options: dtype"],
   [() => zeros(0, 3).amax(0), "max: no elements along dims [0] of [0,3]: expected at least one"],
@@ -154,6 +170,8 @@ describe.each(["reference", "webgpu"] as const)("on %s", (backend) => {
     expect(await ones(2, 0).matmul(ones(0, 3)).tolist()).toEqual([[0, 0, 0], [0, 0, 0]]); // biome-ignore format: rows
     expect([empty.matmul(ones(3, 2)).shape, sg.conv2d(zeros(0, 3, 4, 4), ones(2, 3, 3, 3)).shape]).toEqual([[0, 2], [0, 2, 2, 2]]); // biome-ignore format: two
     expect(await sg.cat([empty, ones(1, 3), tensor([])]).tolist()).toEqual([[1, 1, 1]]);
+    expect(await sg.cat([ones(1, { dtype: "bool" }), tensor([0.5]), ids(3)]).tolist()).toEqual([1, 0.5, 3]);
+    expect(await zeros([0], { dtype: "i32" }).data()).toEqual(new Int32Array(0));
     expect(await empty.logsumexp(0).tolist()).toEqual([-Infinity, -Infinity, -Infinity]);
     expect([ones(4, 3).at([2, 2]).shape, ones(4, 3).at(ids()).shape, ones(2).at(tensor([false, false])).shape]).toEqual([[0, 3], [0, 3], [0]]); // biome-ignore format: three
     expect([(await zeros(2).nonzero()).shape, (await sg.maskedSelect(ones(2), zeros(2).gt(1))).shape]).toEqual([[0, 1], [0]]); // biome-ignore format: two
