@@ -41,7 +41,7 @@ function checkLabels(labels: Tensor, sizes: Tensor, C: number, blank: number): v
 
 /**
  * Connectionist temporal classification (https://www.cs.toronto.edu/~graves/icml_2006.pdf): -log of the probability of all
- * alignments of targets with inputs. One kernel a time step; gradients follow from it.
+ * alignments of targets with inputs. Two reductions a time step, which end fusion: fused steps would compute earlier ones again.
  * @param logProbs [T, N, C] or [T, C], from logSoftmax
  * @param targets i32 [N, S] padded (or [S]), without blanks
  * @param inputLengths [N], at most T
@@ -111,20 +111,22 @@ function alignments(logProbs: Tensor, labels: Tensor, steps: Tensor, sizes: Tens
   const skips = odd.logicalAnd(position.ge(2)).logicalAnd(symbols.ne(before));
   const observed = logProbs.gather(2, symbols.unsqueeze(0).expand([T, N, states])).maximum(NEVER); // [T, N, states]
 
-  const shifted = (x: Tensor, by: number): Tensor =>
-    x.pad(
-      [
-        [0, 0],
-        [by, -by],
-      ],
-      NEVER,
-    );
+  const allowed = positionsAlong(2, 3, 3).gt(0).logicalOr(skips.unsqueeze(2)); // [N, states, 3]
+
   const present = position.le(sizes.unsqueeze(1).mul(2)); // states of this target
   let alpha = where(position.le(1).logicalAnd(present), observed.select(0, 0), NEVER);
   for (let t = 1; t < T; t++) {
-    const reached = logaddexp(alpha, shifted(alpha, 1));
-    const all = states > 2 ? logaddexp(reached, where(skips, shifted(alpha, 2), NEVER)) : reached;
-    alpha = where(steps.gt(t).unsqueeze(1), all.add(observed.select(0, t)), alpha);
+    const from = alpha
+      .pad(
+        [
+          [0, 0],
+          [2, 0],
+        ],
+        NEVER,
+      )
+      .unfold(1, 3, 1); // [N, states, 3]: two states before, one before, itself
+    const reached = where(allowed, from, NEVER).logsumexp(-1);
+    alpha = where(steps.gt(t).unsqueeze(1), reached.add(observed.select(0, t)), alpha);
   }
   const last = alpha.gather(1, sizes.mul(2).unsqueeze(1)).squeeze(1); // ends in a blank
   if (S === 0) return last;
