@@ -124,6 +124,7 @@ abstract class Recurrent extends Module {
     const batched = x.ndim === 3;
     const steps = batched ? (batchFirst ? x.transpose(0, 1) : x) : x.unsqueeze(1); // [T, N, I]
     const [T, N] = steps.shape;
+    if (T === 0) throw new Error(`${name}: expected at least one step, got ${show(x.shape)}`);
     const initial = sizes.map((size, i) => this.#initial(states[i], size, N, batched, x));
 
     const last: Tensor[][] = sizes.map(() => []);

@@ -51,6 +51,21 @@ describe("MultiheadAttention", () => {
     expect(await distance(weights, plain)).toBeGreaterThan(0.01);
   });
 
+  test("halves stay halves, also through whole layers", async () => {
+    const layer = new TransformerEncoderLayer(8, 2, { dimFeedforward: 16, dropout: 0 });
+    const x = randn(3, 2, 8);
+    const want = layer.forward(x);
+    await want.data();
+    const got = layer.to("f16").forward(x.half());
+    expect(got.dtype).toBe("f16");
+    expect(await distance(got.float(), want)).toBeLessThan(0.02);
+  });
+
+  test("no samples give no outputs", () => {
+    const attention = new MultiheadAttention(8, 2, { batchFirst: true });
+    expect(attention.forward(zeros(0, 3, 8))[0].shape).toEqual([0, 3, 8]);
+  });
+
   test("dropout acts on the weights, in training alone", async () => {
     const attention = new MultiheadAttention(8, 2, { dropout: 0.5 });
     const x = randn(6, 1, 8);

@@ -1,6 +1,6 @@
 import { beforeAll, describe, expect, test } from "vitest";
 import { GRU, GRUCell, LSTM, LSTMCell, RNN, RNNCell } from "../../src/nn/index.ts";
-import { manualSeed, rand, randn, stack } from "../../src/ops/functional.ts";
+import { manualSeed, rand, randn, stack, zeros } from "../../src/ops/functional.ts";
 import { gru, lstm, rnn } from "../../src/ops/recurrent.ts";
 import { init } from "../../src/runtime/engine.ts";
 import { explain } from "../../src/tensor/engine.ts";
@@ -47,6 +47,14 @@ describe("recurrent layers", () => {
     expect((await out.data()).every(Number.isFinite)).toBe(true);
   });
 
+  test("a batch of 0 gives no outputs and gradients of 0", async () => {
+    const layer = new LSTM(2, 3);
+    const [out] = layer.forward(zeros(4, 0, 2));
+    expect(out.shape).toEqual([4, 0, 3]);
+    out.sum().backward();
+    expect(await layer.parameters()[0].grad!.abs().max().item()).toBe(0);
+  });
+
   test("dropout acts between layers, in training alone", async () => {
     const layer = new RNN(2, 3, { numLayers: 2, dropout: 0.9 });
     const x = randn(3, 1, 2);
@@ -69,6 +77,7 @@ describe("recurrent layers", () => {
     expect(() => new GRU(2, 3).forward(rand(4, 1, 2), rand(1, 2, 3))).toThrow(
       "GRU: expected an initial state [1,1,3], got [1,2,3]",
     );
+    expect(() => new GRU(2, 3).forward(zeros(0, 1, 2))).toThrow("GRU: expected at least one step, got [0,1,2]");
     expect(() => new RNNCell(2, 3).forward(rand(4, 3))).toThrow("RNNCell: expected [N, 2] or [2], got [4,3]");
     expect(() => new GRUCell(2, 3).forward(rand(4, 2), rand(4, 2))).toThrow(
       "GRUCell: expected a state [4,3], got [4,2]",
