@@ -1,7 +1,8 @@
-// radix_count.wgsl for software adapters: digits of eight bits, one invocation per tile, no barrier.
+// radix_count.wgsl for software adapters: eight bits a digit, or four in short rows, one invocation per tile, no barrier.
 //
-// Shapes: keys [rows, cols], counts [rows, 256, tiles]. Grid: y * grid_x + x = groups of WG tiles of `stretch` elements.
+// Shapes: keys [rows, cols], counts [rows, DIGITS, tiles]. Grid: y * grid_x + x = groups of WG tiles of `stretch` elements.
 const WG: u32 = 8u; // param: size of the workgroup
+const DIGITS: u32 = 256u; // param: a power of two
 const TYPE: u32 = 0u; // param: 0 = f32, 1 = i32, 2 = u32
 const DESCENDING: bool = false; // param: the largest first
 const FIRST: bool = true; // param: keys are the elements themselves; later passes read keys
@@ -42,11 +43,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let start = row * dims.cols;
   let begin = min(tile * dims.stretch, dims.cols);
   let end = min(begin + dims.stretch, dims.cols);
-  let first = row * 256u * dims.tiles + tile; // of the tile's digits
+  let first = row * DIGITS * dims.tiles + tile; // of the tile's digits
   // end shared
-  for (var d = 0u; d < 256u; d++) { counts[first + d * dims.tiles] = 0u; }
+  for (var d = 0u; d < DIGITS; d++) { counts[first + d * dims.tiles] = 0u; }
   for (var c = begin; c < end; c++) {
-    let digit = (key(start + c) >> dims.shift) & 255u;
+    let digit = (key(start + c) >> dims.shift) & (DIGITS - 1u);
     counts[first + digit * dims.tiles] += 1u;
   }
 }

@@ -1,8 +1,9 @@
 // radix_scatter.wgsl for software adapters: an invocation moves the elements of its tile one by one.
 //
-// Shapes: keys and positions [rows, cols], ends and cursors [rows, 256, tiles].
+// Shapes: keys and positions [rows, cols], ends and cursors [rows, DIGITS, tiles].
 // Grid: as in radix_count_serial.wgsl.
 const WG: u32 = 8u; // param: size of the workgroup
+const DIGITS: u32 = 256u; // param: a power of two
 const TYPE: u32 = 0u; // param: 0 = f32, 1 = i32, 2 = u32
 const DESCENDING: bool = false; // param: the largest first
 const FIRST: bool = true; // param: keys are the elements themselves, at their positions
@@ -59,16 +60,16 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let start = row * dims.cols;
   let begin = min(tile * dims.stretch, dims.cols);
   let end = min(begin + dims.stretch, dims.cols);
-  let first = row * 256u * dims.tiles + tile; // of the tile's digits
+  let first = row * DIGITS * dims.tiles + tile; // of the tile's digits
   // end shared
-  for (var d = 0u; d < 256u; d++) {
+  for (var d = 0u; d < DIGITS; d++) {
     var cursor = 0u;
     if (d + tile > 0u) { cursor = ends[first + d * dims.tiles - 1u]; }
     cursors[first + d * dims.tiles] = cursor;
   }
   for (var c = begin; c < end; c++) {
     let k = key(start + c);
-    let place = first + ((k >> dims.shift) & 255u) * dims.tiles;
+    let place = first + ((k >> dims.shift) & (DIGITS - 1u)) * dims.tiles;
     let to = cursors[place];
     cursors[place] = to + 1u;
     put(start, c, to, k);

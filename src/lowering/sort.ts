@@ -1,3 +1,4 @@
+import type { DeviceInfo } from "../graph/device-info.ts";
 import type { DType } from "../graph/dtype.ts";
 import type { BufferRef, KernelCall, Lower, LowerContext } from "../graph/kernel-call.ts";
 import { numel } from "../graph/shape.ts";
@@ -5,7 +6,8 @@ import { grid2d } from "./grid.ts";
 import { rowSchedule } from "./rows.ts";
 import { runningSums } from "./scan.ts";
 
-const MOST_IN_GROUP = 1024; // elements that a workgroup sorts in its memory
+/** Elements that a workgroup sorts in its memory. On software adapters its barriers are expensive. */
+const mostInGroup = ({ kind }: DeviceInfo): number => (kind === "software" ? 31 : 1024);
 
 /** How kernels order the bits of a dtype. Booleans are the words 0 and 1. */
 const typeOf = (dtype: DType): number => (dtype === "i32" ? 1 : dtype === "u32" || dtype === "bool" ? 2 : 0);
@@ -19,7 +21,7 @@ export const lowerArgsort: Lower = (node, cx) => {
   const rows = numel(shape) / cols;
   const order = { TYPE: typeOf(dtype), DESCENDING: Number(node.attrs.descending) };
   const x = cx.operand(0).buffer;
-  return cols <= MOST_IN_GROUP ? [sortRows(cx, x, rows, cols, order)] : radixSort(cx, x, rows, cols, order);
+  return cols <= mostInGroup(cx.device) ? [sortRows(cx, x, rows, cols, order)] : radixSort(cx, x, rows, cols, order);
 };
 
 interface Order {
@@ -57,13 +59,14 @@ function radixOf(rows: number, cols: number, cx: LowerContext): Radix {
     const wanted = rows >= 64 ? 1 : Math.min(64, Math.ceil(cols / 2048));
     const stretch = Math.ceil(cols / wanted);
     const tiles = Math.ceil(cols / stretch);
+    const bits = cols < 256 ? 4 : 8; // the counts of the digits are no larger than the rows
     return {
       suffix: "_serial",
-      bits: 8,
+      bits,
       tiles,
       stretch,
       grid: grid2d(Math.ceil((rows * tiles) / 8)),
-      params: { WG: 8 },
+      params: { WG: 8, DIGITS: 2 ** bits },
     };
   }
   const WG = Math.min(256, cx.device.maxInvocations);

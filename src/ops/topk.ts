@@ -33,7 +33,8 @@ const topkOp = defineOp<TopkAttrs>({
   },
 });
 
-const MOST = 64; // the kernel reads a row k times; a sort, four or eight times
+/** The kernel reads a row k times; a sort reads and writes it four or eight times, with more work per element. */
+const sorts = (k: number, n: number): boolean => k > (n >= 65_536 ? 8 : 64);
 
 export interface TopkOptions {
   /** Default -1. */
@@ -71,7 +72,7 @@ function positionsOf(x: Tensor, k: number, dim: number, largest: boolean): Tenso
       0,
       "i32",
     );
-  if (k > MOST) return argsort(x, { dim, descending: largest }).narrow(dim, 0, k);
+  if (sorts(k, x.shape[dim])) return argsort(x, { dim, descending: largest }).narrow(dim, 0, k);
   const rows = transpose(x, dim, -1);
   const found = apply(topkOp, [rows], { k, largest }, [...rows.shape.slice(0, -1), k], "i32");
   return transpose(found, dim, -1);
