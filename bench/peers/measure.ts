@@ -6,12 +6,13 @@ import * as attention from "./work/attention.ts";
 import * as llama from "./work/llama.ts";
 import * as matmul from "./work/matmul.ts";
 import * as rows from "./work/rows.ts";
+import * as scan from "./work/scan.ts";
 import * as train from "./work/train.ts";
 import type { Absent, Variants } from "./work/variants.ts";
 
 const variants: Record<string, Variants> = Object.assign(
   {},
-  ...[matmul, rows, attention, train, llama].map((file) => file.variants),
+  ...[matmul, rows, scan, attention, train, llama].map((file) => file.variants),
 );
 
 /** Libraries by name, as the loaders return them. */
