@@ -17,6 +17,8 @@ import conv from "./conv/conv.wgsl";
 import conv_weight from "./conv/conv_weight.wgsl";
 import cross_entropy from "./rows/cross_entropy.wgsl";
 import cross_entropy_backward from "./rows/cross_entropy_backward.wgsl";
+import depthwise from "./conv/depthwise.wgsl";
+import depthwise_weight from "./conv/depthwise_weight.wgsl";
 import eigh from "./factor/eigh.wgsl";
 import index_add from "./gather/index_add.wgsl";
 import index_add_serial from "./gather/index_add_serial.wgsl";
@@ -74,6 +76,8 @@ export const { addKernel, kernelSource, kernelPlace, kernelNames } = kernelRegis
   conv_weight,
   cross_entropy,
   cross_entropy_backward,
+  depthwise,
+  depthwise_weight,
   eigh,
   index_add,
   index_add_serial,

@@ -77,10 +77,63 @@ const tiled = ({ device }: LowerContext, { channels }: Geometry): boolean =>
 const heights = (M: number): Tile[] =>
   [16, 8, 32, 4].filter((rows) => rows === 4 || rows < 2 * M).map((rows) => ({ rows }));
 
+/** Whether depthwise.wgsl computes it: at most two spatial dims, stride and dilation 1, and taps that fit registers. */
+function depthwise({ channels, kernel, windows }: Geometry, attrs: Attrs): boolean {
+  const { stride, dilation } = attrs as { stride: number[]; dilation: number[] };
+  const plain = [...stride, ...dilation].every((n) => n === 1);
+  return channels === 1 && plain && kernel[0] * windows[0] === 1 && kernel[1] <= 7 && kernel[2] <= 7;
+}
+
+/** Words of `dims` in both depthwise kernels, for patches of ROWS x 4 windows. */
+function depthwiseDims(x: Shape, y: Shape, groups: number, ROWS: number): { dims: number[]; patches: number } {
+  const [, height, width] = three(x.slice(2), 1);
+  const [, rows, N] = three(y.slice(2), 1);
+  const patches = y[0] * y[1] * Math.ceil(rows / ROWS) * Math.ceil(N / 4);
+  return { dims: [y[0], y[1], y[1] / groups, height, width, rows, N, patches], patches };
+}
+
+function depthwiseForward(cx: LowerContext, x: Shape, y: Shape, { groups, kernel, windows }: Geometry): KernelCall[] {
+  const ROWS = kernel[1] <= 5 ? 4 : 1; // taller patches of large kernels are not unrolled, or compile for seconds
+  const { dims, patches } = depthwiseDims(x, y, groups, ROWS);
+  const WG = cx.device.kind === "software" ? 8 : 64;
+  const vectors = windows[2] % 4 === 0;
+  const P = windows[1] * windows[2];
+  return [
+    {
+      kernel: "depthwise",
+      params: { WG, KH: kernel[1], KW: kernel[2], ROWS, C: vectors ? "vec4f" : "f32" },
+      reads: vectors ? { hooks: { store: STORE_4 } } : undefined,
+      dims,
+      bind: [cx.operand(0).buffer, cx.operand(1).buffer, cx.output()],
+      grid: grid2d(Math.ceil(patches / WG)),
+      epilogue: vectors ? { shape: [y[0], y[1], P], type: "vec4f", store: columnStore(P) } : undefined,
+      compileMs: 100,
+      flops: 2 * numel(y) * numel(kernel),
+    },
+  ];
+}
+
+function depthwiseWeight(cx: LowerContext, x: Shape, g: Shape, { groups, kernel }: Geometry): KernelCall[] {
+  const ROWS = kernel[1] <= 3 ? 4 : 1; // as above
+  const { dims } = depthwiseDims(x, g, groups, ROWS);
+  const WG = cx.device.kind === "software" ? 8 : 64;
+  return [
+    {
+      kernel: "depthwise_weight",
+      params: { WG, KH: kernel[1], KW: kernel[2], ROWS },
+      dims,
+      bind: [cx.operand(0).buffer, cx.operand(1).buffer, cx.output()],
+      grid: grid2d(g[1]),
+      flops: 2 * numel(g) * numel(kernel),
+    },
+  ];
+}
+
 /** (x [N, C, ...spatial], w [O, C / groups, ...kernel]), attrs { stride, dilation, groups } -> y [N, O, ...windows]. */
 export const lowerConvWindows: Lower = (node, cx) => {
   const [x, w] = node.src.map((s) => s.shape);
   const geometry = geometryOf(x, w.slice(2), node.shape.slice(2), node.attrs);
+  if (depthwise(geometry, node.attrs)) return depthwiseForward(cx, x, node.shape, geometry);
   if (!tiled(cx, geometry)) return undefined;
   const { groups, channels, kernel, windows, plane, taps, steps } = geometry;
   const SG = cx.device.subgroupSize;
@@ -113,6 +166,7 @@ export const lowerConvWindows: Lower = (node, cx) => {
 export const lowerConvWeight: Lower = (node, cx) => {
   const [x, g] = node.src.map((s) => s.shape);
   const geometry = geometryOf(x, node.attrs.kernel as Shape, g.slice(2), node.attrs);
+  if (depthwise(geometry, node.attrs)) return depthwiseWeight(cx, x, g, geometry);
   if (!tiled(cx, geometry)) return undefined;
   const { groups, channels, kernel, windows, plane, taps, steps } = geometry;
   const SG = cx.device.subgroupSize;

@@ -135,6 +135,9 @@ const convolutions: [x: number[], w: number[], options: sg.ConvOptions][] = [
   [[2, 4, 5, 6, 7], [9, 4, 2, 3, 3], { padding: 1, stride: [1, 2, 1], dilation: [2, 1, 1] }],
   [[4, 3, 16, 16], [3, 3, 3, 3], { padding: 1 }],
   [[2, 32, 10, 12], [32, 1, 3, 3], { padding: 1, groups: 32 }],
+  [[2, 3, 11, 9], [6, 1, 5, 4], { groups: 3 }],
+  [[2, 3, 60], [3, 1, 7], { padding: 3, groups: 3 }],
+  [[1, 2, 12, 12], [2, 1, 7, 7], { padding: "same", groups: 2 }],
   [[2, 6, 10, 9], [12, 1, 5, 5], { padding: 2, stride: 2, groups: 6 }],
 ];
 
