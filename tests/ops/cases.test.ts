@@ -16,17 +16,10 @@ import { flush } from "../../src/tensor/engine.ts";
 const waiting: Readonly<Record<string, string>> = {
   "EXIF, tRNS and IEND of images": "image decoder",
   "NaN in attention": "attention masks",
-  "NaN in topk": "reference",
-  "a cache written in place from its own view": "engine",
-  "an error in one flush does not reach the next": "engine",
-  "assign checks shape and dtype": "engine",
   "async noGrad that overlaps": "engine",
   "attention rows of finfo.min, -inf and masks": "attention masks",
   "computed indices out of range": "indices",
-  "data() hands out copies": "engine",
-  "fractional sizes": "interpolate",
   "grids beyond 65535": "engine",
-  "interpolate and average pooling beside inf and NaN": "resampling",
 };
 
 interface Case {
