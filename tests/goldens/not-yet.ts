@@ -20,31 +20,6 @@ interface Group {
 
 const groups: readonly Group[] = [
   {
-    kind: "ops",
-    issue: 12,
-    why: "missing",
-    names: `
-      `,
-  },
-  {
-    kind: "ops",
-    issue: 12,
-    why: "option",
-    names: `
-      div_mode: trunc trunc_i32 floor floor_i32
-      logical: logical_xor_bool logical_xor_f32 logical_xor_i32`,
-  },
-  {
-    kind: "ops",
-    issue: 12,
-    why: "numbers",
-    names: `
-      amax_amin_grad: amax_nan amin_nan
-      arg_special: argmax_nan argmax_nan_flat argmin_nan argmin_nan_flat
-      max_min_special: max_nan min_nan
-      reduce_special: amax amin amax_long`,
-  },
-  {
     kind: "models",
     issue: 16,
     why: "missing",
