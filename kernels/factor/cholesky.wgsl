@@ -10,12 +10,15 @@ struct Dims { matrices: u32, n: u32 }
 @group(0) @binding(1) var<storage, read> a: array<f32>;
 @group(0) @binding(2) var<storage, read_write> l: array<f32>;
 
+// shared: matrix from lu
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
   let wanted = group.y * groups.x + group.x;
+  let matrix = min(wanted, dims.matrices - 1u);
   let stores = wanted < dims.matrices; // surplus workgroups store nothing, and reach the barriers
+// end shared
   let n = dims.n;
-  let base = min(wanted, dims.matrices - 1u) * n * n;
+  let base = matrix * n * n;
   if (stores) {
     for (var i = lane; i < n * n; i += WG) { l[base + i] = select(0.0, a[base + i], i % n <= i / n); }
   }

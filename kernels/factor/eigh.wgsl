@@ -12,11 +12,22 @@ struct Dims { matrices: u32, n: u32, sweeps: u32 }
 @group(0) @binding(3) var<storage, read_write> v: array<f32>;
 @group(0) @binding(4) var<storage, read_write> work: array<f32>;
 
+// shared: rotation
+/// Cosine and sine of the smaller rotation with cot(2 angle) = theta.
+fn rotation(theta: f32) -> vec2f {
+  let t = select(1.0, -1.0, theta < 0.0) / (abs(theta) + sqrt(1.0 + theta * theta));
+  let c = inverseSqrt(1.0 + t * t);
+  return vec2f(c, t * c);
+}
+// end shared
+
+// shared: matrix from lu
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
   let wanted = group.y * groups.x + group.x;
   let matrix = min(wanted, dims.matrices - 1u);
   let stores = wanted < dims.matrices; // surplus workgroups store nothing, and reach the barriers
+// end shared
   let n = dims.n;
   let base = matrix * n * n;
   if (stores) {
@@ -36,36 +47,30 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
         let app = work[base + p * n + p];
         let aqq = work[base + q * n + q];
         let apq = work[base + p * n + q];
-        var c = 1.0;
-        var s = 0.0;
-        if (abs(apq) > 1e-38) {
-          let theta = (aqq - app) / (2.0 * apq);
-          let t = select(1.0, -1.0, theta < 0.0) / (abs(theta) + sqrt(1.0 + theta * theta));
-          c = inverseSqrt(1.0 + t * t);
-          s = t * c;
-        }
+        var cs = vec2f(1.0, 0.0); // cosine and sine
+        if (abs(apq) > 1e-38) { cs = rotation((aqq - app) / (2.0 * apq)); }
         storageBarrier();
         workgroupBarrier();
-        if (stores && s != 0.0) {
+        if (stores && cs.y != 0.0) {
           for (var i = lane; i < n; i += WG) {
             let x = work[base + i * n + p];
             let y = work[base + i * n + q];
-            work[base + i * n + p] = c * x - s * y;
-            work[base + i * n + q] = s * x + c * y;
+            work[base + i * n + p] = cs.x * x - cs.y * y;
+            work[base + i * n + q] = cs.y * x + cs.x * y;
             let vx = v[base + i * n + p];
             let vy = v[base + i * n + q];
-            v[base + i * n + p] = c * vx - s * vy;
-            v[base + i * n + q] = s * vx + c * vy;
+            v[base + i * n + p] = cs.x * vx - cs.y * vy;
+            v[base + i * n + q] = cs.y * vx + cs.x * vy;
           }
         }
         storageBarrier();
         workgroupBarrier();
-        if (stores && s != 0.0) {
+        if (stores && cs.y != 0.0) {
           for (var i = lane; i < n; i += WG) {
             let x = work[base + p * n + i];
             let y = work[base + q * n + i];
-            work[base + p * n + i] = c * x - s * y;
-            work[base + q * n + i] = s * x + c * y;
+            work[base + p * n + i] = cs.x * x - cs.y * y;
+            work[base + q * n + i] = cs.y * x + cs.x * y;
           }
         }
         storageBarrier();

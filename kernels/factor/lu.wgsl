@@ -16,11 +16,13 @@ struct Dims { matrices: u32, n: u32 }
 var<workgroup> best: array<f32, WG>;
 var<workgroup> best_row: array<u32, WG>;
 
+// shared: matrix
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
   let wanted = group.y * groups.x + group.x;
-  let matrix = min(wanted, dims.matrices - 1u); // surplus workgroups repeat the last matrix without storing
-  let stores = wanted < dims.matrices;
+  let matrix = min(wanted, dims.matrices - 1u);
+  let stores = wanted < dims.matrices; // surplus workgroups store nothing, and reach the barriers
+// end shared
   let n = dims.n;
   let base = matrix * n * n;
   if (stores) {

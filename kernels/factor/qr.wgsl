@@ -26,11 +26,13 @@ fn total(lane: u32, value: f32) -> f32 {
   return sum;
 }
 
+// shared: matrix from lu
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
   let wanted = group.y * groups.x + group.x;
   let matrix = min(wanted, dims.matrices - 1u);
   let stores = wanted < dims.matrices; // surplus workgroups store nothing, and reach the barriers
+// end shared
   let m = dims.m;
   let n = dims.n;
   let k = dims.k;

@@ -13,11 +13,22 @@ struct Dims { matrices: u32, m: u32, n: u32, sweeps: u32 }
 
 var<workgroup> dots: array<vec3f, WG>;
 
+// shared: rotation from eigh
+/// Cosine and sine of the smaller rotation with cot(2 angle) = theta.
+fn rotation(theta: f32) -> vec2f {
+  let t = select(1.0, -1.0, theta < 0.0) / (abs(theta) + sqrt(1.0 + theta * theta));
+  let c = inverseSqrt(1.0 + t * t);
+  return vec2f(c, t * c);
+}
+// end shared
+
+// shared: matrix from lu
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
   let wanted = group.y * groups.x + group.x;
   let matrix = min(wanted, dims.matrices - 1u);
   let stores = wanted < dims.matrices; // surplus workgroups store nothing, and reach the barriers
+// end shared
   let m = dims.m;
   let n = dims.n;
   let base = matrix * m * n;
@@ -41,28 +52,22 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
         workgroupBarrier();
         var sum = vec3f();
         for (var l = 0u; l < WG; l++) { sum += dots[l]; }
-        var c = 1.0;
-        var s = 0.0;
-        if (abs(sum.z) > 1e-9 * sqrt(sum.x) * sqrt(sum.y)) {
-          let theta = (sum.y - sum.x) / (2.0 * sum.z);
-          let t = select(1.0, -1.0, theta < 0.0) / (abs(theta) + sqrt(1.0 + theta * theta));
-          c = inverseSqrt(1.0 + t * t);
-          s = t * c;
-        }
+        var cs = vec2f(1.0, 0.0); // cosine and sine
+        if (abs(sum.z) > 1e-9 * sqrt(sum.x) * sqrt(sum.y)) { cs = rotation((sum.y - sum.x) / (2.0 * sum.z)); }
         storageBarrier();
         workgroupBarrier();
-        if (stores && s != 0.0) {
+        if (stores && cs.y != 0.0) {
           for (var i = lane; i < m; i += WG) {
             let x = us[base + i * n + p];
             let y = us[base + i * n + q];
-            us[base + i * n + p] = c * x - s * y;
-            us[base + i * n + q] = s * x + c * y;
+            us[base + i * n + p] = cs.x * x - cs.y * y;
+            us[base + i * n + q] = cs.y * x + cs.x * y;
           }
           for (var i = lane; i < n; i += WG) {
             let x = v[vbase + i * n + p];
             let y = v[vbase + i * n + q];
-            v[vbase + i * n + p] = c * x - s * y;
-            v[vbase + i * n + q] = s * x + c * y;
+            v[vbase + i * n + p] = cs.x * x - cs.y * y;
+            v[vbase + i * n + q] = cs.y * x + cs.x * y;
           }
         }
         storageBarrier();

@@ -32,7 +32,7 @@ const answer = async ({ module, id, positions }) => {
     send({ id, error: error && error.stack ? error.stack : String(error) });
   }
 };`;
-const inProcess = `const send = (m) => process.send(m); process.on("message", (m) => answer(m));`;
+const inProcess = `const parent = globalThis.process; const send = (m) => parent.send(m); parent.on("message", answer);`;
 const inBrowser = `const send = (m) => self.postMessage(m); self.onmessage = ({ data }) => answer(data);`;
 
 const runsNode = (): boolean =>

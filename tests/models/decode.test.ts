@@ -153,7 +153,7 @@ describe("PNG", () => {
       "png: the file is truncated within its IHDR chunk",
     );
     await expect(decodeImage(whole.subarray(0, whole.length - 40))).rejects.toThrow("truncated within its IDAT chunk");
-    await expect(decodeImage(whole.subarray(0, whole.length - 12))).rejects.toThrow("png: the file is truncated");
+    await expect(decodeImage(whole.subarray(0, whole.length - 11))).rejects.toThrow("png: the file is truncated");
     const damaged = whole.slice();
     damaged[60] ^= 1;
     await expect(decodeImage(damaged)).rejects.toThrow("wrong checksum of the IDAT chunk");

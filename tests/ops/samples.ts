@@ -330,6 +330,8 @@ export const elsewhere: Readonly<Record<string, string>> = {
   conv_windows: "tests/ops/windows.test.ts",
   copy: "tests/engine/large.test.ts",
   leaf: "tests/ops/values.test.ts",
+  lu: "tests/ops/table.test.ts", // within det, inverse and solve
+  orthogonal_columns: "tests/ops/table.test.ts", // within svd
   pick: "tests/ops/table.test.ts", // in topk
   window: "tests/engine/large.test.ts",
 };
