@@ -3,7 +3,7 @@
 //
 // Paper: FlashAttention-2 (https://arxiv.org/abs/2307.08691), with the online softmax of https://arxiv.org/abs/1805.02867.
 // Shapes: q [B, H, T, D], k and v [B, H / group, S, D], o [B, H, T, D]: any strides, but stride 1 along D.
-//   stats [B, H, T, 2], contiguous: top, a score · log2 e near the largest, and 1 / sum of 2^(score · log2 e - top).
+//   stats [B, H, T, 2], contiguous: top, a score near the largest, in the unit of scores (see UNIT), and 1 / sum of weights.
 //   modifier: a mask (u32, 0 = hidden), a bias (f32, added to the scores), or both, each with strides that may be 0.
 //   lengths [B]: keys from lengths[b] on are hidden and never read.
 // Grid: x = tiles of 2 SG rows, y = key heads, z = batch. A workgroup is one subgroup; each lane owns two rows.
@@ -15,7 +15,7 @@
 //   q and o lie in workgroup memory, each lane in its own slots, so the loops over D stay rolled and D is data: some
 //   drivers unroll a constant D and compile for more than 10 s.
 // Caution: needs a subgroup size of exactly SG; attention_tiled.wgsl needs no subgroups. Workgroup memory must start as
-//   zero (WGSL guarantees it). A row that sees no key gives o = 0 and 1 / sum = 0 (torch gives NaN).
+//   zero (WGSL guarantees it). A row that sees no key gives o = 0 and 1 / sum = 0, as torch >= 2.5.
 enable subgroups;
 diagnostic(off, subgroup_uniformity); // the analysis does not know that subgroupAny is uniform
 
@@ -27,7 +27,7 @@ struct Dims {
   S: u32,
   D: u32,
   D4: u32, // ceil(D / 4)
-  scale: f32, // times log2 e, because weights are powers of 2
+  scale: f32, // times log2 e, because weights are powers of 2; with a bias a quarter
   causal: u32, // 0 none, 1 upper left, 2 lower right, as torch names them
   window: u32, // number of keys that a causal row may see, its own included
   has_lengths: u32,
@@ -65,8 +65,10 @@ const LOG2E: f32 = 1.4426950408889634;
 const MASKED: bool = (MODIFIER & 1u) != 0u;
 const BIASED: bool = (MODIFIER & 2u) != 0u;
 const HIDDEN: f32 = -3.4e38; // score of a hidden key
+// Scores are times log2 e, or with a bias quarters: exact, and a bias of finfo.min lies far above HIDDEN.
+const UNIT: f32 = select(1.0, 4.0 * LOG2E, BIASED); // the weight of a score is 2^((score - top) * UNIT)
 // end shared
-const LAZY: f32 = 8.0; // rescaling waits until a score exceeds `top` by this
+const LAZY: f32 = 8.0 / UNIT; // rescaling waits until a score exceeds `top` by this
 const FLOOR: f32 = -1.7e38; // least `top`: exp2(HIDDEN - top) is 0 even in a row of hidden keys
 
 @group(0) @binding(0) var<uniform> dims: Dims;
@@ -269,9 +271,12 @@ fn main(
       var bias = array<vec2f, BLOCK>();
       for (var i = 0u; i < dims.block; i++) {
         let m = a_at + min(base + i, length - 1u) * dims.a_s;
-        bias[i] = vec2f(bitcast<f32>(modifier[m.x]), bitcast<f32>(modifier[m.y])) * LOG2E;
+        bias[i] = vec2f(bitcast<f32>(modifier[m.x]), bitcast<f32>(modifier[m.y])) * 0.25;
       }
-      for (var i = 0u; i < BLOCK; i++) { p[i] = max(p[i] + bias[i], vec2f(HIDDEN)); }
+      for (var i = 0u; i < BLOCK; i++) {
+        let x = p[i] + bias[i];
+        p[i] = select(x, vec2f(HIDDEN), x < vec2f(HIDDEN)); // -inf hides the key, NaN stays
+      }
     }
     // end shared
     for (var i = 0u; i < BLOCK; i++) {
@@ -282,11 +287,11 @@ fn main(
     var new_top = top;
     for (var i = 0u; i < BLOCK; i++) { new_top = max(new_top, p[i]); }
     new_top = select(top, new_top, new_top > top + LAZY);
-    let shrink = exp2(top - new_top);
+    let shrink = exp2((top - new_top) * UNIT);
     top = new_top;
     var part = vec2f(); // sum of a block: short chains of additions round less
     for (var i = 0u; i < BLOCK; i++) {
-      p[i] = exp2(p[i] - top);
+      p[i] = exp2((p[i] - top) * UNIT);
       part += p[i];
     }
     total = total * shrink + part;
@@ -315,7 +320,7 @@ fn main(
     }
   }
 
-  let norm = select(vec2f(), 1.0 / total, total > vec2f());
+  let norm = select(1.0 / total, vec2f(), total == vec2f());
   let o_strides = vec4u(0u, dims.o_b, dims.o_h, dims.o_t);
   let o_x = head(b, h.x, heads, T, o_strides);
   let o_y = head(b, h.y, heads, T, o_strides);

@@ -19,7 +19,7 @@ struct Dims {
   S: u32,
   D: u32,
   D4: u32, // ceil(D / 4)
-  scale: f32, // times log2 e, because weights are powers of 2
+  scale: f32, // times log2 e, because weights are powers of 2; with a bias a quarter
   causal: u32, // 0 none, 1 upper left, 2 lower right, as torch names them
   window: u32, // number of keys that a causal row may see, its own included
   has_lengths: u32,
@@ -50,6 +50,8 @@ const LOG2E: f32 = 1.4426950408889634;
 const MASKED: bool = (MODIFIER & 1u) != 0u;
 const BIASED: bool = (MODIFIER & 2u) != 0u;
 const HIDDEN: f32 = -3.4e38; // score of a hidden key
+// Scores are times log2 e, or with a bias quarters: exact, and a bias of finfo.min lies far above HIDDEN.
+const UNIT: f32 = select(1.0, 4.0 * LOG2E, BIASED); // the weight of a score is 2^((score - top) * UNIT)
 // end shared
 const FLOOR: f32 = -1.7e38; // least `top`: exp2(HIDDEN - top) is 0 even in a row of hidden keys
 
@@ -133,7 +135,10 @@ fn first_key(t: u32, length: u32) -> u32 {
 /// Score after mask and bias at `mask_at` and `bias_at`.
 fn modify(score: f32, mask_at: u32, bias_at: u32) -> f32 {
   var x = score;
-  if (BIASED) { x = max(x + bitcast<f32>(modifier[bias_at]) * LOG2E, HIDDEN); }
+  if (BIASED) {
+    x += bitcast<f32>(modifier[bias_at]) * 0.25;
+    x = select(x, HIDDEN, x < HIDDEN); // -inf hides the key, NaN stays
+  }
   if (MASKED) { x = select(HIDDEN, x, modifier[mask_at] != 0u); }
   return x;
 }
@@ -226,12 +231,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
       let slot = r * LANES + lane;
       var sum = 0.0;
       for (var j = lane; j < padded; j += LANES) {
-        let p = exp2(weights[r * CHUNK + j] - best);
+        let p = exp2((weights[r * CHUNK + j] - best) * UNIT);
         sum += p;
         let word = v_base + min(base + j, length - 1u) * dims.v_t + dims.D4;
         weights[r * CHUNK + j] = p * row_scale(v[word]);
       }
-      shrink[slot] = exp2(top[slot] - best);
+      shrink[slot] = exp2((top[slot] - best) * UNIT);
       total[slot] = total[slot] * shrink[slot] + sum;
       top[slot] = best;
     }
@@ -261,7 +266,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     let out = group.x * dims.out * dims.D + b * dims.o_b + h * dims.o_h + t * dims.o_t;
     var sum = 0.0;
     for (var i = 0u; i < LANES; i++) { sum += total[r * LANES + i]; }
-    let norm = select(0.0, 1.0 / sum, sum > 0.0);
+    let norm = select(1.0 / sum, 0.0, sum == 0.0);
     if (lane == 0u) { stats[group.x * dims.out + (b * dims.H + h) * dims.T + t] = vec2f(top[r * LANES], norm); }
     for (var c = lane; c < dims.D4; c += LANES) {
       var value = vec4f();

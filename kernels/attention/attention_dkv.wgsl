@@ -21,7 +21,7 @@ struct Dims {
   S: u32,
   D: u32,
   D4: u32, // ceil(D / 4)
-  scale: f32, // times log2 e, because weights are powers of 2
+  scale: f32, // times log2 e, because weights are powers of 2; with a bias a quarter
   causal: u32, // 0 none, 1 upper left, 2 lower right, as torch names them
   window: u32, // number of keys that a causal row may see, its own included
   has_lengths: u32,
@@ -62,8 +62,10 @@ const LOG2E: f32 = 1.4426950408889634;
 const MASKED: bool = (MODIFIER & 1u) != 0u;
 const BIASED: bool = (MODIFIER & 2u) != 0u;
 const HIDDEN: f32 = -3.4e38; // score of a hidden key
+// Scores are times log2 e, or with a bias quarters: exact, and a bias of finfo.min lies far above HIDDEN.
+const UNIT: f32 = select(1.0, 4.0 * LOG2E, BIASED); // the weight of a score is 2^((score - top) * UNIT)
 // end shared
-const LN2: f32 = 0.6931471805599453;
+const UNSCALE: f32 = select(0.6931471805599453, 4.0, BIASED); // times dims.scale: the factor of the scores
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<storage, read> q: array<Q>;
@@ -263,9 +265,12 @@ fn main(
         var bias = array<vec2f, BLOCK>();
         for (var i = 0u; i < dims.block; i++) {
           let m = a_base + min(base + i, T - 1u) * dims.a_t + key * dims.a_s;
-          bias[i] = vec2f(bitcast<f32>(modifier[m.x]), bitcast<f32>(modifier[m.y])) * LOG2E;
+          bias[i] = vec2f(bitcast<f32>(modifier[m.x]), bitcast<f32>(modifier[m.y])) * 0.25;
         }
-        for (var i = 0u; i < BLOCK; i++) { p[i] = max(p[i] + bias[i], vec2f(HIDDEN)); }
+        for (var i = 0u; i < BLOCK; i++) {
+          let score = p[i] + bias[i];
+          p[i] = select(score, vec2f(HIDDEN), score < vec2f(HIDDEN));
+        }
       }
 
       var dots = array<f32, PER_LANE>(); // rowsum(dO · o)
@@ -277,7 +282,7 @@ fn main(
           let x = subgroupShuffle(stat.xy, m);
           var seen = (vec2u(base + i) >= firsts) & (vec2u(base + i) < ends);
           seen &= (bits & vec2u(1u << i)) != vec2u();
-          p[i] = exp2(select(vec2f(HIDDEN), p[i], seen) - x.x) * x.y;
+          p[i] = exp2((select(vec2f(HIDDEN), p[i], seen) - x.x) * UNIT) * x.y;
         }
       }
 
@@ -339,7 +344,7 @@ fn main(
     let d = i / 8u * 4u + i % 4u;
     let slot = i / 4u * SG + lane;
     if (t[r] < S && (VEC || d < dims.D)) {
-      dk[y_at[r] + d] = slots[slot][i % 4u] * LN2; // q is scaled already
+      dk[y_at[r] + d] = slots[slot][i % 4u] * UNSCALE; // q is scaled already
       dv[y_at[r] + d] = slots[SLOTS + slot][i % 4u];
     }
   }

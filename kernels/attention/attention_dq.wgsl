@@ -19,7 +19,7 @@ struct Dims {
   S: u32,
   D: u32,
   D4: u32, // ceil(D / 4)
-  scale: f32, // times log2 e, because weights are powers of 2
+  scale: f32, // times log2 e, because weights are powers of 2; with a bias a quarter
   causal: u32, // 0 none, 1 upper left, 2 lower right, as torch names them
   window: u32, // number of keys that a causal row may see, its own included
   has_lengths: u32,
@@ -59,8 +59,10 @@ const LOG2E: f32 = 1.4426950408889634;
 const MASKED: bool = (MODIFIER & 1u) != 0u;
 const BIASED: bool = (MODIFIER & 2u) != 0u;
 const HIDDEN: f32 = -3.4e38; // score of a hidden key
+// Scores are times log2 e, or with a bias quarters: exact, and a bias of finfo.min lies far above HIDDEN.
+const UNIT: f32 = select(1.0, 4.0 * LOG2E, BIASED); // the weight of a score is 2^((score - top) * UNIT)
 // end shared
-const LN2: f32 = 0.6931471805599453;
+const UNSCALE: f32 = select(0.6931471805599453, 4.0, BIASED); // times dims.scale: the factor of the scores
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<storage, read> q: array<u32>;
@@ -256,14 +258,17 @@ fn main(
       var bias = array<vec2f, BLOCK>();
       for (var i = 0u; i < dims.block; i++) {
         let m = a_at + min(base + i, length - 1u) * dims.a_s;
-        bias[i] = vec2f(bitcast<f32>(modifier[m.x]), bitcast<f32>(modifier[m.y])) * LOG2E;
+        bias[i] = vec2f(bitcast<f32>(modifier[m.x]), bitcast<f32>(modifier[m.y])) * 0.25;
       }
-      for (var i = 0u; i < BLOCK; i++) { p[i] = max(p[i] + bias[i], vec2f(HIDDEN)); }
+      for (var i = 0u; i < BLOCK; i++) {
+        let x = p[i] + bias[i];
+        p[i] = select(x, vec2f(HIDDEN), x < vec2f(HIDDEN)); // -inf hides the key, NaN stays
+      }
     }
     // end shared
     for (var i = 0u; i < BLOCK; i++) {
       let seen = sees(base + i, firsts, limits) & ((bits & vec2u(1u << i)) != vec2u());
-      p[i] = exp2(select(vec2f(HIDDEN), p[i], seen) - top) * norm;
+      p[i] = exp2((select(vec2f(HIDDEN), p[i], seen) - top) * UNIT) * norm;
     }
 
     var w = array<vec2f, BLOCK>(); // dO vᵀ
@@ -312,6 +317,6 @@ fn main(
   for (var i = 0u; i < D4 * 8u; i++) {
     let r = i / 4u % 2u;
     let d = i / 8u * 4u + i % 4u;
-    if (t[r] < T && (VEC || d < dims.D)) { dq[y_at[r] + d] = slots[i / 4u * SG + lane][i % 4u] * scale * LN2; }
+    if (t[r] < T && (VEC || d < dims.D)) { dq[y_at[r] + d] = slots[i / 4u * SG + lane][i % 4u] * scale * UNSCALE; }
   }
 }

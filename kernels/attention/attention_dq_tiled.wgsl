@@ -9,7 +9,7 @@ struct Dims {
   S: u32,
   D: u32,
   D4: u32, // ceil(D / 4)
-  scale: f32, // times log2 e, because weights are powers of 2
+  scale: f32, // times log2 e, because weights are powers of 2; with a bias a quarter
   causal: u32, // 0 none, 1 upper left, 2 lower right, as torch names them
   window: u32, // number of keys that a causal row may see, its own included
   has_lengths: u32,
@@ -39,8 +39,10 @@ const LOG2E: f32 = 1.4426950408889634;
 const MASKED: bool = (MODIFIER & 1u) != 0u;
 const BIASED: bool = (MODIFIER & 2u) != 0u;
 const HIDDEN: f32 = -3.4e38; // score of a hidden key
+// Scores are times log2 e, or with a bias quarters: exact, and a bias of finfo.min lies far above HIDDEN.
+const UNIT: f32 = select(1.0, 4.0 * LOG2E, BIASED); // the weight of a score is 2^((score - top) * UNIT)
 // end shared
-const LN2: f32 = 0.6931471805599453;
+const UNSCALE: f32 = select(0.6931471805599453, 4.0, BIASED); // times dims.scale: the factor of the scores
 
 // shared: inputs
 @group(0) @binding(0) var<uniform> dims: Dims;
@@ -106,7 +108,10 @@ fn store_dq(at: u32, d: u32, value: vec4f) {
 /// Score after mask and bias at `mask_at` and `bias_at`.
 fn modify(score: f32, mask_at: u32, bias_at: u32) -> f32 {
   var x = score;
-  if (BIASED) { x = max(x + bitcast<f32>(modifier[bias_at]) * LOG2E, HIDDEN); }
+  if (BIASED) {
+    x += bitcast<f32>(modifier[bias_at]) * 0.25;
+    x = select(x, HIDDEN, x < HIDDEN); // -inf hides the key, NaN stays
+  }
   if (MASKED) { x = select(HIDDEN, x, modifier[mask_at] != 0u); }
   return x;
 }
@@ -179,7 +184,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
       if (base + j >= row_start && base + j < row_end) {
         score = modify(sum, m_at + (base + j) * dims.m_s, a_at + (base + j) * dims.a_s);
       }
-      ds[j] = exp2(score - stat.x) * stat.y * (dp - stat.z);
+      ds[j] = exp2((score - stat.x) * UNIT) * stat.y * (dp - stat.z);
     }
     for (var d = 0u; d < D4; d++) {
       var sum = vec4f();
@@ -190,5 +195,5 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
 
   if (group.x * WG + lane >= dims.T) { return; }
   let out = b * dims.y_b + h * dims.y_h + row * dims.y_t;
-  for (var d = 0u; d < D4; d++) { store_dq(out, d, y[d] * dims.scale * LN2); }
+  for (var d = 0u; d < D4; d++) { store_dq(out, d, y[d] * dims.scale * UNSCALE); }
 }

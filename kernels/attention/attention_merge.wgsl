@@ -1,4 +1,4 @@
-// Combines the splits of attention_decode.wgsl: o = sum of w_i o_i / sum of w_i, with w_i = sum_i · 2^(top_i - top).
+// Combines the splits of attention_decode.wgsl: o = sum of w_i o_i / sum of w_i, with w_i = sum_i · 2^((top_i - top) · unit).
 //
 // Shapes: parts [splits, rows, D], part_stats [splits, rows, 2] = top_i and 1 / sum_i, rows = B H T; o strided,
 //   stats [rows, 2].
@@ -12,6 +12,7 @@ struct Dims {
   splits: u32,
   o_b: u32, o_h: u32, o_t: u32,
   grid_x: u32,
+  unit: f32, // UNIT of attention.wgsl
 }
 
 const WG: u32 = 64u; // param: size of the workgroup
@@ -35,11 +36,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   for (var s = 0u; s < dims.splits; s++) {
     let part = part_stats[s * dims.rows + row];
     if (part.y == 0.0) { continue; }
-    let weight = exp2(part.x - top) / part.y;
+    let weight = exp2((part.x - top) * dims.unit) / part.y;
     total += weight;
     sum += weight * parts[s * dims.rows * dims.D + i];
   }
-  let norm = select(0.0, 1.0 / total, total > 0.0);
+  let norm = select(1.0 / total, 0.0, total == 0.0);
   let d = i % dims.D;
   o[row / dims.T / dims.H * dims.o_b + row / dims.T % dims.H * dims.o_h + row % dims.T * dims.o_t + d] = sum * norm;
   if (d == 0u) { stats[row] = vec2f(top, norm); }

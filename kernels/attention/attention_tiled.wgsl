@@ -15,7 +15,7 @@ struct Dims {
   S: u32,
   D: u32,
   D4: u32, // ceil(D / 4)
-  scale: f32, // times log2 e, because weights are powers of 2
+  scale: f32, // times log2 e, because weights are powers of 2; with a bias a quarter
   causal: u32, // 0 none, 1 upper left, 2 lower right, as torch names them
   window: u32, // number of keys that a causal row may see, its own included
   has_lengths: u32,
@@ -44,6 +44,8 @@ const LOG2E: f32 = 1.4426950408889634;
 const MASKED: bool = (MODIFIER & 1u) != 0u;
 const BIASED: bool = (MODIFIER & 2u) != 0u;
 const HIDDEN: f32 = -3.4e38; // score of a hidden key
+// Scores are times log2 e, or with a bias quarters: exact, and a bias of finfo.min lies far above HIDDEN.
+const UNIT: f32 = select(1.0, 4.0 * LOG2E, BIASED); // the weight of a score is 2^((score - top) * UNIT)
 // end shared
 const FLOOR: f32 = -1.7e38; // least `top`: exp2(HIDDEN - top) is 0 even in a row of hidden keys
 
@@ -112,7 +114,10 @@ fn store_o(at: u32, d: u32, value: vec4f) {
 /// Score after mask and bias at `mask_at` and `bias_at`.
 fn modify(score: f32, mask_at: u32, bias_at: u32) -> f32 {
   var x = score;
-  if (BIASED) { x = max(x + bitcast<f32>(modifier[bias_at]) * LOG2E, HIDDEN); }
+  if (BIASED) {
+    x += bitcast<f32>(modifier[bias_at]) * 0.25;
+    x = select(x, HIDDEN, x < HIDDEN); // -inf hides the key, NaN stays
+  }
   if (MASKED) { x = select(HIDDEN, x, modifier[mask_at] != 0u); }
   return x;
 }
@@ -183,11 +188,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
       }
       best = max(best, s[j]);
     }
-    let shrink = exp2(top - best);
+    let shrink = exp2((top - best) * UNIT);
     top = best;
     var part = 0.0;
     for (var j = 0u; j < keys; j++) {
-      s[j] = exp2(s[j] - top);
+      s[j] = exp2((s[j] - top) * UNIT);
       part += s[j];
     }
     total = total * shrink + part;
@@ -200,7 +205,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
 
   if (group.x * WG + lane >= dims.T) { return; }
   let out = b * dims.o_b + h * dims.o_h + row * dims.o_t;
-  let norm = select(0.0, 1.0 / total, total > 0.0);
+  let norm = select(1.0 / total, 0.0, total == 0.0);
   stats[(b * dims.H + h) * dims.T + row] = vec2f(top, norm);
   for (var d = 0u; d < D4; d++) { store_o(out, d, y[d] * norm); }
 }

@@ -21,7 +21,21 @@ export const splitInParts = (node: Node, cx: SplitContext): Node[] | undefined =
   return split && nodesOf(() => split(node, node.src.map(tensorOf), cx));
 };
 
+let depth = 0;
+
+/**
+ * Whether a rule of an op runs. Values that it gets passed the checks of the user's call, or were on the device then: the
+ * interpreter's rules see them on the host, and must give what the device gives.
+ */
+export const isComposing = (): boolean => depth > 0;
+
 function nodesOf(build: () => Handle | Handle[] | undefined): Node[] | undefined {
-  const built = untracked(() => withRecording(false, build));
+  depth++;
+  let built: Handle | Handle[] | undefined;
+  try {
+    built = untracked(() => withRecording(false, build));
+  } finally {
+    depth--;
+  }
   return built && [built].flat().map((t) => t.node);
 }

@@ -30,6 +30,18 @@ export function restoreAssigns(before: ReadonlyMap<Handle, { leaf: Node; node: N
   for (const [target, pending] of before) pendingAssigns.set(target, pending);
 }
 
+/** Checks of values that the next flush reads: each throws if a value is wrong. */
+export const pendingChecks = new Map<Node, (values: ArrayLike<number>) => void>();
+let checking = false;
+
+/** Whether ops check indices that the device computes (`init({ checkIndices: true })`). */
+export const checksIndices = (): boolean => checking;
+export const setIndexChecks = (on: boolean): void => void (checking = on);
+
+/** Has the next flush read `node` and call `check` with its values. */
+export const noteCheck = (node: Node, check: (values: ArrayLike<number>) => void): void =>
+  void pendingChecks.set(node, check);
+
 let flush: (() => Promise<void>) | undefined;
 
 /** The engine passes its flush here, once. */

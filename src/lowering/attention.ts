@@ -31,6 +31,8 @@ interface Geometry {
   readonly lengths: Node;
   readonly hasLengths: number;
   readonly params: { readonly MODIFIER: number; readonly HALF: number };
+  /** The weight of a score is 2^((score - top) * unit). */
+  readonly unit: number;
   /** How k and v are stored: 0 f32, 1 halves, 2 int8. */
   readonly KV: number;
   readonly dims: readonly number[];
@@ -96,6 +98,7 @@ function geometry(node: Node, cx: LowerContext, extra: number): Geometry | undef
     modifier: (modifier ?? q).buffer,
     lengths: (lengths ?? q).buffer,
     hasLengths: hasLengths ? 1 : 0,
+    unit: hasBias ? 4 * Math.LOG2E : 1,
     params: { MODIFIER: (hasMask ? 1 : 0) + (hasBias ? 2 : 0), HALF: isHalf(q) ? 1 : 0 },
     KV: k.buffer.dtype === "u32" ? 2 : isHalf(k) ? 1 : 0,
     traits: { GROUPED: H === heads ? 0 : 1, LENGTHS: hasLengths ? 1 : 0, WINDOWED: window === undefined ? 0 : 1 },
@@ -103,7 +106,7 @@ function geometry(node: Node, cx: LowerContext, extra: number): Geometry | undef
     layout: (...more) => ([q, k, v, ...more].every(isResultLayout) ? (tokensFirst ? 2 : 1) : 0),
     out,
     dims: [
-      ...[H, H / heads, T, S, D, D4, floatBits(scale * Math.LOG2E)],
+      ...[H, H / heads, T, S, D, D4, floatBits(hasBias ? scale / 4 : scale * Math.LOG2E)],
       ...[CAUSAL[causal], window ?? UNBOUNDED, hasLengths ? 1 : 0],
       ...[...rows(q), ...rows(k), ...rows(v), ...mask, ...bias],
     ],
@@ -253,7 +256,7 @@ function decode(g: Geometry, cx: LowerContext): KernelCall[] | undefined {
     calls.push({
       kernel: "attention_merge",
       params: { WG: 64 },
-      dims: [count, g.H, g.T, g.D, splits, ...out, x],
+      dims: [count, g.H, g.T, g.D, splits, ...out, x, floatBits(g.unit)],
       bind: [o, stats, cx.output(0), cx.output(1)],
       grid: [x, y, z],
     });

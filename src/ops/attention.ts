@@ -12,8 +12,8 @@ import { cat, expand, tokensFirst } from "./movement.ts";
 import { positionsAlong } from "./reduce.ts";
 import { splitRows } from "./split.ts";
 
-/** Score of a hidden key. It is finite, so a query without any key gives zeros rather than NaN. */
-const HIDDEN = -1e30;
+/** The least finite f32, as torch.finfo(torch.float32).min. Biases use it to hide keys. */
+const LOWEST = -3.4028234663852886e38;
 
 /** Names the optional sources. They follow the fixed sources in the order mask, bias, lengths. */
 function optional(rest: readonly Tensor[], { hasMask, hasBias, joint, hasLengths }: AttentionAttrs) {
@@ -32,8 +32,8 @@ const grouped = (x: Tensor, heads: number): Tensor =>
   x.reshape([x.shape[0], heads, x.shape[1] / heads, x.shape[2], x.shape[3]]);
 
 /**
- * Attention weights p [B, H, T, S], 0 for hidden keys, and stats [B, H, T, 2]: the largest score of each row times log2(e),
- * and 1 / the sum of its exponentials.
+ * Attention weights p [B, H, T, S], 0 for hidden keys, and stats [B, H, T, 2]: the largest score of each row in the unit of the
+ * kernels (times log2(e), or with a bias a quarter), and 1 / the sum of its exponentials. A score of -Infinity hides its key.
  */
 function weights(q: Tensor, k: Tensor, rest: readonly Tensor[], attrs: AttentionAttrs): { p: Tensor; stats: Tensor } {
   const { mask, bias, lengths } = optional(rest, attrs);
@@ -42,14 +42,15 @@ function weights(q: Tensor, k: Tensor, rest: readonly Tensor[], attrs: Attention
   const product = grouped(q, heads).matmul(k.unsqueeze(2).transpose(-1, -2)).reshape([B, H, T, S]);
   const scores = bias ? product.mul(attrs.scale).add(bias) : product.mul(attrs.scale);
   const allowed = visible(T, S, attrs, mask, lengths);
-  const seen = allowed ? where(allowed, scores, HIDDEN) : scores;
-  const top = seen.detach().amax(-1, true);
-  const e = seen.sub(top).exp();
-  const shown = allowed ? where(allowed, e, 0) : e;
+  const finite = scores.eq(-Infinity).logicalNot(); // NaN is seen
+  const seen = allowed ? finite.logicalAnd(allowed) : finite;
+  const top = where(seen, scores, LOWEST).detach().amax(-1, true);
+  // Hidden scores could exceed the largest seen one: their exponential would be infinite, and its gradient NaN.
+  const shown = where(seen, where(seen, scores, top).sub(top).exp(), 0);
   const total = shown.sum(-1, true);
   const empty = total.eq(0);
   const norm = where(empty, 0, where(empty, 1, total).reciprocal());
-  return { p: shown.mul(norm), stats: cat([top.mul(Math.LOG2E), norm], -1) };
+  return { p: shown.mul(norm), stats: cat([top.mul(bias ? 0.25 : Math.LOG2E), norm], -1) };
 }
 
 /** True where a query sees a key, broadcastable to [B, H, T, S]. Undefined if every query sees every key. */
@@ -87,7 +88,7 @@ const strided =
  * Optional sources: mask (bool) or bias (f32), [B, H, T, S] and usually broadcast views; lengths (i32 [B]), which hide the
  * keys from lengths[b] on.
  * Outputs: o [B, H, T, D] and stats [B, H, T, 2], from which backward recomputes the weights: a score near the largest of
- * the row, times log2(e), and 1 / the sum of weights relative to it. A query that sees no key gives zeros.
+ * the row (see `weights`), and 1 / the sum of weights relative to it. A query that sees no key gives zeros.
  */
 const attentionOp = defineOp<AttentionAttrs>({
   name: "attention",
@@ -184,7 +185,8 @@ export interface AttentionOptions {
   /** True where a query may attend to a key. Broadcasts to [B, H, T, S]. */
   mask?: Tensor;
   /**
-   * Added to the scores. Broadcasts to [B, H, T, S]. The kernels compute no gradient of it: a bias that requires one runs
+   * Added to the scores. Broadcasts to [B, H, T, S]. -Infinity hides a key as a mask does; a query that sees no key gives
+   * zeros. finfo.min hides it only beside larger scores: a row that has nothing else is the mean of v, as in torch. The kernels compute no gradient of it: a bias that requires one runs
    * the fallback, which stores the weights [B, H, T, S].
    */
   bias?: Tensor;

@@ -1,11 +1,15 @@
+import { untracked } from "../graph/build.ts";
+import { isComposing } from "../graph/compose.ts";
 import { promote } from "../graph/dtype.ts";
 import type { RefArray } from "../graph/op.ts";
+import { checksIndices, noteCheck } from "../graph/pending.ts";
+import { withRecording } from "../graph/recording.ts";
 import { normalizeDim, numel, type Shape, sameShape, show } from "../graph/shape.ts";
 import { apply, type Tensor } from "../tensor/tensor.ts";
 import { full } from "./constant.ts";
 import { defineOp } from "./define.ts";
 import { where } from "./elementwise.ts";
-import { expand, reshape } from "./movement.ts";
+import { cat, expand, reshape } from "./movement.ts";
 import { positionsAlong } from "./reduce.ts";
 import { splitAdd, splitGather, splitScatter } from "./split.ts";
 
@@ -13,7 +17,10 @@ interface DimAttrs extends Record<string, unknown> {
   dim: number;
 }
 
-/** For every element i of `index`: calls visit(at, i), where `at` is the position in x that the element selects along dim. */
+/**
+ * For every element i of `index` that lies in [0, size of dim): calls visit(at, i), where `at` is the position in x that the
+ * element selects along dim.
+ */
 export function visitGather(
   x: RefArray["shape"],
   index: RefArray,
@@ -25,13 +32,13 @@ export function visitGather(
   for (let i = 0; i < index.data.length; i++) {
     let p = index.data[i] * strides[dim];
     for (let d = 0; d < x.length; d++) if (d !== dim) p += at[d] * strides[d];
-    visit(p, i);
+    if (index.data[i] >= 0 && index.data[i] < x[dim]) visit(p, i);
     for (let d = x.length - 1; d >= 0 && ++at[d] === index.shape[d]; d--) at[d] = 0;
   }
 }
 
 /**
- * For every slice of x that the 1-D `index` selects along dim: calls visit(at, row, run) for each run of contiguous elements.
+ * For every slice of x that the 1-D `index` selects along dim, indices outside of it left out: calls visit(at, row, run) for each run of contiguous elements.
  * `at` is its start in x, `row` its start among the selected slices, `run` its length.
  */
 function visitRows(
@@ -44,7 +51,10 @@ function visitRows(
   const outer = numel(x.slice(0, dim));
   const count = index.data.length;
   for (let o = 0; o < outer; o++) {
-    for (let i = 0; i < count; i++) visit((o * x[dim] + index.data[i]) * run, (o * count + i) * run, run);
+    for (let i = 0; i < count; i++) {
+      const at = index.data[i];
+      if (at >= 0 && at < x[dim]) visit((o * x[dim] + at) * run, (o * count + i) * run, run);
+    }
   }
 }
 
@@ -159,13 +169,38 @@ export const linearPositions = (shape: Shape, dim: number, index: Tensor): Tenso
     index.to("i32").mul(numel(shape.slice(dim + 1))),
   );
 
-/** @throws unless indices are integers. Indices on the host must lie in [0, size); those on the GPU are not read back. */
+/**
+ * @throws unless indices are integers. Indices on the host must lie in [0, size). Those that the device computes are not read
+ * back: outside of [0, size) they select 0, and add or write nothing. `init({ checkIndices: true })` makes that an error.
+ */
 export function checkIndex(op: string, index: Tensor, size: number): void {
   if (index.dtype !== "i32" && index.dtype !== "u32")
     throw new TypeError(`${op}: indices must be i32 or u32, got ${index.dtype}`);
+  if (isComposing()) return;
   const bad = index.node.host?.find((i) => i < 0 || i >= size);
   if (bad !== undefined)
     throw new RangeError(`${op}: index ${bad} is out of range for size ${size}: expected 0 to ${size - 1}`);
+  if (!index.node.host)
+    checkComputed(op, index, (i) => i.lt(0).logicalOr(i.ge(size)), `size ${size}: expected 0 to ${size - 1}`);
+}
+
+/** With `init({ checkIndices: true })`: the next flush throws if an element of `index` is bad, with its position. */
+export function checkComputed(op: string, index: Tensor, bad: (index: Tensor) => Tensor, expected: string): void {
+  if (!checksIndices() || index.numel === 0) return;
+  const first = untracked(() =>
+    withRecording(false, () => {
+      const flat = reshape(index.to("i32"), [-1]);
+      const count = flat.shape[0];
+      const at = positionsAlong(0, count, 1);
+      const first = where(bad(flat), at, count).amin(0, true); // [1]
+      return cat([first, where(at.eq(first), flat, 0).sum(0, true)]); // position, index
+    }),
+  );
+  noteCheck(first.node, ({ 0: at, 1: value }) => {
+    if (at >= index.numel) return;
+    const position = index.shape.map((n, d) => Math.floor(at / numel(index.shape.slice(d + 1))) % n);
+    throw new RangeError(`${op}: index ${value} at ${show(position)} is out of range for ${expected}`);
+  });
 }
 
 export function checkGather(op: string, x: Tensor, dim: number, index: Tensor): number {

@@ -96,11 +96,9 @@ export function splitGather(along: boolean): Split<{ dim: number }> {
     const bytes = x.node.realized ? cx.bytesOf(x) : 4 * x.numel;
     if (bytes <= cx.limit || x.shape[dim] < 2) return undefined;
     const at = index.to("i32");
-    const values = cx.stretches(x.shape[dim], Math.ceil(bytes / cx.limit)).map(({ start, size }) => {
-      const near = at
-        .sub(start)
-        .maximum(0)
-        .minimum(size - 1);
+    // A binding starts on a 256-byte boundary, so the window of a part may be 256 bytes larger.
+    const values = cx.stretches(x.shape[dim], Math.ceil(bytes / (cx.limit - 256))).map(({ start, size }) => {
+      const near = at.sub(start); // outside of the part: 0
       return { start, value: apply(node.op, [x.narrow(dim, start, size), near], node.attrs, node.shape, node.dtype) };
     });
     return [

@@ -27,11 +27,14 @@ const writeAtOp = defineOp({
   reference: ([cache, value, position], _attrs, { shape, dtype }) => {
     const data = cache.data.slice();
     const [B, H, S, D] = shape;
-    const size = value.shape[2] * D;
+    const t = value.shape[2];
     for (let b = 0; b < B; b++) {
       const at = position.data[position.data.length === 1 ? 0 : b];
       for (let h = 0; h < H; h++)
-        data.set(value.data.subarray((b * H + h) * size, (b * H + h + 1) * size), ((b * H + h) * S + at) * D);
+        for (let i = 0; i < t; i++) {
+          const [from, row] = [((b * H + h) * t + i) * D, at + i];
+          if (row >= 0 && row < S) data.set(value.data.subarray(from, from + D), ((b * H + h) * S + row) * D);
+        }
     }
     return { data, shape, dtype };
   },

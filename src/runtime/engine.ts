@@ -4,7 +4,14 @@ import type { DeviceInfo } from "../graph/device-info.ts";
 import { checkDevice } from "../graph/device-of.ts";
 import type { HostArray } from "../graph/dtype.ts";
 import { Node } from "../graph/node.ts";
-import { connectFlush, type Handle, pendingAssigns, pendingScalars } from "../graph/pending.ts";
+import {
+  connectFlush,
+  type Handle,
+  pendingAssigns,
+  pendingChecks,
+  pendingScalars,
+  setIndexChecks,
+} from "../graph/pending.ts";
 import { sameShape, show } from "../graph/shape.ts";
 import { assignOp } from "../graph/structural.ts";
 import { evaluate } from "../reference/interpreter.ts";
@@ -36,6 +43,8 @@ export async function init(options: EngineOptions = {}): Promise<DeviceInfo | un
   for (const [target, { leaf, node }] of pendingAssigns) undo({ target, leaf, node }); // they waited for the device before
   pendingAssigns.clear();
   pendingScalars.clear();
+  pendingChecks.clear();
+  setIndexChecks(options.checkIndices === true);
   inFlight = [];
   return (await restart(options)).device?.info;
 }
@@ -110,8 +119,10 @@ function run(
 ): Promise<(Values | Promise<Values>)[]> {
   const assigns = [...pendingAssigns].map(([target, assign]): Assign => ({ target, ...assign }));
   const scalars = [...pendingScalars];
+  const checks = [...pendingChecks];
   pendingAssigns.clear();
   pendingScalars.clear();
+  pendingChecks.clear();
   const watched = detectsAnomaly();
   return enqueue(async () => {
     const session = await openSession();
@@ -121,7 +132,8 @@ function run(
         const roots = [...keep, ...reads, ...scalars, ...assigns.map(({ node }) => node.src[0] ?? node)];
         await findNaN(roots, (nodes) => compute(session, [], nodes, []));
       }
-      await computeAsked(session, keep, reads, scalars, assigns);
+      const checked = checks.map(([node]) => node);
+      await computeAsked(session, keep, [...reads, ...checked], scalars, assigns);
     } catch (error) {
       for (const assign of assigns) undo(assign);
       throw error;
@@ -131,6 +143,7 @@ function run(
     const values = reads.map((n) => n.host ?? n.reading!);
     for (const { leaf, node } of assigns) settle(leaf, node);
     await after?.(session);
+    for (const [node, check] of checks) check(node.host ?? (await node.reading!));
     return values;
   });
 }

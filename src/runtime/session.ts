@@ -12,6 +12,11 @@ export interface EngineOptions extends InitOptions {
    */
   fuse?: boolean | "always";
   /**
+   * Default false: indices that the device computes and that are out of range select 0, and add or write nothing. true: the
+   * flush that computes them throws, with op, index and position. Slower: every op with such indices reads them back.
+   */
+  checkIndices?: boolean;
+  /**
    * Most bytes that a plan may allocate, without parameters and optimizer state (`plan().peakBytes`). A training step that
    * needs more recomputes activations in its backward pass. If that does not suffice, an error names the bytes needed.
    */

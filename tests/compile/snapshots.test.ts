@@ -136,7 +136,7 @@ describe("on a software adapter", () => {
       "   0  pad                                      [2,8,18,18] f32  81x1x1 workgroups
          1  conv→add·relu                            [2,16,16,16] f32  16x1x1 workgroups
          2  max_pool                                 [2,16,8,8] i32  256x1x1 workgroups
-         3  copy                                     [2,16,64] f32  8x1x1 workgroups
+         3  gather                                   [2,16,64] f32  8x1x1 workgroups
       4 kernels, 4 pipelines, 60 KiB (at least 60 are alive at once)"
     `);
   });
@@ -154,13 +154,13 @@ describe("on a software adapter", () => {
     const logits = sg.linear(sg.embedding(ids(B, T), table), head).reshape([B * T, 500]);
     const loss = sg.crossEntropy(logits, ids(B * T));
     expect(await sg.explain(loss, ...sg.grad(loss, [table, head]))).toMatchInlineSnapshot(`
-      "   0  copy                                     [128,128] f32  64x1x1 workgroups
+      "   0  gather                                   [128,128] f32  64x1x1 workgroups
          1  transpose                                [128,500] f32  1x8x1 workgroups
          2  matmul                                   [128,500] f32  4x16x1 workgroups
          3  cross_entropy                            [128] f32  16x1x1 workgroups
          4  sum(full·ne·cast)                        [1] i32  1x1x1 workgroups
          5  sum(copy)                                [1] f32  1x1x1 workgroups
-         6  full·full·maximum·cast·div               [128] f32  1x1x1 workgroups
+         6  full·cast·full·eq·full·+2                [128] f32  1x1x1 workgroups
          7  cross_entropy_backward                   [128,500] f32  16x1x1 workgroups
          8  matmul                                   [128,128] f32  4x4x1 workgroups
          9  matmul                                   [500,128] f32  16x4x1 workgroups

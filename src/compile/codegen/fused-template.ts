@@ -10,6 +10,7 @@ import { normalize, type Space } from "../expression/space.ts";
 import { prologuesOf } from "../schedule/prologues.ts";
 import type { Group } from "../schedule/schedule.ts";
 import { bufferDeclaration, type EmittedBuffer, Emitter } from "./emit.ts";
+import { foldGrid } from "./fold-grid.ts";
 import { type Bound, decode, describe, type Kernel } from "./kernel.ts";
 import { type Binding, bindings, specialize } from "./template.ts";
 
@@ -23,7 +24,7 @@ export function templateKernel(
   const fusion = new TemplateFusion(call, group, scope, device);
   for (const p of prologuesOf(call, group.prologues)) fusion.addPrologue(p);
   if (call.epilogue && group.root !== group.core) fusion.addEpilogue(call.epilogue);
-  return fusion.kernel();
+  return foldGrid(fusion.kernel());
 }
 
 /** The body of a hook. */

@@ -1,3 +1,4 @@
+import type { Range } from "../../graph/index-map.ts";
 import type { BufferRef } from "../../graph/kernel-call.ts";
 import type { Node } from "../../graph/node.ts";
 import type { Origin } from "../../graph/op.ts";
@@ -106,9 +107,15 @@ ${body}
 
 export const variables = (prefix: string, sizes: readonly number[]): string[] => sizes.map((_, d) => `${prefix}${d}`);
 
+/** A guard belongs to padding, or to a gather, whose positions are computed. */
+const guardName = (ranges: readonly Range[]): string =>
+  ranges.some(({ index }) => index.terms.some(({ atom }) => atom.kind === "value")) ? "gather" : "pad";
+
 /** The ops of an expression, for reports: "mul·add·gelu". */
 export function describe(exprs: readonly Expr[]): string {
-  const names = walk(exprs).flatMap((e) => (e.kind === "op" ? [e.op.name] : e.kind === "guard" ? ["pad"] : []));
+  const names = walk(exprs).flatMap((e) =>
+    e.kind === "op" ? [e.op.name] : e.kind === "guard" ? [guardName(e.ranges)] : [],
+  );
   if (names.length === 0) return "copy";
   return names.length > 6 ? `${names.slice(0, 5).join("·")}·+${names.length - 5}` : names.join("·");
 }

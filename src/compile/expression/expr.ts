@@ -89,8 +89,11 @@ export class ExprBuilder {
         const dim = node.attrs.dim as number;
         const [x, positions] = node.src;
         const at = this.build(positions, op.positionIndex!(index, node.attrs));
-        const inner = index.map((ix, d) => (d === dim ? dynamic(at, x.shape[dim]) : ix));
-        return this.build(x, inner);
+        const size = x.shape[dim];
+        const inner = index.map((ix, d) => (d === dim ? dynamic(at, size) : ix));
+        // Computed positions may lie anywhere. Outside of the dim the element is 0, not one of another row.
+        const ranges = [{ index: dynamic(at, 2 ** 32), size }];
+        return { kind: "guard", ranges, value: this.build(x, inner), otherwise: 0, dtype };
       }
       case "assign":
         return this.build(node.src[0], index);
