@@ -20,7 +20,10 @@ const ATAN = [
   1, -0.33333316445350647, 0.1999853551387787, -0.14244160056114197, 0.1059451550245285, -0.06071998551487923,
 ];
 
-/** Tangent. Its error grows with |x|, as x is reduced by three parts of π / 2: about 1e-7 |x| 2^-20. */
+/**
+ * Tangent. x is reduced by three parts of π / 2: the angle is right to 1.1e-7 up to |x| = 10⁴ and to 1.1e-6 up to 10⁵
+ * (measured on lavapipe). Beyond 10⁵ the result is meaningless, where torch's is right.
+ */
 export const tan = row({
   name: "tan",
   rule: float,

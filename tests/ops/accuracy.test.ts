@@ -68,3 +68,15 @@ describe("errors in units in the last place", () => {
     expect(worst, `at ${at}`).toBeLessThanOrEqual(most);
   });
 });
+
+test("tan keeps the angle to 1.2e-7 up to 10⁴", async () => {
+  await init({ backend: "webgpu" });
+  const points = Float32Array.from(range(-1e4, 1e4));
+  const got = await tensor(points).tan().data();
+  let worst = 0;
+  points.forEach((x, i) => {
+    const error = Math.abs(got[i] - Math.tan(x)) / (1 + Math.tan(x) ** 2);
+    if (!(error <= worst)) worst = error;
+  });
+  expect(worst).toBeLessThan(1.2e-7);
+});
