@@ -120,14 +120,21 @@ const convWindowsOp = defineOp<WindowAttrs>({
         .sum(kernel.map((_, d) => 3 + dims + d))
         .reshape([N, O, ...windows]);
     }
-    const product = columnsOf(x, kernel, attrs).matmul(filtersOf(w, groups)); // [groups, N * windows, O / groups]
-    const order = windows.map((_, d) => 2 + d);
-    return product
-      .reshape([groups, N, ...windows, O / groups])
-      .permute([1, 0, 2 + dims, ...order])
-      .reshape([N, O, ...windows]);
+    return columnProduct(x, w, attrs);
   },
 });
+
+/** The convolution as a product of its windows as columns with the weight. */
+function columnProduct(x: Tensor, w: Tensor, attrs: WindowAttrs): Tensor {
+  const { groups } = attrs;
+  const [O, , ...kernel] = w.shape;
+  const windows = windowsOf(x.shape, w.shape, attrs);
+  const product = columnsOf(x, kernel, attrs).matmul(filtersOf(w, groups)); // [groups, N * windows, O / groups]
+  return product
+    .reshape([groups, x.shape[0], ...windows, O / groups])
+    .permute([1, 0, 2 + kernel.length, ...windows.map((_, d) => 2 + d)])
+    .reshape([x.shape[0], O, ...windows]);
+}
 
 /** y of x [N, C, ...spatial] without padding. A kernel of one element is a product of matrices. */
 function convWindows(x: Tensor, w: Tensor, { stride, dilation, groups }: WindowAttrs): Tensor {
@@ -279,8 +286,17 @@ function conv(x: Tensor, w: Tensor, attrs: ConvAttrs): Tensor {
   const dtype = typeOf(x, w);
   // Sums of nothing are 0. The product by 0 keeps the gradients, which are 0 too.
   if (x.numel === 0 || w.numel === 0) return full(shape, 0, dtype).add(x.sum().add(w.sum()).mul(0).to(dtype));
+  if (areTiles(w.shape, attrs)) return columnProduct(x, w, attrs);
   return apply(convOp, [x, w], plain(attrs), shape, dtype);
 }
+
+/**
+ * Whether windows lie side by side without overlap, as in a patch embedding. Such columns are a view of x; the product of
+ * matrices keeps them for the gradient of the weight.
+ */
+const areTiles = ([, perGroup, ...kernel]: Shape, { stride, dilation, padding }: ConvAttrs): boolean =>
+  perGroup > 1 &&
+  kernel.every((k, d) => k > 1 && k === stride[d] && dilation[d] === 1 && padding[d].every((n) => n === 0));
 
 /** As `conv`, for the first windows only: `shape` is the output's. */
 function convAt(x: Tensor, w: Tensor, shape: Shape, attrs: ConvAttrs): Tensor {
