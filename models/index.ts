@@ -1,4 +1,7 @@
 /** The models: architectures, and loading them from checkpoint folders. */
+
+/** Also in shadegrad/generate: a model and its text in one import. */
+export { generate, textPrompt } from "../src/generate/index.ts";
 export { Abstractor, type AbstractorConfig } from "./abstractor.ts";
 export type { LlavaConfig, LlavaLoadOptions } from "./checkpoints/llava.ts";
 export {
