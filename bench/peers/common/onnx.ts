@@ -43,17 +43,20 @@ export class Graph {
 
   constructor(private readonly inputs: Record<string, Input>) {}
 
-  /** Adds a node, and returns the name of its output. Attributes are ints, floats (`{ float }`), lists of ints, or strings. */
+  /** Adds a node, and returns the name of its first output; `unused` more are not read. Attributes are ints, floats (`{ float }`), lists of ints, or strings. */
   op(
     type: string,
     sources: string[],
     attributes: Record<string, number | number[] | string | { float: number }> = {},
     domain = "",
+    unused = 0,
   ): string {
     const output = `v${this.count++}`;
     const node = new Message();
     for (const source of sources) node.text(1, source);
-    node.text(2, output).text(3, output).text(4, type);
+    node.text(2, output);
+    for (let i = 0; i < unused; i++) node.text(2, `v${this.count++}`);
+    node.text(3, output).text(4, type);
     for (const [name, value] of Object.entries(attributes)) {
       const attribute = new Message().text(1, name);
       if (typeof value === "number") attribute.int(3, value).int(20, 2);
