@@ -93,19 +93,23 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   let end = min(first + stretch, dims.V);
   var best = bitcast<f32>(0xff800000u + 0u * dims.V); // -inf
   var best_id = first;
+  var has_nan = false;
   for (var i = first; i < end; i++) {
     let x = logits[base + i];
+    has_nan = has_nan || (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u;
     if (x > best) {
       best = x;
       best_id = i;
     }
   }
   lane_value[lane] = best;
-  lane_index[lane] = best_id;
+  lane_index[lane] = select(best_id, 0xffffffffu, has_nan);
   workgroupBarrier();
   best = lane_value[0];
   best_id = lane_index[0];
+  has_nan = best_id == 0xffffffffu;
   for (var j = 1u; j < LANES; j++) {
+    has_nan = has_nan || lane_index[j] == 0xffffffffu;
     if (lane_value[j] > best) {
       best = lane_value[j];
       best_id = lane_index[j];
@@ -113,7 +117,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   }
   workgroupBarrier();
   if (temperature == 0.0) {
-    if (lane == 0u) { ids[row] = i32(best_id); }
+    if (lane == 0u) { ids[row] = select(i32(best_id), -1, has_nan); }
     return;
   }
 
@@ -195,5 +199,5 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     before += w;
     if (goal < before) { break; }
   }
-  ids[row] = i32(chosen);
+  ids[row] = select(i32(chosen), -1, has_nan); // no token of a row with NaN
 }

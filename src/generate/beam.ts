@@ -3,6 +3,7 @@
 import { cat, noGrad, tensor } from "../ops/functional.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import type { KVCache } from "./cache.ts";
+import { nanLogits } from "./draw.ts";
 import { FORBIDDEN, LogitsProcessor } from "./logits.ts";
 import type { CausalLM } from "./model.ts";
 import { type CheckedOptions, checkOptions, endTokens, type GenerateOptions, type Prompt } from "./options.ts";
@@ -140,6 +141,8 @@ export async function beamSearch(model: CausalLM, prompt: Prompt, options: Gener
       return cat([values, indices.float()], 1); // [B, 2 candidates]
     });
     const found = await best.data();
+    const nan = found.findIndex(Number.isNaN); // topk has NaN first
+    if (nan >= 0) throw new Error(nanLogits(Math.floor(nan / (2 * candidates))));
     const before = running;
     running = searches.flatMap((search, s) => {
       const [sums, positions] = [2 * s, 2 * s + 1].map((i) => found.subarray(i * candidates, (i + 1) * candidates));

@@ -42,11 +42,16 @@ export function draw({ scores, logits, settings, uniform, logprobs }: Drawing): 
   return { ids, packed: cat(parts, 1) }; // [R, 2 + 2k]
 }
 
+/** The message of an error about logits that give no token. */
+export const nanLogits = (row: number): string =>
+  `generate: the logits of sample ${row} have NaN, so no token can be drawn: check the weights, and f16 for overflow`;
+
 /** Reads the tokens of `draw`, one per row. This starts the pending work. */
 export async function readTokens(packed: Tensor, logprobs?: number): Promise<NewToken[]> {
   const data = await packed.data();
+  const width = logprobs === undefined ? 1 : 2 + 2 * logprobs;
+  for (let at = 0; at < data.length; at += width) if (data[at] < 0) throw new Error(nanLogits(at / width));
   if (logprobs === undefined) return Array.from(data, (id) => ({ id }));
-  const width = 2 + 2 * logprobs;
   return Array.from({ length: data.length / width }, (_, row) => {
     const [id, logprob, ...rest] = data.subarray(row * width, (row + 1) * width);
     const top = Array.from({ length: logprobs }, (_, k) => ({ id: rest[k], logprob: rest[logprobs + k] }));

@@ -25,6 +25,7 @@ export const sampleOp = defineOp({
 });
 
 function draw(logits: Float64Array, [temperature, topK, topP, minP]: Float64Array, uniform: number): number {
+  if (logits.some(Number.isNaN)) return -1;
   const best = logits.reduce((top, x, i) => (x > logits[top] ? i : top), 0);
   if (temperature === 0) return best;
   const order = Array.from(logits, (_, i) => i).sort((a, b) => logits[b] - logits[a] || a - b);
@@ -50,7 +51,7 @@ function draw(logits: Float64Array, [temperature, topK, topP, minP]: Float64Arra
 }
 
 /**
- * Draws token ids i32 [B] from logits [B, V].
+ * Draws token ids i32 [B] from logits [B, V]. A row with NaN gives -1, which is no token.
  * @param params f32 [B or 1, 4] = temperature (0: the largest logit), topK (0: all), topP (1: all), minP (0: all)
  * @param uniform f32 [B], random numbers in [0, 1)
  * @example sample(logits, tensor([[0.7, 40, 0.95, 0]]), rand(logits.shape[0]))
