@@ -3,6 +3,7 @@ import type { PeerResult } from "../results.ts";
 import type { Case, Workload } from "../workloads/workload.ts";
 import type { Counts } from "./common/adapter.ts";
 import * as attention from "./work/attention.ts";
+import * as conv from "./work/conv.ts";
 import * as llama from "./work/llama.ts";
 import * as matmul from "./work/matmul.ts";
 import * as rows from "./work/rows.ts";
@@ -12,7 +13,7 @@ import type { Absent, Variants } from "./work/variants.ts";
 
 const variants: Record<string, Variants> = Object.assign(
   {},
-  ...[matmul, rows, scan, attention, train, llama].map((file) => file.variants),
+  ...[matmul, rows, scan, conv, attention, train, llama].map((file) => file.variants),
 );
 
 /** Libraries by name, as the loaders return them. */
