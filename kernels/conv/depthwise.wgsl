@@ -1,4 +1,4 @@
-// Depthwise convolution without padding, of stride and dilation 1: y[n, o, i, j] = Σ w[o, r, s] · x[n, o / multiple, i + r, j + s].
+// Depthwise convolution of stride and dilation 1: y[n, o, i, j] = Σ w[o, r, s] · x[n, o / multiple, i + r - top, j + s - left].
 //
 // Shapes: x [samples, channels, height, width], w [outputs, KH, KW] with outputs = channels · multiple, y [samples, outputs, rows, N].
 // Grid: y * grid_x + x = groups of WG patches of ROWS x 4 windows, columns first, then rows, outputs and samples.
@@ -10,7 +10,7 @@ alias C = f32; // param: element type of `c`
 const ROWS: u32 = 4u; // param: rows of windows per lane
 
 // shared: depthwise_dims
-struct Dims { samples: u32, outputs: u32, multiple: u32, height: u32, width: u32, rows: u32, N: u32, patches: u32 } // N = windows in a row
+struct Dims { samples: u32, outputs: u32, multiple: u32, height: u32, width: u32, rows: u32, N: u32, patches: u32, top: u32, left: u32 } // N = windows in a row; zeros before the first row and column
 // end shared
 
 @group(0) @binding(0) var<uniform> dims: Dims;
@@ -50,9 +50,13 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   for (var k = 0u; k < KH * KW; k++) { weight[k] = w[output * KH * KW + k]; }
   var sums = array<vec4f, ROWS>();
   for (var i = 0u; i < ROWS + KH - 1u; i++) {
-    let start = (channel * dims.height + min(row + i, dims.height - 1u)) * dims.width;
+    let down_x = row + i - dims.top; // before x it wraps around
+    let start = (channel * dims.height + min(down_x, dims.height - 1u)) * dims.width;
     var v = array<f32, KW + 3u>();
-    for (var j = 0u; j < KW + 3u; j++) { v[j] = x[start + min(column + j, dims.width - 1u)]; }
+    for (var j = 0u; j < KW + 3u; j++) {
+      let across_x = column + j - dims.left;
+      v[j] = select(0.0, x[start + min(across_x, dims.width - 1u)], down_x < dims.height && across_x < dims.width);
+    }
     for (var r = 0u; r < ROWS; r++) {
       if (i >= r && i - r < KH) {
         for (var k = 0u; k < KW; k++) { sums[r] += weight[(i - r) * KW + k] * vec4f(v[k], v[k + 1u], v[k + 2u], v[k + 3u]); }

@@ -9,7 +9,7 @@ const KW: u32 = 3u; // param
 const ROWS: u32 = 4u; // param: rows of windows per patch
 
 // shared: depthwise_dims from depthwise
-struct Dims { samples: u32, outputs: u32, multiple: u32, height: u32, width: u32, rows: u32, N: u32, patches: u32 } // N = windows in a row
+struct Dims { samples: u32, outputs: u32, multiple: u32, height: u32, width: u32, rows: u32, N: u32, patches: u32, top: u32, left: u32 } // N = windows in a row; zeros before the first row and column
 // end shared
 
 @group(0) @binding(0) var<uniform> dims: Dims;

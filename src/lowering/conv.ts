@@ -92,7 +92,13 @@ function depthwiseDims(x: Shape, y: Shape, groups: number, ROWS: number): { dims
   return { dims: [y[0], y[1], y[1] / groups, height, width, rows, N, patches], patches };
 }
 
-function depthwiseForward(cx: LowerContext, x: Shape, y: Shape, { groups, kernel, windows }: Geometry): KernelCall[] {
+function depthwiseForward(
+  cx: LowerContext,
+  x: Shape,
+  y: Shape,
+  { groups, kernel, windows }: Geometry,
+  [top, left]: readonly number[] = [0, 0],
+): KernelCall[] {
   const ROWS = kernel[1] <= 5 ? 4 : 1; // taller patches of large kernels are not unrolled, or compile for seconds
   const { dims, patches } = depthwiseDims(x, y, groups, ROWS);
   const WG = cx.device.kind === "software" ? 8 : 64;
@@ -103,7 +109,7 @@ function depthwiseForward(cx: LowerContext, x: Shape, y: Shape, { groups, kernel
       kernel: "depthwise",
       params: { WG, KH: kernel[1], KW: kernel[2], ROWS, C: vectors ? "vec4f" : "f32" },
       reads: vectors ? { hooks: { store: STORE_4 } } : undefined,
-      dims,
+      dims: [...dims, top, left],
       bind: [cx.operand(0).buffer, cx.operand(1).buffer, cx.output()],
       grid: grid2d(Math.ceil(patches / WG)),
       epilogue: vectors ? { shape: [y[0], y[1], P], type: "vec4f", store: columnStore(P) } : undefined,
@@ -121,13 +127,26 @@ function depthwiseWeight(cx: LowerContext, x: Shape, g: Shape, { groups, kernel 
     {
       kernel: "depthwise_weight",
       params: { WG, KH: kernel[1], KW: kernel[2], ROWS },
-      dims,
+      dims: [...dims, 0, 0],
       bind: [cx.operand(0).buffer, cx.operand(1).buffer, cx.output()],
       grid: grid2d(g[1]),
       flops: 2 * numel(g) * numel(kernel),
     },
   ];
 }
+
+/** As `lowerConvWindows`, with attrs { padding }: depthwise ones pad as they read, all others read a padded copy. */
+export const lowerConv: Lower = (node, cx) => {
+  const [x, w] = node.src.map((s) => s.shape);
+  const geometry = geometryOf(x, w.slice(2), node.shape.slice(2), node.attrs);
+  const padding = three(
+    (node.attrs.padding as [number, number][]).map(([before]) => before),
+    0,
+  );
+  const crops = (node.attrs.padding as [number, number][]).flat().some((n) => n < 0);
+  if (crops || numel(node.shape) === 0 || !depthwise(geometry, node.attrs)) return undefined;
+  return depthwiseForward(cx, x, node.shape, geometry, padding.slice(1));
+};
 
 /** (x [N, C, ...spatial], w [O, C / groups, ...kernel]), attrs { stride, dilation, groups } -> y [N, O, ...windows]. */
 export const lowerConvWindows: Lower = (node, cx) => {

@@ -1,7 +1,14 @@
 import type { Lower } from "../graph/kernel-call.ts";
 import { lowerAttention, lowerAttentionBackward } from "./attention.ts";
 import { lowerWriteAt, lowerWriteInt8 } from "./cache-write.ts";
-import { lowerChannelMoments, lowerChannelSums, lowerConvWeight, lowerConvWindows, lowerMaxPool } from "./conv.ts";
+import {
+  lowerChannelMoments,
+  lowerChannelSums,
+  lowerConv,
+  lowerConvWeight,
+  lowerConvWindows,
+  lowerMaxPool,
+} from "./conv.ts";
 import { lowerCholesky, lowerEigh, lowerLu, lowerOrthogonalColumns, lowerQr, lowerTriangularSolve } from "./factor.ts";
 import { lowerIndexAdd, lowerIndexSum, lowerLastWriter, lowerScatterAdd, lowerScatterReduce } from "./gather.ts";
 import { lowerCrossEntropy, lowerCrossEntropyBackward } from "./loss.ts";
@@ -34,6 +41,7 @@ const table = new Map<string, Lower>(
     channel_moments: lowerChannelMoments,
     channel_sums: lowerChannelSums,
     cholesky: lowerCholesky,
+    conv: lowerConv,
     conv_weight_windows: lowerConvWeight,
     conv_windows: lowerConvWindows,
     cross_entropy: lowerCrossEntropy,
