@@ -240,7 +240,10 @@ async function execute(device: Device, session: Session, roots: readonly Root[])
   });
   if (moved) graph = collect(wanted);
   await promoted();
-  if (device.pool.wantsCollection()) await collectGarbage();
+  if (device.pool.wantsCollection()) {
+    await collectGarbage();
+    device.pool.trim();
+  }
   const plan = await session.plans.get(graph, device, session.options);
   if (inFlight.length >= MAX_IN_FLIGHT) await inFlight.shift();
   try {

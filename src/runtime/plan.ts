@@ -44,7 +44,13 @@ export async function makePlan(compiled: CompiledGraph, device: Device): Promise
         bind: k.at.map((at, j): Location => at ?? { in: "fixed", buffer: uniforms, ...spans[i][j]! }),
       }),
     );
-    return new Plan(device, { ...compiled, steps, uniforms, text: listing(kernels) }, leaves);
+    // Not all of `compiled`: it refers to the graph, whose nodes would keep the memory of dropped models alive.
+    const { finishes, temps, uploads, uploadBytes, peakBytes } = compiled;
+    return new Plan(
+      device,
+      { finishes, temps, uploads, uploadBytes, peakBytes, steps, uniforms, text: listing(kernels) },
+      leaves,
+    );
   });
 }
 

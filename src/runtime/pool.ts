@@ -20,6 +20,8 @@ export class Pool {
   private short = false;
   private readonly free = new Map<number, GPUBuffer[]>();
   private readonly staging = new Map<number, GPUBuffer[]>();
+  /** Buffers that were free at the last `trim`, and not taken since. */
+  private idle = new Set<GPUBuffer>();
   private scratch: GPUBuffer[] = [];
   private readonly arenas = new Map<string, GPUBuffer>();
   private watched?: GPUBuffer[];
@@ -77,7 +79,8 @@ export class Pool {
   own(bytes: number): Storage {
     const size = sizeClass(bytes);
     let buffer = this.free.get(size)?.pop();
-    if (!buffer) {
+    if (buffer) this.idle.delete(buffer);
+    else {
       buffer = this.create(size, STORAGE);
       this.short = true;
     }
@@ -96,6 +99,16 @@ export class Pool {
       this.partOwners.register(storage, owner);
       return storage;
     });
+  }
+
+  /** Destroys the free buffers that nothing has taken since the last call: those of models that were dropped, say. */
+  trim(): void {
+    for (const [size, list] of this.free) {
+      const [old, kept] = [list.filter((b) => this.idle.has(b)), list.filter((b) => !this.idle.has(b))];
+      for (const buffer of old) this.destroy(buffer);
+      this.free.set(size, kept);
+    }
+    this.idle = new Set([...this.free.values()].flat());
   }
 
   /** Whether dropped tensors probably hold enough memory for a garbage collection. If so, the count restarts. */
