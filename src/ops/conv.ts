@@ -217,7 +217,7 @@ function convReversed(
     const reach = dilation[d] * (k - 1);
     return [reach - padding[d][0], spatial[d] + padding[d][0] - g.shape[2 + d]];
   });
-  return convWindows(padSpatial(g, pads), reversed, { stride: dims.map(() => 1), dilation, groups });
+  return conv(g, reversed, { stride: dims.map(() => 1), dilation, groups, padding: pads });
 }
 
 /** Sources: x, g. The gradient of w [O, C / groups, ...kernel] of a convolution without padding: what a kernel computes. */
