@@ -1,5 +1,3 @@
-import "../tensor/methods/index.ts";
-
 export { type Balance, type BalanceOptions, balanceCaptions, contentPhrases } from "./balance.ts";
 export {
   briefInstructions,

@@ -1,3 +1,5 @@
+import "../tensor/methods/index.ts";
+
 import { drawSeed } from "../graph/generator.ts";
 import { sameShape, show } from "../graph/shape.ts";
 import { stack, tensor } from "../ops/functional.ts";

@@ -1,5 +1,3 @@
-import "../tensor/methods/index.ts";
-
 export { namedPath, pathInside } from "../runtime/path.ts";
 export {
   type Checkpoint,

@@ -1,3 +1,5 @@
+import "../tensor/methods/index.ts";
+
 import type { HostArray } from "../graph/dtype.ts";
 import { tensor } from "../ops/functional.ts";
 import type { Tensor } from "../tensor/tensor.ts";

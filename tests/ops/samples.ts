@@ -116,7 +116,6 @@ const given: Readonly<Record<string, Sample | readonly Sample[]>> = {
     { inputs: [of(box)], f: (x) => sg.full(x.shape, 2).pow(x) },
   ],
   rand: { inputs: [of(box)], f: (x) => x.mul(sg.rand(...x.shape)), noGradient: "other numbers at every call" },
-  special: { inputs: [of(box)], f: (x) => x.maskedFill(x.gt(0), -Infinity), noGradient: "infinite" },
   where: {
     inputs: [of(box), of(box), of(box)],
     f: (c, a, b) => sg.where(c.gt(0), a.square(), b.exp()),

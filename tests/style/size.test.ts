@@ -8,19 +8,19 @@ import { entryPoints, nodeApart, shared } from "../../scripts/bundle-options.mjs
  * measured last: raise a limit in the commit that needs it, and say what for.
  */
 const most: Readonly<Record<string, { limit: number; measured: number }>> = {
-  index: { limit: 122, measured: 110.5 },
-  custom: { limit: 118, measured: 107.3 },
-  bench: { limit: 148, measured: 134.1 },
-  nn: { limit: 123, measured: 111.4 },
-  models: { limit: 200, measured: 181.2 },
-  chat: { limit: 199, measured: 180.3 },
-  generate: { limit: 157, measured: 142.2 },
+  index: { limit: 206, measured: 187.1 },
+  custom: { limit: 186, measured: 169.0 },
+  bench: { limit: 178, measured: 161.9 },
+  nn: { limit: 227, measured: 206.5 },
+  models: { limit: 271, measured: 246.6 },
+  chat: { limit: 272, measured: 247.1 },
+  generate: { limit: 224, measured: 203.8 },
   text: { limit: 36, measured: 32.6 },
   image: { limit: 9, measured: 7.9 },
-  training: { limit: 218, measured: 197.3 },
-  data: { limit: 5, measured: 4.4 },
-  evaluate: { limit: 138, measured: 125.4 },
-  io: { limit: 12, measured: 10.3 },
+  training: { limit: 291, measured: 264.6 },
+  data: { limit: 184, measured: 167.0 },
+  evaluate: { limit: 207, measured: 188.0 },
+  io: { limit: 187, measured: 170.4 },
 };
 
 /** The parts of a bundle by folder, largest first, as a message. */
