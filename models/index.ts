@@ -2,6 +2,7 @@
 
 /** Also in shadegrad/generate: a model and its text in one import. */
 export { generate, textPrompt } from "../src/generate/index.ts";
+export { type DecodeOptions, decodeImage } from "../src/image/index.ts";
 export { Abstractor, type AbstractorConfig } from "./abstractor.ts";
 export type { LlavaConfig, LlavaLoadOptions } from "./checkpoints/llava.ts";
 export {
