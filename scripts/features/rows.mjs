@@ -51,6 +51,12 @@ export const groups = [
       ["AdamW", "adamw.wgsl"],
       ["AdamW with 8-bit moments", "adamw_int8.wgsl"],
       ["sampling on the device", "sample.wgsl"],
+      ["convolution by implicit GEMM, depthwise", "conv.wgsl", "software adapters; GPUs multiply unfolded windows"],
+      ["batch norm", "channel_sums.wgsl"],
+      ["running sums, products and extremes", "scan.wgsl"],
+      ["stable sort", "radix_scatter.wgsl"],
+      ["LU, Cholesky, QR, eigenvalues, SVD", "lu.wgsl", "one workgroup per matrix: small matrices"],
+      ["grid sampling, LSTM cell", undefined, "composed of other ops"],
     ],
   ],
   [
