@@ -39,7 +39,7 @@ struct Dims {
 
 // shared: params from attention
 const SG: u32 = 8u; // param: subgroup size, and the size of the workgroup
-const PER_LANE: u32 = 2u; // param: keys (in attention_dkv rows) that a lane loads per block
+const PER_LANE: u32 = 2u; // param: keys (in attention_dkv rows) loaded per lane and block
 const SLOTS: u32 = 256u; // param: vec4f of an array [D4, 2, SG] in workgroup memory
 const MODIFIER: u32 = 0u; // param: 0 none, 1 mask, 2 bias, 3 both
 // end shared
